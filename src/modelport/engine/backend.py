@@ -1,7 +1,7 @@
 """What a worker asks of the library that runs its weights, and the one error type that such a library may raise.
 
-A backend is a module `modelport.engine.backends.<name>` with `async def open_backend(options) -> Backend`. It runs alone in a
-worker process; it speaks the OpenAI dialect as plain JSON-shaped dictionaries and knows no HTTP and no gateway.
+A backend is a module `modelport.engine.backends.<name>` with `async def open(options: Options) -> Backend`. It runs
+alone in a worker process; it speaks the OpenAI dialect as plain JSON-shaped dictionaries and knows no HTTP and no gateway.
 """
 
 from __future__ import annotations
@@ -69,17 +69,18 @@ class Backend(Protocol):
     """Weights that are loaded and answer.
 
     The worker calls only the methods named in `operations`; the others may raise `NotImplementedError`. Requests are
-    OpenAI bodies, already parsed from JSON and otherwise unchecked: the backend validates every field that it reads, before
-    it allocates anything. It refuses with `WorkerError`; any other exception becomes an `engine_failed` (500) without its text.
+    OpenAI bodies, already parsed from JSON and otherwise unchecked: the backend validates every field that it reads,
+    before it allocates anything. It refuses with `WorkerError`; any other exception becomes an `engine_failed` (500)
+    without its text.
     """
 
     operations: frozenset[Operation]
 
     def chat(self, request: JsonObject) -> AsyncIterator[JsonObject]:
-        """`chat.completion.chunk` objects, the last one `{"choices": [], "usage": {...}}`, whether or not usage was asked for.
+        """`chat.completion.chunk` objects, the last one `{"choices": [], "usage": {...}}`, asked for or not.
 
-        Refusals are raised before the first chunk. Cancelling the consumer (or closing the iterator) stops the work within a
-        token. Called for streamed and whole answers alike; the worker folds the latter.
+        Refusals are raised before the first chunk. Cancelling the consumer (or closing the iterator) stops the work
+        within a token. Called for streamed and whole answers alike; the worker folds the latter.
         """
         ...
 
@@ -92,7 +93,7 @@ class Backend(Protocol):
         ...
 
     async def image_embeddings(self, request: JsonObject) -> JsonObject:
-        """The answer to `POST /v1/images/embeddings` (`input: [{"image": data-url, "text"?}]`), shaped as `embeddings`."""
+        """The answer to `POST /v1/images/embeddings` (`input: [{"image": data-url, "text"?}]`), as `embeddings`."""
         ...
 
     async def tokenize(self, request: JsonObject) -> JsonObject:

@@ -1,4 +1,4 @@
-"""Starts, watches, restarts and ends the worker processes that own weights; the gateway process's side of the engine."""
+"""Starts, watches, restarts and ends the worker processes that own weights: the gateway's side of the engine."""
 
 from __future__ import annotations
 
