@@ -1,0 +1,60 @@
+"""A whole answer: the events of one call, folded. Surfaces write these; gateway/fold.py makes them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from msgspec import Struct
+
+from modelport.core.content import ToolCall
+from modelport.core.events import FinishReason
+from modelport.core.usage import TokenUsage
+
+
+class ChatChoice(Struct, frozen=True):
+    """One finished choice. `content` is None beside tool calls when the model wrote no text."""
+
+    index: int
+    content: str | None
+    finish_reason: FinishReason
+    reasoning: str | None = None
+    tool_calls: tuple[ToolCall, ...] | None = None
+    logprobs: dict[str, Any] | None = None
+
+
+class ChatAnswer(Struct, frozen=True):
+    """Choices in order of their index."""
+
+    choices: tuple[ChatChoice, ...]
+    usage: TokenUsage
+
+
+class CompletionChoice(Struct, frozen=True):
+    """One finished text."""
+
+    index: int
+    text: str
+    finish_reason: FinishReason
+    logprobs: dict[str, Any] | None = None
+
+
+class CompletionsAnswer(Struct, frozen=True):
+    """Choices in order of their index."""
+
+    choices: tuple[CompletionChoice, ...]
+    usage: TokenUsage
+
+
+class EmbeddingsAnswer(Struct, frozen=True):
+    """Vectors in input order: little-endian float32 bytes each."""
+
+    vectors: tuple[bytes, ...]
+    usage: TokenUsage
+
+
+class AnswerHead(Struct, frozen=True):
+    """What every chunk and every whole answer says of itself. `created`: unix seconds, an integer."""
+
+    id: str
+    created: int
+    model: str

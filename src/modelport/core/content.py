@@ -1,0 +1,122 @@
+"""What a message is made of. Shapes follow the chat-completions vocabulary that all our surfaces share."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from msgspec import Struct
+
+RoleName = Literal["system", "developer", "user", "assistant", "tool"]
+
+
+class TextPart(Struct, frozen=True, tag_field="type", tag="text"):
+    """A piece of text."""
+
+    text: str
+
+
+class ImageUrl(Struct, frozen=True, omit_defaults=True):
+    """An image by data URL or https address."""
+
+    url: str
+    detail: str | None = None
+
+
+class ImagePart(Struct, frozen=True, tag_field="type", tag="image_url"):
+    """A picture for a model that can see."""
+
+    image_url: ImageUrl
+
+
+class InputAudio(Struct, frozen=True):
+    """Base64 sound."""
+
+    data: str
+    format: str
+
+
+class AudioPart(Struct, frozen=True, tag_field="type", tag="input_audio"):
+    """A sound for a model that can hear."""
+
+    input_audio: InputAudio
+
+
+class AudioUrl(Struct, frozen=True):
+    """A sound by address."""
+
+    url: str
+
+
+class AudioUrlPart(Struct, frozen=True, tag_field="type", tag="audio_url"):
+    """A sound by address, for a model that can hear."""
+
+    audio_url: AudioUrl
+
+
+Part = TextPart | ImagePart | AudioPart | AudioUrlPart
+
+
+class FunctionCall(Struct, frozen=True):
+    """What the model wants called; `arguments` is JSON text, possibly unfinished or wrong: the model wrote it."""
+
+    name: str
+    arguments: str = ""
+
+
+class ToolCall(Struct, frozen=True):
+    """One call the assistant asked for."""
+
+    id: str
+    function: FunctionCall
+    type: Literal["function"] = "function"
+
+
+class Message(Struct, frozen=True, omit_defaults=True):
+    """One turn. `content` is None only beside tool calls (assistant) or for a tool with nothing to say."""
+
+    role: RoleName
+    content: str | tuple[Part, ...] | None = None
+    name: str | None = None
+    tool_calls: tuple[ToolCall, ...] | None = None
+    tool_call_id: str | None = None
+    reasoning_content: str | None = None
+
+    def text(self) -> str:
+        """All text of the turn, parts joined without a separator."""
+        if self.content is None:
+            return ""
+        if isinstance(self.content, str):
+            return self.content
+        return "".join(part.text for part in self.content if isinstance(part, TextPart))
+
+
+class FunctionDefinition(Struct, frozen=True, omit_defaults=True):
+    """A function the model may call; `parameters` is a JSON schema and may be absent."""
+
+    name: str
+    description: str | None = None
+    parameters: dict[str, Any] | None = None
+    strict: bool | None = None
+
+
+class Tool(Struct, frozen=True):
+    """A tool; functions are the only kind the API knows."""
+
+    function: FunctionDefinition
+    type: Literal["function"] = "function"
+
+
+class JsonSchemaFormat(Struct, frozen=True, omit_defaults=True):
+    """A named schema that the answer must obey."""
+
+    name: str
+    schema: dict[str, Any]
+    description: str | None = None
+    strict: bool | None = None
+
+
+class ResponseFormat(Struct, frozen=True, omit_defaults=True):
+    """`text`, `json_object`, or `json_schema` with its schema."""
+
+    type: Literal["text", "json_object", "json_schema"]
+    json_schema: JsonSchemaFormat | None = None

@@ -1,0 +1,357 @@
+"""Every way a call can be refused or fail, as one tree. Surfaces turn a leaf into their own wire shape.
+
+ModelportError
+├── BadRequest 400
+│   ├── MalformedBody                 not JSON, not an object, nested too deeply
+│   ├── ExtraParametersRefused        unknown body fields while extra-parameters is `error`
+│   ├── ExtraParametersOptionUnknown  the header names no known mode
+│   ├── ModelNotNamed                 several deployments and none asked for
+│   ├── OperationNotSupported         an embeddings call to a chat model (404 on the root form)
+│   ├── ContextLengthExceeded
+│   ├── ContentFiltered               the prompt was blocked by the deployment's policy
+│   └── UpstreamRefused               the upstream called the request bad: its words, our shape
+├── Unauthenticated 401
+├── PermissionDenied 401              a known principal without the role (Azure answers 401, not 403)
+├── Forbidden 403                     network policy
+├── NotFound 404
+│   ├── DeploymentNotFound
+│   └── RouteNotFound
+├── MethodNotAllowed 405
+├── RequestTimedOut 408               the caller was too slow to send
+├── BodyTooLarge 413
+├── HeadersTooLarge 431
+├── InvalidParameters 422             every offending field, each with its place and value
+├── RateLimited 429                   always with retry_after
+├── InternalError 500
+├── EngineFailed 500                  the model broke while the gateway is fine (424 on the managed form)
+├── UpstreamFailed 502→503            an upstream answered nonsense, or not at all
+├── Unavailable 503                   loading, saturated, draining; always with retry_after
+└── UpstreamTimedOut 504
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, Literal
+
+from modelport.core.operations import Operation
+
+
+class ModelportError(Exception):
+    """The root. `message` is written for the caller: it holds no secret, no prompt and no internal path."""
+
+    status: ClassVar[int] = 500
+    code: str = "InternalServerError"
+
+    def __init__(
+        self, message: str, *, code: str | None = None, target: str | None = None, retry_after: int | None = None
+    ) -> None:
+        super().__init__(message)
+        self.message = message
+        self.target = target
+        """The offending parameter, where there is exactly one."""
+        self.retry_after = retry_after
+        """Whole seconds, at least 1; only 429 and 503 carry it (azure-core retries whatever carries it)."""
+        if code is not None:
+            self.code = code
+
+
+class BadRequest(ModelportError):
+    """The request cannot be understood or may not be made like this."""
+
+    status = 400
+    code = "BadRequest"
+
+
+class MalformedBody(BadRequest):
+    """The body is no JSON object, or nested deeper than the limit."""
+
+
+class ExtraParametersRefused(BadRequest):
+    """Body fields outside the schema while the mode is `error`; `names` in the order they were sent."""
+
+    code = "Bad Request"
+
+    def __init__(self, names: Sequence[str]) -> None:
+        self.names = tuple(names)
+        listed = "[" + ", ".join(repr(name) for name in self.names) + "]"
+        # litellm parses the first [...] of this text and retries without those keys.
+        super().__init__(
+            f"Extra parameters {listed} are not allowed when extra-parameters is not set or set to be 'error'. "
+            "Set extra-parameters to 'pass-through' to pass to the model."
+        )
+
+
+class ExtraParametersOptionUnknown(BadRequest):
+    """The extra-parameters header holds a value that is no mode."""
+
+    code = "Bad Request"
+
+    def __init__(self, option: str) -> None:
+        super().__init__(
+            f"Unexpected EXTRA_PARAMETERS option {option}, expected options are ['error', 'drop', 'pass-through']"
+        )
+
+
+class ModelNotNamed(BadRequest):
+    """No `model`, and the operator set no default deployment."""
+
+    code = "no_model_name"
+
+    def __init__(self) -> None:
+        super().__init__(
+            "No model specified in request. Please provide a model name in the request body "
+            "or as a x-ms-model-mesh-model-name header."
+        )
+
+
+class OperationNotSupported(BadRequest):
+    """The deployment exists, but its model does something else."""
+
+    code = "OperationNotSupported"
+
+    def __init__(self, operation: Operation, deployment: str) -> None:
+        self.operation = operation
+        super().__init__(
+            f"The {operation.azure_word} operation does not work with the specified model, {deployment}. "
+            "Please choose different model and try again. You can learn more about which models can be used with "
+            "each operation here: https://go.microsoft.com/fwlink/?linkid=2197993."
+        )
+
+
+class ContextLengthExceeded(BadRequest):
+    """Prompt and completion together do not fit the model's context; all figures in tokens."""
+
+    code = "context_length_exceeded"
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, target="messages")
+
+    @classmethod
+    def of(cls, context: int, prompt: int, completion: int) -> ContextLengthExceeded:
+        """The published sentence, from token counts."""
+        return cls(
+            f"This model's maximum context length is {context} tokens. However, you requested {prompt + completion} "
+            f"tokens ({prompt} in the messages, {completion} in the completion). Please reduce the length of the "
+            "messages or completion."
+        )
+
+
+class ContentFiltered(BadRequest):
+    """The prompt was blocked; `results` are the verdicts per category, in wire spelling."""
+
+    code = "content_filter"
+
+    def __init__(self, results: Mapping[str, Any] | None = None) -> None:
+        self.results = results or {}
+        super().__init__(
+            "The response was filtered due to the prompt triggering Microsoft's content management policy. "
+            "Please modify your prompt and retry.",
+            target="prompt",
+        )
+
+
+class UpstreamRefused(BadRequest):
+    """The upstream called the request bad (400): repeated with its code and message."""
+
+
+class Unauthenticated(ModelportError):
+    """No credential, or none that is valid."""
+
+    status = 401
+    code = "401"
+
+    def __init__(
+        self,
+        message: str = (
+            "Access denied due to invalid subscription key or wrong API endpoint. Make sure to provide a valid key "
+            "for an active subscription and use a correct regional API endpoint for your resource."
+        ),
+    ) -> None:
+        super().__init__(message)
+
+
+class PermissionDenied(ModelportError):
+    """We know who it is, and the role or the key's scope does not allow this."""
+
+    status = 401
+    code = "PermissionDenied"
+
+    def __init__(self, message: str = "Principal does not have access to API/Operation.") -> None:
+        super().__init__(message)
+
+
+class Forbidden(ModelportError):
+    """Refused by network policy."""
+
+    status = 403
+    code = "403"
+
+
+class NotFound(ModelportError):
+    """There is no such thing."""
+
+    status = 404
+    code = "404"
+
+
+class DeploymentNotFound(NotFound):
+    """No deployment has this name. The wire code differs by surface (contract.md C.3)."""
+
+    code = "DeploymentNotFound"
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        super().__init__(
+            "The API deployment for this resource does not exist. If you created the deployment within the last "
+            "5 minutes, please wait a moment and try again."
+        )
+
+
+class RouteNotFound(NotFound):
+    """No route has this path."""
+
+    def __init__(self, message: str = "Resource not found") -> None:
+        super().__init__(message)
+
+
+class MethodNotAllowed(ModelportError):
+    """The route exists for other methods: `allow`."""
+
+    status = 405
+    code = "405"
+
+    def __init__(self, allow: Sequence[str]) -> None:
+        self.allow = tuple(allow)
+        super().__init__("Method Not Allowed")
+
+
+class RequestTimedOut(ModelportError):
+    """The caller did not finish sending in time."""
+
+    status = 408
+    code = "408"
+
+    def __init__(self, message: str = "The operation was timeout.") -> None:
+        super().__init__(message)
+
+
+class BodyTooLarge(ModelportError):
+    """More body bytes than the limit."""
+
+    status = 413
+    code = "RequestEntityTooLarge"
+
+    def __init__(self, limit_bytes: int) -> None:
+        super().__init__(f"The request body is larger than the limit of {limit_bytes} bytes.")
+
+
+class HeadersTooLarge(ModelportError):
+    """More header bytes or fields than the limit."""
+
+    status = 431
+    code = "431"
+
+
+class Offence:
+    """One field that is wrong: `loc` is its place from `body` down (strings only), `input` the value received."""
+
+    __slots__ = ("input", "loc", "msg", "type")
+
+    def __init__(self, type: str, loc: Sequence[str], msg: str, input: Any) -> None:
+        self.type = type
+        self.loc = tuple(loc)
+        self.msg = msg
+        self.input = input
+
+    def __repr__(self) -> str:
+        return f"Offence({self.type!r}, {self.loc!r}, {self.msg!r})"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Offence) and (self.type, self.loc, self.msg, self.input) == (
+            other.type,
+            other.loc,
+            other.msg,
+            other.input,
+        )
+
+    __hash__ = None  # type: ignore[assignment]
+
+    @property
+    def parameter(self) -> str:
+        """The place without `body`, dotted: `messages.0.role`."""
+        return ".".join(self.loc[1:]) or self.loc[0]
+
+
+class InvalidParameters(ModelportError):
+    """Known parameters that this model cannot take, or values out of bounds: all of them, not the first only."""
+
+    status = 422
+
+    def __init__(self, offences: Sequence[Offence]) -> None:
+        self.offences = tuple(offences)
+        missing = all(offence.type == "missing" for offence in self.offences)
+        super().__init__(
+            "One of the parameters contain invalid values.",
+            code="Invalid input" if missing else "parameter_not_supported",
+            target=self.offences[0].parameter if self.offences else None,
+        )
+
+
+LimitKind = Literal["requests", "tokens", "concurrency", "upstream"]
+
+
+class RateLimited(ModelportError):
+    """A quota is used up. `limit` per `window_seconds`; the upstream's own 429 has kind `upstream`."""
+
+    status = 429
+    code = "RateLimitReached"
+
+    def __init__(self, kind: LimitKind, limit: int | None, retry_after: int, *, window_seconds: int = 60) -> None:
+        self.kind: LimitKind = kind
+        self.limit = limit
+        self.window_seconds = window_seconds
+        super().__init__("Rate limit exceeded.", retry_after=max(1, retry_after))
+
+
+class InternalError(ModelportError):
+    """Our own fault. Nothing of the cause is told."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "The server had an error processing your request. Sorry about that! You can retry your request."
+        )
+
+
+class EngineFailed(ModelportError):
+    """The model that runs here broke or refused; the gateway is fine."""
+
+    code = "InternalServerError"
+
+
+class UpstreamFailed(ModelportError):
+    """An upstream could not be reached, or answered what cannot be an answer. Answered as 503: azure-core and
+    JS clients retry that, and never a 502."""
+
+    status = 503
+    code = "ServiceUnavailable"
+
+    def __init__(self, message: str, *, retry_after: int = 1) -> None:
+        super().__init__(message, retry_after=max(1, retry_after))
+
+
+class Unavailable(ModelportError):
+    """Not now: loading, saturated or draining."""
+
+    status = 503
+    code = "ServiceUnavailable"
+
+    def __init__(self, message: str, *, code: str | None = None, retry_after: int = 1) -> None:
+        super().__init__(message, code=code, retry_after=max(1, retry_after))
+
+
+class UpstreamTimedOut(ModelportError):
+    """The model was slower than the deployment's time-outs allow."""
+
+    status = 504
+    code = "Timeout"

@@ -1,0 +1,80 @@
+"""What an answer is made of. A whole answer is the same stream, folded (gateway/fold.py).
+
+Order that every decoder keeps: deltas of a choice, then its ChoiceFinished; UsageReported at most once, after the last
+delta; nothing after the end. An embeddings answer is a row of Embedding events and one UsageReported.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Any
+
+from msgspec import Struct
+
+from modelport.core.usage import TokenUsage
+
+
+class FinishReason(StrEnum):
+    """Why a choice ended. Azure's clients know these four and no other."""
+
+    STOP = "stop"
+    LENGTH = "length"
+    CONTENT_FILTER = "content_filter"
+    TOOL_CALLS = "tool_calls"
+
+
+class TextDelta(Struct, frozen=True):
+    """Text of one choice. `tokens`: how many tokens made it, where the source says; `logprobs`: in the wire shape of
+    the operation (chat: `{"content": […]}`, completions: the legacy arrays), for just this text."""
+
+    text: str
+    choice: int = 0
+    tokens: int | None = None
+    logprobs: dict[str, Any] | None = None
+
+
+class ReasoningDelta(Struct, frozen=True):
+    """What a reasoning model thinks before it answers."""
+
+    text: str
+    choice: int = 0
+
+
+class ToolCallDelta(Struct, frozen=True):
+    """A fragment of a tool call. The first of each `index` has `id` and `name`; later ones only `arguments`."""
+
+    index: int
+    id: str | None = None
+    name: str | None = None
+    arguments: str = ""
+    choice: int = 0
+
+
+class ChoiceFinished(Struct, frozen=True):
+    """This choice has no more deltas."""
+
+    reason: FinishReason
+    choice: int = 0
+
+
+class Embedding(Struct, frozen=True):
+    """One vector: little-endian float32 bytes."""
+
+    index: int
+    vector: bytes
+
+
+class UsageReported(Struct, frozen=True):
+    """Counts from whoever made the tokens."""
+
+    usage: TokenUsage
+
+
+class Answered(Struct, frozen=True):
+    """What the source says of itself; the first event, if the source says anything."""
+
+    answered_model: str | None = None
+    upstream_id: str | None = None
+
+
+Event = Answered | TextDelta | ReasoningDelta | ToolCallDelta | ChoiceFinished | Embedding | UsageReported

@@ -1,0 +1,288 @@
+"""What the gateway needs of others, as promises. Push-style and sans-I/O where it can be, so that two drivers
+(coroutines now, protocol callbacks later) run the same stages.
+
+A *stage* is a plain synchronous function over the Snapshot and local state. It returns its value, or a Refusal, or
+NeedsWaiting: nothing was taken, and `resume()` is a coroutine function that gives the same stage's value.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from typing import Generic, Literal, Protocol, TypeVar, runtime_checkable
+
+from msgspec import Struct
+
+from modelport.core.catalog import Deployment, RateLimits, Snapshot, Target, Timeouts
+from modelport.core.errors import ModelportError
+from modelport.core.events import Event
+from modelport.core.identity import Principal
+from modelport.core.operations import Operation
+from modelport.core.requests import Request
+from modelport.core.usage import TokenUsage, UsageRecord
+
+Value = TypeVar("Value")
+
+
+class Refusal(Struct, frozen=True):
+    """This stage says no. `spill_to` names the deployment that may be tried instead, once."""
+
+    error: ModelportError
+    spill_to: str | None = None
+
+
+class NeedsWaiting(Struct, Generic[Value], frozen=True):
+    """This stage cannot answer without waiting. Nothing is held until `resume` returns."""
+
+    resume: Callable[[], Awaitable[Value | Refusal]]
+
+
+# --- providers -----------------------------------------------------------------------------------------------------
+
+
+class UpstreamRequest(Struct, frozen=True):
+    """One HTTP request to a target, without its address: the transport knows where."""
+
+    path: str
+    """Below the target's base address, with the leading slash."""
+    body: bytes
+    headers: tuple[tuple[str, str], ...] = ()
+    streamed: bool = False
+    method: str = "POST"
+
+
+class Decoder(Protocol):
+    """Turns one successful answer's bytes into events, however they are cut."""
+
+    def feed(self, data: bytes) -> list[Event]:
+        """The events completed by `data`. Raises UpstreamFailed when it cannot be an answer."""
+        ...
+
+    def end(self) -> list[Event]:
+        """The body has ended. Raises UpstreamFailed when the answer was cut short."""
+        ...
+
+
+@runtime_checkable
+class Provider(Protocol):
+    """A codec plus an address: it opens no socket."""
+
+    address: Address
+
+    def encode(self, request: Request, target: Target) -> UpstreamRequest:
+        """The upstream's own request. Raises ModelportError when this provider cannot ask that."""
+        ...
+
+    def decoder(self, request: Request) -> Decoder:
+        """A fresh decoder for one answer."""
+        ...
+
+    def failure(self, status: int, headers: Mapping[str, str], body: bytes) -> ModelportError:
+        """Our error for the upstream's. Header names are lower case; `body` is at most 64 KiB of it."""
+        ...
+
+
+@runtime_checkable
+class OpeningProvider(Protocol):
+    """A provider that makes its events itself (the scripted one). Closing the iterator cancels the work."""
+
+    def open(self, request: Request, target: Target) -> AsyncIterator[Event]:
+        """The answer's events. Raises ModelportError before or between them."""
+        ...
+
+
+@runtime_checkable
+class Readiness(Protocol):
+    """A provider that is not always ready: an engine that loads."""
+
+    def readiness(self) -> Refusal | NeedsWaiting[None] | None:
+        """None: ready now. A Refusal is a 503 with Retry-After."""
+        ...
+
+
+class Address(Struct, frozen=True):
+    """Where a provider is. `unix_socket` wins over the host of `base_url`, whose path is kept."""
+
+    base_url: str
+    unix_socket: str | None = None
+    verify_tls: bool = True
+    ca_file: str | None = None
+    proxy: str | None = None
+
+
+class Transport(Protocol):
+    """Sends one request and hands back the answer as it comes. One pool per address; closing cancels upstream."""
+
+    def send(self, address: Address, request: UpstreamRequest, timeouts: Timeouts) -> UpstreamExchange:
+        """An async context manager; leaving it early aborts the upstream's work.
+
+        Raises UpstreamFailed / UpstreamTimedOut on entering and while iterating."""
+        ...
+
+    async def close(self) -> None:
+        """Ends every pool."""
+        ...
+
+
+class UpstreamExchange(Protocol):
+    """One request under way."""
+
+    async def __aenter__(self) -> UpstreamAnswer: ...
+
+    async def __aexit__(self, *exc: object) -> None: ...
+
+
+class UpstreamAnswer(Protocol):
+    """Status and headers are here; the body comes as it is read. `first_event` and `between_events` bound the reads."""
+
+    status: int
+    headers: Mapping[str, str]
+
+    def chunks(self) -> AsyncIterator[bytes]:
+        """The body, as read."""
+        ...
+
+    async def body(self, limit: int) -> bytes:
+        """At most `limit` bytes of it (for error bodies)."""
+        ...
+
+
+class Runtime(Protocol):
+    """The live things behind a snapshot."""
+
+    transport: Transport
+
+    def provider(self, name: str) -> Provider | OpeningProvider:
+        """The provider of this name."""
+        ...
+
+
+# --- dispatch ------------------------------------------------------------------------------------------------------
+
+
+class Send(Struct, frozen=True):
+    """Ask this target now."""
+
+    target: Target
+
+
+class Wait(Struct, frozen=True):
+    """Ask again at this moment of the monotonic clock."""
+
+    until: float
+
+
+class GiveUp(Struct, frozen=True):
+    """No target is left to try."""
+
+    error: ModelportError
+
+
+class TargetFailed(Struct, frozen=True):
+    """What came of a Send, before its first event."""
+
+    target: Target
+    error: ModelportError
+
+
+Step = Send | Wait | GiveUp
+
+
+class Dispatch(Protocol):
+    """A clockless state machine: which target is asked, in which order, and when to stop trying."""
+
+    def next(self, outcome: TargetFailed | None, now: float) -> Step:
+        """The next step; `outcome` is None at the start. `now` is the monotonic clock's."""
+        ...
+
+
+# --- quota, journal, metrics ---------------------------------------------------------------------------------------
+
+
+class QuotaState(Struct, frozen=True):
+    """What is left of one deployment's quota, for `x-ratelimit-*`. None: unlimited."""
+
+    limit_requests: int | None = None
+    remaining_requests: int | None = None
+    limit_tokens: int | None = None
+    remaining_tokens: int | None = None
+    reset_seconds: int = 0
+
+
+class QuotaRefusal(Struct, frozen=True):
+    """Which limit said no, and in how many seconds it may say yes."""
+
+    kind: Literal["requests", "tokens", "concurrency"]
+    limit: int
+    retry_after_seconds: int
+
+
+class Reservation(Protocol):
+    """What one call has taken. Settling twice is the same as once."""
+
+    reserved_tokens: int
+
+    def top_up(self, tokens: int) -> bool:
+        """Takes `tokens` more; False (and nothing taken) if the limit forbids it."""
+        ...
+
+    def settle(self, actual_tokens: int) -> None:
+        """Gives back what was not used, or books what was used beyond it; frees the concurrency slot."""
+        ...
+
+    def state(self) -> QuotaState:
+        """What is left now."""
+        ...
+
+
+class Quota(Protocol):
+    """Rolling minute windows and concurrency, per subject (a deployment, later a key or a principal)."""
+
+    def reserve(self, subject: str, limits: RateLimits, tokens: int, now: float) -> Reservation | QuotaRefusal:
+        """Takes one request and `tokens` tokens in one step, or nothing. `now` is the monotonic clock's."""
+        ...
+
+
+class Journal(Protocol):
+    """Append-only and local. Lines are with the kernel when `flush` returns: one `os.write` for all of them."""
+
+    def open(self, record: UsageRecord) -> None:
+        """The call holds a reservation (`record.reserved_tokens`)."""
+        ...
+
+    def close(self, record: UsageRecord) -> None:
+        """The call has ended: its final record. A call that was refused before `open` has only this line."""
+        ...
+
+    def flush(self) -> None:
+        """Writes every line queued since the last flush. Raises OSError (a full disk)."""
+        ...
+
+
+class Lease(Protocol):
+    """The right to one call, settled at its end."""
+
+    def settle(self, ending: str, usage: TokenUsage) -> None:
+        """Synchronous and idempotent."""
+        ...
+
+
+class Observer(Protocol):
+    """Metrics and the access line; cheap, never raises."""
+
+    def call_started(self, operation: Operation, surface: str) -> None: ...
+
+    def call_ended(self, record: UsageRecord) -> None: ...
+
+
+class Authenticator(Protocol):
+    """Finds out whose a credential is, from the current snapshot."""
+
+    def __call__(self, shown: tuple[str, ...], snapshot: Snapshot, now: float) -> Principal | Refusal: ...
+
+
+class DeploymentState(Struct, frozen=True):
+    """What an operator sees of a deployment, and why, in one line."""
+
+    deployment: Deployment
+    state: Literal["ready", "loading", "restarting", "failed", "unloaded"]
+    reason: str | None = None

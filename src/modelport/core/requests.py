@@ -1,0 +1,153 @@
+"""What is asked, parsed: a request that reached one of these types has passed every check of its schema.
+
+`extra` keeps, by wire name and in the order sent, each body field outside the route's own table (contract.md B.1, B.5,
+B.6, B.9). OpenAI's further fields (`n`, `logprobs`, `top_logprobs`, `logit_bias`, `user`, `parallel_tool_calls`,
+`reasoning_effort` …) live there too, on every surface: what differs by surface is only whether they need the
+extra-parameters header.
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar, Literal
+
+import msgspec
+from msgspec import Struct
+
+from modelport.core.content import Message, ResponseFormat, Tool
+from modelport.core.operations import Operation
+
+ToolChoice = Literal["auto", "none", "required"]
+EncodingFormat = Literal["float", "base64", "int8", "uint8", "binary", "ubinary"]
+
+
+class NamedToolChoice(Struct, frozen=True):
+    """The one function that must be called."""
+
+    name: str
+
+
+class ChatRequest(Struct, frozen=True, kw_only=True):
+    """A chat completion. None means: not sent (null on the wire is the same)."""
+
+    operation: ClassVar[Operation] = Operation.CHAT_COMPLETIONS
+
+    messages: tuple[Message, ...]
+    model: str | None = None
+    frequency_penalty: float | None = None
+    presence_penalty: float | None = None
+    temperature: float | None = None
+    top_p: float | None = None
+    max_tokens: int | None = None
+    stream: bool = False
+    include_usage: bool = False
+    """`stream_options.include_usage`"""
+    stop: tuple[str, ...] = ()
+    seed: int | None = None
+    response_format: ResponseFormat | None = None
+    tools: tuple[Tool, ...] = ()
+    tool_choice: ToolChoice | NamedToolChoice | None = None
+    modalities: tuple[str, ...] | None = None
+    user_security_context: dict[str, Any] | None = None
+    extra: dict[str, Any] = msgspec.field(default_factory=dict)
+    body_bytes: int = 0
+    """Length of the body as received: what the prompt estimate starts from."""
+
+    @property
+    def choices(self) -> int:
+        """How many answers are asked for."""
+        n = self.extra.get("n")
+        return n if isinstance(n, int) and n > 0 else 1
+
+    def given(self) -> frozenset[str]:
+        """The standard parameters that were sent, by wire name (messages, model and stream aside)."""
+        return frozenset(name for name, default in CHAT_DEFAULTS.items() if getattr(self, name) != default)
+
+
+CHAT_DEFAULTS: dict[str, Any] = {
+    "frequency_penalty": None,
+    "presence_penalty": None,
+    "temperature": None,
+    "top_p": None,
+    "max_tokens": None,
+    "stop": (),
+    "seed": None,
+    "response_format": None,
+    "tools": (),
+    "tool_choice": None,
+    "modalities": None,
+    "user_security_context": None,
+}
+
+
+class CompletionsRequest(Struct, frozen=True, kw_only=True):
+    """A text completion of one or several prompts, each text or token ids of the model's own vocabulary."""
+
+    operation: ClassVar[Operation] = Operation.COMPLETIONS
+
+    prompt: tuple[str | tuple[int, ...], ...] = ("<|endoftext|>",)
+    model: str | None = None
+    max_tokens: int | None = None
+    temperature: float | None = None
+    top_p: float | None = None
+    stop: tuple[str, ...] = ()
+    stream: bool = False
+    include_usage: bool = False
+    frequency_penalty: float | None = None
+    presence_penalty: float | None = None
+    seed: int | None = None
+    n: int | None = None
+    best_of: int | None = None
+    echo: bool = False
+    suffix: str | None = None
+    logprobs: int | None = None
+    extra: dict[str, Any] = msgspec.field(default_factory=dict)
+    body_bytes: int = 0
+
+    @property
+    def choices(self) -> int:
+        """How many answers are asked for, over all prompts."""
+        return (self.n or 1) * len(self.prompt)
+
+
+class EmbeddingsRequest(Struct, frozen=True, kw_only=True):
+    """Vectors for texts, or for lists of token ids."""
+
+    operation: ClassVar[Operation] = Operation.EMBEDDINGS
+
+    input: tuple[str | tuple[int, ...], ...]
+    model: str | None = None
+    dimensions: int | None = None
+    encoding_format: EncodingFormat = "float"
+    input_type: Literal["text", "query", "document"] | None = None
+    extra: dict[str, Any] = msgspec.field(default_factory=dict)
+    body_bytes: int = 0
+    stream: ClassVar[bool] = False
+    max_tokens: ClassVar[None] = None
+    choices: ClassVar[int] = 0
+
+
+class ImageInput(Struct, frozen=True, omit_defaults=True):
+    """One picture (data URL or base64), perhaps with a text that belongs to it."""
+
+    image: str
+    text: str | None = None
+
+
+class ImageEmbeddingsRequest(Struct, frozen=True, kw_only=True):
+    """Vectors for pictures."""
+
+    operation: ClassVar[Operation] = Operation.IMAGE_EMBEDDINGS
+
+    input: tuple[ImageInput, ...]
+    model: str | None = None
+    dimensions: int | None = None
+    encoding_format: EncodingFormat = "float"
+    input_type: Literal["text", "query", "document"] | None = None
+    extra: dict[str, Any] = msgspec.field(default_factory=dict)
+    body_bytes: int = 0
+    stream: ClassVar[bool] = False
+    max_tokens: ClassVar[None] = None
+    choices: ClassVar[int] = 0
+
+
+Request = ChatRequest | CompletionsRequest | EmbeddingsRequest | ImageEmbeddingsRequest

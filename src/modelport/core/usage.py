@@ -1,0 +1,102 @@
+"""Tokens, and the one immutable line that each call leaves behind."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+from msgspec import Struct
+
+
+class TokenUsage(Struct, frozen=True):
+    """Disjoint token classes: they add up to `total`. `input` excludes cached, audio and image input; `output` excludes
+    reasoning and audio output."""
+
+    input: int = 0
+    cached_input: int = 0
+    output: int = 0
+    reasoning: int = 0
+    audio_input: int = 0
+    audio_output: int = 0
+    image: int = 0
+
+    @property
+    def prompt(self) -> int:
+        """What the wire calls `prompt_tokens`."""
+        return self.input + self.cached_input + self.audio_input + self.image
+
+    @property
+    def completion(self) -> int:
+        """What the wire calls `completion_tokens`."""
+        return self.output + self.reasoning + self.audio_output
+
+    @property
+    def total(self) -> int:
+        """What the wire calls `total_tokens`."""
+        return self.prompt + self.completion
+
+    def __add__(self, other: TokenUsage) -> TokenUsage:
+        return TokenUsage(*(a + b for a, b in zip(self.classes(), other.classes(), strict=True)))
+
+    def classes(self) -> tuple[int, int, int, int, int, int, int]:
+        """The classes in their declared order."""
+        return (
+            self.input,
+            self.cached_input,
+            self.output,
+            self.reasoning,
+            self.audio_input,
+            self.audio_output,
+            self.image,
+        )
+
+
+class Ending(StrEnum):
+    """How a call ended."""
+
+    COMPLETED = "completed"
+    REFUSED = "refused"
+    """Before anything was sent upstream: 4xx of ours, quota, filter."""
+    FAILED = "failed"
+    """The upstream or the engine broke, before or during the answer."""
+    CANCELLED = "cancelled"
+    """The client went away."""
+    LOST = "lost"
+    """The gateway died while the call ran; written by recovery, with the reserved amount."""
+
+
+class UsageSource(StrEnum):
+    """Where the counts come from."""
+
+    REPORTED = "reported"
+    COUNTED = "counted"
+    """By us, one token a delta or by a tokenizer."""
+    ESTIMATED = "estimated"
+    """From byte lengths."""
+    NONE = "none"
+    """Nothing was made."""
+
+
+class UsageRecord(Struct, frozen=True, kw_only=True):
+    """One call, for ever. Times are unix seconds; durations seconds; no text of prompt or answer."""
+
+    id: str
+    started_at: float
+    principal: str
+    key_id: str | None
+    surface: str
+    operation: str
+    streamed: bool
+    requested_model: str | None
+    deployment: str | None
+    answered_model: str | None = None
+    target: str | None = None
+    status: int = 0
+    ending: str = Ending.COMPLETED
+    error_code: str | None = None
+    usage: TokenUsage = TokenUsage()
+    usage_source: str = UsageSource.NONE
+    reserved_tokens: int = 0
+    first_event_seconds: float | None = None
+    duration_seconds: float = 0.0
+    client_request_id: str | None = None
+    snapshot: str | None = None
