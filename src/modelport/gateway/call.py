@@ -16,7 +16,7 @@ from modelport.core.requests import Request
 
 
 class Selector(Struct, frozen=True):
-    """How the deployment is found. The first of `path`, `header`, then (if `body_selects`) the body's `model` decides."""
+    """How the deployment is found: by `path`, else by `header`, else (if `body_selects`) by the body's `model`."""
 
     path: str | None = None
     """The name in the path (`/openai/deployments/{d}`, `/deployments/{d}`): it wins over everything."""
