@@ -1,0 +1,34 @@
+"""Keys: kept as keyed hashes, found by hash, so neither memory nor a snapshot holds one."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import secrets
+
+from modelport.core.catalog import Snapshot
+from modelport.core.errors import Unauthenticated
+from modelport.core.identity import KeyEntry, Principal
+from modelport.core.ports import Refusal
+
+
+def fresh_salt() -> bytes:
+    """A hashing key for one process's life: digests are worthless outside of it."""
+    return secrets.token_bytes(32)
+
+
+def digest(salt: bytes, key: str) -> bytes:
+    """The keyed hash of a key as shown."""
+    return hmac.digest(salt, key.encode("utf-8", "surrogateescape"), hashlib.sha256)
+
+
+def authenticate(shown: tuple[str, ...], snapshot: Snapshot, now: float) -> Principal | Refusal:
+    """Whose key it is. Any valid credential among those shown is enough (contract.md A.4).
+
+    Looking up a keyed hash takes the same time whatever the key: nothing of a stored key is compared with the caller's.
+    """
+    for value in shown:
+        entry: KeyEntry | None = snapshot.keys.get(digest(snapshot.key_salt, value))
+        if entry is not None and (entry.expires_at is None or now < entry.expires_at):
+            return entry.principal
+    return Refusal(Unauthenticated())

@@ -1,0 +1,26 @@
+"""May you: Principal × Deployment × Operation. Everything that is not allowed is refused."""
+
+from __future__ import annotations
+
+from fnmatch import fnmatchcase
+
+from modelport.core.catalog import Deployment
+from modelport.core.errors import PermissionDenied
+from modelport.core.identity import Principal
+from modelport.core.operations import Operation
+from modelport.core.ports import Refusal
+
+
+def may_use(principal: Principal, deployment: Deployment) -> bool:
+    """Whether the principal's scope covers this deployment."""
+    name = deployment.name.lower()
+    return any(pattern == "*" or fnmatchcase(name, pattern) for pattern in principal.deployments)
+
+
+def authorize(principal: Principal, deployment: Deployment, operation: Operation) -> Refusal | None:
+    """None: go on."""
+    if principal.operations is not None and operation not in principal.operations:
+        return Refusal(PermissionDenied())
+    if not may_use(principal, deployment):
+        return Refusal(PermissionDenied())
+    return None

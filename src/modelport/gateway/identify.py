@@ -1,0 +1,22 @@
+"""Who are you: Credential → Principal, or 401."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from modelport.core.catalog import Snapshot
+from modelport.core.errors import Unauthenticated
+from modelport.core.identity import Credential, Principal
+from modelport.core.ports import Authenticator, Refusal
+
+
+def identify(
+    credential: Credential, snapshot: Snapshot, authenticators: Sequence[Authenticator], now: float
+) -> Principal | Refusal:
+    """The first authenticator that knows one of the credentials shown decides. `now`: unix seconds, for expiry."""
+    shown = credential.candidates()
+    for authenticate in authenticators:
+        found = authenticate(shown, snapshot, now)
+        if isinstance(found, Principal):
+            return found
+    return Refusal(Unauthenticated())
