@@ -1,0 +1,182 @@
+"""The provider types that can be named, and what each adapter says about its own keys.
+
+An adapter is found by name in `modelport.providers`, then among the installed entry points of that group; the embedded
+engines are types too. An adapter module may have a pydantic model `Settings`: then its keys are checked here, before
+anything starts.
+"""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+import re
+from collections.abc import Iterator, Mapping
+from importlib.metadata import entry_points
+from pathlib import Path as FilePath
+from typing import Any, Final, get_args
+
+from pydantic import BaseModel, ValidationError
+
+from modelport.config.deployments import revealed
+from modelport.config.faults import Fault, Path, printable
+from modelport.config.messages import Explainer
+from modelport.config.secrets import MASK, Secret, SecretFault, SecretSources, expanded, is_reference
+from modelport.config.section import shown, url_fault
+from modelport.config.spelling import did_you_mean
+
+EMBEDDED: Final = ("llama_cpp", "onnx_embeddings", "onnx_image_embeddings")
+_GROUP: Final = "modelport.providers"
+_SECRET_NAME: Final = re.compile(
+    r"(.*_)?(api_?key|key|secret|token|password|credentials?|authorization)", re.IGNORECASE
+)
+_OURS: Final = ("type", "model")
+_EMBEDDED_PATHS: Final = ("weights",)
+
+Faults = Iterator[tuple[Path, Fault]]
+
+
+class AdapterFault(Exception):
+    """The adapter is there and cannot be imported."""
+
+
+def known_types() -> tuple[str, ...]:
+    """Every value that `type` may have, in alphabetical order."""
+    package = importlib.import_module(_GROUP)
+    found = {module.name for module in pkgutil.iter_modules(package.__path__) if not module.name.startswith("_")}
+    found.update(point.name for point in entry_points(group=_GROUP))
+    return tuple(sorted(found.union(EMBEDDED)))
+
+
+def settings_model(kind: str) -> type[BaseModel] | None:
+    """The adapter's own `Settings`, if it has one. Raises AdapterFault."""
+    try:
+        module = _module(kind)
+    except ImportError as exc:
+        if kind in EMBEDDED:
+            return None  # the engine says itself which extra is missing
+        raise AdapterFault(f"the adapter {kind!r} cannot be imported: {exc}") from exc
+    model = getattr(module, "Settings", None)
+    return model if isinstance(model, type) and issubclass(model, BaseModel) else None
+
+
+def _module(kind: str) -> Any:
+    if kind in EMBEDDED:
+        return importlib.import_module(f"modelport.engine.backends.{kind}")
+    package = importlib.import_module(_GROUP)
+    if any(module.name == kind for module in pkgutil.iter_modules(package.__path__)):
+        return importlib.import_module(f"{_GROUP}.{kind}")
+    (point,) = entry_points(group=_GROUP, name=kind)
+    return point.load()
+
+
+class ProviderCheck:
+    """Checks the provider mappings of one configuration and resolves their secrets."""
+
+    def __init__(self, explainer: Explainer, sources: SecretSources) -> None:
+        self._explainer = explainer
+        self._sources = sources
+        self._types = known_types()
+
+    def checked(self, data: Mapping[str, Any], path: Path) -> tuple[dict[str, Any], list[tuple[Path, Fault]]]:
+        """The mapping with secrets in place of references, and what is wrong with it."""
+        found: list[tuple[Path, Fault]] = []
+        result = {
+            key: value if key in _OURS else self._resolved(value, (*path, key), key, found)
+            for key, value in data.items()
+        }
+        kind = data.get("type")
+        if isinstance(kind, str):
+            found.extend(self._kind_faults(kind, result, path))
+        return result, found
+
+    def _resolved(self, value: Any, path: Path, key: str, found: list[tuple[Path, Fault]], depth: int = 0) -> Any:
+        """A copy with secrets for references. Deep inside, where a script may say anything, only a reference under
+        a secret's name is one."""
+        if isinstance(value, Mapping):
+            inside = depth if key == "headers" else depth + 1
+            return {name: self._resolved(item, (*path, name), name, found, inside) for name, item in value.items()}
+        if isinstance(value, list):
+            return [self._resolved(item, (*path, index), key, found, depth) for index, item in enumerate(value)]
+        is_named_secret = _SECRET_NAME.fullmatch(key.replace("-", "_")) is not None
+        is_due = is_named_secret and depth == 0 and value is not None and not isinstance(value, bool)
+        may_refer = is_named_secret or depth == 0
+        if is_due or (may_refer and isinstance(value, str) and is_reference(value)):
+            return self._secret(value, path, found)
+        return value
+
+    def _secret(self, value: Any, path: Path, found: list[tuple[Path, Fault]]) -> Secret | None:
+        try:
+            return self._sources.resolve(value)
+        except SecretFault as exc:
+            found.append((path, self._explainer.fault(path, str(exc))))
+            return None
+
+    def _kind_faults(self, kind: str, data: Mapping[str, Any], path: Path) -> Faults:
+        place = (*path, "type")
+        if kind not in self._types:
+            meant = did_you_mean(kind, self._types) or f"; known: {', '.join(self._types)}"
+            what = f"{shown(kind)} is not a provider type{meant}"
+            yield place, self._explainer.fault(place, what)
+            return
+        base_url = revealed(data.get("base_url"))
+        if isinstance(base_url, str) and (fault := url_fault(base_url)) is not None:
+            yield (*path, "base_url"), self._explainer.fault((*path, "base_url"), fault)
+            return
+        try:
+            model = settings_model(kind)
+        except AdapterFault as exc:
+            yield place, self._explainer.fault(place, printable(str(exc), 300))
+            return
+        if model is not None:
+            yield from self._own_faults(model, data, path)
+
+    def _own_faults(self, model: type[BaseModel], data: Mapping[str, Any], path: Path) -> Faults:
+        given = {key: value for key, value in data.items() if key not in _OURS or key in model.model_fields}
+        try:
+            model.model_validate(revealed(given))
+        except ValidationError as exc:
+            places = dict(_secrets(data, path))
+            for at, fault in self._explainer.explain(exc, model, path, places):
+                yield at, _without(fault, places.values())
+
+
+def with_paths(data: dict[str, Any], sources: SecretSources) -> dict[str, Any]:
+    """The same provider, relative paths made absolute: those that the adapter's `Settings` types as Path."""
+    kind = data.get("type")
+    names: tuple[str, ...] = _EMBEDDED_PATHS if kind in EMBEDDED else ()
+    if isinstance(kind, str) and kind in known_types():
+        try:
+            model = settings_model(kind)
+        except AdapterFault:
+            model = None
+        if model is not None:
+            names += tuple(name for name, item in model.model_fields.items() if _is_path(item.annotation))
+    resolved = {
+        name: str(expanded(value, sources.directory, sources.environ))
+        for name, value in data.items()
+        if name in names and isinstance(value, str) and value
+    }
+    return {**data, **resolved}
+
+
+def _is_path(annotation: Any) -> bool:
+    return annotation is FilePath or any(_is_path(argument) for argument in get_args(annotation))
+
+
+def _secrets(value: Any, path: Path) -> Iterator[tuple[Path, Secret]]:
+    if isinstance(value, Secret):
+        yield path, value
+    elif isinstance(value, Mapping):
+        for key, item in value.items():
+            yield from _secrets(item, (*path, key))
+    elif isinstance(value, list):
+        for index, item in enumerate(value):
+            yield from _secrets(item, (*path, index))
+
+
+def _without(fault: Fault, secrets: Any) -> Fault:
+    """An adapter's own sentence may quote what it was given."""
+    what = fault.what
+    for secret in secrets:
+        what = what.replace(secret.reveal(), MASK)
+    return Fault(fault.source, fault.line, fault.key, what)

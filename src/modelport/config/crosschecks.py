@@ -1,0 +1,120 @@
+"""What no single value shows: names that lead nowhere, names that are taken twice, keys that are the same.
+
+Most of it reads raw data, so that it is found in entries that have other faults as well; what has the wrong shape there
+is passed over, because it is told elsewhere.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from modelport.config.faults import Path
+from modelport.config.secrets import Secret
+from modelport.config.section import shown
+from modelport.config.settings import Settings
+from modelport.config.spelling import did_you_mean
+
+Finding = tuple[Path, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Declared:
+    """The names that the file declares. A catalogue of None is not known, so not checked."""
+
+    providers: Collection[str]
+    deployments: Collection[str]
+    catalogue: Collection[str] | None
+
+    @classmethod
+    def of(cls, data: Mapping[str, Any], embedded_models: Collection[str] | None) -> Declared:
+        """Reads them from raw data. The catalogue is the file's and the models that come with the engine."""
+        named = [entry.get("name") for _, entry in _entries(data.get("models"))]
+        catalogue = None if embedded_models is None else [*embedded_models, *(n for n in named if isinstance(n, str))]
+        return cls(tuple(_mapping(data.get("providers"))), tuple(_mapping(data.get("deployments"))), catalogue)
+
+
+def findings(data: Mapping[str, Any], declared: Declared) -> Iterator[Finding]:
+    """Everything in raw data that does not fit together."""
+    yield from _taken_twice("deployments", declared.deployments)
+    yield from _taken_twice("keys", _mapping(data.get("keys")))
+    yield from _several_defaults(_mapping(data.get("deployments")))
+    yield from _catalogue(data.get("models"), declared)
+    for name, deployment in _mapping(data.get("deployments")).items():
+        yield from _deployment(_mapping(deployment), ("deployments", name), declared)
+
+
+def same_keys(settings: Settings) -> Iterator[Finding]:
+    """One key cannot be two callers: a call would be booked on whichever is found first."""
+    named: list[tuple[Path, str, Secret | None]] = [
+        (("auth", "keys", index), "auth.keys", key) for index, key in enumerate(settings.auth.keys)
+    ]
+    for name, entry in settings.keys.items():
+        named += [(("keys", name, "key1"), f"keys.{name}", entry.key1)]
+        named += [(("keys", name, "key2"), f"keys.{name}", entry.key2)]
+    owners: dict[Secret, str] = {}
+    for path, owner, secret in named:
+        if secret is not None and owners.setdefault(secret, owner) != owner:
+            yield path, f"the same key as in {owners[secret]}"
+
+
+def _deployment(deployment: Mapping[str, Any], path: Path, declared: Declared) -> Iterator[Finding]:
+    provider, spillover = deployment.get("provider"), deployment.get("spillover")
+    yield from _provider(provider, (*path, "provider"), declared)
+    for index, target in _entries(deployment.get("targets")):
+        yield from _provider(target.get("provider"), (*path, "targets", index, "provider"), declared)
+    if provider is None and deployment.get("targets") is None:
+        yield from _without_provider(_mapping(deployment.get("model")).get("name"), path, declared)
+    if isinstance(spillover, str):
+        others = {name.lower(): name for name in declared.deployments if name.lower() != str(path[1]).lower()}
+        if spillover.lower() not in others:
+            meant = did_you_mean(spillover, others.values())
+            yield (*path, "spillover"), f"there is no other deployment {shown(spillover)}{meant}"
+
+
+def _without_provider(model: Any, path: Path, declared: Declared) -> Iterator[Finding]:
+    if declared.catalogue is None or not isinstance(model, str):
+        return
+    if model.lower() not in {known.lower() for known in declared.catalogue}:
+        meant = did_you_mean(model, declared.catalogue)
+        yield path, f"names no provider, and the catalogue has no model {shown(model)}{meant}"
+
+
+def _provider(name: Any, path: Path, declared: Declared) -> Iterator[Finding]:
+    if isinstance(name, str) and name not in declared.providers:
+        yield path, f"there is no provider {shown(name)}{did_you_mean(name, declared.providers)}"
+
+
+def _taken_twice(section: str, names: Iterable[str]) -> Iterator[Finding]:
+    first: dict[str, str] = {}
+    for name in names:
+        other = first.setdefault(name.lower(), name)
+        if other != name:
+            yield (section, name), f"the same name as {shown(other)}: case does not count"
+
+
+def _several_defaults(deployments: Mapping[str, Any]) -> Iterator[Finding]:
+    defaults = [name for name, deployment in deployments.items() if _mapping(deployment).get("default") is True]
+    for name in defaults[1:]:
+        yield ("deployments", name, "default"), f"{shown(defaults[0])} is the default already; there is only one"
+
+
+def _catalogue(models: Any, declared: Declared) -> Iterator[Finding]:
+    seen: set[tuple[str, ...]] = set()
+    for index, entry in _entries(models):
+        yield from _provider(entry.get("provider"), ("models", index, "provider"), declared)
+        identity = tuple(str(entry.get(part)).lower() for part in ("format", "name", "version"))
+        if identity in seen:
+            yield ("models", index), f"{shown(entry.get('name'))} is in the catalogue twice"
+        seen.add(identity)
+
+
+def _mapping(value: Any) -> Mapping[str, Any]:
+    return value if isinstance(value, Mapping) else {}
+
+
+def _entries(value: Any) -> Iterator[tuple[int, Mapping[str, Any]]]:
+    for index, entry in enumerate(value if isinstance(value, list) else ()):
+        if isinstance(entry, Mapping):
+            yield index, entry

@@ -1,0 +1,119 @@
+"""The part of the vocabulary that says who may use what, and what may be said: keys, projects, prices, filters."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, Field, model_validator
+
+from modelport.config.deployments import Limit
+from modelport.config.secrets import Secret, sendable
+from modelport.config.section import Count, FilePath, Moment, Name, Pattern, Section, Word, at_most, described, refuse
+from modelport.core.operations import Operation
+
+Severity = Literal["off", "low", "medium", "high"]
+Shield = Literal["off", "annotate", "block"]
+Key = Annotated[Secret, AfterValidator(sendable)]
+Currency = Annotated[str, Field(pattern=r"^[A-Z]{3}$")]
+
+
+class BudgetSettings(Section):
+    """Money per UTC day or month."""
+
+    amount: Annotated[Decimal, Field(gt=0, max_digits=18, decimal_places=6)]
+    currency: Currency = "USD"
+    per: Literal["day", "month"] = "month"
+
+
+class ProjectSettings(Section):
+    """Whose keys, budgets and costs belong together."""
+
+    budget: BudgetSettings | None = None
+
+
+class KeyLimitSettings(Section):
+    """What one key may use, whatever the deployment."""
+
+    tokens_per_minute: Limit = "default"
+    requests_per_minute: Limit = "default"
+    concurrent_requests: Annotated[Count | None, described("a whole number from 1, or null (unlimited)")] = None
+
+
+class KeySettings(Section):
+    """A caller's two keys, so that one can be replaced while the other works, and what they open."""
+
+    key1: Key | None = None
+    key2: Key | None = None
+    project: Name | None = None
+    expires: Moment | None = None
+    """A date or time (UTC unless it says otherwise) from which neither key is valid."""
+    deployments: tuple[Word, ...] = ("*",)
+    """Name patterns with `*` and `?`."""
+    operations: tuple[Operation, ...] | None = None
+    """Absent: all."""
+    limits: KeyLimitSettings = KeyLimitSettings()
+    budget: BudgetSettings | None = None
+
+    @model_validator(mode="after")
+    def _opens_something(self) -> KeySettings:
+        if self.key1 is None and self.key2 is None:
+            raise refuse("has neither key1 nor key2")
+        return self
+
+
+class PriceSettings(Section):
+    """What tokens cost."""
+
+    file: FilePath | None = None
+    """A price list; no list is ever fetched."""
+    currency: Currency = "USD"
+    unpriced: Literal["allow", "deny", "estimate"] = "allow"
+    """What happens to a call whose price is unknown."""
+
+
+class HarmSettings(Section):
+    """From which severity on each harm is filtered."""
+
+    hate: Severity = "medium"
+    sexual: Severity = "medium"
+    violence: Severity = "medium"
+    self_harm: Severity = "medium"
+    blocklists: tuple[Name, ...] = ()
+    """Names from `blocklists`."""
+
+
+class PromptHarmSettings(HarmSettings):
+    """The same for prompts, where attacks are looked for too."""
+
+    jailbreak: Shield = "block"
+    indirect_attack: Shield = "off"
+
+
+class ContentFilterSettings(Section):
+    """A content filter policy."""
+
+    prompt: PromptHarmSettings = PromptHarmSettings()
+    completion: HarmSettings = HarmSettings()
+    mode: Literal["blocking", "asynchronous"] = "blocking"
+    on_outage: Literal["annotate", "refuse"] = "annotate"
+    """What happens when a filter does not answer."""
+    filters: tuple[Word, ...] = ("rules", "classifier")
+    window_chars: Annotated[int, Field(ge=1, le=100_000)] = 1000
+    """How much text of a stream is looked at at a time."""
+
+
+class BlocklistItem(Section):
+    """One entry: an exact text or a regular expression."""
+
+    exact: Annotated[str, Field(min_length=1, max_length=1000)] | None = None
+    regex: Annotated[Pattern, Field(min_length=1, max_length=1000)] | None = None
+
+    @model_validator(mode="after")
+    def _is_one_of_both(self) -> BlocklistItem:
+        if (self.exact is None) == (self.regex is None):
+            raise refuse("needs exact or regex, and only one of them")
+        return self
+
+
+Blocklist = Annotated[tuple[BlocklistItem, ...], AfterValidator(at_most(10_000, "entries"))]

@@ -1,0 +1,180 @@
+"""The whole vocabulary of the configuration file, as one frozen tree.
+
+All of it parses. What has no effect in this version is listed in `landed`, and refused there.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, Field, model_validator
+
+from modelport.config.deployments import CatalogueEntry, DeploymentSettings, ExtraParameters, ProviderSettings
+from modelport.config.policies import (
+    Blocklist,
+    ContentFilterSettings,
+    Key,
+    KeySettings,
+    PriceSettings,
+    ProjectSettings,
+)
+from modelport.config.secrets import Secret
+from modelport.config.section import (
+    FilePath,
+    Host,
+    Name,
+    Origin,
+    Seconds,
+    Section,
+    Url,
+    Word,
+    at_most,
+    described,
+    refuse,
+)
+
+DEFAULT_DATA_DIR = "~/.local/share/modelport"
+
+
+class TlsSettings(Section):
+    """How the listener is secured: a certificate of our own making, or yours."""
+
+    self_signed: bool = False
+    """Makes a certificate authority and a certificate in the data directory."""
+    cert: FilePath | None = None
+    """A PEM file with the certificate, and its chain after it."""
+    key: FilePath | None = None
+    """The PEM file with the certificate's private key, without a passphrase."""
+
+    @model_validator(mode="after")
+    def _is_one_way(self) -> TlsSettings:
+        if (self.cert is None) != (self.key is None):
+            raise refuse("needs both cert and key")
+        if self.self_signed and self.cert is not None:
+            raise refuse("has both self_signed and cert; keep one of them")
+        return self
+
+    @property
+    def is_enabled(self) -> bool:
+        """Does the listener speak TLS?"""
+        return self.self_signed or self.cert is not None
+
+
+class ServerLimits(Section):
+    """Bounds of every request."""
+
+    body_bytes: Annotated[int, Field(ge=1024, le=2**31)] = 20_971_520
+    header_bytes: Annotated[int, Field(ge=1024, le=2**20)] = 32_768
+    json_depth: Annotated[int, Field(ge=4, le=1000)] = 64
+    request_seconds: Seconds = 600
+
+
+class ServerSettings(Section):
+    """The listener and what holds for every deployment."""
+
+    host: Host = "127.0.0.1"
+    """The address to listen on. One that is not loopback needs a key of your own."""
+    port: Annotated[int, Field(ge=0, le=65_535)] = 8080
+    """0 takes a free one."""
+    data_dir: FilePath = Field(default=Path(DEFAULT_DATA_DIR), validate_default=True)
+    """Keys, journals, pulled weights."""
+    tls: TlsSettings = TlsSettings()
+    workers: Annotated[int, Field(ge=1, le=1024)] = 1
+    """Processes that serve."""
+    region: Annotated[str, Field(pattern=r"^[!-~]([ -~]{0,62}[!-~])?$")] = "local"
+    """The `x-ms-region` of every answer."""
+    strict: bool = False
+    """Refuses what the real service refuses, where we are lenient."""
+    cors_origins: Annotated[tuple[Origin, ...], AfterValidator(at_most(100, "origins"))] = ()
+    """Web pages that may call from a browser: `https://app.example`, or `*`."""
+    default_content_filter: Name = "Microsoft.Nill"
+    """The content filter of deployments that name none. `Microsoft.Nill` filters nothing."""
+    limits: ServerLimits = ServerLimits()
+
+
+class RoleGrant(Section):
+    """What a claim of a token opens."""
+
+    claim: Word
+    value: Word
+    role: Literal["Administrator", "Inference User"]
+    deployments: tuple[Word, ...] = ("*",)
+
+
+class OidcIssuer(Section):
+    """An issuer whose tokens are accepted."""
+
+    issuer: Url
+    audiences: Annotated[tuple[Word, ...], Field(min_length=1)]
+    roles: tuple[RoleGrant, ...] = ()
+
+
+class AuthSettings(Section):
+    """Who may call."""
+
+    keys: Annotated[tuple[Key, ...], AfterValidator(at_most(64, "keys"))] = ()
+    """The operator's keys, all valid at once. None: one is made at the first start."""
+    anonymous: bool = False
+    """Lets everybody in; on loopback addresses only."""
+    oidc: tuple[OidcIssuer, ...] = ()
+
+
+class EngineSettings(Section):
+    """How models run on this machine."""
+
+    slots: Annotated[int, Field(ge=1, le=256)] = 4
+    """Answers that one model generates at the same time."""
+    context: Annotated[int, Field(ge=256, le=2**24)] = 8192
+    """Tokens of prompt and completion together."""
+    threads: Annotated[
+        Annotated[int, Field(ge=1, le=4096)] | Literal["auto"], described("auto or a whole number from 1")
+    ] = "auto"
+    queue: Annotated[int, Field(ge=0, le=100_000)] = 64
+    """Calls that wait for a slot; more are answered 503."""
+    load: Literal["start", "first_use"] = "start"
+    """When weights are loaded."""
+    idle_unload_seconds: Seconds | None = None
+    """Frees a model's memory after this long without a call; null: never."""
+
+
+class QuotaSettings(Section):
+    """How limits are kept when several processes share them."""
+
+    on_store_outage: Literal["local_cap", "refuse"] = "local_cap"
+
+
+class TelemetrySettings(Section):
+    """What the server tells about itself."""
+
+    log: Literal["json", "text"] = "json"
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    public: bool = False
+    """Shows `/metrics` without a credential."""
+    otlp_endpoint: Url | None = None
+
+
+class Settings(Section):
+    """Everything that can be configured."""
+
+    server: ServerSettings = Field(default_factory=ServerSettings)
+    auth: AuthSettings = AuthSettings()
+    extra_parameters: ExtraParameters = "error"
+    """What happens to unknown request fields when the caller sends no `extra-parameters` header."""
+    providers: dict[Name, ProviderSettings] = Field(default_factory=dict)
+    models: tuple[CatalogueEntry, ...] = ()
+    """The catalogue: what can be deployed by name alone."""
+    deployments: dict[Name, DeploymentSettings] = Field(default_factory=dict)
+    engine: EngineSettings = EngineSettings()
+    content_filters: dict[Name, ContentFilterSettings] = Field(default_factory=dict)
+    blocklists: dict[Name, Blocklist] = Field(default_factory=dict)
+    projects: dict[Name, ProjectSettings] = Field(default_factory=dict)
+    keys: dict[Name, KeySettings] = Field(default_factory=dict)
+    """Keys for inference, limited to deployments and operations."""
+    prices: PriceSettings = PriceSettings()
+    quota: QuotaSettings = QuotaSettings()
+    database_url: Secret | None = None
+    """Where the control plane and the ledger live; absent: SQLite in the data directory."""
+    redis_url: Secret | None = None
+    """Where a fleet's quota lives."""
+    telemetry: TelemetrySettings = TelemetrySettings()

@@ -1,0 +1,118 @@
+"""Flags and the environment, laid over the data of the file. Knows which setting each of them is."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path as FilePath
+from typing import Any, Final
+
+from modelport.config.faults import Path
+from modelport.config.secrets import expanded
+
+API_KEY_VARIABLE: Final = "MODELPORT_API_KEY"
+CONFIG_VARIABLE: Final = "MODELPORT_CONFIG"
+
+
+@dataclass(frozen=True, slots=True)
+class Flags:
+    """The options of `modelport serve` as typed; None was not given."""
+
+    host: str | None = None
+    port: int | None = None
+    data_dir: FilePath | None = None
+    tls_self_signed: bool | None = None
+    tls_cert: FilePath | None = None
+    tls_key: FilePath | None = None
+    log_level: str | None = None
+    workers: int | None = None
+
+
+PLACES: Final[Mapping[str, Path]] = {
+    "host": ("server", "host"),
+    "port": ("server", "port"),
+    "data_dir": ("server", "data_dir"),
+    "tls_self_signed": ("server", "tls", "self_signed"),
+    "tls_cert": ("server", "tls", "cert"),
+    "tls_key": ("server", "tls", "key"),
+    "log_level": ("telemetry", "log_level"),
+    "workers": ("server", "workers"),
+}
+"""Flag → setting. The variable of `data_dir` is MODELPORT_DATA_DIR, its flag --data-dir."""
+
+_FILES: Final = ("data_dir", "tls_cert", "tls_key")
+
+
+@dataclass(frozen=True, slots=True)
+class Overlaid:
+    """Data with everything laid over it, and the variable or flag that each replaced place came from."""
+
+    data: dict[str, Any]
+    origins: Mapping[Path, str]
+
+
+def overlay(data: Mapping[str, Any], environ: Mapping[str, str], flags: Flags) -> Overlaid:
+    """Flag over environment over `data`, which stays as it is. Empty variables count as not set."""
+    result: dict[str, Any] = dict(data)
+    origins: dict[Path, str] = {}
+    variables = {name: environ.get(variable(name)) or None for name in PLACES}
+    _lay(result, origins, variables, {name: variable(name) for name in PLACES}, environ)
+    given = {item.name: getattr(flags, item.name) for item in dataclasses.fields(flags)}
+    _lay(result, origins, given, {name: f"--{name.replace('_', '-')}" for name in PLACES}, environ)
+    if environ.get(API_KEY_VARIABLE):
+        _lay_key(result, origins)
+    return Overlaid(result, origins)
+
+
+def variable(name: str) -> str:
+    """The variable of the environment that does what this flag does."""
+    return f"MODELPORT_{name.upper()}"
+
+
+def _lay(
+    data: dict[str, Any],
+    origins: dict[Path, str],
+    values: Mapping[str, Any],
+    labels: Mapping[str, str],
+    environ: Mapping[str, str],
+) -> None:
+    if values["tls_self_signed"] is not None or values["tls_cert"] is not None:
+        # A way to do TLS replaces the other one as a whole: a certificate never meets another source's key.
+        first = "tls_self_signed" if values["tls_self_signed"] is not None else "tls_cert"
+        _put(data, ("server", "tls"), {})
+        origins.update({("server", "tls"): labels[first]})
+        for name in ("tls_self_signed", "tls_cert", "tls_key"):
+            origins.pop(PLACES[name], None)
+    for name, place in PLACES.items():
+        value = values[name]
+        if value is None:
+            continue
+        if name in _FILES:
+            value = str(expanded(str(value), FilePath.cwd(), environ))
+        if _put(data, place, value):
+            origins[place] = labels[name]
+
+
+def _lay_key(data: dict[str, Any], origins: dict[Path, str]) -> None:
+    """The variable is the key, unless the file names it among its own."""
+    reference = f"env:{API_KEY_VARIABLE}"
+    auth = data.get("auth")
+    written = auth.get("keys") if isinstance(auth, Mapping) else None
+    if isinstance(written, list) and reference in written:
+        return
+    if _put(data, ("auth", "keys"), [reference]):
+        origins["auth", "keys"] = API_KEY_VARIABLE
+
+
+def _put(data: dict[str, Any], place: Path, value: Any) -> bool:
+    """Sets a value, copying the mappings on the way. False where the file has something else than a mapping."""
+    *sections, last = place
+    for section in sections:
+        inner = data.get(str(section))
+        if inner is not None and not isinstance(inner, Mapping):
+            return False
+        data[str(section)] = inner = dict(inner or {})
+        data = inner
+    data[str(last)] = value
+    return True
