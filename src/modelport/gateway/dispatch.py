@@ -20,7 +20,7 @@ def ordered(targets: Sequence[Target], random: Random) -> list[Target]:
 
 
 class InOrder:
-    """Each target once, the next only if the one before failed in a way that another may not, before its first event."""
+    """Each target once; the next only if the one before failed as another may not, and before its first event."""
 
     def __init__(self, targets: Sequence[Target], random: Random) -> None:
         self._left = ordered(targets, random) if len(targets) > 1 else list(targets)

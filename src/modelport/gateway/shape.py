@@ -1,8 +1,8 @@
 """What may be asked: a parsed request × a model's profile → the request as the model can take it.
 
 Extras are settled first (contract.md A.6), then every parameter is held against the profile (contract.md E): a known
-parameter that the model cannot take is 422, or dropped where the caller said `drop`. Last, the request is rewritten where
-a model needs it: system text folded into the first user turn, the safety prompt put in front, `max_tokens` capped.
+parameter that the model cannot take is 422, or dropped where the caller said `drop`. Last, the request is rewritten
+where a model needs it: system text folded into the first user turn, the safety prompt put in front, `max_tokens` capped.
 """
 
 from __future__ import annotations
@@ -53,14 +53,14 @@ def shape(
         return Refusal(ExtraParametersRefused(tuple(request.extra)))
     if request.extra and mode == "drop":
         dropped.extend(request.extra)
-        request = cast(Request, msgspec.structs.replace(request, extra={}))
+        request = msgspec.structs.replace(request, extra={})
     offences = extra_offences(request, deployment.profile, deployment.model.name)
     checked = [*unsupported(request, deployment, strict=strict)]
     if mode == "drop":
         droppable = [name for name, _ in checked if name in _resets(request)]
         dropped.extend(droppable)
         resets = _resets(request)
-        request = cast(Request, msgspec.structs.replace(request, **{name: resets[name] for name in droppable}))
+        request = msgspec.structs.replace(request, **{name: resets[name] for name in droppable})
         checked = [(name, offence) for name, offence in checked if name not in droppable]
     offences.extend(offence for _, offence in checked)
     if offences:

@@ -1,0 +1,51 @@
+"""The listening server: uvicorn's, which drains instead of dying when it is asked to stop."""
+
+from __future__ import annotations
+
+import signal
+import time
+from collections.abc import Callable
+from types import FrameType
+from typing import Protocol
+
+import uvicorn
+
+
+class Drained(Protocol):
+    """Whoever counts the calls that are running."""
+
+    draining: bool
+    running: int
+
+
+class Server(uvicorn.Server):
+    """First SIGINT or SIGTERM: new calls get 503, running ones end (for at most `drain_seconds`); a second one: now."""
+
+    def __init__(
+        self,
+        config: uvicorn.Config,
+        gateway: Drained,
+        *,
+        drain_seconds: float,
+        listening: Callable[[], None] = lambda: None,
+    ) -> None:
+        super().__init__(config)
+        self._gateway = gateway
+        self._drain_seconds = drain_seconds
+        self._deadline: float | None = None
+        self._listening = listening
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        if self._gateway.draining:
+            self.should_exit = True
+            self.force_exit = sig == signal.SIGINT or self.force_exit
+            return
+        self._gateway.draining = True
+        self._deadline = time.monotonic() + self._drain_seconds
+
+    async def on_tick(self, counter: int) -> bool:
+        if counter == 0:
+            self._listening()
+        if self._deadline is not None and (self._gateway.running == 0 or time.monotonic() > self._deadline):
+            self.should_exit = True
+        return await super().on_tick(counter)

@@ -1,0 +1,172 @@
+"""The edges of HTTP/1.1 that the lane adds to uvicorn's protocol, over raw sockets."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+import uvicorn
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from modelport.lane.protocol import bound
+
+
+async def echo(scope: dict[str, Any], receive: Any, send: Any) -> None:
+    body = b""
+    while True:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            return
+        body += message["body"]
+        if not message["more_body"]:
+            break
+    answer = json.dumps({"method": scope["method"], "path": scope["path"], "body": body.decode()}).encode()
+    headers = [(b"content-length", str(len(answer)).encode())]
+    await send({"type": "http.response.start", "status": 200, "headers": headers})
+    await send({"type": "http.response.body", "body": answer})
+
+
+@asynccontextmanager
+async def serving(header_bytes: int = 4096, header_seconds: float = 5.0) -> AsyncIterator[int]:
+    config = uvicorn.Config(
+        echo,
+        port=0,
+        http=bound(header_bytes, header_seconds),
+        ws="none",
+        lifespan="off",
+        log_config=None,
+        loop="asyncio",
+    )
+    server = uvicorn.Server(config)
+    server.capture_signals = __import__("contextlib").nullcontext  # type: ignore[method-assign]
+    task = asyncio.create_task(server.serve())
+    while not server.started:
+        await asyncio.sleep(0.01)
+    try:
+        yield server.servers[0].sockets[0].getsockname()[1]
+    finally:
+        server.should_exit = True
+        await task
+
+
+async def exchange(port: int, *pieces: bytes, pause: float = 0.0) -> bytes:
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    for piece in pieces:
+        writer.write(piece)
+        await writer.drain()
+        await asyncio.sleep(pause)
+    answer = await asyncio.wait_for(reader.read(), 10)
+    writer.close()
+    await writer.wait_closed()
+    return answer
+
+
+JAVA_HEAD = (
+    b"POST /chat HTTP/1.1\r\nHost: x\r\nConnection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\n"
+    b"HTTP2-Settings: AAEAAEAAAAIAAAABAAMAAABkAAQBAAAAAAUAAEAA\r\nContent-Length: 5\r\n\r\n"
+)
+CLOSING = b"GET /next HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+
+
+@pytest.mark.parametrize(
+    "pieces",
+    [
+        (JAVA_HEAD + b"hello" + CLOSING,),
+        (JAVA_HEAD, b"hello", CLOSING),
+        (JAVA_HEAD[:40], JAVA_HEAD[40:], b"he", b"llo" + CLOSING),
+    ],
+)
+async def test_an_h2c_upgrade_is_answered_as_http_1_1_with_its_body(pieces: tuple[bytes, ...]) -> None:
+    async with serving() as port:
+        answer = await exchange(port, *pieces, pause=0.02)
+    assert answer.count(b"HTTP/1.1 200 OK") == 2
+    assert b'{"method": "POST", "path": "/chat", "body": "hello"}' in answer
+    assert b'"path": "/next"' in answer
+
+
+async def test_a_head_over_the_limit_is_431_and_the_connection_closes() -> None:
+    async with serving(header_bytes=1000) as port:
+        answer = await exchange(port, b"GET / HTTP/1.1\r\nHost: x\r\nX-Big: " + b"a" * 2000 + b"\r\n\r\n")
+    assert answer.startswith(b"HTTP/1.1 431 Request Header Fields Too Large\r\n")
+    assert b"x-ms-error-code: 431" in answer
+    assert json.loads(answer.partition(b"\r\n\r\n")[2])["error"]["code"] == "431"
+
+
+async def test_more_than_a_hundred_header_fields_are_431() -> None:
+    fields = b"".join(b"X-%d: 1\r\n" % i for i in range(120))
+    async with serving(header_bytes=32768) as port:
+        answer = await exchange(port, b"GET / HTTP/1.1\r\nHost: x\r\n" + fields + b"\r\n")
+    assert answer.startswith(b"HTTP/1.1 431 ")
+
+
+async def test_a_long_url_counts_as_head() -> None:
+    async with serving(header_bytes=1000) as port:
+        answer = await exchange(port, b"GET /" + b"a" * 3000 + b" HTTP/1.1\r\nHost: x\r\n\r\n")
+    assert answer.startswith(b"HTTP/1.1 431 ")
+
+
+@pytest.mark.parametrize(
+    "request_bytes",
+    [
+        b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\nhello",
+        b"GET / HTTP/1.1\nHost: x\n\n\x00",
+        b"not http at all\r\n\r\n",
+        b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
+        b"GET / HTTP/1.1\r\nHost: x\r\n folded: yes\r\n\r\n",
+    ],
+)
+async def test_what_is_no_http_or_smells_of_smuggling_is_a_json_400(request_bytes: bytes) -> None:
+    async with serving() as port:
+        answer = await exchange(port, request_bytes)
+    assert answer.startswith(b"HTTP/1.1 400 Bad Request\r\n")
+    assert json.loads(answer.partition(b"\r\n\r\n")[2])["error"]["code"] == "BadRequest"
+
+
+async def test_a_client_that_never_finishes_its_head_is_closed_with_408() -> None:
+    async with serving(header_seconds=0.2) as port:
+        answer = await exchange(port, b"GET / HTTP/1.1\r\nHost:")
+    assert answer.startswith(b"HTTP/1.1 408 ")
+
+
+async def test_expect_continue_gets_its_100_before_the_body() -> None:
+    async with serving() as port:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(b"POST / HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: 2\r\n\r\n")
+        assert await reader.readuntil(b"\r\n\r\n") == b"HTTP/1.1 100 Continue\r\n\r\n"
+        writer.write(b"hi")
+        assert b"200 OK" in await reader.readuntil(b"\r\n\r\n")
+        writer.close()
+        await writer.wait_closed()
+
+
+async def test_pipelined_requests_are_answered_in_order() -> None:
+    async with serving() as port:
+        first = b"POST /1 HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n"
+        answer = await exchange(port, first + b"GET /2 HTTP/1.1\r\nHost: x\r\n\r\n" + CLOSING)
+    assert [answer.find(b'"/1"'), answer.find(b'"/2"'), answer.find(b'"/next"')] == sorted(
+        [answer.find(b'"/1"'), answer.find(b'"/2"'), answer.find(b'"/next"')]
+    )
+    assert -1 not in (answer.find(b'"/1"'), answer.find(b'"/2"'), answer.find(b'"/next"'))
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "data_received",
+        "on_message_begin",
+        "on_url",
+        "on_header",
+        "on_headers_complete",
+        "on_message_complete",
+        "connection_made",
+        "connection_lost",
+        "send_400_response",
+        "_unset_keepalive_if_required",
+    ],
+)
+def test_uvicorns_protocol_still_has_what_the_lane_overrides(name: str) -> None:
+    assert callable(getattr(HttpToolsProtocol, name))
