@@ -35,5 +35,5 @@ def decode_image_embeddings(body: bytes, *, json_depth: int = 64) -> ImageEmbedd
 
 
 def decode_score(body: bytes, *, json_depth: int = 64) -> ScoreRequest:
-    """A managed endpoint's `/score`: chat if the input is messages, else text. Raises MalformedBody, InvalidParameters."""
+    """A managed endpoint's `/score`: messages are a chat, else text. Raises MalformedBody, InvalidParameters."""
     raise NotImplementedError

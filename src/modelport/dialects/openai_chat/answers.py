@@ -33,7 +33,7 @@ class ChatStream:
         raise NotImplementedError
 
     def end(self, usage: TokenUsage | None = None) -> bytes:
-        """The last finish chunk, the usage if it was asked for, and `[DONE]`. `usage` counts if the events reported none."""
+        """The last finish chunk, the usage if asked for, and `[DONE]`. `usage` counts if the events reported none."""
         raise NotImplementedError
 
     def broken(self, error: ModelportError) -> bytes:
