@@ -72,6 +72,8 @@ class Weights:
     files: tuple[WeightFile, ...]
     """What lies in the model's folder in the end; the first one is the file that a backend opens."""
     conversion: Conversion | None = None
+    tokenizer: str | None = None
+    """The name of a tokenizer that is part of modelport."""
     text_weights: str | None = None
     """Another entry whose model turns texts into the same space."""
     default: bool = False
@@ -144,6 +146,7 @@ _MINILM = Weights(
     ),
     assembled=_MINILM_FILE,
     files=(_MINILM_FILE,),
+    tokenizer="all-minilm-l6-v2",
     default=True,
 )
 

@@ -72,10 +72,12 @@ def worker_options(name: str, data_dir: Path, catalogue: Mapping[str, Weights] =
     if path is None:
         return None
     options: dict[str, Any] = {"weights": str(path)}
+    if weights.tokenizer is not None:
+        options["tokenizer"] = weights.tokenizer
     if weights.text_weights is not None:
         text = look(find(weights.text_weights, catalogue), data_dir).path
         if text is not None:
-            options["text_weights"] = str(text)
+            options |= {"text_weights": str(text), "tokenizer": find(weights.text_weights, catalogue).tokenizer}
     return options
 
 
