@@ -1,0 +1,1 @@
+"""The way out: the one package that knows HTTP client libraries."""
