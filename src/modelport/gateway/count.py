@@ -1,0 +1,173 @@
+"""Counts what is made, as it is made and before it is passed on: the one place where tokens become usage.
+
+The source's own report wins. Without one (a cut stream, a target that never says) the call is charged with the likely
+prompt and one token for each delta, or by its bytes where the deltas are too long to be single tokens.
+"""
+
+from __future__ import annotations
+
+from modelport.core.events import (
+    Answered,
+    ChoiceFinished,
+    Embedding,
+    Event,
+    FinishReason,
+    ReasoningDelta,
+    TextDelta,
+    ToolCallDelta,
+    UsageReported,
+)
+from modelport.core.requests import Request
+from modelport.core.usage import TokenUsage, UsageSource
+from modelport.gateway.estimate import LIKELY_BYTES_PER_TOKEN, byte_length, likely_prompt
+from modelport.gateway.lease import CallLease
+
+LONGEST_USUAL_TOKEN_BYTES = 8
+"""Tokens of running text are shorter than this on average, in every script we know of."""
+
+
+class Count:
+    """One answer's events in, the same out. After the last of them `end` gives what is still due."""
+
+    def __init__(self, lease: CallLease, request: Request) -> None:
+        self._lease = lease
+        self._request = request
+        self._output = Tally()
+        self._reasoning = Tally()
+        self._is_begun = False
+        self._reported: TokenUsage | None = None
+        self._is_told = False
+        self._finished: set[int] = set()
+        self._choices = request.choices
+        self._prompt: TokenUsage | None = None
+        self.stopped = False
+        """The quota has ended the answer: every choice is finished, and the target's work should be stopped."""
+        lease.meter = self
+
+    def feed(self, events: list[Event]) -> list[Event]:
+        """What may be passed on. Once `stopped`, nothing more is."""
+        if self.stopped or not events:
+            return []
+        self._lease.first_event()
+        for position, event in enumerate(events):
+            if not self._counted(event):
+                for later in events[position + 1 :]:
+                    if type(later) is UsageReported:
+                        self._report(later.usage)
+                return [*self._passed_on(events[:position]), *self._cut()]
+        return self._passed_on(events)
+
+    def end(self) -> list[Event]:
+        """Reports the usage if the source did not, so that every answer ends with exactly one report."""
+        if self._is_told:
+            return []
+        self._is_told = True
+        return [UsageReported(self.usage())]
+
+    def usage(self) -> TokenUsage:
+        """What was made until now."""
+        if self._reported is not None:
+            return self._reported
+        if not self._is_begun:
+            return TokenUsage()
+        if self._prompt is None:
+            self._prompt = likely_prompt(self._request)
+        return self._prompt + TokenUsage(output=self._output.tokens, reasoning=self._reasoning.tokens)
+
+    @property
+    def source(self) -> UsageSource:
+        """Where `usage` comes from."""
+        if self._reported is not None:
+            return UsageSource.REPORTED
+        if not self._is_begun:
+            return UsageSource.NONE
+        tallies = (self._output, self._reasoning)
+        is_counted = any(tally.tokens for tally in tallies) and not any(tally.is_by_bytes for tally in tallies)
+        return UsageSource.COUNTED if is_counted else UsageSource.ESTIMATED
+
+    def _counted(self, event: Event) -> bool:
+        """Takes the event into account; False if the quota does not cover it."""
+        match event:
+            case TextDelta():
+                return self._covered(self._output, event.text, event.tokens)
+            case ReasoningDelta():
+                return self._covered(self._reasoning, event.text)
+            case ToolCallDelta():
+                return self._covered(self._output, (event.name or "") + event.arguments)
+            case ChoiceFinished():
+                self._finished.add(event.choice)
+            case UsageReported():
+                self._report(event.usage)
+            case Answered():
+                self._lease.answered(event.answered_model)
+            case Embedding():
+                self._is_begun = True
+        return True
+
+    def _covered(self, tally: Tally, text: str, tokens: int | None = None) -> bool:
+        """Counts before it asks: a token that the limit forbids was still worked for."""
+        if not text and not tokens:
+            return True
+        self._is_begun = True
+        tally.add(text, tokens)
+        made = self._output.tokens + self._reasoning.tokens
+        return made <= self._lease.covered_tokens or self._lease.cover(made)
+
+    def _report(self, usage: TokenUsage) -> None:
+        # A source that reports nothing for something made does not count at all.
+        if usage.total or not self._is_begun:
+            self._reported = usage
+
+    def _passed_on(self, events: list[Event]) -> list[Event]:
+        """Drops a report that we do not believe, and any after the first: one goes out, at the end."""
+        if not any(type(event) is UsageReported for event in events):
+            return events
+        kept: list[Event] = []
+        for event in events:
+            if type(event) is UsageReported:
+                if self._is_told or self._reported is None:
+                    continue
+                self._is_told = True
+            kept.append(event)
+        return kept
+
+    def _cut(self) -> list[Event]:
+        """Ends every choice that is still open, for want of quota."""
+        self.stopped = True
+        ended: list[Event] = [
+            ChoiceFinished(FinishReason.LENGTH, choice)
+            for choice in range(self._choices)
+            if choice not in self._finished
+        ]
+        self._finished.update(range(self._choices))
+        return ended
+
+
+class Tally:
+    """Tokens of one class. Where the source does not number them, a delta is one token, unless the deltas are longer on
+    average than tokens are: such a source sends words or sentences, and its bytes say more."""
+
+    __slots__ = ("_bytes", "_deltas", "_told")
+
+    def __init__(self) -> None:
+        self._told = 0
+        self._deltas = 0
+        self._bytes = 0
+
+    def add(self, text: str, tokens: int | None) -> None:
+        """One delta; `tokens` if the source says how many made it."""
+        if tokens is not None:
+            self._told += tokens
+            return
+        self._deltas += 1
+        self._bytes += byte_length(text)
+
+    @property
+    def is_by_bytes(self) -> bool:
+        """Whether the bytes decide."""
+        return self._bytes > LONGEST_USUAL_TOKEN_BYTES * self._deltas
+
+    @property
+    def tokens(self) -> int:
+        """The count until now."""
+        return self._told + (self._bytes // LIKELY_BYTES_PER_TOKEN if self.is_by_bytes else self._deltas)

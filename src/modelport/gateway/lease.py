@@ -1,0 +1,321 @@
+"""The right to one call: what it has reserved, and the record that it leaves behind, once, however it ends."""
+
+from __future__ import annotations
+
+import sys
+from typing import Protocol
+
+from modelport.core.catalog import Deployment, Snapshot, Target
+from modelport.core.clock import Clock
+from modelport.core.errors import ModelportError, Unavailable
+from modelport.core.identity import Principal
+from modelport.core.ports import Journal, Observer, QuotaState, Reservation
+from modelport.core.usage import Ending, TokenUsage, UsageRecord, UsageSource
+from modelport.gateway.call import Call
+from modelport.gateway.estimate import Need
+
+NOTHING = TokenUsage()
+UNWRITTEN_RETRY_SECONDS = 5
+BEYOND_ANY_COUNT = sys.maxsize
+
+
+class CallFacts:
+    """What is known of a call so far. The driver adds to it stage by stage; only the record made from it is kept."""
+
+    __slots__ = (
+        "client_request_id",
+        "deployment",
+        "id",
+        "key_id",
+        "operation",
+        "principal",
+        "requested_model",
+        "snapshot",
+        "started",
+        "started_at",
+        "streamed",
+        "surface",
+    )
+
+    def __init__(
+        self,
+        *,
+        id: str,
+        surface: str,
+        operation: str,
+        principal: str,
+        key_id: str | None,
+        snapshot: str | None,
+        started_at: float,
+        started: float,
+        client_request_id: str | None = None,
+    ) -> None:
+        self.id = id
+        self.surface = surface
+        self.operation = operation
+        self.principal = principal
+        self.key_id = key_id
+        self.snapshot = snapshot
+        self.started_at = started_at
+        """Unix seconds."""
+        self.started = started
+        """The same moment on the monotonic clock, which durations are measured by."""
+        self.client_request_id = client_request_id
+        self.streamed = False
+        self.requested_model: str | None = None
+        self.deployment: str | None = None
+
+    @classmethod
+    def of(cls, call: Call, principal: Principal, snapshot: Snapshot, clock: Clock) -> CallFacts:
+        """The facts at the moment that we know who asks."""
+        return cls(
+            id=call.request_id,
+            surface=call.surface,
+            operation=call.operation,
+            principal=principal.name,
+            key_id=principal.key_id,
+            snapshot=snapshot.id,
+            started_at=clock.now(),
+            started=clock.monotonic(),
+            client_request_id=call.client_request_id,
+        )
+
+    def asked(self, streamed: bool, requested_model: str | None) -> None:
+        """The body is read."""
+        self.streamed = streamed
+        self.requested_model = requested_model
+
+    def record(
+        self,
+        *,
+        ending: str,
+        status: int,
+        error_code: str | None = None,
+        usage: TokenUsage = NOTHING,
+        usage_source: str = UsageSource.NONE,
+        answered_model: str | None = None,
+        target: str | None = None,
+        reserved_tokens: int = 0,
+        first_event_seconds: float | None = None,
+        duration_seconds: float = 0.0,
+    ) -> UsageRecord:
+        """The immutable line."""
+        return UsageRecord(
+            id=self.id,
+            started_at=self.started_at,
+            principal=self.principal,
+            key_id=self.key_id,
+            surface=self.surface,
+            operation=self.operation,
+            streamed=self.streamed,
+            requested_model=self.requested_model,
+            deployment=self.deployment,
+            answered_model=answered_model,
+            target=target,
+            status=status,
+            ending=ending,
+            error_code=error_code,
+            usage=usage,
+            usage_source=usage_source,
+            reserved_tokens=reserved_tokens,
+            first_event_seconds=first_event_seconds,
+            duration_seconds=duration_seconds,
+            client_request_id=self.client_request_id,
+            snapshot=self.snapshot,
+        )
+
+
+class Meter(Protocol):
+    """Whatever counts a call's tokens; `gateway.count.Count` is one."""
+
+    def usage(self) -> TokenUsage:
+        """What was made until now."""
+        ...
+
+    @property
+    def source(self) -> UsageSource:
+        """Where those counts come from."""
+        ...
+
+
+class CallLease:
+    """One admitted call. Made by `admit`; settled by the driver, always, once."""
+
+    __slots__ = (
+        "_answered_model",
+        "_bounded",
+        "_clock",
+        "_facts",
+        "_first_event_seconds",
+        "_journal",
+        "_observer",
+        "_prompt_tokens",
+        "_reservation",
+        "_step",
+        "_target",
+        "covered_tokens",
+        "meter",
+        "settled",
+    )
+
+    def __init__(
+        self,
+        facts: CallFacts,
+        deployment: Deployment,
+        need: Need,
+        reservation: Reservation,
+        journal: Journal,
+        observer: Observer,
+        clock: Clock,
+    ) -> None:
+        facts.deployment = deployment.name
+        self._facts = facts
+        self._reservation = reservation
+        self._journal = journal
+        self._observer = observer
+        self._clock = clock
+        self._bounded = need.bounded
+        self._prompt_tokens = need.prompt
+        self._step = max(1, need.step)
+        self._target: str | None = None
+        self._answered_model: str | None = None
+        self._first_event_seconds: float | None = None
+        self.covered_tokens = BEYOND_ANY_COUNT if need.bounded else need.completion
+        """So many tokens of answer may be passed on before `cover` must be asked."""
+        self.meter: Meter | None = None
+        self.settled = False
+        journal.open(self._opened())
+
+    def asked(self, target: Target) -> None:
+        """The call goes to this target now."""
+        self._target = f"{target.provider}/{target.model}"
+
+    def answered(self, model: str | None) -> None:
+        """The name that the target gives its model."""
+        self._answered_model = model
+
+    def first_event(self) -> None:
+        """The first event is here; later calls change nothing."""
+        if self._first_event_seconds is None:
+            self._first_event_seconds = self._clock.monotonic() - self._facts.started
+
+    def cover(self, output_tokens: int) -> bool:
+        """Makes sure that the reservation holds so many tokens of answer, in equal steps; False if the limit forbids.
+
+        A larger reservation is with the kernel before this returns, so that what is made under it is not lost with the
+        process. Raises Unavailable if it cannot be written. A call that named its `max_tokens` always passes: what it
+        takes beyond that is booked at the end.
+        """
+        short = output_tokens - self.covered_tokens
+        if short <= 0:
+            return True
+        tokens = -(-short // self._step) * self._step
+        if not self._reservation.top_up(tokens):
+            return False
+        self.covered_tokens += tokens
+        self._journal.open(self._opened())
+        write_out(self._journal)
+        return True
+
+    def quota(self) -> QuotaState:
+        """What is left of the deployment's quota now."""
+        return self._reservation.state()
+
+    def settle(
+        self,
+        ending: str,
+        usage: TokenUsage | None = None,
+        *,
+        status: int = 200,
+        error_code: str | None = None,
+        source: UsageSource | None = None,
+    ) -> None:
+        """Ends the call: gives back what was not used, queues its `close` line, tells the observer. Synchronous and
+        idempotent: the first call counts. Without `usage`, it is what the meter says was made."""
+        if self.settled:
+            return
+        self.settled = True
+        if usage is None:
+            usage = self.meter.usage() if self.meter is not None else NOTHING
+        if source is None:
+            source = self._source(usage)
+        self._reservation.settle(usage.total)
+        record = self._facts.record(
+            ending=ending,
+            status=status,
+            error_code=error_code,
+            usage=usage,
+            usage_source=source,
+            answered_model=self._answered_model,
+            target=self._target,
+            reserved_tokens=self._reservation.reserved_tokens,
+            first_event_seconds=self._first_event_seconds,
+            duration_seconds=self._clock.monotonic() - self._facts.started,
+        )
+        self._journal.close(record)
+        self._observer.call_ended(record)
+
+    def _source(self, usage: TokenUsage) -> UsageSource:
+        if not usage.total:
+            return UsageSource.NONE
+        return self.meter.source if self.meter is not None else UsageSource.REPORTED
+
+    def _opened(self) -> UsageRecord:
+        """The record as it would stand if nothing more were ever heard of the call: all that is reserved, by class."""
+        reserved = self._reservation.reserved_tokens
+        prompt = min(reserved, self._prompt_tokens)
+        return self._facts.record(
+            ending=Ending.LOST,
+            status=0,
+            usage=TokenUsage(input=prompt, output=reserved - prompt),
+            usage_source=UsageSource.ESTIMATED if reserved else UsageSource.NONE,
+            target=self._target,
+            reserved_tokens=reserved,
+        )
+
+
+def record_refusal(
+    facts: CallFacts,
+    ending: str,
+    status: int,
+    error_code: str | None,
+    journal: Journal,
+    observer: Observer,
+    clock: Clock,
+) -> None:
+    """Leaves the one record of a call that never held a lease: refused (404, 422, 429 …), failed or hung up."""
+    record = facts.record(
+        ending=ending, status=status, error_code=error_code, duration_seconds=clock.monotonic() - facts.started
+    )
+    journal.close(record)
+    observer.call_ended(record)
+
+
+def note_unauthenticated(call: Call, error: ModelportError, observer: Observer, clock: Clock) -> None:
+    """Counts a call of nobody we know. It leaves no record: anyone could fill the journal."""
+    facts = CallFacts(
+        id=call.request_id,
+        surface=call.surface,
+        operation=call.operation,
+        principal="",
+        key_id=None,
+        snapshot=None,
+        started_at=clock.now(),
+        started=clock.monotonic(),
+        client_request_id=call.client_request_id,
+    )
+    observer.call_started(call.operation, call.surface)
+    observer.call_ended(facts.record(ending=Ending.REFUSED, status=error.status, error_code=error.code))
+
+
+def write_out(journal: Journal) -> None:
+    """Puts every queued line with the kernel. Raises Unavailable: what cannot be recorded is not served."""
+    try:
+        journal.flush()
+    except OSError as cause:
+        raise unrecordable() from cause
+
+
+def unrecordable() -> Unavailable:
+    """The caller's view of a journal that takes no lines. Nothing of the cause is told."""
+    return Unavailable("The server cannot record this call now.", retry_after=UNWRITTEN_RETRY_SECONDS)
