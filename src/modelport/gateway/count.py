@@ -95,6 +95,7 @@ class Count:
             case ToolCallDelta():
                 return self._covered(self._output, (event.name or "") + event.arguments)
             case ChoiceFinished():
+                self._is_begun = True
                 self._finished.add(event.choice)
             case UsageReported():
                 self._report(event.usage)

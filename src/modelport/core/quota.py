@@ -1,0 +1,94 @@
+"""The arithmetic of quotas: rolling windows, honest waiting times, which limits a deployment has. Reads no clock."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any, Final
+
+from modelport.core.catalog import Model, RateLimits, Sku
+
+WINDOW_SECONDS: Final = 60
+BUCKETS: Final = WINDOW_SECONDS + 1
+"""One more than the seconds of a window: the oldest bucket still holds a part of it until the next second begins."""
+
+TOKENS_PER_CAPACITY_UNIT: Final = 1_000
+REQUESTS_PER_CAPACITY_UNIT: Final = 6
+"""Azure couples the two for its Standard types: six requests a minute for each thousand tokens a minute."""
+DEFAULT_TOKENS_PER_MINUTE: Final = 200_000
+DEFAULT_REQUESTS_PER_MINUTE: Final = 1_000
+CAPACITY_FORMAT: Final = "openai"
+CAPACITY_SKUS: Final = frozenset({"standard", "globalstandard", "datazonestandard"})
+
+
+def effective_limits(explicit: Mapping[str, Any], sku: Sku | None, model: Model) -> RateLimits:
+    """The limits of a deployment. `explicit` has the fields of RateLimits that were written down: None in it means
+    unlimited, a missing name means that the next rule decides: capacity, for OpenAI models on Standard types (`sku` is
+    None where none was written down), then what Azure gives every deployment."""
+    tokens, requests = DEFAULT_TOKENS_PER_MINUTE, DEFAULT_REQUESTS_PER_MINUTE
+    if sku is not None and model.format.lower() == CAPACITY_FORMAT and sku.name.lower() in CAPACITY_SKUS:
+        tokens = sku.capacity * TOKENS_PER_CAPACITY_UNIT
+        requests = sku.capacity * REQUESTS_PER_CAPACITY_UNIT
+    return RateLimits(
+        tokens_per_minute=explicit.get("tokens_per_minute", tokens),
+        requests_per_minute=explicit.get("requests_per_minute", requests),
+        concurrent_requests=explicit.get("concurrent_requests"),
+        wait_seconds=explicit.get("wait_seconds", 0.0),
+    )
+
+
+class RollingWindow:
+    """What was taken in the last 60 seconds, in buckets of one second. Rounds towards refusing: an amount leaves when
+    the whole second that it was taken in is more than 60 seconds old, so no span of 60 seconds holds more than `total`
+    ever was. `now` never goes back; if it does, it stands still."""
+
+    __slots__ = ("_buckets", "_last", "_second", "total")
+
+    def __init__(self) -> None:
+        self._buckets = [0] * BUCKETS
+        self._second = 0
+        self._last = 0
+        self.total = 0
+
+    def roll(self, now: float) -> int:
+        """Forgets what has left the window; what is left of it."""
+        second = int(now)
+        passed = second - self._second
+        if passed <= 0:
+            return self.total
+        self._second = second
+        if not self.total:
+            return 0
+        if passed >= BUCKETS:
+            self._buckets = [0] * BUCKETS
+            self.total = 0
+            return 0
+        for index in range(second - passed + 1, second + 1):
+            self.total -= self._buckets[index % BUCKETS]
+            self._buckets[index % BUCKETS] = 0
+        return self.total
+
+    def add(self, amount: int, now: float) -> None:
+        """Books `amount` (not negative) at `now`."""
+        if not amount:
+            return
+        self.roll(now)
+        self._buckets[self._second % BUCKETS] += amount
+        self._last = self._second
+        self.total += amount
+
+    def seconds_until_freed(self, amount: int, now: float) -> int | None:
+        """Whole seconds, at least 1, until so much has left the window; None if it does not hold so much."""
+        self.roll(now)
+        if amount > self.total:
+            return None
+        freed = 0
+        for second in range(self._second - WINDOW_SECONDS, self._second + 1):
+            freed += self._buckets[second % BUCKETS]
+            if freed >= amount and freed:
+                return max(1, math.ceil(second + BUCKETS - now))
+        return 1
+
+    def seconds_until_empty(self, now: float) -> int:
+        """Whole seconds until nothing of it is left; 0 if nothing is."""
+        return max(1, math.ceil(self._last + BUCKETS - now)) if self.roll(now) else 0

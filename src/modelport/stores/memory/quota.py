@@ -1,0 +1,161 @@
+"""The quota of one process, in its memory.
+
+A reservation counts in full from `reserve` to `settle`, however long that takes; what was really used is booked into
+the window at `settle`. So at every moment what is held and what the last minute has used together stay within the
+limit, whatever moment between its start and its end one ascribes a token to. Only a call that uses more than it
+reserved can go beyond: that excess is booked at once and keeps later calls waiting.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Final, Literal
+
+from modelport.core.catalog import RateLimits
+from modelport.core.clock import Clock
+from modelport.core.ports import QuotaRefusal, QuotaState, Reservation
+from modelport.core.quota import WINDOW_SECONDS, RollingWindow
+
+SWEEP_AT: Final = 1024
+REMEMBERED_CALLS: Final = 8
+
+
+class MemoryQuota:
+    """Rolling minute windows and concurrency, per subject. Holds nothing of subjects that have been idle for a minute
+    once there are many."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._accounts: dict[str, Account] = {}
+        self._sweep_at = SWEEP_AT
+
+    def reserve(self, subject: str, limits: RateLimits, tokens: int, now: float) -> Reservation | QuotaRefusal:
+        """Takes one request, one place and `tokens` tokens in one step, or nothing."""
+        account = self._accounts.get(subject)
+        if account is None:
+            account = self._opened(subject, now)
+        refusal = account.refusal(limits, tokens, now)
+        if refusal is not None:
+            return refusal
+        account.requests.add(1, now)
+        account.running += 1
+        account.held_tokens += tokens
+        return Held(account, limits, tokens, self._clock, now)
+
+    def __len__(self) -> int:
+        return len(self._accounts)
+
+    def _opened(self, subject: str, now: float) -> Account:
+        if len(self._accounts) >= self._sweep_at:
+            self._accounts = {name: account for name, account in self._accounts.items() if not account.is_idle(now)}
+            self._sweep_at = max(SWEEP_AT, 2 * len(self._accounts))
+        account = self._accounts[subject] = Account()
+        return account
+
+
+class Account:
+    """What one subject holds now and has used in the last minute."""
+
+    __slots__ = ("held_tokens", "mean_seconds", "requests", "running", "tokens")
+
+    def __init__(self) -> None:
+        self.requests = RollingWindow()
+        self.tokens = RollingWindow()
+        self.running = 0
+        self.held_tokens = 0
+        self.mean_seconds = 1.0
+        """How long calls lasted lately: when a place is likely to be free."""
+
+    def is_idle(self, now: float) -> bool:
+        """Whether forgetting it changes nothing."""
+        return not (self.running or self.requests.roll(now) or self.tokens.roll(now))
+
+    def refusal(self, limits: RateLimits, tokens: int, now: float) -> QuotaRefusal | None:
+        """The limit that keeps this call waiting longest, if any does."""
+        waits: list[tuple[int, Literal["requests", "tokens", "concurrency"], int]] = []
+        if limits.concurrent_requests is not None and self.running >= limits.concurrent_requests:
+            waits.append((self._seconds_until_a_call_ends(), "concurrency", limits.concurrent_requests))
+        if limits.requests_per_minute is not None:
+            excess = self.requests.roll(now) + 1 - limits.requests_per_minute
+            if excess > 0:
+                seconds = self.requests.seconds_until_freed(excess, now)
+                waits.append((seconds or WINDOW_SECONDS, "requests", limits.requests_per_minute))
+        if limits.tokens_per_minute is not None:
+            excess = self.tokens_beyond(limits.tokens_per_minute, tokens, now)
+            if excess > 0:
+                seconds = self._seconds_until_tokens(excess, tokens, limits.tokens_per_minute, now)
+                waits.append((seconds, "tokens", limits.tokens_per_minute))
+        if not waits:
+            return None
+        seconds, kind, limit = max(waits)
+        return QuotaRefusal(kind=kind, limit=limit, retry_after_seconds=seconds)
+
+    def tokens_beyond(self, limit: int, tokens: int, now: float) -> int:
+        """By how much `tokens` more would exceed the limit."""
+        return self.tokens.roll(now) + self.held_tokens + tokens - limit
+
+    def _seconds_until_tokens(self, excess: int, tokens: int, limit: int, now: float) -> int:
+        if tokens > limit:
+            return WINDOW_SECONDS  # It never fits: there is no better time to name.
+        rolled = self.tokens.seconds_until_freed(excess, now)
+        # What the window alone cannot free must come from calls that still run, and give back what they do not use.
+        return rolled if rolled is not None else self._seconds_until_a_call_ends()
+
+    def _seconds_until_a_call_ends(self) -> int:
+        return min(WINDOW_SECONDS, max(1, math.ceil(self.mean_seconds)))
+
+
+class Held:
+    """One call's reservation."""
+
+    __slots__ = ("_account", "_clock", "_is_settled", "_limits", "_started", "reserved_tokens")
+
+    def __init__(self, account: Account, limits: RateLimits, tokens: int, clock: Clock, now: float) -> None:
+        self._account = account
+        self._limits = limits
+        self._clock = clock
+        self._started = now
+        self._is_settled = False
+        self.reserved_tokens = tokens
+
+    def top_up(self, tokens: int) -> bool:
+        """Takes `tokens` more; False (and nothing taken) if the limit forbids it, or the call is settled."""
+        limit = self._limits.tokens_per_minute
+        if self._is_settled:
+            return False
+        if limit is not None and self._account.tokens_beyond(limit, tokens, self._clock.monotonic()) > 0:
+            return False
+        self._account.held_tokens += tokens
+        self.reserved_tokens += tokens
+        return True
+
+    def settle(self, actual_tokens: int) -> None:
+        """Books what was used, gives back the rest, frees the place. Only the first call counts."""
+        if self._is_settled:
+            return
+        self._is_settled = True
+        now = self._clock.monotonic()
+        account = self._account
+        account.running -= 1
+        account.held_tokens -= self.reserved_tokens
+        account.tokens.add(max(0, actual_tokens), now)
+        account.mean_seconds += (now - self._started - account.mean_seconds) / REMEMBERED_CALLS
+
+    def state(self) -> QuotaState:
+        """What is left now. `reset_seconds`: when all of it is back, if nothing more is taken."""
+        limits, account, now = self._limits, self._account, self._clock.monotonic()
+        state = QuotaState(limit_requests=limits.requests_per_minute, limit_tokens=limits.tokens_per_minute)
+        if state.limit_requests is None and state.limit_tokens is None:
+            return state
+        return QuotaState(
+            limit_requests=state.limit_requests,
+            remaining_requests=left(state.limit_requests, account.requests.roll(now)),
+            limit_tokens=state.limit_tokens,
+            remaining_tokens=left(state.limit_tokens, account.tokens.roll(now) + account.held_tokens),
+            reset_seconds=max(account.requests.seconds_until_empty(now), account.tokens.seconds_until_empty(now)),
+        )
+
+
+def left(limit: int | None, used: int) -> int | None:
+    """What a limit leaves; None is unlimited."""
+    return None if limit is None else max(0, limit - used)
