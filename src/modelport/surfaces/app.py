@@ -1,0 +1,151 @@
+"""The ASGI application: finds the route, asks for what it demands, and turns every failure into the surface's own
+words. The one place in the doors that catches everything."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import traceback
+from collections.abc import Sequence
+
+from modelport.core.errors import InternalError, MethodNotAllowed, ModelportError, RouteNotFound
+from modelport.core.operations import Operation
+from modelport.surfaces import azure_inference, azure_openai, cors, health, openai_v1, pages
+from modelport.surfaces.answer import infer
+from modelport.surfaces.asgi import Application, Receive, Reply, Scope, Send
+from modelport.surfaces.door import Door, Inference, Route
+from modelport.surfaces.exchange import Exchange
+from modelport.surfaces.gateway_port import Gateway
+from modelport.surfaces.hangup import Hangup
+from modelport.surfaces.headers import RequestHead, error_headers
+from modelport.surfaces.limits import Body
+from modelport.surfaces.options import Options
+from modelport.surfaces.router import Match, Router
+
+log = logging.getLogger("modelport.surfaces")
+
+
+def build(gateway: Gateway, options: Options | None = None) -> Application:
+    """The doors, ready for a server. Raises UnusableRoute for a table with a route that declares no permission."""
+    return Doors(gateway, options or Options())
+
+
+class Doors:
+    """The ASGI callable."""
+
+    def __init__(self, gateway: Gateway, options: Options) -> None:
+        self.gateway = gateway
+        self.options = options
+        self.router = Router(all_routes(options), fallbacks())
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            await lifespan(receive, send)
+        elif scope["type"] == "http":
+            await self._exchange(scope, receive, send)
+        else:
+            await send({"type": "websocket.close", "code": 1000})
+
+    async def _exchange(self, scope: Scope, receive: Receive, send: Send) -> None:
+        head = RequestHead.of(scope)
+        body = Body(receive, head, self.options.limits)
+        try:
+            async with Hangup(receive) as hangup:
+                exchange = Exchange(
+                    head=head,
+                    gateway=self.gateway,
+                    options=self.options,
+                    body=body,
+                    hangup=hangup,
+                    send=send,
+                    cors=cors.answer_headers(head, self.options.cors_origins),
+                    scheme=scope.get("scheme", "http"),
+                )
+                await self._answered(exchange)
+        except asyncio.CancelledError:
+            if not body.client_gone:
+                raise
+
+    async def _answered(self, exchange: Exchange) -> None:
+        """The three ends of a request: answered, refused, broken. Returning without having finished a response that
+        was started makes the server cut the connection."""
+        match = self.router.match(exchange.head.path)
+        route = match.route(exchange.head.method)
+        operation = route.endpoint.operation if route and isinstance(route.endpoint, Inference) else None
+        try:
+            await self._routed(exchange, match, route)
+        except ModelportError as error:
+            if not exchange.started:
+                await exchange.reply(refusal(error, exchange.head, match.door, operation))
+        except Exception as error:  # noqa: BLE001 - the end of a request
+            log.error(
+                "unhandled %s: %s %s request_id=%s\n%s",
+                type(error).__name__,
+                exchange.head.method,
+                route.path if route else "(no route)",
+                exchange.head.request_id,
+                frames(error),
+            )
+            if not exchange.started:
+                await exchange.reply(refusal(InternalError(), exchange.head, match.door, operation))
+
+    async def _routed(self, exchange: Exchange, match: Match, route: Route | None) -> None:
+        head = exchange.head
+        if not match.routes:
+            raise RouteNotFound
+        if head.method == "OPTIONS":
+            await exchange.reply(cors.preflight(head, self.options.cors_origins, match.allow))
+            return
+        if route is None:
+            raise MethodNotAllowed(match.allow)
+        exchange.parameters = match.parameters
+        if isinstance(route.endpoint, Inference):
+            await infer(exchange, match.door, route.endpoint)
+            return
+        if route.permission != "public":
+            exchange.principal = self.gateway.identify(head.credential)
+        await exchange.reply(route.endpoint(exchange))
+
+
+def all_routes(options: Options) -> list[Route]:
+    """Every path there is."""
+    created_at = options.clock.now()
+    return [
+        *pages.routes(azure_inference.ROOT),
+        *health.routes(azure_inference.ROOT, options.metrics_public),
+        *azure_inference.routes(),
+        *azure_openai.routes(created_at),
+        *openai_v1.routes(created_at),
+    ]
+
+
+def fallbacks() -> Sequence[tuple[str, Door]]:
+    """Who says that there is nothing, by path prefix."""
+    return [
+        ("", azure_inference.ROOT),
+        *((base, azure_inference.MODELS) for base in azure_inference.MODELS_BASES),
+        *((base, azure_openai.DOOR) for base in azure_openai.BASES),
+        *((base, openai_v1.DOOR) for base in openai_v1.BASES if "{" not in base),
+    ]
+
+
+def refusal(error: ModelportError, head: RequestHead, door: Door, operation: Operation | None) -> Reply:
+    """The error in the surface's shape."""
+    encoded = door.refuse(error, head, operation)
+    return Reply(encoded.body, status=encoded.status, headers=tuple(error_headers(error, encoded)))
+
+
+def frames(error: BaseException) -> str:
+    """Where it happened. Not the exception's own text, which may quote what the caller sent."""
+    return "".join(
+        f"  {frame.filename}:{frame.lineno} {frame.name}\n" for frame in traceback.extract_tb(error.__traceback__)
+    )
+
+
+async def lifespan(receive: Receive, send: Send) -> None:
+    """Start and end are the composition root's; here they are only acknowledged."""
+    while True:
+        message = await receive()
+        await send({"type": message["type"] + ".complete"})
+        if message["type"] == "lifespan.shutdown":
+            return

@@ -1,0 +1,64 @@
+"""One request under way: what is known of it, what it may use, and how it is answered."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from modelport.core.identity import Principal
+from modelport.surfaces.asgi import Headers, Reply, Send
+from modelport.surfaces.gateway_port import Gateway
+from modelport.surfaces.hangup import Hangup
+from modelport.surfaces.headers import RequestHead, common_headers, printable
+from modelport.surfaces.limits import Body
+from modelport.surfaces.options import Options
+
+
+@dataclass(slots=True)
+class Exchange:
+    """Made by the app for each request; only the app and the answer change it."""
+
+    head: RequestHead
+    gateway: Gateway
+    options: Options
+    body: Body
+    hangup: Hangup
+    send: Send
+    cors: Headers
+    scheme: str = "http"
+    parameters: Mapping[str, str] = field(default_factory=dict)
+    principal: Principal | None = None
+    """Known where the route wants a credential and is no inference call."""
+    started: bool = False
+    """The response's head is out: nothing can be refused any more."""
+
+    async def start(self, status: int, content_type: bytes | None, more: Headers) -> None:
+        """Sends the response's head."""
+        headers = common_headers(self.head, printable(self.options.region))
+        if content_type is not None:
+            headers.append((b"content-type", content_type))
+        headers += more
+        headers += self.cors
+        if self.gateway.draining:
+            headers.append((b"connection", b"close"))
+        self.started = True
+        await self.send({"type": "http.response.start", "status": status, "headers": headers})
+
+    async def write(self, data: bytes) -> None:
+        """Sends a piece of the body. Waits while the client does not read."""
+        await self.send({"type": "http.response.body", "body": data, "more_body": True})
+
+    async def finish(self, data: bytes) -> None:
+        """Sends the last piece."""
+        self.hangup.over()
+        await self.send({"type": "http.response.body", "body": data, "more_body": False})
+
+    async def reply(self, reply: Reply) -> None:
+        """Sends a whole answer; first makes way for it where the body was left unread."""
+        headers = list(reply.headers)
+        if reply.content_type is not None:
+            headers.append((b"content-length", b"%d" % len(reply.body)))
+        if not await self.body.discard():
+            headers.append((b"connection", b"close"))
+        await self.start(reply.status, reply.content_type, headers)
+        await self.finish(reply.body)

@@ -1,0 +1,69 @@
+"""What the doors need of the gateway. `gateway.gateway.Gateway` is the one; tests stand in with their own."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import AbstractAsyncContextManager
+from typing import Protocol
+
+from modelport.core.catalog import Deployment, Snapshot
+from modelport.core.identity import Credential, Principal
+from modelport.core.ports import DeploymentState
+from modelport.gateway.call import Answer, Call, Selector
+
+
+class Gateway(Protocol):
+    """The data plane, seen from its doors."""
+
+    draining: bool
+    """New calls are turned away; running ones end."""
+
+    def run(self, call: Call) -> AbstractAsyncContextManager[Answer]:
+        """The way. Entering raises ModelportError for every refusal; leaving early stops the work; leaving settles."""
+        ...
+
+    def identify(self, credential: Credential) -> Principal:
+        """Who it is. Raises Unauthenticated."""
+        ...
+
+    def visible(self, principal: Principal) -> list[Deployment]:
+        """The deployments this principal may use, in order of their names."""
+        ...
+
+    def named(self, principal: Principal, name: str) -> Deployment:
+        """The deployment of this name. Raises DeploymentNotFound, also where the principal may not see it."""
+        ...
+
+    def describe(self, principal: Principal, selector: Selector, model: str | None) -> Deployment:
+        """The deployment that such a call would go to. Raises NotFound, ModelNotNamed, PermissionDenied."""
+        ...
+
+    def snapshot(self) -> Snapshot:
+        """The current one."""
+        ...
+
+    def ready(self) -> bool:
+        """Whether every deployment can answer."""
+        ...
+
+    @property
+    def states(self) -> StatesOf:
+        """How every deployment is."""
+        ...
+
+    @property
+    def metrics(self) -> MetricsOf:
+        """All counters as Prometheus text."""
+        ...
+
+
+class StatesOf(Protocol):
+    """Gives every deployment's state."""
+
+    def __call__(self) -> Sequence[DeploymentState]: ...
+
+
+class MetricsOf(Protocol):
+    """Gives the Prometheus text."""
+
+    def __call__(self) -> bytes: ...

@@ -1,0 +1,179 @@
+"""What a request's head says, in our words; and the headers that every response carries."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from typing import Final
+from urllib.parse import parse_qsl, quote
+from uuid import uuid4
+
+import msgspec
+from msgspec import Struct
+
+from modelport.core.errors import BadRequest, MethodNotAllowed, ModelportError, RateLimited
+from modelport.core.identity import Credential
+from modelport.core.ports import QuotaState
+from modelport.dialects.error_body import ErrorBody
+from modelport.surfaces.asgi import Headers, Scope
+
+EXTRA_PARAMETERS: Final = (b"extra-parameters", b"extra-params", b"unknown-parameters")
+"""Spellings that clients send, in order of precedence: the specification's, the JavaScript document's, early SDKs'."""
+EXTRA_PARAMETERS_MODES: Final = frozenset({"error", "drop", "pass-through"})
+
+API_VERSION: Final = re.compile(r"\d{4}-\d{2}-\d{2}(-preview)?|preview|latest|v1")
+
+_ECHOABLE: Final = re.compile(rb"[\x21-\x7e]{1,128}")
+_MAX_LISTED_BYTES: Final = 2048
+
+
+class RequestHead(Struct, frozen=True, kw_only=True):
+    """A request without its body."""
+
+    method: str
+    path: str
+    """As sent, still percent-encoded."""
+    headers: dict[bytes, bytes]
+    """Lower-case names; the first of several wins."""
+    query: dict[str, str] = msgspec.field(default_factory=dict)
+    """The first value of each name; empty values are absent."""
+    request_id: str
+    """Ours, for this request alone."""
+
+    @classmethod
+    def of(cls, scope: Scope) -> RequestHead:
+        """Read from the server's scope."""
+        headers: dict[bytes, bytes] = {}
+        for name, value in scope["headers"]:
+            headers.setdefault(name, value)
+        query: dict[str, str] = {}
+        if scope["query_string"]:
+            for name, text in parse_qsl(scope["query_string"].decode("latin-1")):
+                query.setdefault(name, text)
+        raw_path: bytes = scope.get("raw_path") or quote(scope["path"]).encode()
+        return cls(
+            method=scope["method"],
+            path=raw_path.decode("latin-1"),
+            headers=headers,
+            query=query,
+            request_id=str(uuid4()),
+        )
+
+    def text(self, name: bytes) -> str | None:
+        """One header's value; None when absent or empty."""
+        value = self.headers.get(name, b"").strip()
+        return value.decode("latin-1") if value else None
+
+    @property
+    def credential(self) -> Credential:
+        """Every key or token shown (contract.md A.4)."""
+        authorization = self.headers.get(b"authorization", b"").strip().decode("latin-1")
+        scheme, _, token = authorization.partition(" ")
+        return Credential(
+            api_key=self.text(b"api-key"),
+            bearer=token.strip() or None if scheme.lower() == "bearer" else None,
+            subscription_key=self.text(b"ocp-apim-subscription-key"),
+        )
+
+    @property
+    def client_request_id(self) -> str | None:
+        """The caller's own id, where it can be echoed as it is."""
+        value = self.headers.get(b"x-ms-client-request-id", b"").strip()
+        return value.decode("ascii") if _ECHOABLE.fullmatch(value) else None
+
+    @property
+    def extra_parameters(self) -> str | None:
+        """What to do with unknown body fields. A known mode in its own spelling; anything else as sent."""
+        for name in EXTRA_PARAMETERS:
+            value = self.text(name)
+            if value is not None:
+                mode = value.lower().replace("_", "-")
+                return mode if mode in EXTRA_PARAMETERS_MODES else value
+        return None
+
+    @property
+    def api_version(self) -> str | None:
+        """The `api-version` asked for. Raises BadRequest for what is no version."""
+        version = self.query.get("api-version")
+        if version is not None and API_VERSION.fullmatch(version) is None:
+            raise BadRequest("API version not supported")
+        return version
+
+    @property
+    def expects_continue(self) -> bool:
+        """Whether the client waits for our word before it sends the body."""
+        return self.headers.get(b"expect", b"").lower() == b"100-continue"
+
+    @property
+    def content_length(self) -> int | None:
+        """The body's length, where it is announced."""
+        value = self.headers.get(b"content-length", b"")
+        return int(value) if value.isdigit() else None
+
+
+def common_headers(head: RequestHead, region: bytes) -> Headers:
+    """What every response of ours carries (contract.md A.7)."""
+    request_id = head.request_id.encode()
+    echoed = head.client_request_id
+    return [
+        (b"x-request-id", request_id),
+        (b"apim-request-id", request_id),
+        (b"x-ms-client-request-id", echoed.encode() if echoed else str(uuid4()).encode()),
+        (b"x-ms-region", region),
+        (b"x-content-type-options", b"nosniff"),
+    ]
+
+
+def error_headers(error: ModelportError, encoded: ErrorBody) -> Headers:
+    """What a refusal adds: the dialect's own headers, and what every surface says of a used-up quota."""
+    headers = {name.encode("ascii"): printable(value) for name, value in encoded.headers}
+    headers.setdefault(b"x-ms-error-code", printable(encoded.code))
+    if encoded.status in (429, 503):
+        seconds = max(1, error.retry_after or 1)
+        headers.setdefault(b"retry-after", b"%d" % seconds)
+        if encoded.status == 429:
+            headers.setdefault(b"retry-after-ms", b"%d" % (1000 * seconds))
+    else:
+        # azure-core re-sends whatever carries it, even a 400.
+        headers.pop(b"retry-after", None)
+    if isinstance(error, RateLimited):
+        for name, value in _used_up(error):
+            headers.setdefault(name, value)
+    if isinstance(error, MethodNotAllowed):
+        headers.setdefault(b"allow", ", ".join(error.allow).encode())
+    return list(headers.items())
+
+
+def _used_up(error: RateLimited) -> Headers:
+    if error.kind not in ("requests", "tokens") or error.limit is None:
+        return []
+    kind = error.kind.encode()
+    return [
+        (b"x-ratelimit-limit-" + kind, b"%d" % error.limit),
+        (b"x-ratelimit-remaining-" + kind, b"0"),
+        (b"x-ratelimit-reset-" + kind, b"%d" % max(1, error.retry_after or 1)),
+    ]
+
+
+def quota_headers(quota: QuotaState) -> Headers:
+    """What is left of the deployment's quota, where it has one."""
+    headers: Headers = []
+    for kind, limit, remaining in (
+        (b"requests", quota.limit_requests, quota.remaining_requests),
+        (b"tokens", quota.limit_tokens, quota.remaining_tokens),
+    ):
+        if limit is not None:
+            headers.append((b"x-ratelimit-limit-" + kind, b"%d" % limit))
+            headers.append((b"x-ratelimit-remaining-" + kind, b"%d" % max(0, remaining or 0)))
+            headers.append((b"x-ratelimit-reset-" + kind, b"%d" % max(0, quota.reset_seconds)))
+    return headers
+
+
+def listed(names: Iterable[str]) -> bytes:
+    """Names as one header value. They are the caller's own body keys, so anything may stand in them."""
+    return b", ".join(printable(name) for name in names)[:_MAX_LISTED_BYTES]
+
+
+def printable(text: str) -> bytes:
+    """Text that may stand in a header: what is not plain ASCII is percent-encoded."""
+    return quote(text, safe=" !#$&'()*+-./:;<=>?@[]^_`{|}~").encode("ascii")

@@ -1,0 +1,67 @@
+"""Is it alive, is it ready, and how busy is it: for load balancers, supervisors and Prometheus."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from modelport.core.errors import ModelportError
+from modelport.surfaces.asgi import Reply
+from modelport.surfaces.door import Door, Route
+from modelport.surfaces.exchange import Exchange
+
+PROMETHEUS = b"text/plain; version=0.0.4; charset=utf-8"
+NEVER_STORED = (b"cache-control", b"no-store")
+
+
+def routes(door: Door, metrics_public: bool) -> list[Route]:
+    """`door` words the refusals."""
+    return [
+        Route(method="GET", path="/health", permission="public", door=door, endpoint=alive),
+        Route(method="GET", path="/health/live", permission="public", door=door, endpoint=alive),
+        Route(method="GET", path="/health/ready", permission="public", door=door, endpoint=ready),
+        Route(
+            method="GET",
+            path="/metrics",
+            permission="public" if metrics_public else "credential",
+            door=door,
+            endpoint=metrics,
+        ),
+    ]
+
+
+def alive(exchange: Exchange) -> Reply:
+    """200 while the process serves."""
+    return Reply(b'{"status":"ok"}', headers=(NEVER_STORED,))
+
+
+def ready(exchange: Exchange) -> Reply:
+    """200 when every deployment can answer. Which one cannot, and why, is told only to who is known."""
+    is_ready = exchange.gateway.ready()
+    answer: dict[str, Any] = {"status": "ready" if is_ready else "not_ready"}
+    if is_known(exchange):
+        answer["draining"] = exchange.gateway.draining
+        answer["deployments"] = [
+            {"name": state.deployment.name, "state": state.state, "reason": state.reason}
+            for state in exchange.gateway.states()
+        ]
+    headers = (NEVER_STORED,) if is_ready else (NEVER_STORED, (b"retry-after", b"1"))
+    return Reply(msgspec.json.encode(answer), status=200 if is_ready else 503, headers=headers)
+
+
+def metrics(exchange: Exchange) -> Reply:
+    """Prometheus text."""
+    return Reply(exchange.gateway.metrics(), content_type=PROMETHEUS, headers=(NEVER_STORED,))
+
+
+def is_known(exchange: Exchange) -> bool:
+    """Whether a valid credential was shown. A wrong one is no error here."""
+    credential = exchange.head.credential
+    if not credential.candidates():
+        return False
+    try:
+        exchange.gateway.identify(credential)
+    except ModelportError:
+        return False
+    return True

@@ -1,0 +1,69 @@
+"""How the two OpenAI surfaces speak each operation: alike."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from modelport.core.answers import AnswerHead
+from modelport.core.operations import Operation
+from modelport.core.requests import ChatRequest, CompletionsRequest, EmbeddingsRequest, Request
+from modelport.dialects.openai_chat import answers, requests
+from modelport.dialects.reasoning import ReasoningPlace
+from modelport.gateway.call import Answer
+from modelport.gateway.fold import fold_chat, fold_completions, fold_embeddings
+from modelport.surfaces.door import Speech, StreamWriter
+
+
+def chat_stream(head: AnswerHead, request: Request, reasoning: ReasoningPlace) -> StreamWriter:
+    """A chat answer as events."""
+    assert isinstance(request, ChatRequest)
+    return answers.ChatStream(head, include_usage=request.include_usage, reasoning=reasoning)
+
+
+def completions_stream(head: AnswerHead, request: Request, reasoning: ReasoningPlace) -> StreamWriter:
+    """A text completion as events."""
+    assert isinstance(request, CompletionsRequest)
+    return answers.CompletionsStream(head, include_usage=request.include_usage, reasoning=reasoning)
+
+
+async def whole_chat(head: AnswerHead, answer: Answer, reasoning: ReasoningPlace) -> bytes:
+    """A chat answer as one JSON object."""
+    return answers.whole_chat(head, await fold_chat(answer.events, answer.request.choices), reasoning=reasoning)
+
+
+async def whole_completions(head: AnswerHead, answer: Answer, reasoning: ReasoningPlace) -> bytes:
+    """A text completion as one JSON object."""
+    return answers.whole_completions(head, await fold_completions(answer.events, answer.request.choices))
+
+
+async def whole_embeddings(head: AnswerHead, answer: Answer, reasoning: ReasoningPlace) -> bytes:
+    """Vectors as one JSON object."""
+    assert isinstance(answer.request, EmbeddingsRequest)
+    return answers.whole_embeddings(head, await fold_embeddings(answer.events), answer.request.encoding_format)
+
+
+SPEECHES: Final = {
+    Operation.CHAT_COMPLETIONS: Speech(
+        decode=lambda body, depth: requests.decode_chat(body, json_depth=depth),
+        whole=whole_chat,
+        stream=chat_stream,
+        new_id=answers.new_id,
+    ),
+    Operation.COMPLETIONS: Speech(
+        decode=lambda body, depth: requests.decode_completions(body, json_depth=depth),
+        whole=whole_completions,
+        stream=completions_stream,
+        new_id=answers.new_completions_id,
+    ),
+    Operation.EMBEDDINGS: Speech(
+        decode=lambda body, depth: requests.decode_embeddings(body, json_depth=depth),
+        whole=whole_embeddings,
+        new_id=answers.new_id,
+    ),
+}
+
+PATHS: Final = {
+    Operation.CHAT_COMPLETIONS: "/chat/completions",
+    Operation.COMPLETIONS: "/completions",
+    Operation.EMBEDDINGS: "/embeddings",
+}
