@@ -2,7 +2,7 @@
 
 Extras are settled first (contract.md A.6), then every parameter is held against the profile (contract.md E): a known
 parameter that the model cannot take is 422, or dropped where the caller said `drop`. Last, the request is rewritten
-where a model needs it: system text folded into the first user turn, the safety prompt put in front, `max_tokens` capped.
+where a model needs it: system text folded into the first user turn, a safety prompt put in front, `max_tokens` capped.
 """
 
 from __future__ import annotations

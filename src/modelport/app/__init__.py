@@ -1,0 +1,1 @@
+"""The composition root: settings → snapshot and runtime → gateway → ASGI. Sees everything, decides nothing."""

@@ -1,0 +1,163 @@
+"""The live things behind a snapshot: providers, the transport, and the engine's workers."""
+
+from __future__ import annotations
+
+import importlib
+import json
+from collections.abc import Mapping
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import Any
+
+from modelport.app.snapshot import embedded, embedded_deployments, embedded_name, inline_name
+from modelport.config.deployments import DeploymentSettings, InlineProviderSettings, ProviderSettings
+from modelport.config.settings import EngineSettings, Settings
+from modelport.core.catalog import Snapshot
+from modelport.core.ports import DeploymentState, OpeningProvider, Provider, Transport
+from modelport.engine.service import EngineProvider
+from modelport.engine.supervisor import Supervisor, WorkerSpec
+from modelport.engine.weights.faults import WeightsError, WeightsFault
+from modelport.engine.weights.places import worker_options
+
+EMBEDDED_TYPES = ("llama_cpp", "onnx_embeddings", "onnx_image_embeddings")
+
+
+class LiveRuntime:
+    """core.ports.Runtime"""
+
+    def __init__(
+        self,
+        transport: Transport,
+        providers: Mapping[str, Provider | OpeningProvider],
+        supervisor: Supervisor,
+    ) -> None:
+        self.transport = transport
+        self.providers = providers
+        self.supervisor = supervisor
+
+    def provider(self, name: str) -> Provider | OpeningProvider:
+        return self.providers[name]
+
+    def states(self, snapshot: Snapshot) -> list[DeploymentState]:
+        """How every deployment is: an embedded one as its worker is, any other ready."""
+        found = []
+        for deployment in snapshot.deployments.values():
+            engines = [p for t in deployment.targets if isinstance(p := self.providers[t.provider], EngineProvider)]
+            worst = next((e for e in engines if e.state not in ("ready", "unloaded")), engines[0] if engines else None)
+            if worst is None:
+                found.append(DeploymentState(deployment, "ready"))
+            else:
+                found.append(DeploymentState(deployment, worst.state, worst.reason))
+        return found
+
+
+def worker_specs(settings: Settings) -> tuple[list[WorkerSpec], dict[str, str]]:
+    """One worker per distinct embedded model, and which provider name is answered by which worker.
+
+    Raises WeightsError for weights that are not here."""
+    specs: dict[str, WorkerSpec] = {}
+    worker_of: dict[str, str] = {}
+    for name, kind, options in wanted_engines(settings):
+        identity = json.dumps([kind, options], sort_keys=True, default=str)
+        spec = specs.setdefault(identity, spec_of(name, kind, options, settings.engine))
+        worker_of[name] = spec.name
+    return list(specs.values()), worker_of
+
+
+def wanted_engines(settings: Settings) -> list[tuple[str, str, dict[str, Any]]]:
+    """(provider name, backend, options) of everything that runs here."""
+    found: list[tuple[str, str, dict[str, Any]]] = []
+    for name, provider in settings.providers.items():
+        if provider.type in EMBEDDED_TYPES:
+            found.append((name, provider.type, own_options(name, provider)))
+    catalogue = {entry.name.lower() for entry in settings.models}
+    seen: set[str] = set()
+    for name, deployment in (settings.deployments or embedded_deployments()).items():
+        provider_given = deployment.provider
+        if isinstance(provider_given, InlineProviderSettings) and provider_given.type in EMBEDDED_TYPES:
+            options = own_options(f"deployments.{name}", provider_given)
+            found.append((inline_name(name), provider_given.type, options))
+        elif is_embedded(deployment, catalogue):
+            weights = embedded(deployment.model.name)
+            assert weights is not None
+            key = embedded_name(weights)
+            if key not in seen:
+                seen.add(key)
+                found.append((key, weights.backend, catalogue_options(weights.name, settings.server.data_dir)))
+    return found
+
+
+def is_embedded(deployment: DeploymentSettings, catalogue: set[str]) -> bool:
+    """Whether nobody is named, and the engine's own catalogue answers."""
+    nobody = deployment.provider is None and deployment.targets is None
+    return nobody and deployment.model.name.lower() not in catalogue
+
+
+def catalogue_options(name: str, data_dir: Path) -> dict[str, Any]:
+    """Where an embedded model's files are. Raises WeightsError if they are not."""
+    options = worker_options(name, data_dir)
+    if options is None:
+        raise WeightsError(
+            WeightsFault.ABSENT,
+            f"The weights of {name!r} are not here; get them with `modelport models pull {name}` "
+            "(`modelport models pull default` gets all that run by default).",
+        )
+    return options
+
+
+def own_options(place: str, provider: ProviderSettings) -> dict[str, Any]:
+    """A user's own weights. Raises WeightsError if the file is not there."""
+    options = provider.options()
+    weights = options.get("weights")
+    if not isinstance(weights, str) or not Path(weights).is_file():
+        raise WeightsError(WeightsFault.ABSENT, f"{place}: weights: there is no file {str(weights)!r}")
+    return options
+
+
+def spec_of(name: str, kind: str, options: Mapping[str, Any], engine: EngineSettings) -> WorkerSpec:
+    """The worker with the engine's settings; what the provider says itself wins."""
+    shared: dict[str, Any] = {"queue": engine.queue}
+    if engine.threads != "auto":
+        shared["threads"] = engine.threads
+    if kind == "llama_cpp":
+        shared |= {"slots": engine.slots, "context": engine.context}
+    return WorkerSpec(
+        name=name.removeprefix("embedded.").removeprefix("deployments.").removesuffix(".provider"),
+        backend=kind,
+        options={**shared, **options},
+        load=engine.load,
+        idle_unload_seconds=engine.idle_unload_seconds,
+    )
+
+
+def open_providers(settings: Settings) -> dict[str, Provider | OpeningProvider]:
+    """Every provider that is not one of our engines, by the runtime's name."""
+    found = {
+        name: open_provider(name, provider)
+        for name, provider in settings.providers.items()
+        if provider.type not in EMBEDDED_TYPES
+    }
+    for name, deployment in settings.deployments.items():
+        given = deployment.provider
+        if isinstance(given, InlineProviderSettings) and given.type not in EMBEDDED_TYPES:
+            found[inline_name(name)] = open_provider(inline_name(name), given)
+    return found
+
+
+def open_provider(name: str, provider: ProviderSettings) -> Provider | OpeningProvider:
+    """The adapter's own door: `Settings` and `open`."""
+    module = adapter(provider.type)
+    settings = module.Settings.model_validate(provider.options())
+    opened: Provider | OpeningProvider = module.open(settings, name)
+    return opened
+
+
+def adapter(kind: str) -> Any:
+    """The module of a provider type: ours by name, then other people's by entry point."""
+    try:
+        return importlib.import_module(f"modelport.providers.{kind}")
+    except ModuleNotFoundError as missing:
+        if missing.name != f"modelport.providers.{kind}":
+            raise
+    (point,) = entry_points(group="modelport.providers", name=kind)
+    return point.load()

@@ -1,0 +1,205 @@
+"""Settings → Snapshot: the immutable view that every call holds."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping
+from importlib.resources import files
+from typing import Any
+
+import msgspec
+import yaml
+
+from modelport.auth.api_key import digest
+from modelport.config.deployments import (
+    CatalogueEntry,
+    DeploymentSettings,
+    InlineProviderSettings,
+    LimitSettings,
+    ModelSettings,
+)
+from modelport.config.secrets import Secret
+from modelport.config.settings import Settings
+from modelport.control.profiles import ProfileError, Profiles
+from modelport.core.catalog import Deployment, Model, ModelProfile, RateLimits, Sku, Snapshot, Target, Timeouts
+from modelport.core.identity import KeyEntry, Principal, Role
+from modelport.core.operations import Operation
+from modelport.core.quota import effective_limits
+from modelport.engine.weights.catalogue import CATALOGUE, Weights
+
+OPERATOR = "operator"
+# What a backend can be asked at all, where no profile says what the model does.
+BACKEND_OPERATIONS: Mapping[str, frozenset[Operation]] = {
+    "llama_cpp": frozenset({Operation.CHAT_COMPLETIONS, Operation.COMPLETIONS}),
+    "onnx_embeddings": frozenset({Operation.EMBEDDINGS}),
+    "onnx_image_embeddings": frozenset({Operation.IMAGE_EMBEDDINGS}),
+}
+
+
+def load_profiles() -> Profiles:
+    """The profiles that come with the package."""
+    text = files("modelport.control").joinpath("profiles.yaml").read_text("utf-8")
+    return Profiles(yaml.safe_load(text))
+
+
+def embedded_deployments() -> dict[str, DeploymentSettings]:
+    """What is deployed when the configuration names no deployment: each default model under its own name."""
+    return {
+        weights.name: DeploymentSettings(model=nouns(weights), default=weights.operation == "chat_completions")
+        for weights in CATALOGUE.values()
+        if weights.default
+    }
+
+
+def nouns(weights: Weights) -> ModelSettings:
+    """An embedded model in the configuration's words."""
+    model = weights.model
+    return ModelSettings(format=model.format, name=model.name, version=model.version, publisher=model.publisher)
+
+
+def embedded(model_name: str) -> Weights | None:
+    """The embedded model of this name, by its own or its deployment's name."""
+    wanted = model_name.lower()
+    return next((w for w in CATALOGUE.values() if wanted in (w.name.lower(), w.model.name.lower())), None)
+
+
+def targets(name: str, deployment: DeploymentSettings, catalogue: Mapping[str, CatalogueEntry]) -> tuple[Target, ...]:
+    """Who answers, by the names under which the runtime keeps them."""
+    model = deployment.model.name
+    if deployment.targets is not None:
+        return tuple(
+            Target(provider=t.provider, model=t.model or model, priority=t.priority, weight=t.weight)
+            for t in deployment.targets
+        )
+    if isinstance(deployment.provider, InlineProviderSettings):
+        return (Target(provider=inline_name(name), model=deployment.provider.model or model),)
+    entry = catalogue.get(model.lower())
+    if isinstance(deployment.provider, str):
+        upstream = entry.upstream_model if entry is not None and entry.provider == deployment.provider else None
+        return (Target(provider=deployment.provider, model=upstream or model),)
+    if entry is not None:
+        return (Target(provider=entry.provider, model=entry.upstream_model or entry.name),)
+    weights = embedded(model)
+    if weights is None:
+        raise LookupError(f"no provider for deployment {name!r}")  # the configuration's cross-check comes first
+    return (Target(provider=embedded_name(weights), model=weights.model.name),)
+
+
+def inline_name(deployment: str) -> str:
+    """The runtime's name of a provider written in its deployment."""
+    return f"deployments.{deployment}.provider"
+
+
+def embedded_name(weights: Weights) -> str:
+    """The runtime's name of an embedded model."""
+    return f"embedded.{weights.name}"
+
+
+def provider_type(name: str, deployment: DeploymentSettings, settings: Settings) -> str | None:
+    """The adapter's type where it is one of our backends; it says what can be asked of an unknown model."""
+    provider = deployment.provider
+    if isinstance(provider, InlineProviderSettings):
+        return provider.type
+    if isinstance(provider, str):
+        return settings.providers[provider].type
+    weights = embedded(deployment.model.name)
+    return weights.backend if weights is not None and deployment.targets is None else None
+
+
+def limits(given: LimitSettings, sku: Sku, model: Model) -> RateLimits:
+    """Explicit figures over those that follow from the SKU."""
+    explicit: dict[str, int | None] = {}
+    for field in ("tokens_per_minute", "requests_per_minute"):
+        value = getattr(given, field)
+        if value != "default":
+            explicit[field] = value
+    found = effective_limits(explicit, sku, model)
+    return msgspec.structs.replace(
+        found, concurrent_requests=given.concurrent_requests, wait_seconds=given.wait_seconds
+    )
+
+
+def profile(name: str, deployment: DeploymentSettings, profiles: Profiles, backend: str | None) -> ModelProfile:
+    """The family's profile with the deployment's overrides. Raises ProfileError naming the deployment."""
+    try:
+        found = profiles.of(deployment.model.name, deployment.profile)
+    except (ProfileError, TypeError, ValueError) as error:
+        raise ProfileError(f"deployments.{name}.profile: {error}") from error
+    if backend in BACKEND_OPERATIONS and "operations" not in deployment.profile:
+        base = profiles.of(deployment.model.name)
+        if not base.known:
+            return msgspec.structs.replace(found, operations=BACKEND_OPERATIONS[backend])
+    return found
+
+
+def deployments(settings: Settings, profiles: Profiles) -> Iterator[Deployment]:
+    """Every deployment of the configuration, or the embedded ones."""
+    catalogue = {entry.name.lower(): entry for entry in settings.models}
+    for name, given in (settings.deployments or embedded_deployments()).items():
+        model = Model(given.model.format, given.model.name, given.model.version, given.model.publisher)
+        sku = Sku(given.sku.name, given.sku.capacity)
+        times = given.timeouts
+        yield Deployment(
+            name=name,
+            model=model,
+            targets=targets(name, given, catalogue),
+            profile=profile(name, given, profiles, provider_type(name, given, settings)),
+            sku=sku,
+            limits=limits(given.limits, sku, model),
+            timeouts=Timeouts(times.connect, times.first_event, times.between_events, times.whole),
+            extra_parameters=given.extra_parameters or settings.extra_parameters,
+            model_type=given.model_type,
+            answers_as=given.answers_as,
+            content_filter=given.content_filter or settings.server.default_content_filter,
+            spillover=given.spillover,
+            default=given.default,
+        )
+
+
+def keys(settings: Settings, salt: bytes, generated: Secret | None) -> dict[bytes, KeyEntry]:
+    """Every key by its keyed hash: the operator's are Administrators, `keys:` entries Inference Users."""
+    found: dict[bytes, KeyEntry] = {}
+    operators = [*settings.auth.keys, *([generated] if generated is not None else [])]
+    for number, secret in enumerate(operators, start=1):
+        principal = Principal(name=OPERATOR, key_id=f"{OPERATOR}/{number}", role=Role.ADMINISTRATOR)
+        hashed = digest(salt, secret.reveal())
+        found[hashed] = KeyEntry(hashed, principal)
+    for name, entry in settings.keys.items():
+        expires_at = entry.expires.timestamp() if entry.expires is not None else None
+        for slot, given in (("key1", entry.key1), ("key2", entry.key2)):
+            if given is None:
+                continue
+            principal = Principal(
+                name=name,
+                key_id=f"{name}/{slot}",
+                role=Role.INFERENCE_USER,
+                deployments=tuple(pattern.lower() for pattern in entry.deployments),
+                operations=frozenset(entry.operations) if entry.operations is not None else None,
+            )
+            hashed = digest(salt, given.reveal())
+            found[hashed] = KeyEntry(hashed, principal, expires_at)
+    return found
+
+
+def build(settings: Settings, salt: bytes, generated: Secret | None) -> Snapshot:
+    """The snapshot of this configuration. Its id is the same for the same deployments, whatever the process."""
+    built = {d.name.lower(): d for d in deployments(settings, load_profiles())}
+    default = next((key for key, deployment in built.items() if deployment.default), None)
+    if default is None and len(built) == 1:
+        default = next(iter(built))
+    return Snapshot(
+        id=identity(built),
+        deployments=built,
+        keys=keys(settings, salt, generated),
+        key_salt=salt,
+        default=default,
+        anonymous=settings.auth.anonymous,
+        strict=settings.server.strict,
+        region=settings.server.region,
+    )
+
+
+def identity(built: Mapping[str, Any]) -> str:
+    """A short name of what is deployed and how."""
+    plain = msgspec.to_builtins(dict(sorted(built.items())), order="deterministic")
+    return hashlib.sha256(msgspec.json.encode(plain)).hexdigest()[:12]

@@ -1,0 +1,148 @@
+"""`modelport serve`: runs the endpoint until it is told to stop."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import os
+import socket
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+import uvicorn
+import uvloop
+
+from modelport.app.build import serving
+from modelport.cli.keys import ConfigOption, DataDirOption, settings_or_fail
+from modelport.cli.output import ExitCode, fail
+from modelport.cli.startup import announce
+from modelport.config.faults import ConfigError
+from modelport.config.listen import listen_faults
+from modelport.config.secrets import GeneratedKey, generated_key, prepare_data_dir
+from modelport.config.settings import Settings
+from modelport.config.sources import Flags
+from modelport.config.tls import server_context, tls_files
+from modelport.control.profiles import ProfileError
+from modelport.engine.weights.faults import WeightsError
+from modelport.lane.protocol import bound
+from modelport.lane.server import Server
+from modelport.telemetry.logging import configure_logging
+
+HEADER_SECONDS = 20.0
+EXTRA_MODULES = ("xllamacpp", "onnxruntime", "tokenizers", "numpy", "PIL", "jsonschema_rs")
+
+
+def serve(
+    config: ConfigOption = None,
+    host: Annotated[str | None, typer.Option(help="Address to listen on. [env: MODELPORT_HOST]")] = None,
+    port: Annotated[int | None, typer.Option(help="Port; 0 takes a free one. [env: MODELPORT_PORT]")] = None,
+    data_dir: DataDirOption = None,
+    tls_self_signed: Annotated[
+        bool | None,
+        typer.Option("--tls-self-signed", help="https with a certificate made here. [env: MODELPORT_TLS_SELF_SIGNED]"),
+    ] = None,
+    tls_cert: Annotated[Path | None, typer.Option(help="PEM certificate chain. [env: MODELPORT_TLS_CERT]")] = None,
+    tls_key: Annotated[Path | None, typer.Option(help="Its PEM key. [env: MODELPORT_TLS_KEY]")] = None,
+    log_level: Annotated[
+        str | None, typer.Option(help="debug, info, warning or error. [env: MODELPORT_LOG_LEVEL]")
+    ] = None,
+) -> None:
+    """Run the endpoint."""
+    flags = Flags(
+        host=host,
+        port=port,
+        data_dir=data_dir,
+        tls_self_signed=tls_self_signed,
+        tls_cert=tls_cert,
+        tls_key=tls_key,
+        log_level=log_level,
+    )
+    settings = settings_or_fail(config, flags)
+    configure_logging(settings.telemetry.log, settings.telemetry.log_level)
+    key = operator_key_or_fail(settings)
+    if faults := listen_faults(settings, key is not None):
+        fail(ExitCode.UNSAFE_LISTEN, "; ".join(fault.what for fault in faults))
+    listener = listener_or_fail(settings)
+    try:
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(run(settings, key, listener, config))
+    except ConfigError as error:
+        fail(ExitCode.CONFIG_INVALID, str(error))
+    except ProfileError as error:
+        fail(ExitCode.CONFIG_INVALID, str(error))
+    except WeightsError as error:
+        fail(ExitCode.WEIGHTS_MISSING, str(error))
+    except KeyboardInterrupt:
+        raise typer.Exit(ExitCode.INTERRUPTED) from None
+    finally:
+        listener.close()
+
+
+async def run(settings: Settings, key: GeneratedKey | None, listener: socket.socket, config: Path | None) -> None:
+    """Opens the application and serves it until a signal has drained it."""
+    files = tls_files(settings)
+    context = server_context(files) if files is not None else None
+    async with serving(settings, key.secret if key is not None else None) as application:
+        uvicorn_config = uvicorn.Config(
+            application.asgi,
+            http=bound(settings.server.limits.header_bytes, HEADER_SECONDS),
+            ws="none",
+            loop="none",
+            lifespan="off",
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            proxy_headers=False,
+            timeout_keep_alive=75,
+            backlog=2048,
+            ssl_context_factory=(lambda *_: context) if context is not None else None,
+        )
+        server = Server(uvicorn_config, application.gateway, drain_seconds=settings.server.limits.request_seconds)
+        display = asyncio.create_task(announce(settings, key, listener, application, files, config))
+        gc.collect()
+        gc.freeze()
+        try:
+            await server.serve(sockets=[listener])
+        finally:
+            display.cancel()
+
+
+def operator_key_or_fail(settings: Settings) -> GeneratedKey | None:
+    """The key made at the first start, where the operator set none."""
+    try:
+        prepare_data_dir(settings.server.data_dir)
+        if settings.auth.keys or settings.auth.anonymous:
+            return None
+        return generated_key(settings.server.data_dir)
+    except OSError as error:
+        fail(ExitCode.DATA_DIR_UNUSABLE, f"the data directory {settings.server.data_dir} cannot be used: {error}")
+
+
+def listener_or_fail(settings: Settings) -> socket.socket:
+    """The listening socket, bound before anything is loaded."""
+    host, port = settings.server.host, settings.server.port
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        listener = socket.socket(family, kind, protocol)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(address)
+        listener.listen(2048)
+    except OSError as error:
+        reason = "it is in use" if "in use" in str(error) else error.strerror or str(error)
+        fail(
+            ExitCode.PORT_IN_USE,
+            f"cannot listen on {host}:{port}: {reason}",
+            "choose another with --port, or 0 for a free one",
+        )
+    listener.setblocking(False)
+    os.set_inheritable(listener.fileno(), False)
+    return listener
+
+
+def is_terminal() -> bool:
+    """Whether a person reads along."""
+    return sys.stdout.isatty()

@@ -1,0 +1,156 @@
+"""What `serve` tells at its start: where it listens, how the deployments come up, and three calls to paste."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shlex
+import shutil
+import socket
+import sys
+from pathlib import Path
+
+from rich.console import Console
+
+from modelport import __version__
+from modelport.app.build import Application
+from modelport.cli.output import write_line
+from modelport.config.secrets import GeneratedKey
+from modelport.config.settings import Settings
+from modelport.config.tls import TlsFiles
+from modelport.core.catalog import Deployment
+from modelport.core.operations import Operation
+from modelport.core.ports import DeploymentState
+
+POLL_SECONDS = 0.1
+MARKS = {"ready": "ready", "unloaded": "loads at first use", "failed": "failed"}
+
+
+def endpoint(settings: Settings, listener: socket.socket, files: TlsFiles | None) -> str:
+    """The address to call, as a person on this machine writes it."""
+    port = listener.getsockname()[1]
+    host = settings.server.host
+    if host in ("0.0.0.0", "::"):  # noqa: S104  any address means: this one, too
+        host = "localhost"
+    shown = f"[{host}]" if ":" in host else host
+    return f"{'https' if files is not None else 'http'}://{shown}:{port}"
+
+
+async def announce(
+    settings: Settings,
+    key: GeneratedKey | None,
+    listener: socket.socket,
+    application: Application,
+    files: TlsFiles | None,
+    config: Path | None,
+) -> None:
+    """Prints the start's story; ends when every deployment has settled."""
+    base = endpoint(settings, listener, files)
+    write_line(f"modelport {__version__} listens on {base}")
+    if key is not None and key.is_new and sys.stdout.isatty():
+        write_line(f"Your key, made just now: {key.secret.reveal()}   (`modelport keys show` prints it again)")
+    sys.stdout.flush()
+    await deployments_settled(application)
+    for line in calls(base, settings, application, files, config, has_key=not settings.auth.anonymous):
+        write_line(line)
+    sys.stdout.flush()
+
+
+async def deployments_settled(application: Application) -> None:
+    """Tells each deployment's state as it becomes known: a spinner on a terminal, a line each otherwise."""
+    console = Console(highlight=False, markup=False)
+    width = max((len(state.deployment.name) for state in application.states()), default=0)
+    told: set[str] = set()
+    with console.status("") as status:
+        if not console.is_terminal:
+            status.stop()
+        while True:
+            states = application.states()
+            waiting = [s for s in states if s.state not in MARKS]
+            for state in states:
+                if state.state in MARKS and state.deployment.name not in told:
+                    told.add(state.deployment.name)
+                    console.print(described(state, width))
+            if not waiting:
+                return
+            status.update("loading " + ", ".join(s.deployment.name for s in waiting))
+            await asyncio.sleep(POLL_SECONDS)
+
+
+def described(state: DeploymentState, width: int) -> str:
+    """One line: name, model, state."""
+    deployment = state.deployment
+    reason = f": {state.reason}" if state.state == "failed" and state.reason else ""
+    mark = " (default)" if deployment.default else ""
+    return f"  {deployment.name:<{width}}  {deployment.model.name}  {MARKS[state.state]}{reason}{mark}"
+
+
+def calls(
+    base: str,
+    settings: Settings,
+    application: Application,
+    files: TlsFiles | None,
+    config: Path | None,
+    *,
+    has_key: bool,
+) -> list[str]:
+    """Three calls that work as pasted into a shell on this machine."""
+    deployment = shown_deployment(application)
+    if deployment is None:
+        return []
+    key = f"$({keys_command(settings, config)})" if has_key else "anonymous"
+    ca = str(files.authority) if files is not None and files.authority is not None else None
+    trust = f"--cacert {shlex.quote(ca)} " if ca else ""
+    verify = f", connection_verify={ca!r}" if ca else ""
+    environment = f'MODELPORT_API_KEY="{key}"' + (f" SSL_CERT_FILE={shlex.quote(ca)}" if ca else "")
+    name = deployment.name
+    return [
+        "",
+        "# curl",
+        f'curl -sS {trust}{base}/models/chat/completions -H "api-key: {key}" \\',
+        f"""  -d '{{"model": "{name}", "messages": [{{"role": "user", "content": "Name three colours."}}]}}'""",
+        "",
+        "# pip install azure-ai-inference",
+        f"{environment} python3 - <<'EOF'",
+        "import os",
+        "from azure.ai.inference import ChatCompletionsClient",
+        "from azure.ai.inference.models import UserMessage",
+        "from azure.core.credentials import AzureKeyCredential",
+        'credential = AzureKeyCredential(os.environ["MODELPORT_API_KEY"])',
+        f'client = ChatCompletionsClient(endpoint="{base}/models", credential=credential{verify})',
+        f'answer = client.complete(model="{name}", messages=[UserMessage(content="Name three colours.")])',
+        "print(answer.choices[0].message.content)",
+        "EOF",
+        "",
+        "# pip install openai",
+        f"{environment} python3 - <<'EOF'",
+        "import os",
+        "from openai import OpenAI",
+        f'client = OpenAI(base_url="{base}/openai/v1", api_key=os.environ["MODELPORT_API_KEY"])',
+        'messages = [{"role": "user", "content": "Name three colours."}]',
+        f'answer = client.chat.completions.create(model="{name}", messages=messages)',
+        "print(answer.choices[0].message.content)",
+        "EOF",
+        "",
+    ]
+
+
+def shown_deployment(application: Application) -> Deployment | None:
+    """The default chat deployment, else any that chats."""
+    chats = [d for d in application.snapshot.deployments.values() if Operation.CHAT_COMPLETIONS in d.profile.operations]
+    return next((d for d in chats if d.default), chats[0] if chats else None)
+
+
+def keys_command(settings: Settings, config: Path | None) -> str:
+    """`modelport keys show`, so that it finds this server's key from another shell."""
+    program = shutil.which("modelport") and "modelport"
+    if program is None:
+        beside = Path(sys.executable).parent / "modelport"
+        program = shlex.quote(os.path.relpath(beside)) if beside.exists() else f"{sys.executable} -m modelport"
+    words = [program, "keys", "show"]
+    if config is not None:
+        words += ["--config", shlex.quote(str(config))]
+    default = Path("~/.local/share/modelport").expanduser()
+    if settings.server.data_dir != default:
+        words += ["--data-dir", shlex.quote(str(settings.server.data_dir))]
+    return " ".join(words)

@@ -1,0 +1,87 @@
+"""The engine as a provider: a worker speaks the OpenAI dialect over its unix socket, so the way is the same as for any
+upstream. Only readiness, and what its errors mean, differ."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Literal
+
+import msgspec
+
+from modelport.core.catalog import Target
+from modelport.core.errors import ModelportError, Unavailable
+from modelport.core.ports import Address, Decoder, NeedsWaiting, Refusal, UpstreamRequest
+from modelport.core.requests import Request
+from modelport.dialects.openai_chat.upstream import UpstreamCodec
+from modelport.engine.supervisor import EngineUnavailableError, Worker, WorkerState
+
+State = Literal["ready", "loading", "restarting", "failed", "unloaded"]
+LOADING_RETRY_SECONDS = 2
+FIRST_USE_SECONDS = 300.0
+
+
+class EngineProvider:
+    """One worker, seen from the way."""
+
+    def __init__(self, worker: Worker) -> None:
+        self.worker = worker
+        self._codec = UpstreamCodec(engine=True)
+
+    @property
+    def address(self) -> Address:
+        """Where the worker listens now. Ask after `readiness`."""
+        found = self.worker.address
+        socket = str(found.socket_path) if found is not None else ""
+        return Address(base_url="http://engine/v1", unix_socket=socket)
+
+    @property
+    def state(self) -> State:
+        state: Any = self.worker.state.value
+        return state  # type: ignore[no-any-return]
+
+    @property
+    def reason(self) -> str | None:
+        """Why it is not ready, in one line."""
+        return self.worker.reason or None
+
+    def readiness(self) -> Refusal | NeedsWaiting[None] | None:
+        """Ready; or loaded at first use; or 503 with the time after which asking again makes sense."""
+        state = self.worker.state
+        if state is WorkerState.READY:
+            return None
+        if state is WorkerState.UNLOADED:
+            return NeedsWaiting(self._loaded)
+        return Refusal(self._unavailable(state))
+
+    async def _loaded(self) -> Refusal | None:
+        try:
+            await self.worker.ready(FIRST_USE_SECONDS)
+        except EngineUnavailableError as error:
+            return Refusal(Unavailable(str(error), code="NoCapacity", retry_after=LOADING_RETRY_SECONDS))
+        return None
+
+    def _unavailable(self, state: WorkerState) -> Unavailable:
+        name = self.worker.spec.name
+        if state is WorkerState.FAILED:
+            text = f"The model {name!r} could not be loaded."
+        else:
+            text = f"The model {name!r} is {state.value}; try again in a moment."
+        return Unavailable(text, code="NoCapacity", retry_after=LOADING_RETRY_SECONDS)
+
+    def encode(self, request: Request, target: Target) -> UpstreamRequest:
+        """core.ports.Provider"""
+        found = self.worker.address
+        if found is None:
+            raise self._unavailable(self.worker.state)
+        upstream = self._codec.encode(request, target)
+        return msgspec.structs.replace(
+            upstream, headers=(*upstream.headers, ("authorization", f"Bearer {found.secret}"))
+        )
+
+    def decoder(self, request: Request) -> Decoder:
+        """core.ports.Provider"""
+        return self._codec.decoder(request)
+
+    def failure(self, status: int, headers: Mapping[str, str], body: bytes) -> ModelportError:
+        """core.ports.Provider"""
+        return self._codec.failure(status, headers, body)

@@ -1,0 +1,83 @@
+"""What the doors see of the data plane: the way, and what may be known about the deployments behind it."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+
+from modelport.core.catalog import Deployment, Snapshot
+from modelport.core.errors import DeploymentNotFound, Unavailable
+from modelport.core.identity import Credential, Principal
+from modelport.core.operations import Operation
+from modelport.core.ports import DeploymentState
+from modelport.gateway.authorize import authorize, may_use
+from modelport.gateway.call import Answer, Call, Selector
+from modelport.gateway.identify import identify
+from modelport.gateway.pipeline import Pipeline, passed
+from modelport.gateway.resolve import find
+
+DRAIN_RETRY_SECONDS = 5
+
+
+class Gateway:
+    """One per process. `draining` turns new calls away while running ones end."""
+
+    def __init__(
+        self,
+        pipeline: Pipeline,
+        *,
+        states: Callable[[], Sequence[DeploymentState]],
+        metrics: Callable[[], bytes],
+    ) -> None:
+        self.pipeline = pipeline
+        self.states = states
+        self.metrics = metrics
+        self.draining = False
+        self.running = 0
+
+    def run(self, call: Call) -> AbstractAsyncContextManager[Answer]:
+        """The way (gateway/pipeline.py); 503 while draining."""
+        return self._counted(call)
+
+    @asynccontextmanager
+    async def _counted(self, call: Call) -> AsyncIterator[Answer]:
+        if self.draining:
+            raise Unavailable("The server is shutting down.", retry_after=DRAIN_RETRY_SECONDS)
+        self.running += 1
+        try:
+            async with self.pipeline.run(call) as answer:
+                yield answer
+        finally:
+            self.running -= 1
+
+    def snapshot(self) -> Snapshot:
+        """The current one."""
+        return self.pipeline.snapshot()
+
+    def identify(self, credential: Credential) -> Principal:
+        """Who it is. Raises Unauthenticated."""
+        pipeline = self.pipeline
+        return passed(identify(credential, pipeline.snapshot(), pipeline.authenticators, pipeline.clock.now()))
+
+    def visible(self, principal: Principal) -> list[Deployment]:
+        """The deployments this principal may use, in order of their names."""
+        deployments = self.snapshot().deployments
+        return [deployments[name] for name in sorted(deployments) if may_use(principal, deployments[name])]
+
+    def describe(self, principal: Principal, selector: Selector, model: str | None) -> Deployment:
+        """Where a call with this selector would go. Raises NotFound, ModelNotNamed, PermissionDenied."""
+        deployment = passed(find(selector, model, self.snapshot()))
+        if (no := authorize(principal, deployment, Operation.INFO)) is not None:
+            raise no.error
+        return deployment
+
+    def named(self, principal: Principal, name: str) -> Deployment:
+        """The deployment of this name. Raises DeploymentNotFound, also where the principal may not see it."""
+        deployment = self.snapshot().deployment(name)
+        if deployment is None or not may_use(principal, deployment):
+            raise DeploymentNotFound(name)
+        return deployment
+
+    def ready(self) -> bool:
+        """Whether every deployment can answer: one that loads at first use counts as ready."""
+        return not self.draining and all(state.state in ("ready", "unloaded") for state in self.states())

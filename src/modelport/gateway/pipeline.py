@@ -1,0 +1,280 @@
+"""The way, top to bottom: what happens to every inference call, whatever door it came in by.
+
+    identify → read and decode → resolve → authorize → shape → admit → guard → dispatch → count → guard → answer
+
+This is the coroutine driver. The stages are synchronous functions over the snapshot and local state; only reading the
+body, asking a target and what says NeedsWaiting are awaited. From the moment we know who asks, the call leaves exactly
+one record, however it ends.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
+from contextlib import aclosing, asynccontextmanager, suppress
+from random import Random
+from typing import TypeVar
+
+from modelport.core.catalog import Deployment, Snapshot, Target
+from modelport.core.clock import Clock
+from modelport.core.errors import InternalError, ModelportError, UpstreamFailed, UpstreamTimedOut
+from modelport.core.events import Event
+from modelport.core.identity import Principal
+from modelport.core.ports import (
+    Authenticator,
+    GiveUp,
+    Journal,
+    NeedsWaiting,
+    Observer,
+    OpeningProvider,
+    Provider,
+    Quota,
+    Readiness,
+    Refusal,
+    Runtime,
+    Send,
+    TargetFailed,
+    Wait,
+)
+from modelport.core.requests import Request
+from modelport.core.usage import Ending
+from modelport.gateway import guard
+from modelport.gateway.admit import admit
+from modelport.gateway.authorize import authorize
+from modelport.gateway.call import Answer, Call
+from modelport.gateway.count import Count
+from modelport.gateway.dispatch import InOrder
+from modelport.gateway.identify import identify
+from modelport.gateway.lease import CallFacts, CallLease, note_unauthenticated, record_refusal, write_out
+from modelport.gateway.resolve import requested_model, resolve
+from modelport.gateway.shape import shape
+
+T = TypeVar("T")
+ERROR_BODY_BYTES = 64 * 1024
+
+
+class Pipeline:
+    """The coroutine driver. One per process; holds no state of a call."""
+
+    def __init__(
+        self,
+        *,
+        snapshot: Callable[[], Snapshot],
+        runtime: Runtime,
+        authenticators: Sequence[Authenticator],
+        quota: Quota,
+        journal: Journal,
+        observer: Observer,
+        clock: Clock,
+        random: Random,
+    ) -> None:
+        self.snapshot = snapshot
+        self.runtime = runtime
+        self.authenticators = authenticators
+        self.quota = quota
+        self.journal = journal
+        self.observer = observer
+        self.clock = clock
+        self.random = random
+
+    @asynccontextmanager
+    async def run(self, call: Call) -> AsyncIterator[Answer]:
+        """The answer, once its first event exists. Leaving early stops the work; leaving always settles.
+
+        Raises ModelportError for every refusal and for every failure before the first event."""
+        snapshot = self.snapshot()
+        principal = self._identified(call, snapshot)
+        facts = CallFacts.of(call, principal, snapshot, self.clock)
+        self.observer.call_started(call.operation, call.surface)
+        lease: CallLease | None = None
+        ending, status, code = Ending.CANCELLED, 499, None
+        count: Count | None = None
+        try:
+            request = call.decode(await call.read())
+            facts.asked(request.stream, requested_model(call.selector, request.model))
+            deployment = passed(resolve(call.selector, request.model, call.operation, snapshot))
+            facts.deployment = deployment.name
+            if (no := authorize(principal, deployment, call.operation)) is not None:
+                raise no.error
+            shaped = passed(
+                shape(
+                    request,
+                    deployment,
+                    header=call.extra_parameters,
+                    checks_extras=call.checks_extras,
+                    strict=snapshot.strict,
+                )
+            )
+            request = shaped.request
+            lease = passed(
+                admit(deployment, request, facts, snapshot, self.quota, self.journal, self.observer, self.clock)
+            )
+            await self._cleared(guard.prompt(request, deployment))
+            write_out(self.journal)
+            count = Count(lease, request)
+            async with aclosing(self._counted(request, deployment, lease, count)) as events:
+                first = await anext(events, None)
+                yield Answer(
+                    request=request,
+                    deployment=deployment,
+                    principal=principal,
+                    snapshot=snapshot,
+                    events=joined(first, events),
+                    dropped=shaped.dropped,
+                    quota=lease.quota(),
+                )
+            ending, status = Ending.COMPLETED if lease.settled else Ending.CANCELLED, 200
+        except ModelportError as error:
+            ending = Ending.REFUSED if error.status < 500 and not lease else Ending.FAILED
+            status, code = error.status, error.code
+            raise
+        except (asyncio.CancelledError, GeneratorExit):
+            raise
+        except Exception:
+            ending, status, code = Ending.FAILED, 500, InternalError.code
+            raise
+        finally:
+            if lease is None:
+                record_refusal(facts, ending, status, code, self.journal, self.observer, self.clock)
+            else:
+                lease.settle(ending, status=status, error_code=code)
+            with suppress(OSError):  # the lines stay queued; the next call that must be recorded says so
+                self.journal.flush()
+
+    def _identified(self, call: Call, snapshot: Snapshot) -> Principal:
+        """Who asks. A stranger leaves a number in the metrics and nothing else."""
+        found = identify(call.credential, snapshot, self.authenticators, self.clock.now())
+        if isinstance(found, Refusal):
+            note_unauthenticated(call, found.error, self.observer, self.clock)
+            raise found.error
+        return found
+
+    async def _counted(
+        self, request: Request, deployment: Deployment, lease: CallLease, count: Count
+    ) -> AsyncGenerator[list[Event], None]:
+        """The target's events, counted and filtered. Its normal end settles the lease and puts the lines on disk."""
+        completion = guard.Completion()
+        async with aclosing(self._dispatched(request, deployment, lease)) as source:
+            async for batch in source:
+                passed_on = completion.feed(count.feed(batch))
+                if passed_on:
+                    yield passed_on
+                if count.stopped:
+                    break
+        rest = [*completion.end(), *count.end()]
+        if rest:
+            yield rest
+        lease.settle(Ending.COMPLETED, count.usage(), status=200)
+        write_out(self.journal)
+
+    async def _dispatched(
+        self, request: Request, deployment: Deployment, lease: CallLease
+    ) -> AsyncGenerator[list[Event], None]:
+        """Targets in turn until one gives a first event; after that there is no other."""
+        dispatch = InOrder(deployment.targets, self.random)
+        outcome: TargetFailed | None = None
+        while True:
+            step = dispatch.next(outcome, self.clock.monotonic())
+            if isinstance(step, GiveUp):
+                raise step.error
+            if isinstance(step, Wait):
+                await asyncio.sleep(max(0.0, step.until - self.clock.monotonic()))
+                continue
+            assert isinstance(step, Send)
+            lease.asked(step.target)
+            begun = False
+            try:
+                async with aclosing(self._asked(request, deployment, step.target)) as events:
+                    async for batch in events:
+                        begun = True
+                        yield batch
+                return
+            except ModelportError as error:
+                if begun:
+                    raise
+                outcome = TargetFailed(step.target, error)
+
+    async def _asked(
+        self, request: Request, deployment: Deployment, target: Target
+    ) -> AsyncGenerator[list[Event], None]:
+        """One target's answer as events, in batches of one read each."""
+        provider = self.runtime.provider(target.provider)
+        if isinstance(provider, Readiness):
+            await self._cleared(provider.readiness())
+        if isinstance(provider, Provider):
+            async for batch in self._relayed(provider, request, deployment, target):
+                yield batch
+            return
+        async with timed_events(provider, request, deployment, target) as events:
+            async for event in events:
+                yield [event]
+
+    async def _relayed(
+        self, provider: Provider, request: Request, deployment: Deployment, target: Target
+    ) -> AsyncGenerator[list[Event], None]:
+        """A codec's answer over HTTP."""
+        upstream = provider.encode(request, target)
+        async with self.runtime.transport.send(provider.address, upstream, deployment.timeouts) as answer:
+            if answer.status >= 400 or answer.status < 200:
+                raise provider.failure(answer.status, answer.headers, await answer.body(ERROR_BODY_BYTES))
+            decoder = provider.decoder(request)
+            async for chunk in answer.chunks():
+                if batch := decoder.feed(chunk):
+                    yield batch
+            if batch := decoder.end():
+                yield batch
+
+    async def _cleared(self, outcome: Refusal | NeedsWaiting[None] | None) -> None:
+        """Waits where a stage needs it; raises where it refuses."""
+        if isinstance(outcome, NeedsWaiting):
+            outcome = await outcome.resume()
+        if isinstance(outcome, Refusal):
+            raise outcome.error
+
+
+@asynccontextmanager
+async def timed_events(
+    provider: OpeningProvider, request: Request, deployment: Deployment, target: Target
+) -> AsyncIterator[AsyncIterator[Event]]:
+    """The events of a provider that makes them itself, under the deployment's time-outs."""
+    source = provider.open(request, target)
+    timeouts = deployment.timeouts
+
+    async def events() -> AsyncIterator[Event]:
+        limit = timeouts.first_event
+        loop = asyncio.get_running_loop()
+        end = loop.time() + timeouts.whole
+        while True:
+            try:
+                async with asyncio.timeout_at(min(loop.time() + limit, end)):
+                    event = await anext(source, None)
+            except TimeoutError:
+                raise UpstreamTimedOut("The model did not answer in time.") from None
+            if event is None:
+                return
+            limit = timeouts.between_events
+            yield event
+
+    try:
+        yield events()
+    finally:
+        close = getattr(source, "aclose", None)
+        if close is not None:
+            await close()
+
+
+async def joined(first: list[Event] | None, rest: AsyncIterator[list[Event]]) -> AsyncIterator[list[Event]]:
+    """The batch that was waited for, then the others."""
+    if first is None:
+        raise UpstreamFailed("The model gave an empty answer.")
+    yield first
+    async for batch in rest:
+        yield batch
+
+
+def passed(outcome: T | Refusal | NeedsWaiting[T]) -> T:
+    """The stage's value; raises what it refuses with."""
+    if isinstance(outcome, Refusal):
+        raise outcome.error
+    assert not isinstance(outcome, NeedsWaiting)
+    return outcome
