@@ -1,0 +1,1 @@
+"""Genuine, unmodified clients against a real server process, over sockets."""

@@ -1,0 +1,111 @@
+"""One environment per client: a virtual environment made from pinned requirements, or Node with its packages.
+
+Made again only when its requirements have changed, so a second run starts at once.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+import subprocess
+import sys
+import venv
+from dataclasses import dataclass
+from pathlib import Path
+
+HERE = Path(__file__).parent
+ROOT = HERE.parents[1]
+ENVIRONMENTS = ROOT / ".venvs"
+BETAS = [f"azure-ai-inference-b{number}" for number in range(1, 9)]
+
+
+class CannotPrepare(Exception):
+    """An environment could not be made; says which, and why."""
+
+
+@dataclass(frozen=True)
+class Client:
+    """A client of the matrix: its name, and the tests that run with it."""
+
+    name: str
+    tests: str
+
+    @property
+    def requirements(self) -> Path:
+        return HERE / "requirements" / f"{self.name}.txt"
+
+    @property
+    def interpreter(self) -> Path:
+        return ENVIRONMENTS / self.name / "bin" / "python"
+
+
+@dataclass(frozen=True)
+class NodeClient(Client):
+    """The JavaScript clients: driven by the project's own interpreter, run by Node."""
+
+    @property
+    def requirements(self) -> Path:
+        return HERE / "node" / "package.json"
+
+    @property
+    def interpreter(self) -> Path:
+        return Path(sys.executable)
+
+
+CLIENTS: list[Client] = [
+    *(Client(name, "test_azure_ai_inference.py") for name in BETAS),
+    NodeClient("node", "test_node.py"),
+    Client("langchain", "test_langchain.py"),
+    Client("llama-index", "test_llama_index.py"),
+    Client("litellm", "test_litellm.py"),
+    Client("semantic-kernel", "test_semantic_kernel.py"),
+    Client("autogen", "test_autogen.py"),
+    Client("pydantic-ai", "test_pydantic_ai.py"),
+    Client("haystack", "test_haystack.py"),
+    Client("tracing", "test_tracing.py"),
+]
+
+
+def fingerprint(client: Client) -> str:
+    """What an environment depends on: its requirements and the interpreter that made it."""
+    return hashlib.sha256(client.requirements.read_bytes() + sys.version.encode()).hexdigest()
+
+
+def prepare(client: Client) -> bool:
+    """Make the client's environment if it is not there yet; whether it had to be made."""
+    folder = ENVIRONMENTS / client.name
+    stamp = folder / ".made-from"
+    if stamp.is_file() and stamp.read_text(encoding="utf-8") == fingerprint(client):
+        return False
+    shutil.rmtree(folder, ignore_errors=True)
+    if isinstance(client, NodeClient):
+        _install_node(client)
+    else:
+        _install_python(client)
+    folder.mkdir(parents=True, exist_ok=True)
+    stamp.write_text(fingerprint(client), encoding="utf-8")
+    return True
+
+
+def _install_python(client: Client) -> None:
+    venv.create(ENVIRONMENTS / client.name, with_pip=False, symlinks=True, clear=True)
+    _run(
+        client,
+        [sys.executable, "-m", "pip", "--python", str(client.interpreter), "install", "--no-input", "--quiet",
+         "--disable-pip-version-check", "--require-virtualenv", "-r", str(client.requirements)],
+    )  # fmt: skip
+
+
+def _install_node(client: Client) -> None:
+    npm = shutil.which("npm")
+    if npm is None:
+        raise CannotPrepare(f"{client.name}: Node.js with npm is needed (Debian: apt install nodejs npm)")
+    folder = client.requirements.parent
+    shutil.rmtree(folder / "node_modules", ignore_errors=True)
+    _run(client, [npm, "install", "--prefix", str(folder), "--no-audit", "--no-fund", "--no-package-lock"])
+
+
+def _run(client: Client, command: list[str]) -> None:
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode:
+        raise CannotPrepare(f"{client.name}: {done.stderr.strip()[-2000:]}")

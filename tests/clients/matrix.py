@@ -1,0 +1,127 @@
+"""Runs every genuine client against running servers and writes CONFORMANCE.md.
+
+    python -m tests.clients.matrix [--only NAME ...] [--keep-report]
+
+Makes one environment per client, starts the servers once, runs the project's own client tests and then each client's
+tests in its own environment, and writes one row per acceptance check. Exits with 1 if anything failed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from .deployments import SERVERS
+from .environments import CLIENTS, HERE, ROOT, CannotPrepare, Client, prepare
+from .report import render
+from .serving import Server, running
+
+OWN_TESTS = ["tests/clients", "tests/failures"]
+
+
+def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m tests.clients.matrix", description=(__doc__ or "").split("\n")[0])
+    names = ["main", *(client.name for client in CLIENTS)]
+    parser.add_argument("--only", nargs="+", choices=names, metavar="NAME", help="these alone; no report is written")
+    parser.add_argument("--prepare", action="store_true", help="make the environments and stop")
+    return parser.parse_args(arguments)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    options = parse(arguments)
+    chosen = [client for client in CLIENTS if not options.only or client.name in options.only]
+    try:
+        for client in chosen:
+            began = time.monotonic()
+            if prepare(client):
+                print(f"{client.name}: environment made in {time.monotonic() - began:.0f} s", flush=True)
+    except CannotPrepare as reason:
+        print(f"error: {reason}", file=sys.stderr)
+        return 2
+    if options.prepare:
+        return 0
+    outcomes, failed = run_all(chosen, with_own=not options.only or "main" in options.only)
+    if not options.only:
+        (ROOT / "CONFORMANCE.md").write_text(render(outcomes), encoding="utf-8")
+    for name in failed:
+        print(f"failed: {name}", file=sys.stderr)
+    return 1 if failed else 0
+
+
+def run_all(chosen: Sequence[Client], *, with_own: bool) -> tuple[list[dict[str, Any]], list[str]]:
+    """Run the suites one after the other; what each check came to, and the suites that failed."""
+    outcomes: list[dict[str, Any]] = []
+    failed: list[str] = []
+    with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as stack:
+        if with_own:
+            # These start servers of their own: some of them stop a server or look into its files.
+            target = Path(folder) / "main.json"
+            paths = [path for path in OWN_TESTS if (ROOT / path).is_dir()]
+            if run_suite([sys.executable, "-m", "pytest", "-q", *paths], {}, target) != 0:
+                failed.append("main")
+            outcomes += read(target)
+        if chosen:
+            servers = {
+                name: stack.enter_context(running(described.configuration, tls=described.tls))
+                for name, described in SERVERS.items()
+            }
+        for client in chosen:
+            began = time.monotonic()
+            target = Path(folder) / f"{client.name}.json"
+            if run_suite(command_of(client), environment_of(client, servers), target) != 0:
+                failed.append(client.name)
+            outcomes += read(target)
+            print(f"{client.name}: {time.monotonic() - began:.0f} s", flush=True)
+    return outcomes, failed
+
+
+def command_of(client: Client) -> list[str]:
+    # The settings of the project's own tests (warnings are errors, an asyncio plugin) are not the clients'.
+    options = ["-c", str(HERE / "apart" / "pytest.ini"), "--rootdir", str(ROOT), "--confcutdir", str(HERE)]
+    return [str(client.interpreter), "-m", "pytest", "-q", "-p", "no:cacheprovider", *options,
+            str(HERE / "apart" / client.tests)]  # fmt: skip
+
+
+def environment_of(client: Client, servers: dict[str, Server]) -> dict[str, str]:
+    described = {
+        name: {key: str(value) if isinstance(value, Path) else value for key, value in asdict(server).items()}
+        for name, server in servers.items()
+    }
+    authority = str(servers["secure"].ca_file)
+    return {
+        "MODELPORT_TEST_CLIENT": client.name,
+        "MODELPORT_TEST_SERVERS": json.dumps(described),
+        # Where each library looks for authorities: requests, then aiohttp and httpx.
+        "REQUESTS_CA_BUNDLE": authority,
+        "SSL_CERT_FILE": authority,
+        # Clients that would otherwise ask the internet for price lists or report their use.
+        "LITELLM_LOCAL_MODEL_COST_MAP": "True",
+        "HAYSTACK_TELEMETRY_ENABLED": "False",
+        "NO_PROXY": "*",
+    }
+
+
+def run_suite(command: list[str], environment: dict[str, str], target: Path) -> int:
+    whole = {**os.environ, **environment, "MODELPORT_TEST_CHECKS_JSON": str(target)}
+    return subprocess.run(command, cwd=ROOT, env=whole).returncode
+
+
+def read(target: Path) -> list[dict[str, Any]]:
+    if not target.is_file():
+        return []
+    rows: list[dict[str, Any]] = json.loads(target.read_text(encoding="utf-8"))
+    return rows
+
+
+if __name__ == "__main__":
+    sys.exit(main())
