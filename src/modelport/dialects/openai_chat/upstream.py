@@ -1,0 +1,46 @@
+"""The OpenAI dialect towards an upstream: how it is asked, how its answers and its errors are read. No I/O."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from modelport.core.catalog import Target
+from modelport.core.errors import ModelportError
+from modelport.core.ports import Decoder, UpstreamRequest
+from modelport.core.requests import Request
+from modelport.dialects.openai_chat.upstream_answers import decoder
+from modelport.dialects.openai_chat.upstream_failures import failure
+from modelport.dialects.openai_chat.upstream_requests import MaxTokensName, UpstreamFacts, encode
+
+__all__ = ["MaxTokensName", "UpstreamCodec", "UpstreamFacts"]
+
+
+class UpstreamCodec:
+    """core.ports.Provider without its address. `headers` go with every request and may hold the credential."""
+
+    def __init__(
+        self,
+        facts: UpstreamFacts = UpstreamFacts(),  # noqa: B008  frozen
+        *,
+        headers: tuple[tuple[str, str], ...] = (),
+        engine: bool = False,
+    ) -> None:
+        self._facts = facts
+        self._headers = headers
+        self._is_engine = engine
+        """A worker of ours answers: it may be loading or full, and when it breaks, the model did."""
+
+    def __repr__(self) -> str:
+        return f"UpstreamCodec({self._facts!r})"
+
+    def encode(self, request: Request, target: Target) -> UpstreamRequest:
+        """core.ports.Provider"""
+        return encode(request, target.model, self._facts, self._headers)
+
+    def decoder(self, request: Request) -> Decoder:
+        """core.ports.Provider"""
+        return decoder(request, engine=self._is_engine)
+
+    def failure(self, status: int, headers: Mapping[str, str], body: bytes) -> ModelportError:
+        """core.ports.Provider"""
+        return failure(status, headers, body, engine=self._is_engine)

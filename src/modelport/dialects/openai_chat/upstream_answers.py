@@ -1,0 +1,218 @@
+"""An OpenAI-shaped upstream's answers, from bytes: a stream of events or one JSON object, told apart by looking, for
+some answer the one though the other was asked."""
+
+from __future__ import annotations
+
+import math
+import sys
+from array import array
+from binascii import a2b_base64
+from collections.abc import Callable
+from typing import Any, Final
+
+import msgspec
+from msgspec import Struct
+
+from modelport.core.errors import ModelportError
+from modelport.core.events import Answered, Embedding, Event, UsageReported
+from modelport.core.ports import Decoder
+from modelport.core.requests import ChatRequest, CompletionsRequest, Request
+from modelport.dialects.openai_chat.upstream_chunks import ChunkReader, new_call_id
+from modelport.dialects.openai_chat.upstream_failures import broken, failure_in_stream
+from modelport.dialects.openai_chat.upstream_usage import token_usage
+from modelport.dialects.sse import DONE_PAYLOAD, EventStreamParser
+
+WHOLE_BYTES_LIMIT: Final = 256 * 1024 * 1024
+_BYTE_ORDER_MARK: Final = b"\xef\xbb\xbf"
+_SPACE: Final = b" \t\r\n"
+
+
+def decoder(request: Request, *, engine: bool = False, new_id: Callable[[], str] = new_call_id) -> Decoder:
+    """A fresh decoder for the answer to `request`. `engine`: a worker of ours answers, and failing is its own fault."""
+    if isinstance(request, ChatRequest | CompletionsRequest):
+        return CompletionDecoder(ChunkReader(request.choices, engine=engine, new_id=new_id), engine=engine)
+    return EmbeddingsDecoder(len(request.input), engine=engine)
+
+
+class CompletionDecoder:
+    """core.ports.Decoder for chat and text completions."""
+
+    def __init__(self, reader: ChunkReader, *, engine: bool = False) -> None:
+        self._reader = reader
+        self._is_engine = engine
+        self._start = b""
+        self._stream: EventStreamParser | None = None
+        self._whole: _WholeBody | None = None
+        self._failure: ModelportError | None = None
+        self._is_over = False
+
+    def feed(self, data: bytes) -> list[Event]:
+        """core.ports.Decoder"""
+        if self._failure is not None:
+            raise self._failure
+        if self._stream is None and self._whole is None:
+            data = self._begun(data)
+        if self._whole is not None:
+            self._whole.take(data)
+            return []
+        events: list[Event] = []
+        try:
+            for payload in self._stream.feed(data) if self._stream is not None else ():
+                events += self._taken(payload)
+        except ModelportError as failure:
+            if not events:
+                raise
+            self._failure = failure  # after what came before it, however the reads were cut
+        return events
+
+    def end(self) -> list[Event]:
+        """core.ports.Decoder"""
+        if self._failure is not None:
+            raise self._failure
+        if self._is_over:
+            return []
+        if self._whole is not None:
+            return self._chunk(self._whole.joined()) + self._over(is_clean=True)
+        events: list[Event] = []
+        for payload in self._stream.end() if self._stream is not None else ():
+            if payload.strip() == DONE_PAYLOAD or _object(payload) is not None:  # else it was cut: ignore it
+                events += self._taken(payload)
+        return events if self._is_over else events + self._over(is_clean=False)
+
+    def _begun(self, data: bytes) -> bytes:
+        """Decides what this is, as soon as something other than white space has come; gives what is to be read."""
+        data = self._start + data
+        text = data.removeprefix(_BYTE_ORDER_MARK).lstrip(_SPACE)
+        if not text or _BYTE_ORDER_MARK.startswith(text):
+            self._start = data
+            return b""
+        if text[:1] in (b"{", b"["):
+            self._whole = _WholeBody(self._is_engine)
+        elif text[:1] == b"<":
+            raise broken("The upstream answered with a page, not with an answer.", self._is_engine)
+        else:
+            self._stream = EventStreamParser()
+        return text
+
+    def _taken(self, payload: bytes) -> list[Event]:
+        if self._is_over:
+            return []
+        if payload.strip() == DONE_PAYLOAD:
+            return self._over(is_clean=True)
+        return self._chunk(payload)
+
+    def _chunk(self, raw: bytes) -> list[Event]:
+        return self._reader.chunk(_answer_object(raw, self._is_engine))
+
+    def _over(self, *, is_clean: bool) -> list[Event]:
+        self._is_over = True
+        return self._reader.finish(is_clean=is_clean)
+
+
+class EmbeddingsDecoder:
+    """core.ports.Decoder for vectors, of texts and of pictures. `expected`: how many were asked for."""
+
+    def __init__(self, expected: int, *, engine: bool = False) -> None:
+        self._expected = expected
+        self._is_engine = engine
+        self._body = _WholeBody(engine)
+
+    def feed(self, data: bytes) -> list[Event]:
+        """core.ports.Decoder"""
+        self._body.take(data)
+        return []
+
+    def end(self) -> list[Event]:
+        """core.ports.Decoder"""
+        raw = self._body.joined()
+        try:
+            answer = _vectors_decoder.decode(raw)
+        except (msgspec.DecodeError, RecursionError):
+            _answer_object(raw, self._is_engine)
+            raise broken("The upstream's vectors cannot be read.", self._is_engine) from None
+        if not answer.data:
+            _answer_object(raw, self._is_engine)
+        return self._events(answer)
+
+    def _events(self, answer: _Vectors) -> list[Event]:
+        found: dict[int, bytes] = {}
+        for position, item in enumerate(answer.data):
+            found[position if item.index is None else item.index] = self._vector(item.embedding)
+        if len(answer.data) != self._expected or sorted(found) != list(range(self._expected)):
+            raise broken("The upstream gave another number of vectors than was asked for.", self._is_engine)
+        if len({len(vector) for vector in found.values()}) > 1:
+            raise broken("The upstream gave vectors of different lengths.", self._is_engine)
+        events: list[Event] = []
+        if answer.model or answer.id:
+            events.append(Answered(answer.model or None, answer.id or None))
+        events += [Embedding(index, vector) for index, vector in sorted(found.items())]
+        usage = token_usage(answer.usage)
+        return [*events, UsageReported(usage)] if usage is not None else events
+
+    def _vector(self, embedding: list[float] | str) -> bytes:
+        """Little-endian float32 bytes, every number finite."""
+        try:
+            if isinstance(embedding, str):
+                numbers = array("f", a2b_base64(embedding, strict_mode=True))
+            else:
+                numbers = array("f", embedding)
+        except (ValueError, OverflowError) as exc:
+            raise broken("The upstream's vectors cannot be read.", self._is_engine) from exc
+        if sys.byteorder == "big" and not isinstance(embedding, str):
+            numbers.byteswap()
+        if not numbers or not math.isfinite(sum(numbers)):
+            raise broken("The upstream gave a vector that holds no numbers.", self._is_engine)
+        return numbers.tobytes()
+
+
+class _Vector(Struct):
+    embedding: list[float] | str
+    index: int | None = None
+
+
+class _Vectors(Struct):
+    data: list[_Vector]
+    model: str | None = None
+    id: str | None = None
+    usage: Any = None
+
+
+_vectors_decoder: Final = msgspec.json.Decoder(_Vectors)
+
+
+class _WholeBody:
+    """One JSON document, collected."""
+
+    def __init__(self, engine: bool) -> None:
+        self._is_engine = engine
+        self._pieces: list[bytes] = []
+        self._length = 0
+
+    def take(self, data: bytes) -> None:
+        self._length += len(data)
+        if self._length > WHOLE_BYTES_LIMIT:
+            raise broken("The upstream's answer is longer than any answer.", self._is_engine)
+        self._pieces.append(data)
+
+    def joined(self) -> bytes:
+        return b"".join(self._pieces).removeprefix(_BYTE_ORDER_MARK)
+
+
+def _answer_object(raw: bytes, engine: bool) -> dict[str, Any]:
+    """The JSON object. Raises our error when it is none, or says that it is an error, in any shape that they have."""
+    value = _object(raw)
+    if value is None:
+        raise broken("The upstream sent what is no answer.", engine)
+    is_answer = "choices" in value or "data" in value
+    is_error = value.get("object") == "error" or value.get("type") == "error" or isinstance(value.get("message"), str)
+    if value.get("error") or (is_error and not is_answer):
+        raise failure_in_stream(value, engine=engine)
+    return value
+
+
+def _object(raw: bytes) -> dict[str, Any] | None:
+    try:
+        value = msgspec.json.decode(raw)
+    except (msgspec.DecodeError, RecursionError):
+        return None
+    return value if isinstance(value, dict) else None

@@ -1,0 +1,225 @@
+"""An OpenAI-shaped upstream's errors as ours: refusals keep the upstream's words, its own troubles keep none."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping
+from email.utils import parsedate_to_datetime
+from typing import Any, Final
+
+import msgspec
+from msgspec import Struct
+
+from modelport.core.errors import (
+    ContentFiltered,
+    ContextLengthExceeded,
+    EngineFailed,
+    InvalidParameters,
+    ModelportError,
+    Offence,
+    RateLimited,
+    Unavailable,
+    UpstreamFailed,
+    UpstreamRefused,
+    UpstreamTimedOut,
+)
+
+MESSAGE_LENGTH_LIMIT: Final = 1_000
+RETRY_AFTER_LIMIT_SECONDS: Final = 300
+_OFFENCES_LIMIT: Final = 50
+_CONTEXT_CODES: Final = frozenset({"context_length_exceeded", "exceed_context_size_error", "tokens_limit_reached"})
+_CONTEXT_WORDS: Final = re.compile(
+    r"context (length|window|size)|maximum context|prompt is too long|too (long|large) for model", re.IGNORECASE
+)
+_FILTER_CODES: Final = frozenset({"content_filter", "content_policy_violation", "responsibleaipolicyviolation"})
+_STATUS_OF_WORD: Final = {
+    "rate_limit_exceeded": 429,
+    "rate_limit_error": 429,
+    "invalid_request_error": 400,
+    "badrequesterror": 400,
+    "overloaded_error": 503,
+    "service_unavailable": 503,
+    "queue_full": 503,
+    "timeout": 504,
+}
+
+
+class Stated(Struct, frozen=True):
+    """What an error body says."""
+
+    message: str = ""
+    code: str | None = None
+    kind: str | None = None
+    """`type`"""
+    param: str | None = None
+    filter_results: Mapping[str, Any] | None = None
+    offences: tuple[Offence, ...] = ()
+
+    @property
+    def words(self) -> frozenset[str]:
+        """Code and type, for comparing."""
+        return frozenset(word.lower() for word in (self.code, self.kind) if word)
+
+
+def failure(status: int, headers: Mapping[str, str], body: bytes, *, engine: bool = False) -> ModelportError:
+    """Our error for an upstream's answer with this status. `engine`: it is a worker of ours, and the model broke."""
+    return _failure(status, headers, _stated(_decoded(body)), engine)
+
+
+def failure_in_stream(chunk: dict[str, Any], *, engine: bool = False) -> ModelportError:
+    """Our error for an error object that came inside a 200 answer."""
+    stated = _stated(chunk)
+    return _failure(_implied_status(chunk, stated), {}, stated, engine)
+
+
+def broken(message: str, engine: bool) -> ModelportError:
+    """The answer cannot be one, or ends too early."""
+    return EngineFailed(message) if engine else UpstreamFailed(message)
+
+
+def _failure(status: int, headers: Mapping[str, str], stated: Stated, engine: bool) -> ModelportError:
+    retry_after = retry_after_seconds(headers)
+    if status in (400, 413, 422):
+        return _refusal(status, stated)
+    if status in (408, 504):
+        return UpstreamTimedOut("The model did not answer in time.")
+    if engine:
+        return _engine_failure(status, stated, retry_after)
+    match status:
+        case 429:
+            return RateLimited("upstream", None, retry_after)
+        case 401 | 403 | 407:
+            what = "The upstream did not accept the gateway's own credential."
+        case 404:
+            what = "The upstream does not know the model or path that this deployment names."
+        case _ if status < 400:
+            what = "The upstream sent the request elsewhere."
+        case _:
+            what = f"The upstream failed with status {status}."
+    return UpstreamFailed(what, retry_after=retry_after)
+
+
+def _refusal(status: int, stated: Stated) -> ModelportError:
+    if stated.words & _CONTEXT_CODES or _CONTEXT_WORDS.search(stated.message):
+        return ContextLengthExceeded(stated.message or "The request does not fit the model's context.")
+    if stated.words & _FILTER_CODES or stated.filter_results is not None:
+        return ContentFiltered(stated.filter_results)
+    if status == 413:
+        return UpstreamRefused(stated.message or "The request is too large.", code="RequestEntityTooLarge")
+    if status == 422 and stated.offences:
+        return InvalidParameters(stated.offences)
+    message = stated.message or "The upstream called the request invalid."
+    if status == 422 and stated.param:
+        kind = stated.code or "parameter_not_supported"
+        return InvalidParameters([Offence(kind, ("body", *_place(stated.param)), message, None)])
+    refused = UpstreamRefused(message, code=stated.code)
+    refused.target = stated.param
+    return refused
+
+
+def _engine_failure(status: int, stated: Stated, retry_after: int) -> ModelportError:
+    if status in (429, 503):
+        code = "NoCapacity" if "queue_full" in stated.words else None
+        return Unavailable(stated.message or "The model is not available now.", code=code, retry_after=retry_after)
+    return EngineFailed("The model failed while answering.")
+
+
+def retry_after_seconds(headers: Mapping[str, str]) -> int:
+    """Whole seconds from `retry-after-ms` or `retry-after`, at least 1 and at most five minutes: clients obey it."""
+    seconds: float | None = None
+    try:
+        if "retry-after-ms" in headers:
+            seconds = float(headers["retry-after-ms"]) / 1000
+        elif "retry-after" in headers:
+            seconds = _seconds(headers["retry-after"], headers.get("date"))
+    except ValueError:
+        return 1
+    if seconds is None or not math.isfinite(seconds):
+        return 1
+    return min(max(1, math.ceil(seconds)), RETRY_AFTER_LIMIT_SECONDS)
+
+
+def _seconds(value: str, date: str | None) -> float | None:
+    if re.fullmatch(r"\s*\d+(\.\d+)?\s*", value):
+        return float(value)
+    if date is None:
+        return None
+    return (parsedate_to_datetime(value) - parsedate_to_datetime(date)).total_seconds()
+
+
+def _decoded(body: bytes) -> Any:
+    try:
+        return msgspec.json.decode(body)
+    except (msgspec.DecodeError, RecursionError):
+        return None
+
+
+def _stated(body: Any) -> Stated:
+    if isinstance(body, list) and body:
+        body = body[0]
+    if not isinstance(body, dict):
+        return Stated()
+    error = body.get("error")
+    if isinstance(error, str):
+        return Stated(message=_clean(error), code=_word(body.get("code")), kind=_word(body.get("type")))
+    source = error if isinstance(error, dict) else body
+    detail = source.get("detail")
+    if isinstance(source.get("message"), dict):
+        detail = source["message"].get("detail", detail)
+    inner = source.get("innererror") if isinstance(source.get("innererror"), dict) else {}
+    assert isinstance(inner, dict)
+    results = inner.get("content_filter_result")
+    return Stated(
+        message=_clean(source.get("message")) or _clean(detail),
+        code=_word(source.get("code")),
+        kind=_word(source.get("type")),
+        param=_clean(source.get("param")) or None,
+        filter_results=results if isinstance(results, dict) else None,
+        offences=_offences(detail),
+    )
+
+
+def _offences(detail: Any) -> tuple[Offence, ...]:
+    """FastAPI's and Azure's list of `{type, loc, msg, input}`."""
+    if not isinstance(detail, list):
+        return ()
+    found = []
+    for item in detail[:_OFFENCES_LIMIT]:
+        if isinstance(item, dict) and isinstance(item.get("loc"), list) and item["loc"]:
+            loc = tuple(_clean(str(part)) for part in item["loc"])
+            kind = _clean(item.get("type")) or "parameter_not_supported"
+            found.append(Offence(kind, loc, _clean(item.get("msg")), item.get("input")))
+    return tuple(found)
+
+
+def _implied_status(chunk: dict[str, Any], stated: Stated) -> int:
+    for source in (chunk.get("error"), chunk):
+        fields = source if isinstance(source, dict) else {}
+        for name in ("code", "status", "status_code"):
+            value = fields.get(name)
+            if isinstance(value, str) and value.isascii() and value.isdigit():
+                value = int(value)
+            if isinstance(value, int) and 400 <= value <= 599:
+                return value
+    if stated.words & (_CONTEXT_CODES | _FILTER_CODES):
+        return 400
+    return next((_STATUS_OF_WORD[word] for word in sorted(stated.words) if word in _STATUS_OF_WORD), 500)
+
+
+def _place(param: str) -> list[str]:
+    """`messages[0].content` is `messages`, `0`, `content`."""
+    return re.findall(r"[^.\[\]]+", param) or [param]
+
+
+def _word(value: Any) -> str | None:
+    """A code that is a word; numbers repeat the status and say nothing."""
+    text = _clean(value)
+    return None if not text or text.isdigit() else text
+
+
+def _clean(value: Any) -> str:
+    if not isinstance(value, str):
+        return ""
+    printable = "".join(char if char.isprintable() else " " for char in value[:MESSAGE_LENGTH_LIMIT])
+    return printable.strip()

@@ -1,0 +1,61 @@
+"""An upstream's `usage` as disjoint token classes. Upstreams agree on the names and on little else."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from modelport.core.usage import TokenUsage
+
+
+def token_usage(usage: Any) -> TokenUsage | None:
+    """The counts, or None where nothing was counted: absent, null, or all zeros from a proxy that does not know."""
+    if not isinstance(usage, dict):
+        return None
+    prompt, completion = _count(usage, "prompt_tokens"), _count(usage, "completion_tokens")
+    total = _count(usage, "total_tokens")
+    if completion == 0 and total > prompt and "completion_tokens" not in usage:
+        completion = total - prompt
+    if prompt + completion == 0:
+        return None
+    cached, audio_in, image = _prompt_classes(usage, prompt)
+    reasoning, audio_out = _completion_classes(usage)
+    if reasoning and total == prompt + completion + reasoning:
+        completion += reasoning  # some count what was thought beside the completion, not inside it
+    reasoning = min(reasoning, completion)
+    audio_out = min(audio_out, completion - reasoning)
+    return TokenUsage(
+        input=prompt - cached - audio_in - image,
+        cached_input=cached,
+        output=completion - reasoning - audio_out,
+        reasoning=reasoning,
+        audio_input=audio_in,
+        audio_output=audio_out,
+        image=image,
+    )
+
+
+def _prompt_classes(usage: dict[str, Any], prompt: int) -> tuple[int, int, int]:
+    details = _details(usage, "prompt_tokens_details")
+    cached = _count(details, "cached_tokens") or _count(usage, "prompt_cache_hit_tokens")
+    cached = min(cached, prompt)
+    audio = min(_count(details, "audio_tokens"), prompt - cached)
+    image = min(_count(details, "image_tokens"), prompt - cached - audio)
+    return cached, audio, image
+
+
+def _completion_classes(usage: dict[str, Any]) -> tuple[int, int]:
+    details = _details(usage, "completion_tokens_details")
+    reasoning = _count(details, "reasoning_tokens") or _count(usage, "reasoning_tokens")
+    return reasoning, _count(details, "audio_tokens")
+
+
+def _details(usage: dict[str, Any], name: str) -> dict[str, Any]:
+    value = usage.get(name)
+    return value if isinstance(value, dict) else {}
+
+
+def _count(counts: dict[str, Any], name: str) -> int:
+    value = counts.get(name)
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return 0
+    return int(value) if 0 <= value < 2**53 else 0
