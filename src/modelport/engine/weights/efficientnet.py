@@ -184,6 +184,19 @@ def _rebuild_tensor(storage: _Storage, offset: int, shape: Any, strides: Any, *_
     return _Tensor(storage, offset, tuple(shape), tuple(strides))
 
 
+_MALFORMED = (
+    pickle.UnpicklingError,
+    EOFError,
+    struct.error,
+    ValueError,
+    TypeError,
+    AttributeError,
+    LookupError,
+    OverflowError,
+    MemoryError,
+)
+"""What an unpickler may raise on bytes that are no pickle."""
+
 _STORAGE_TYPES = {"FloatStorage": "<f4", "LongStorage": "<i8"}
 
 
@@ -217,7 +230,7 @@ def read_checkpoint(path: Path) -> dict[str, npt.NDArray[np.generic]]:
             state = _load(stream)
             keys = _load(stream)
             storages = {key: _read_numbers(stream, size) for key, size in _storage_sizes(state, keys)}
-    except (pickle.UnpicklingError, EOFError, struct.error, ValueError, TypeError, AttributeError, KeyError) as error:
+    except _MALFORMED as error:
         raise _unreadable(str(error) or type(error).__name__) from error
     return {name: _view(tensor, storages) for name, tensor in state.items()}
 
