@@ -132,8 +132,7 @@ def status_of(url: str, ca_file: Path | None, timeout_seconds: float = 2) -> int
 
 def lend_weights(data_dir: Path) -> None:
     """Let a server with a data directory of its own use the models that were pulled for this user."""
-    pulled = os.environ.get("MODELPORT_TEST_MODELS") or os.environ.get("MODELPORT_DATA_DIR")
-    home = Path(pulled or "~/.local/share/modelport").expanduser() / "models"
+    home = Path(os.environ.get("MODELPORT_DATA_DIR") or "~/.local/share/modelport").expanduser() / "models"
     data_dir.mkdir(mode=0o700, exist_ok=True)
     if home.is_dir():
         (data_dir / "models").symlink_to(home.resolve())
