@@ -11,8 +11,19 @@ from modelport.core.events import Event
 from modelport.core.requests import EncodingFormat
 from modelport.core.usage import TokenUsage
 from modelport.dialects.azure_inference.errors import Form
-from modelport.dialects.azure_inference.requests import ScoreRequest
+from modelport.dialects.azure_inference.score import whole_score
 from modelport.dialects.reasoning import ReasoningPlace
+
+__all__ = [
+    "ChatStream",
+    "CompletionsStream",
+    "info",
+    "new_id",
+    "whole_chat",
+    "whole_completions",
+    "whole_embeddings",
+    "whole_score",
+]
 
 
 def new_id() -> str:
@@ -62,11 +73,6 @@ def whole_completions(head: AnswerHead, answer: CompletionsAnswer) -> bytes:
 
 def whole_embeddings(head: AnswerHead, answer: EmbeddingsAnswer, encoding_format: EncodingFormat = "float") -> bytes:
     """Vectors (of texts or images) as one JSON object."""
-    raise NotImplementedError
-
-
-def whole_score(score: ScoreRequest, answer: ChatAnswer | CompletionsAnswer) -> bytes:
-    """`/score`'s answer."""
     raise NotImplementedError
 
 

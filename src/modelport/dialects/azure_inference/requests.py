@@ -2,38 +2,55 @@
 
 from __future__ import annotations
 
-from msgspec import Struct
+import msgspec
 
 from modelport.core.requests import ChatRequest, CompletionsRequest, EmbeddingsRequest, ImageEmbeddingsRequest
+from modelport.dialects import chat_request, completions_request, embeddings_request
+from modelport.dialects.azure_inference.score import ScoreRequest, read_score
+from modelport.dialects.body import JSON_DEPTH, check_depth, read_object
+from modelport.dialects.chat_request import ChatCompletionsOptions
+
+__all__ = [
+    "ScoreRequest",
+    "decode_chat",
+    "decode_completions",
+    "decode_embeddings",
+    "decode_image_embeddings",
+    "decode_score",
+]
+
+_CHAT = msgspec.json.Decoder(ChatCompletionsOptions)
 
 
-class ScoreRequest(Struct, frozen=True):
-    """A call of a managed endpoint's `/score`. `is_listed`: the answer's `output` is a list, as the input was."""
-
-    request: ChatRequest | CompletionsRequest
-    is_listed: bool = False
-
-
-def decode_chat(body: bytes, *, json_depth: int = 64) -> ChatRequest:
+def decode_chat(body: bytes, *, json_depth: int = JSON_DEPTH) -> ChatRequest:
     """A chat request. Raises MalformedBody, InvalidParameters."""
-    raise NotImplementedError
+    check_depth(body, json_depth)
+    request = chat_request.decode_fast(body, _CHAT)
+    return request or chat_request.decode_slow(read_object(body), ChatCompletionsOptions, len(body))
 
 
-def decode_completions(body: bytes, *, json_depth: int = 64) -> CompletionsRequest:
+def decode_completions(body: bytes, *, json_depth: int = JSON_DEPTH) -> CompletionsRequest:
     """A text completion. Raises MalformedBody, InvalidParameters."""
-    raise NotImplementedError
+    check_depth(body, json_depth)
+    request = completions_request.decode_fast(body)
+    return request or completions_request.decode_slow(read_object(body), len(body))
 
 
-def decode_embeddings(body: bytes, *, json_depth: int = 64) -> EmbeddingsRequest:
+def decode_embeddings(body: bytes, *, json_depth: int = JSON_DEPTH) -> EmbeddingsRequest:
     """Texts to embed. Raises MalformedBody, InvalidParameters."""
-    raise NotImplementedError
+    check_depth(body, json_depth)
+    request = embeddings_request.decode_texts_fast(body)
+    return request or embeddings_request.decode_texts_slow(read_object(body), len(body))
 
 
-def decode_image_embeddings(body: bytes, *, json_depth: int = 64) -> ImageEmbeddingsRequest:
+def decode_image_embeddings(body: bytes, *, json_depth: int = JSON_DEPTH) -> ImageEmbeddingsRequest:
     """Pictures to embed. Raises MalformedBody, InvalidParameters."""
-    raise NotImplementedError
+    check_depth(body, json_depth)
+    request = embeddings_request.decode_images_fast(body)
+    return request or embeddings_request.decode_images_slow(read_object(body), len(body))
 
 
-def decode_score(body: bytes, *, json_depth: int = 64) -> ScoreRequest:
+def decode_score(body: bytes, *, json_depth: int = JSON_DEPTH) -> ScoreRequest:
     """A managed endpoint's `/score`: messages are a chat, else text. Raises MalformedBody, InvalidParameters."""
-    raise NotImplementedError
+    check_depth(body, json_depth)
+    return read_score(read_object(body), len(body))

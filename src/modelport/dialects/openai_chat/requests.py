@@ -2,19 +2,43 @@
 
 from __future__ import annotations
 
+import msgspec
+
 from modelport.core.requests import ChatRequest, CompletionsRequest, EmbeddingsRequest
+from modelport.dialects import bounds, chat_request, completions_request, embeddings_request
+from modelport.dialects.body import JSON_DEPTH, check_depth, read_object
+from modelport.dialects.chat_request import ChatCompletionsOptions
+from modelport.dialects.openai_chat.legacy_functions import may_hold_functions, with_tools
 
 
-def decode_chat(body: bytes, *, json_depth: int = 64) -> ChatRequest:
+class OpenAIChatOptions(ChatCompletionsOptions, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """The inference API's fields, and the newer name of `max_tokens`, which wins."""
+
+    max_completion_tokens: bounds.MaxTokens | None = None
+
+
+_CHAT = msgspec.json.Decoder(OpenAIChatOptions)
+
+
+def decode_chat(body: bytes, *, json_depth: int = JSON_DEPTH) -> ChatRequest:
     """A chat request. Raises MalformedBody, InvalidParameters."""
-    raise NotImplementedError
+    check_depth(body, json_depth)
+    if not may_hold_functions(body):
+        request = chat_request.decode_fast(body, _CHAT)
+        if request is not None:
+            return request
+    return chat_request.decode_slow(with_tools(read_object(body)), OpenAIChatOptions, len(body))
 
 
-def decode_completions(body: bytes, *, json_depth: int = 64) -> CompletionsRequest:
+def decode_completions(body: bytes, *, json_depth: int = JSON_DEPTH) -> CompletionsRequest:
     """A text completion. Raises MalformedBody, InvalidParameters."""
-    raise NotImplementedError
+    check_depth(body, json_depth)
+    request = completions_request.decode_fast(body)
+    return request or completions_request.decode_slow(read_object(body), len(body))
 
 
-def decode_embeddings(body: bytes, *, json_depth: int = 64) -> EmbeddingsRequest:
+def decode_embeddings(body: bytes, *, json_depth: int = JSON_DEPTH) -> EmbeddingsRequest:
     """Texts to embed. Raises MalformedBody, InvalidParameters."""
-    raise NotImplementedError
+    check_depth(body, json_depth)
+    request = embeddings_request.decode_texts_fast(body)
+    return request or embeddings_request.decode_texts_slow(read_object(body), len(body))

@@ -1,0 +1,141 @@
+"""The slow way through a body that its schema refused: takes what can be understood as it was meant, and names every
+field that cannot, in pydantic's words, which Azure's own servers use."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Collection
+from typing import Any
+
+from modelport.core.errors import InvalidParameters, Offence
+
+Place = tuple[str, ...]
+"""From `body` down; list indexes as strings."""
+
+_INTEGER = re.compile(r"\s*[+-]?[0-9]{1,20}\s*")
+_NUMBER = re.compile(r"\s*[+-]?([0-9]{1,32}(\.[0-9]{0,32})?|\.[0-9]{1,32})([eE][+-]?[0-9]{1,3})?\s*")
+_TRUTHS = {"true": True, "1": True, "yes": True, "on": True, "false": False, "0": False, "no": False, "off": False}
+_OFFENCES_LIMIT = 100
+
+
+class FieldWalk:
+    """Collects offences while values are taken. Each reader gives the value, or None after noting what is wrong."""
+
+    def __init__(self) -> None:
+        self.offences: list[Offence] = []
+
+    def finish(self) -> None:
+        """Raises InvalidParameters if anything was wrong."""
+        if self.offences:
+            raise InvalidParameters(self.offences)
+
+    def refuse(self, type: str, place: Place, message: str, value: Any) -> None:
+        """Notes one offence; a body can hold millions, and nobody reads them."""
+        if len(self.offences) < _OFFENCES_LIMIT:
+            self.offences.append(Offence(type, place, message, value))
+
+    def missing(self, place: Place, parent: Any) -> None:
+        self.refuse("missing", place, "Field required", parent)
+
+    def number(self, value: Any, place: Place, minimum: float, maximum: float) -> float | None:
+        if isinstance(value, str):
+            if not _NUMBER.fullmatch(value):
+                message = "Input should be a valid number, unable to parse string as a number"
+                self.refuse("float_parsing", place, message, value)
+                return None
+            parsed: int | float = float(value)
+        elif isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value):
+            parsed = value
+        else:
+            self.refuse("float_type", place, "Input should be a valid number", value)
+            return None
+        return float(parsed) if self._is_within(parsed, place, minimum, maximum, value) else None
+
+    def integer(self, value: Any, place: Place, minimum: int, maximum: int) -> int | None:
+        if isinstance(value, str):
+            if not _INTEGER.fullmatch(value):
+                message = "Input should be a valid integer, unable to parse string as an integer"
+                self.refuse("int_parsing", place, message, value)
+                return None
+            parsed = int(value)
+        elif isinstance(value, float):
+            if not value.is_integer():
+                message = "Input should be a valid integer, got a number with a fractional part"
+                self.refuse("int_from_float", place, message, value)
+                return None
+            parsed = int(value)
+        elif isinstance(value, int) and not isinstance(value, bool):
+            parsed = value
+        else:
+            self.refuse("int_type", place, "Input should be a valid integer", value)
+            return None
+        return parsed if self._is_within(parsed, place, minimum, maximum, value) else None
+
+    def boolean(self, value: Any, place: Place) -> bool | None:
+        if isinstance(value, bool):
+            return value
+        if isinstance(value, str) and value.strip().lower() in _TRUTHS:
+            return _TRUTHS[value.strip().lower()]
+        if isinstance(value, int | float) and value in (0, 1):
+            return bool(value)
+        self.refuse("bool_type", place, "Input should be a valid boolean", value)
+        return None
+
+    def string(self, value: Any, place: Place) -> str | None:
+        if isinstance(value, str):
+            return value
+        self.refuse("string_type", place, "Input should be a valid string", value)
+        return None
+
+    def matching(self, value: Any, place: Place, pattern: re.Pattern[str], longest: int) -> str | None:
+        """A string of at most `longest` characters that `pattern` matches as a whole."""
+        text = self.string(value, place)
+        if text is None:
+            return None
+        if len(text) > longest:
+            self.refuse("string_too_long", place, f"String should have at most {longest} characters", value)
+            return None
+        if not pattern.fullmatch(text):
+            self.refuse("string_pattern_mismatch", place, f"String should match pattern '{pattern.pattern}'", value)
+            return None
+        return text
+
+    def literal(self, value: Any, place: Place, allowed: Collection[str]) -> str | None:
+        if isinstance(value, str) and value in allowed:
+            return value
+        *most, last = (repr(choice) for choice in allowed)
+        choices = f"{', '.join(most)} or {last}" if most else last
+        self.refuse("literal_error", place, f"Input should be {choices}", value)
+        return None
+
+    def items(self, value: Any, place: Place, shortest: int, longest: int) -> list[Any] | None:
+        """A list of bounded length."""
+        if not isinstance(value, list):
+            self.refuse("list_type", place, "Input should be a valid list", value)
+            return None
+        if len(value) < shortest:
+            items = "item" if shortest == 1 else "items"
+            message = f"List should have at least {shortest} {items} after validation, not {len(value)}"
+            self.refuse("too_short", place, message, value)
+            return None
+        if len(value) > longest:
+            message = f"List should have at most {longest} items after validation, not {len(value)}"
+            self.refuse("too_long", place, message, value)
+            return None
+        return value
+
+    def mapping(self, value: Any, place: Place) -> dict[str, Any] | None:
+        if isinstance(value, dict):
+            return value
+        self.refuse("dict_type", place, "Input should be a valid dictionary", value)
+        return None
+
+    def _is_within(self, parsed: float, place: Place, minimum: float, maximum: float, value: Any) -> bool:
+        if parsed < minimum:
+            self.refuse("greater_than_equal", place, f"Input should be greater than or equal to {minimum:g}", value)
+            return False
+        if parsed > maximum:
+            self.refuse("less_than_equal", place, f"Input should be less than or equal to {maximum:g}", value)
+            return False
+        return True
