@@ -18,19 +18,18 @@ from typing import Any, Final, get_args
 from pydantic import BaseModel, ValidationError
 
 from modelport.config.deployments import revealed
+from modelport.config.embedded import EMBEDDED
 from modelport.config.faults import Fault, Path, printable
 from modelport.config.messages import Explainer
 from modelport.config.secrets import MASK, Secret, SecretFault, SecretSources, expanded, is_reference
 from modelport.config.section import shown, url_fault
 from modelport.config.spelling import did_you_mean
 
-EMBEDDED: Final = ("llama_cpp", "onnx_embeddings", "onnx_image_embeddings")
 _GROUP: Final = "modelport.providers"
 _SECRET_NAME: Final = re.compile(
     r"(.*_)?(api_?key|key|secret|token|password|credentials?|authorization)", re.IGNORECASE
 )
 _OURS: Final = ("type", "model")
-_EMBEDDED_PATHS: Final = ("weights",)
 
 Faults = Iterator[tuple[Path, Fault]]
 
@@ -49,24 +48,21 @@ def known_types() -> tuple[str, ...]:
 
 def settings_model(kind: str) -> type[BaseModel] | None:
     """The adapter's own `Settings`, if it has one. Raises AdapterFault."""
+    if kind in EMBEDDED:
+        return EMBEDDED[kind]
     try:
         module = _module(kind)
-    except ImportError as exc:
-        if kind in EMBEDDED:
-            return None  # the engine says itself which extra is missing
+    except (ImportError, AttributeError) as exc:  # what an entry point raises for a module or a name that is not there
         raise AdapterFault(f"the adapter {kind!r} cannot be imported: {exc}") from exc
     model = getattr(module, "Settings", None)
     return model if isinstance(model, type) and issubclass(model, BaseModel) else None
 
 
 def _module(kind: str) -> Any:
-    if kind in EMBEDDED:
-        return importlib.import_module(f"modelport.engine.backends.{kind}")
     package = importlib.import_module(_GROUP)
     if any(module.name == kind for module in pkgutil.iter_modules(package.__path__)):
         return importlib.import_module(f"{_GROUP}.{kind}")
-    (point,) = entry_points(group=_GROUP, name=kind)
-    return point.load()
+    return next(iter(entry_points(group=_GROUP, name=kind))).load()
 
 
 class ProviderCheck:
@@ -143,14 +139,14 @@ class ProviderCheck:
 def with_paths(data: dict[str, Any], sources: SecretSources) -> dict[str, Any]:
     """The same provider, relative paths made absolute: those that the adapter's `Settings` types as Path."""
     kind = data.get("type")
-    names: tuple[str, ...] = _EMBEDDED_PATHS if kind in EMBEDDED else ()
+    names: tuple[str, ...] = ()
     if isinstance(kind, str) and kind in known_types():
         try:
             model = settings_model(kind)
         except AdapterFault:
             model = None
         if model is not None:
-            names += tuple(name for name, item in model.model_fields.items() if _is_path(item.annotation))
+            names = tuple(name for name, item in model.model_fields.items() if _is_path(item.annotation))
     resolved = {
         name: str(expanded(value, sources.directory, sources.environ))
         for name, value in data.items()

@@ -21,17 +21,17 @@ Finding = tuple[Path, str]
 
 @dataclass(frozen=True, slots=True)
 class Declared:
-    """The names that the file declares. A catalogue of None is not known, so not checked."""
+    """The names that can be referred to."""
 
     providers: Collection[str]
     deployments: Collection[str]
-    catalogue: Collection[str] | None
+    catalogue: Collection[str]
 
     @classmethod
-    def of(cls, data: Mapping[str, Any], embedded_models: Collection[str] | None) -> Declared:
+    def of(cls, data: Mapping[str, Any], embedded_models: Collection[str]) -> Declared:
         """Reads them from raw data. The catalogue is the file's and the models that come with the engine."""
         named = [entry.get("name") for _, entry in _entries(data.get("models"))]
-        catalogue = None if embedded_models is None else [*embedded_models, *(n for n in named if isinstance(n, str))]
+        catalogue = [*embedded_models, *(n for n in named if isinstance(n, str))]
         return cls(tuple(_mapping(data.get("providers"))), tuple(_mapping(data.get("deployments"))), catalogue)
 
 
@@ -74,9 +74,7 @@ def _deployment(deployment: Mapping[str, Any], path: Path, declared: Declared) -
 
 
 def _without_provider(model: Any, path: Path, declared: Declared) -> Iterator[Finding]:
-    if declared.catalogue is None or not isinstance(model, str):
-        return
-    if model.lower() not in {known.lower() for known in declared.catalogue}:
+    if isinstance(model, str) and model.lower() not in {known.lower() for known in declared.catalogue}:
         meant = did_you_mean(model, declared.catalogue)
         yield path, f"names no provider, and the catalogue has no model {shown(model)}{meant}"
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import ConfigDict, Discriminator, Field, JsonValue, Tag, model_validator
+from pydantic import ConfigDict, Discriminator, Field, JsonValue, PlainSerializer, Tag, model_validator
 
 from modelport.config.secrets import Secret
 from modelport.config.section import Count, Name, Seconds, Section, Version, Word, described, refuse
@@ -25,10 +25,33 @@ SkuName = Literal[
 Limit = Annotated[Count | Literal["default"] | None, described("a whole number from 1, null (unlimited) or default")]
 
 
+def masked(value: Any) -> Any:
+    """A copy of plain data that can be shown: the mask in place of every Secret."""
+    return _with_secrets_as(str, value)
+
+
+def revealed(value: Any) -> Any:
+    """A copy of plain data with every Secret replaced by its value."""
+    return _with_secrets_as(Secret.reveal, value)
+
+
+def _with_secrets_as(text: Callable[[Secret], str], value: Any) -> Any:
+    match value:
+        case Secret():
+            return text(value)
+        case Mapping():
+            return {key: _with_secrets_as(text, item) for key, item in value.items()}
+        case list() | tuple():
+            return [_with_secrets_as(text, item) for item in value]
+        case _:
+            return value
+
+
 class ProviderSettings(Section):
     """Where models run. Every key but `type` belongs to the adapter of that type."""
 
     model_config = ConfigDict(extra="allow")
+    __pydantic_extra__: dict[str, Annotated[Any, PlainSerializer(masked, when_used="json")]]
 
     type: Word
     """The adapter: a module of `modelport.providers`, an embedded engine, or an installed plug-in."""
@@ -147,16 +170,3 @@ class DeploymentSettings(Section):
         if self.provider is not None and self.targets is not None:
             raise refuse("has both provider and targets; keep one of them")
         return self
-
-
-def revealed(value: Any) -> Any:
-    """A copy of plain data with every Secret replaced by its value."""
-    match value:
-        case Secret():
-            return value.reveal()
-        case Mapping():
-            return {key: revealed(item) for key, item in value.items()}
-        case list() | tuple():
-            return [revealed(item) for item in value]
-        case _:
-            return value

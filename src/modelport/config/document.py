@@ -113,7 +113,9 @@ class _Reader:
                 self._fault(line, path, "a key must be plain text")
             elif key_node.value == "<<" and key_node.tag == _PLAIN:
                 merges.append(value_node)
-            elif (key := key_node.value) in seen:
+            elif (key := _joined(key_node.value)) is None:
+                self._fault(line, path, "a key holds half a surrogate pair, which is no text")
+            elif key in seen:
                 self._fault(line, (*path, key), f"is given twice (first at line {seen[key]})")
             else:
                 seen[key] = line
@@ -155,8 +157,8 @@ class _Reader:
             self._open.discard(id(node))
 
     def _scalar(self, node: ScalarNode, path: Path) -> Any:
-        line, text = node.start_mark.line + 1, node.value
-        if any("\ud800" <= char <= "\udfff" for char in text):
+        line, text = node.start_mark.line + 1, _joined(node.value)
+        if text is None:
             self._fault(line, path, "holds half a surrogate pair, which is no text")
             return None
         if node.tag == _TAG + "str":
@@ -172,6 +174,16 @@ class _Reader:
 
     def _fault(self, line: int, path: Path, what: str) -> None:
         self.faults.append(Fault(self._source, line, dotted(path), what))
+
+
+def _joined(text: str) -> str | None:
+    """Text whose surrogate pairs (JSON's way to escape what is beyond U+FFFF) are characters; None with half a pair."""
+    if not any("\ud800" <= char <= "\udfff" for char in text):
+        return text
+    try:
+        return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le")
+    except UnicodeDecodeError:
+        return None
 
 
 def _plain(text: str) -> Any:

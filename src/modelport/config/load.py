@@ -12,6 +12,7 @@ from pydantic import ValidationError
 from modelport.config.adapters import ProviderCheck, with_paths
 from modelport.config.crosschecks import Declared, findings, same_keys
 from modelport.config.document import BYTES_LIMIT, Document, read_document
+from modelport.config.embedded import embedded_models
 from modelport.config.faults import ConfigError, Fault, Path
 from modelport.config.landed import refusals
 from modelport.config.messages import Explainer
@@ -36,29 +37,21 @@ def load(
     path: FilePath | str | None,
     environ: Mapping[str, str],
     flags: Flags = NO_FLAGS,
-    *,
-    embedded_models: Collection[str] | None = None,
 ) -> Settings:
     """As `read`, for those who have no use for warnings."""
-    return read(path, environ, flags, embedded_models=embedded_models).settings
+    return read(path, environ, flags).settings
 
 
 def read(
     path: FilePath | str | None,
     environ: Mapping[str, str],
     flags: Flags = NO_FLAGS,
-    *,
-    embedded_models: Collection[str] | None = None,
 ) -> Loaded:
-    """Reads the file at `path`, else at MODELPORT_CONFIG, else none. Raises ConfigError and nothing else.
-
-    `embedded_models` are the models that the engine brings: with them, a deployment that names no provider is
-    checked against the catalogue.
-    """
+    """Reads the file at `path`, else at MODELPORT_CONFIG, else none. Raises ConfigError and nothing else."""
     chosen = path or environ.get(CONFIG_VARIABLE) or None
     file = FilePath(chosen) if chosen is not None else None
     document = Document({}) if file is None else read_document(_content(file), str(file))
-    return parse(document, file, environ, flags, embedded_models=embedded_models)
+    return parse(document, file, environ, flags)
 
 
 def _content(file: FilePath) -> bytes:
@@ -75,8 +68,6 @@ def parse(
     file: FilePath | None,
     environ: Mapping[str, str],
     flags: Flags = NO_FLAGS,
-    *,
-    embedded_models: Collection[str] | None = None,
 ) -> Loaded:
     """The same for a document that is read already. `file` gives relative paths their start."""
     laid = overlay(document.data, environ, flags)
@@ -93,7 +84,7 @@ def parse(
 
     directory = file.absolute().parent if file is not None else FilePath.cwd()
     check = _Check(laid.data, Explainer(laid.data, place), SecretSources(environ, directory))
-    settings = check.settings(embedded_models)
+    settings = check.settings()
     faults = [*document.faults, *check.faults(document.faults)]
     if faults or settings is None:
         raise ConfigError(sorted(faults, key=lambda fault: (fault.line or 0, fault.source)))
@@ -114,8 +105,8 @@ class _Check:
         keys = {fault.key for fault in told}
         return [fault for fault in self._found.values() if fault.key not in keys]
 
-    def settings(self, embedded_models: Collection[str] | None) -> Settings | None:
-        declared = Declared.of(self._data, embedded_models)
+    def settings(self) -> Settings | None:
+        declared = Declared.of(self._data, embedded_models())
         for path, what in refusals(self._data):
             self._note(path, self._explainer.fault(path, what))
         self._data = self._with_checked_providers()

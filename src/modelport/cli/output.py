@@ -1,0 +1,75 @@
+"""How commands answer: an exit code with a meaning, a table that reads without colour, or JSON."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterable, Sequence
+from enum import IntEnum
+from typing import Any, NoReturn
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+
+class ExitCode(IntEnum):
+    """Why a command ended. Scripts rely on the numbers: a new meaning gets a new one."""
+
+    OK = 0
+    UNEXPECTED = 1
+    """A fault of ours."""
+    USAGE = 2
+    """Unknown options or arguments (typer's own)."""
+    CONFIG_INVALID = 3
+    PORT_IN_USE = 4
+    """Or any other reason for which the address cannot be listened on."""
+    EXTRA_MISSING = 5
+    """A package of an extra is not installed."""
+    WEIGHTS_MISSING = 6
+    UNSAFE_LISTEN = 7
+    """Refused: the address is reachable from outside and callers are not told apart."""
+    SERVER_UNREACHABLE = 8
+    NOT_AUTHORISED = 9
+    NOT_FOUND = 10
+    """The named deployment, model or key does not exist."""
+    DATA_DIR_UNUSABLE = 11
+    DOWNLOAD_FAILED = 12
+    REQUEST_REFUSED = 13
+    """The server answered, and refused."""
+    INTERRUPTED = 130
+    """Ctrl-C in a command that had not finished (128 + SIGINT)."""
+
+
+def fail(code: ExitCode, message: str, remedy: str | None = None) -> NoReturn:
+    """Ends the command: one line on standard error that says what is wrong and what to do, and no traceback."""
+    sys.stderr.write(f"modelport: {message}{f' ({remedy})' if remedy else ''}\n")
+    raise typer.Exit(code)
+
+
+def write_line(text: str = "") -> None:
+    """A line of the command's result, on standard output, as it is."""
+    sys.stdout.write(f"{text}\n")
+
+
+def write_error_line(text: str) -> None:
+    """A line about the command's result, on standard error, as it is."""
+    sys.stderr.write(f"{text}\n")
+
+
+def write_json(value: Any) -> None:
+    """The result for programs: one JSON document on standard output."""
+    sys.stdout.write(json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+
+
+def write_table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    """Rows under headings. Piped, it is as wide as its content, so that nothing is cut for a program."""
+    console = Console(highlight=False, markup=False, soft_wrap=not sys.stdout.isatty())
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for column in columns:
+        table.add_column(column, overflow="fold")
+    for row in rows:
+        table.add_row(*("" if cell is None else str(cell) for cell in row))
+    if not console.is_terminal:
+        console.width = max(console.measure(table).maximum, 1)
+    console.print(table)
