@@ -55,7 +55,7 @@ class OnnxEmbeddings:
             lambda one: len(one.ids),
             batch_items=self._model.batch_limit or _BATCH_ITEMS,
             batch_size=max(_BATCH_TOKENS, self._model.max_tokens),
-            waiting_requests=number_option(options, "queue", 64, 1, 10_000),
+            waiting_requests=number_option(options, "queue", 64, 0, 65_536),
             waiting_items=4 * self._inputs_at_most,
         )
         self._tokenizing = ThreadPoolExecutor(1, thread_name_prefix="tokenize")

@@ -56,7 +56,7 @@ class OnnxImageEmbeddings:
         if weights is None:
             raise ModelFileError("The option 'weights' must name an ONNX file.")
         threads = thread_count(options.get("threads"))
-        queue = number_option(options, "queue", 64, 1, 10_000)
+        queue = number_option(options, "queue", 64, 0, 65_536)
         self._images = ImageModel(options, weights, threads)
         self._texts = _text_model(options, threads)
         self._check_one_space()

@@ -99,7 +99,9 @@ def _preparation(options: Mapping[str, Any], shape: Sequence[Any]) -> Preparatio
 
 
 def _three(options: Mapping[str, Any], name: str, default: tuple[float, float, float]) -> tuple[float, float, float]:
-    value = options.get(name, default)
+    value = options.get(name)
+    if value is None:
+        return default
     if (
         not isinstance(value, Sequence)
         or len(value) != 3

@@ -20,8 +20,8 @@ def thread_count(setting: object) -> int:
     """The threads of one model: a number, or `auto` for the cores that this process may use, at most four."""
     if setting is None or setting == "auto":
         return max(1, min(_THREADS_AT_MOST, len(os.sched_getaffinity(0))))
-    if isinstance(setting, bool) or not isinstance(setting, int) or not 1 <= setting <= 256:
-        raise ModelFileError(f"'threads' must be 'auto' or a number from 1 to 256, not {setting!r}.")
+    if isinstance(setting, bool) or not isinstance(setting, int) or not 1 <= setting <= 1024:
+        raise ModelFileError(f"'threads' must be 'auto' or a number from 1 to 1024, not {setting!r}.")
     return setting
 
 
@@ -54,7 +54,9 @@ def path_option(options: Mapping[str, Any], name: str) -> Path | None:
 
 def number_option(options: Mapping[str, Any], name: str, default: int, low: int, high: int) -> int:
     """A bounded whole number from the options."""
-    value = options.get(name, default)
+    value = options.get(name)
+    if value is None:
+        return default
     if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
         raise ModelFileError(f"'{name}' must be a number from {low} to {high}, not {value!r}.")
     return value
@@ -62,7 +64,9 @@ def number_option(options: Mapping[str, Any], name: str, default: int, low: int,
 
 def choice_option(options: Mapping[str, Any], name: str, choices: tuple[str, ...]) -> str:
     """One of `choices`; the first is the default."""
-    value = options.get(name, choices[0])
+    value = options.get(name)
+    if value is None:
+        return choices[0]
     if value not in choices:
         raise ModelFileError(f"'{name}' must be one of {', '.join(choices)}, not {value!r}.")
     return str(value)

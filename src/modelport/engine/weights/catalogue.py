@@ -259,6 +259,7 @@ def find(name: str, catalogue: Mapping[str, Weights] = CATALOGUE) -> Weights:
     weights = catalogue.get(name.lower())
     if weights is not None:
         return weights
-    near = difflib.get_close_matches(name.lower(), catalogue, n=1, cutoff=0.5)
+    begun = [known for known in catalogue if len(name) > 2 and known.startswith(name.lower())]
+    near = begun or difflib.get_close_matches(name.lower(), catalogue, n=1, cutoff=0.5)
     hint = f"did you mean {near[0]!r}?" if near else "`modelport models list` shows what can be pulled."
     raise WeightsError(WeightsFault.UNKNOWN_NAME, f"There is no model {name!r} to pull: {hint}")

