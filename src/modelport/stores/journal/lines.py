@@ -1,0 +1,101 @@
+"""One line of a journal: JSON with its number, the hash of the line before it, and a checksum of itself.
+
+    {"sequence":7,"kind":"open","previous":"<32 hex>","record":{…},"checksum":"<8 hex>"}
+
+The checksum finds a line that was torn or damaged; the chain of hashes finds one that was changed, added or removed.
+"""
+
+from __future__ import annotations
+
+from binascii import crc32
+from hashlib import blake2b
+from typing import Final, Literal
+
+import msgspec
+from msgspec import Struct
+
+from modelport.core.usage import UsageRecord
+
+Kind = Literal["begin", "carried", "open", "close"]
+
+NO_PREVIOUS: Final = "0" * 32
+"""What the first line of a chain says of the line before it."""
+TAIL: Final = b',"checksum":"%08x"}\n'
+TAIL_BYTES: Final = len(TAIL % 0)
+
+
+class Beginning(Struct, frozen=True):
+    """The first line of a file. The `carried` lines that follow repeat the calls still open in the file before it, so
+    that one file is enough to recover from."""
+
+    writer: str
+    number: int
+    carried: int
+    begun_at: float
+
+
+class Line(Struct, frozen=True):
+    """A line as read. `record` is a UsageRecord, or a Beginning where `kind` is `begin`."""
+
+    sequence: int
+    kind: Kind
+    previous: str
+    record: msgspec.Raw
+    checksum: str
+
+    def usage(self) -> UsageRecord:
+        """The call's record. Only for other kinds than `begin`."""
+        return USAGE_DECODER.decode(self.record)
+
+    def call_id(self) -> str:
+        """The record's id, without reading the rest."""
+        return IDENTITY_DECODER.decode(self.record).id
+
+    def beginning(self) -> Beginning:
+        """Only for `begin`."""
+        return BEGINNING_DECODER.decode(self.record)
+
+
+class Identity(Struct, frozen=True):
+    """The one field that pairs lines."""
+
+    id: str
+
+
+class DamagedLine(ValueError):
+    """These bytes are no whole line of a journal."""
+
+
+ENCODER: Final = msgspec.json.Encoder()
+LINE_DECODER: Final = msgspec.json.Decoder(Line)
+USAGE_DECODER: Final = msgspec.json.Decoder(UsageRecord)
+IDENTITY_DECODER: Final = msgspec.json.Decoder(Identity)
+BEGINNING_DECODER: Final = msgspec.json.Decoder(Beginning)
+
+
+def encode_line(sequence: int, kind: Kind, previous: str, record: UsageRecord | Beginning) -> bytes:
+    """The line with its newline."""
+    head = b'{"sequence":%d,"kind":"%s","previous":"%s","record":%s' % (
+        sequence,
+        kind.encode(),
+        previous.encode(),
+        ENCODER.encode(record),
+    )
+    return head + TAIL % crc32(head)
+
+
+def decode_line(data: bytes) -> Line:
+    """The line in `data`, newline included. Raises DamagedLine."""
+    if not data.endswith(b"\n"):
+        raise DamagedLine("the line is cut off")
+    if data[-TAIL_BYTES:] != TAIL % crc32(data[:-TAIL_BYTES]):
+        raise DamagedLine("the checksum is wrong")
+    try:
+        return LINE_DECODER.decode(data)
+    except msgspec.DecodeError as cause:
+        raise DamagedLine("this is no line of a journal") from cause
+
+
+def digest(data: bytes) -> str:
+    """What the next line says of the line `data`."""
+    return blake2b(data, digest_size=16).hexdigest()

@@ -1,0 +1,270 @@
+"""The journal of one process. Lines are queued as calls open and end; `flush` gives all of them to the kernel in one
+write, so that they outlive the process; a thread syncs them to the disk a moment later."""
+
+from __future__ import annotations
+
+import errno
+import os
+from pathlib import Path
+from types import TracebackType
+from typing import Final
+
+from msgspec import Struct
+
+from modelport.core.clock import Clock, SystemClock
+from modelport.core.usage import UsageRecord
+from modelport.stores.journal import files
+from modelport.stores.journal.lines import NO_PREVIOUS, Beginning, Kind, digest, encode_line
+from modelport.stores.journal.recovery import Found, look, lost
+from modelport.stores.journal.syncing import SYNC_SECONDS, GroupSync
+
+ROTATE_BYTES: Final = 32 * 1024 * 1024
+QUEUE_LINES: Final = 10_000
+"""While nothing can be written: so many lines wait before new calls are refused at once."""
+
+
+class Recovered(Struct, frozen=True):
+    """What was found at the start. `cut_bytes` of an unfinished write were removed; `damaged` names a file and line
+    that no crash explains: the file was left as it is, and `verify` reports it."""
+
+    lost_calls: int = 0
+    cut_bytes: int = 0
+    damaged: str | None = None
+
+
+class FileJournal:
+    """core.ports.Journal on numbered files. One writer name is one process: a second one is refused (JournalInUse).
+
+    Not safe to call from several threads. `stop` ends it; without that, the next start recovers."""
+
+    sequence: int
+    """The number of the last line written."""
+    number: int
+    """The number of the file that is written."""
+    size_bytes: int
+    """How long that file is."""
+    _previous: str
+    _descriptor: int
+    _sync: GroupSync
+
+    def __init__(
+        self,
+        directory: Path,
+        writer: str = "0",
+        *,
+        clock: Clock | None = None,
+        rotate_bytes: int = ROTATE_BYTES,
+        sync_seconds: float = SYNC_SECONDS,
+    ) -> None:
+        self.directory = directory
+        self.writer = writer
+        self._clock = clock or SystemClock()
+        self._rotate_bytes = rotate_bytes
+        self._queue: list[tuple[Kind, UsageRecord]] = []
+        self._open: dict[str, UsageRecord] = {}
+        self._stopped = False
+        self.dropped_lines = 0
+        """Ends of refused calls that could not be kept while the disk was full."""
+        self.failed_writes = 0
+        self.is_failing = False
+        files.make_directory(directory)
+        self._lock = files.lock(directory, writer)
+        try:
+            self.recovered = self._start(sync_seconds)
+        except BaseException:
+            os.close(self._lock)
+            raise
+
+    # --- the port -----------------------------------------------------------------------------------------------------
+
+    def open(self, record: UsageRecord) -> None:
+        """Queues the call's opening; again with a larger reservation. Raises OSError when too much waits already."""
+        if self.is_failing and len(self._queue) >= QUEUE_LINES:
+            raise OSError(errno.ENOSPC, "the journal takes no lines")
+        self._queue.append(("open", record))
+        self._open[record.id] = record
+
+    def close(self, record: UsageRecord) -> None:
+        """Queues the call's final record."""
+        was_open = self._open.pop(record.id, None) is not None
+        if not was_open and self.is_failing and len(self._queue) >= QUEUE_LINES:
+            self.dropped_lines += 1
+            return
+        self._queue.append(("close", record))
+
+    def flush(self) -> None:
+        """Gives every queued line to the kernel. Raises OSError; the lines then stay queued, and the file is whole."""
+        if not self._queue:
+            return
+        if self._sync.failure is not None:
+            self.is_failing = True
+            raise OSError(self._sync.failure.errno, "the journal cannot be synced")
+        data, sequence, previous = self._encoded(self._queue)
+        try:
+            if self.is_failing:
+                os.ftruncate(self._descriptor, self.size_bytes)  # in case the last failure left half a line
+            files.write_all(self._descriptor, data, self.size_bytes)
+        except OSError:
+            self.failed_writes += 1
+            self.is_failing = True
+            raise
+        self._queue.clear()
+        self.is_failing = False
+        self.sequence, self._previous = sequence, previous
+        self.size_bytes += len(data)
+        self._sync.wrote(sequence)
+        if self.size_bytes >= self._rotate_bytes:
+            self._rotate()
+
+    # --- for operators ------------------------------------------------------------------------------------------------
+
+    @property
+    def queued_lines(self) -> int:
+        """Lines that wait for a flush."""
+        return len(self._queue)
+
+    @property
+    def unsynced_lines(self) -> int:
+        """Lines that are with the kernel but perhaps not on the disk."""
+        return max(0, self.sequence - self._sync.synced)
+
+    @property
+    def open_calls(self) -> int:
+        """Calls that have not ended."""
+        return len(self._open)
+
+    def stop(self) -> None:
+        """Flushes, syncs and lets the files go. Raises OSError if the last lines cannot be written."""
+        if self._stopped:
+            return
+        self._stopped = True
+        try:
+            self.flush()
+        finally:
+            self._sync.stop()
+            os.close(self._lock)
+
+    def __enter__(self) -> FileJournal:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    # --- files --------------------------------------------------------------------------------------------------------
+
+    def _start(self, sync_seconds: float) -> Recovered:
+        for unfinished in self.directory.glob(f"{self.writer}.*{files.UNFINISHED_SUFFIX}"):
+            unfinished.unlink()
+        found = self._last()
+        cut_bytes, damaged = 0, None
+        if found is None:
+            self.sequence, self._previous = 0, NO_PREVIOUS
+            self._begin(1, ())
+        else:
+            self.sequence, self._previous = found.sequence, found.previous
+            if found.damaged_line is not None:
+                damaged = f"{found.path.name}, line {found.damaged_line}"
+                self._begin(files.number_of(found.path) + 1, found.open_calls)
+            else:
+                cut_bytes = found.total_bytes - found.whole_bytes
+                self._continue(found)
+        self._sync = GroupSync(self._descriptor, sync_seconds)
+        orphans = found.open_calls if found is not None else ()
+        self._queue += [("close", lost(record)) for record in orphans]
+        try:
+            self.flush()
+        except BaseException:
+            self._sync.stop()
+            raise
+        self._sync.wrote(self.sequence)
+        return Recovered(lost_calls=len(orphans), cut_bytes=cut_bytes, damaged=damaged)
+
+    def _last(self) -> Found | None:
+        """The last file that was begun properly. Half-made ones after it hold nothing that it does not."""
+        for path in reversed(files.files_of(self.directory, self.writer)):
+            found = look(path)
+            if found.is_usable:
+                return found
+            if found.sequence or not found.total_bytes:
+                path.unlink()
+            else:
+                path.rename(path.with_suffix(files.UNREADABLE_SUFFIX))
+        return None
+
+    def _continue(self, found: Found) -> None:
+        self.number = files.number_of(found.path)
+        self._descriptor = os.open(found.path, os.O_WRONLY | os.O_APPEND)
+        if found.total_bytes > found.whole_bytes:
+            os.ftruncate(self._descriptor, found.whole_bytes)
+        self.size_bytes = found.whole_bytes
+
+    def _begin(self, number: int, carried: tuple[UsageRecord, ...]) -> None:
+        """Starts a file. It gets its name only with its first lines in it."""
+        beginning = Beginning(self.writer, number, len(carried), self._clock.now())
+        first = encode_line(self.sequence + 1, "begin", self._previous, beginning)
+        data, sequence, previous = self._encoded(
+            [("carried", record) for record in carried], self.sequence + 1, digest(first)
+        )
+        path = files.file_path(self.directory, self.writer, number)
+        unfinished = path.with_suffix(files.UNFINISHED_SUFFIX)
+        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_TRUNC
+        descriptor = os.open(unfinished, flags, files.FILE_MODE)
+        try:
+            files.write_all(descriptor, first + data, 0)
+            unfinished.rename(path)
+        except OSError:
+            os.close(descriptor)
+            raise
+        self.number = number
+        self._descriptor = descriptor
+        self.size_bytes = len(first) + len(data)
+        self.sequence, self._previous = sequence, previous
+
+    def _rotate(self) -> None:
+        """Goes on in the next file, or in this one if a next one cannot be made now."""
+        try:
+            self._begin(self.number + 1, tuple(self._open.values()))
+        except OSError:
+            self.failed_writes += 1
+            return
+        self._sync.replace(self._descriptor)
+        self._sync.wrote(self.sequence)
+
+    def _encoded(
+        self, entries: list[tuple[Kind, UsageRecord]], sequence: int | None = None, previous: str | None = None
+    ) -> tuple[bytes, int, str]:
+        """The lines of these entries after the given one (the last written), and the number and hash of the last."""
+        number = self.sequence if sequence is None else sequence
+        before = self._previous if previous is None else previous
+        lines = []
+        for kind, record in entries:
+            number += 1
+            line = encode_line(number, kind, before, record)
+            before = digest(line)
+            lines.append(line)
+        return b"".join(lines), number, before
+
+
+def open_journal(directory: Path, *, clock: Clock | None = None) -> tuple[FileJournal, tuple[Recovered, ...]]:
+    """The first journal of this directory that no process writes, and what recovery found in it and in those that other
+    processes have left behind."""
+    files.make_directory(directory)
+    number = 0
+    while True:
+        try:
+            journal = FileJournal(directory, str(number), clock=clock)
+            break
+        except files.JournalInUse:
+            number += 1
+    found = [journal.recovered]
+    for writer in files.writers_in(directory):
+        if writer == journal.writer:
+            continue
+        try:
+            with FileJournal(directory, writer, clock=clock) as abandoned:
+                found.append(abandoned.recovered)
+        except files.JournalInUse:
+            continue
+    return journal, tuple(found)
