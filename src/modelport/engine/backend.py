@@ -1,7 +1,8 @@
 """What a worker asks of the library that runs its weights, and the one error type that such a library may raise.
 
 A backend is a module `modelport.engine.backends.<name>` with `async def open(options: Options) -> Backend`. It runs
-alone in a worker process; it speaks the OpenAI dialect as plain JSON-shaped dictionaries and knows no HTTP and no gateway.
+alone in a worker process; it speaks the OpenAI dialect as plain JSON-shaped dictionaries, and knows no HTTP and no
+gateway.
 """
 
 from __future__ import annotations
