@@ -16,3 +16,14 @@ def reasoning_place(api_version: str | None) -> ReasoningPlace:
     if not api_version[:4].isdigit():
         return "field"
     return "field" if api_version[:10] >= _FIRST_FIELD_VERSION else "inline"
+
+
+OPEN_THINKING = "<think>\n"
+CLOSE_THINKING = "\n</think>\n\n"
+
+
+def with_thinking(reasoning: str | None, content: str | None) -> str | None:
+    """The content with the reasoning in front of it, as a stream's deltas would add up."""
+    if not reasoning:
+        return content
+    return f"{OPEN_THINKING}{reasoning}{CLOSE_THINKING}{content or ''}"

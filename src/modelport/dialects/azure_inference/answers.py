@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import uuid
+from typing import Any
 
-from modelport.core.answers import AnswerHead, ChatAnswer, CompletionsAnswer, EmbeddingsAnswer
+import msgspec
+
+from modelport.core.answers import AnswerHead, ChatAnswer, ChatChoice, CompletionsAnswer, EmbeddingsAnswer
 from modelport.core.catalog import Deployment
-from modelport.core.errors import ModelportError
-from modelport.core.events import Event
+from modelport.core.operations import Operation
 from modelport.core.requests import EncodingFormat
-from modelport.core.usage import TokenUsage
+from modelport.dialects.azure_inference.chunks import InferenceFrame
 from modelport.dialects.azure_inference.errors import Form
 from modelport.dialects.azure_inference.score import whole_score
-from modelport.dialects.reasoning import ReasoningPlace
+from modelport.dialects.chat_stream import ChatChunkStream, TextChunkStream
+from modelport.dialects.reasoning import ReasoningPlace, with_thinking
+from modelport.dialects.usage_counts import usage_counts
+from modelport.dialects.vectors import encode_vector
 
 __all__ = [
     "ChatStream",
@@ -25,14 +30,23 @@ __all__ = [
     "whole_score",
 ]
 
+_MODEL_TYPES = (
+    (Operation.CHAT_COMPLETIONS, "chat-completions"),
+    (Operation.EMBEDDINGS, "embeddings"),
+    (Operation.IMAGE_EMBEDDINGS, "image-embeddings"),
+    (Operation.COMPLETIONS, "text-generation"),
+)
+"""The SDK's `load_client` takes the first three; a model that does several things is called by the first."""
+
 
 def new_id() -> str:
     """32 hexadecimal digits."""
-    raise NotImplementedError
+    return uuid.uuid4().hex
 
 
-class ChatStream:
-    """One streamed chat answer; use it once."""
+class ChatStream(ChatChunkStream):
+    """One streamed chat answer; use it once. The usage is on the last finish chunk, or, if it was asked for, on a chunk
+    of its own after it."""
 
     def __init__(
         self,
@@ -42,40 +56,98 @@ class ChatStream:
         reasoning: ReasoningPlace = "inline",
         form: Form = "models",
     ) -> None:
-        raise NotImplementedError
-
-    def feed(self, events: Sequence[Event]) -> bytes:
-        """The events that these make, perhaps none (b"")."""
-        raise NotImplementedError
-
-    def end(self, usage: TokenUsage | None = None) -> bytes:
-        """The last finish chunk with the usage, and `[DONE]`. `usage` counts if the events reported none."""
-        raise NotImplementedError
-
-    def broken(self, error: ModelportError) -> bytes:
-        """The error chunk; then cut the connection."""
-        raise NotImplementedError
+        super().__init__(
+            InferenceFrame(head, "chat.completion.chunk", form),
+            include_usage=include_usage,
+            usage_at_finish=True,
+            reasoning=reasoning,
+            always_content=True,
+        )
 
 
-class CompletionsStream(ChatStream):
+class CompletionsStream(TextChunkStream):
     """One streamed text completion; use it once."""
+
+    def __init__(self, head: AnswerHead, *, include_usage: bool = False, form: Form = "models") -> None:
+        super().__init__(
+            InferenceFrame(head, "text_completion", form), include_usage=include_usage, usage_at_finish=True
+        )
 
 
 def whole_chat(head: AnswerHead, answer: ChatAnswer, *, reasoning: ReasoningPlace = "inline") -> bytes:
     """A chat answer as one JSON object."""
-    raise NotImplementedError
+    return msgspec.json.encode(
+        {
+            "id": head.id,
+            "object": "chat.completion",
+            "created": head.created,
+            "model": head.model,
+            "choices": [_choice(choice, reasoning) for choice in answer.choices],
+            "usage": usage_counts(answer.usage, always_detailed=False),
+        }
+    )
 
 
 def whole_completions(head: AnswerHead, answer: CompletionsAnswer) -> bytes:
     """A text completion as one JSON object."""
-    raise NotImplementedError
+    return msgspec.json.encode(
+        {
+            "id": head.id,
+            "object": "text_completion",
+            "created": head.created,
+            "model": head.model,
+            "choices": [
+                {
+                    "index": choice.index,
+                    "text": choice.text,
+                    "finish_reason": choice.finish_reason,
+                    "logprobs": choice.logprobs,
+                }
+                for choice in answer.choices
+            ],
+            "usage": usage_counts(answer.usage, always_detailed=False),
+        }
+    )
 
 
 def whole_embeddings(head: AnswerHead, answer: EmbeddingsAnswer, encoding_format: EncodingFormat = "float") -> bytes:
     """Vectors (of texts or images) as one JSON object."""
-    raise NotImplementedError
+    return msgspec.json.encode(
+        {
+            "id": head.id,
+            "object": "list",
+            "model": head.model,
+            "data": [
+                {"object": "embedding", "index": index, "embedding": encode_vector(vector, encoding_format)}
+                for index, vector in enumerate(answer.vectors)
+            ],
+            "usage": {"prompt_tokens": answer.usage.prompt, "total_tokens": answer.usage.prompt},
+        }
+    )
 
 
 def info(deployment: Deployment) -> bytes:
     """`GET /info`."""
-    raise NotImplementedError
+    operations = deployment.profile.operations
+    model_type = next((word for operation, word in _MODEL_TYPES if operation in operations), "chat-completions")
+    return msgspec.json.encode(
+        {
+            "model_name": deployment.model.name,
+            "model_type": deployment.model_type or model_type,
+            "model_provider_name": deployment.model.provider_name,
+        }
+    )
+
+
+def _choice(choice: ChatChoice, reasoning: ReasoningPlace) -> dict[str, Any]:
+    content = with_thinking(choice.reasoning, choice.content) if reasoning == "inline" else choice.content
+    message: dict[str, Any] = {"role": "assistant", "content": content or ""}
+    if reasoning == "field" and choice.reasoning:
+        message["reasoning_content"] = choice.reasoning
+    message["tool_calls"] = choice.tool_calls or None
+    return {
+        "index": choice.index,
+        "message": message,
+        "finish_reason": choice.finish_reason,
+        "logprobs": choice.logprobs,
+    }

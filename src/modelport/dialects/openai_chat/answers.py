@@ -2,59 +2,124 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import secrets
+import string
+from typing import Any
 
-from modelport.core.answers import AnswerHead, ChatAnswer, CompletionsAnswer, EmbeddingsAnswer
-from modelport.core.errors import ModelportError
-from modelport.core.events import Event
+import msgspec
+
+from modelport.core.answers import AnswerHead, ChatAnswer, ChatChoice, CompletionsAnswer, EmbeddingsAnswer
 from modelport.core.requests import EncodingFormat
-from modelport.core.usage import TokenUsage
-from modelport.dialects.reasoning import ReasoningPlace
+from modelport.dialects.chat_stream import ChatChunkStream, TextChunkStream
+from modelport.dialects.openai_chat.chunks import OpenAIFrame
+from modelport.dialects.reasoning import ReasoningPlace, with_thinking
+from modelport.dialects.usage_counts import usage_counts
+from modelport.dialects.vectors import encode_vector
+
+_ALPHANUMERICS = string.ascii_letters + string.digits
 
 
 def new_id() -> str:
     """`chatcmpl-` and 29 alphanumerics."""
-    raise NotImplementedError
+    return "chatcmpl-" + _alphanumerics(29)
 
 
 def new_completions_id() -> str:
     """`cmpl-` and 29 alphanumerics."""
-    raise NotImplementedError
+    return "cmpl-" + _alphanumerics(29)
 
 
-class ChatStream:
-    """One streamed chat answer; use it once."""
+class ChatStream(ChatChunkStream):
+    """One streamed chat answer; use it once. The usage comes only if it was asked for, on a chunk of its own."""
 
     def __init__(self, head: AnswerHead, *, include_usage: bool = False, reasoning: ReasoningPlace = "field") -> None:
-        raise NotImplementedError
-
-    def feed(self, events: Sequence[Event]) -> bytes:
-        """The events that these make, perhaps none (b"")."""
-        raise NotImplementedError
-
-    def end(self, usage: TokenUsage | None = None) -> bytes:
-        """The last finish chunk, the usage if asked for, and `[DONE]`. `usage` counts if the events reported none."""
-        raise NotImplementedError
-
-    def broken(self, error: ModelportError) -> bytes:
-        """The error chunk; then cut the connection."""
-        raise NotImplementedError
+        super().__init__(
+            OpenAIFrame(head, "chat.completion.chunk", include_usage),
+            include_usage=include_usage,
+            usage_at_finish=False,
+            reasoning=reasoning,
+            always_content=False,
+        )
 
 
-class CompletionsStream(ChatStream):
+class CompletionsStream(TextChunkStream):
     """One streamed text completion; use it once."""
+
+    def __init__(self, head: AnswerHead, *, include_usage: bool = False) -> None:
+        super().__init__(
+            OpenAIFrame(head, "text_completion", include_usage), include_usage=include_usage, usage_at_finish=False
+        )
 
 
 def whole_chat(head: AnswerHead, answer: ChatAnswer, *, reasoning: ReasoningPlace = "field") -> bytes:
     """A chat answer as one JSON object."""
-    raise NotImplementedError
+    return msgspec.json.encode(
+        {
+            "id": head.id,
+            "object": "chat.completion",
+            "created": head.created,
+            "model": head.model,
+            "choices": [_choice(choice, reasoning) for choice in answer.choices],
+            "usage": usage_counts(answer.usage, always_detailed=True),
+        }
+    )
 
 
 def whole_completions(head: AnswerHead, answer: CompletionsAnswer) -> bytes:
     """A text completion as one JSON object."""
-    raise NotImplementedError
+    return msgspec.json.encode(
+        {
+            "id": head.id,
+            "object": "text_completion",
+            "created": head.created,
+            "model": head.model,
+            "choices": [
+                {
+                    "text": choice.text,
+                    "index": choice.index,
+                    "logprobs": choice.logprobs,
+                    "finish_reason": choice.finish_reason,
+                }
+                for choice in answer.choices
+            ],
+            "usage": usage_counts(answer.usage, always_detailed=True),
+        }
+    )
 
 
 def whole_embeddings(head: AnswerHead, answer: EmbeddingsAnswer, encoding_format: EncodingFormat = "float") -> bytes:
-    """Vectors as one JSON object."""
-    raise NotImplementedError
+    """Vectors as one JSON object. The `id` is not OpenAI's; Azure's clients ask for it on these routes too."""
+    return msgspec.json.encode(
+        {
+            "object": "list",
+            "data": [
+                {"object": "embedding", "index": index, "embedding": encode_vector(vector, encoding_format)}
+                for index, vector in enumerate(answer.vectors)
+            ],
+            "model": head.model,
+            "usage": {"prompt_tokens": answer.usage.prompt, "total_tokens": answer.usage.prompt},
+            "id": head.id,
+        }
+    )
+
+
+def _choice(choice: ChatChoice, reasoning: ReasoningPlace) -> dict[str, Any]:
+    content = with_thinking(choice.reasoning, choice.content) if reasoning == "inline" else choice.content
+    message: dict[str, Any] = {"role": "assistant"}
+    if choice.tool_calls:
+        message |= {"content": content or None, "tool_calls": choice.tool_calls}
+    else:
+        message["content"] = content or ""
+    if reasoning == "field" and choice.reasoning:
+        message["reasoning_content"] = choice.reasoning
+    message |= {"refusal": None, "annotations": []}
+    return {
+        "index": choice.index,
+        "message": message,
+        "logprobs": choice.logprobs,
+        "finish_reason": choice.finish_reason,
+    }
+
+
+def _alphanumerics(length: int) -> str:
+    return "".join(secrets.choice(_ALPHANUMERICS) for _ in range(length))

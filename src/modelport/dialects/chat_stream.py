@@ -1,0 +1,275 @@
+"""How events become the chunks of a stream: what comes first and last, and what is held back. The dialects differ in a
+chunk's bytes and in where the usage goes."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+
+from modelport.core.errors import ModelportError
+from modelport.core.events import (
+    ChoiceFinished,
+    Event,
+    FinishReason,
+    ReasoningDelta,
+    TextDelta,
+    ToolCallDelta,
+    UsageReported,
+)
+from modelport.core.usage import TokenUsage
+from modelport.dialects.reasoning import CLOSE_THINKING, OPEN_THINKING, ReasoningPlace
+from modelport.dialects.sse import DONE
+from modelport.dialects.tool_order import ToolCallOrder
+
+_encode = msgspec.json.Encoder().encode
+
+
+class ChunkFrame(ABC):
+    """The parts of a chunk that stay the same through a stream."""
+
+    @abstractmethod
+    def chunk(self, choices: bytes, usage: bytes | None = None) -> bytes:
+        """A whole event: `choices` is the inside of the list, `usage` a JSON object or None."""
+
+    @abstractmethod
+    def choice(self, index: int, inner: bytes, finish_reason: bytes = b"null", logprobs: bytes = b"null") -> bytes:
+        """One choice: `inner` is its `"delta":{…}` or `"text":"…"`."""
+
+    @abstractmethod
+    def broken(self, error: ModelportError) -> bytes:
+        """An event that says what went wrong, with an empty list of choices."""
+
+    @abstractmethod
+    def usage(self, usage: TokenUsage) -> bytes:
+        """The counts as JSON."""
+
+
+class _Choice:
+    """What has been sent of one choice."""
+
+    __slots__ = ("index", "is_finished", "is_thinking", "text_head", "text_tail", "tools")
+
+    def __init__(self, index: int, text_chunk: bytes) -> None:
+        self.index = index
+        # No JSON holds a NUL byte, so it can mark the place of the text.
+        self.text_head, self.text_tail = text_chunk.split(b"\0", 1)
+        self.is_finished = False
+        self.is_thinking = False
+        self.tools: ToolCallOrder | None = None
+
+
+class ChunkStream(ABC):
+    """One streamed answer. The last finish chunk, the usage and `[DONE]` are written by `end` alone."""
+
+    def __init__(self, frame: ChunkFrame, *, include_usage: bool, usage_at_finish: bool) -> None:
+        self._frame = frame
+        self._include_usage = include_usage
+        self._usage_at_finish = usage_at_finish and not include_usage
+        self._choices: dict[int, _Choice] = {}
+        self._held: ChoiceFinished | None = None
+        """A finish that may be the last."""
+        self._usage: TokenUsage | None = None
+
+    def feed(self, events: Sequence[Event]) -> bytes:
+        """The chunks that these events make, perhaps none."""
+        parts: list[bytes] = []
+        for event in events:
+            if isinstance(event, TextDelta):
+                self._text(parts, event)
+            elif isinstance(event, UsageReported):
+                self._usage = event.usage
+            elif isinstance(event, ChoiceFinished):
+                self._finish(parts, event)
+            elif isinstance(event, ReasoningDelta):
+                self._reasoning(parts, self._open(parts, event.choice), event.text)
+            elif isinstance(event, ToolCallDelta):
+                self._tool_call(parts, self._open(parts, event.choice), event)
+            else:
+                self._choice(parts, 0)
+        return b"".join(parts)
+
+    def idle(self) -> bytes:
+        """A chunk that adds nothing: the only thing that may keep a silent connection warm."""
+        for choice in self._choices.values():
+            if not choice.is_finished:
+                return choice.text_head + b'""' + choice.text_tail
+        return b""
+
+    def end(self, usage: TokenUsage | None = None) -> bytes:
+        """The last finish chunk, the usage where it belongs, and `[DONE]`. `usage` counts if none was reported."""
+        parts: list[bytes] = []
+        if not self._choices:
+            self._choice(parts, 0)
+        for choice in self._choices.values():
+            if not choice.is_finished:  # a source that forgot it: clients insist on a reason
+                self._finish(parts, ChoiceFinished(FinishReason.STOP, choice.index))
+        counted = self._usage or usage
+        counts = None if counted is None else self._frame.usage(counted)
+        self._release(parts, counts if self._usage_at_finish else None)
+        if self._include_usage and counts is not None:
+            parts.append(self._frame.chunk(b"", counts))
+        parts.append(DONE)
+        return b"".join(parts)
+
+    def broken(self, error: ModelportError) -> bytes:
+        """The error chunk; then the connection is cut, with no `[DONE]`."""
+        return self._frame.broken(error)
+
+    @abstractmethod
+    def _first(self, index: int) -> bytes:
+        """The chunk that opens a choice, or nothing."""
+
+    @abstractmethod
+    def _text_inner(self, text: bytes) -> bytes:
+        """A text's place in its choice."""
+
+    @abstractmethod
+    def _last_inner(self) -> bytes:
+        """What a finish chunk has in place of a delta."""
+
+    @abstractmethod
+    def _reasoning(self, parts: list[bytes], choice: _Choice, text: str) -> None: ...
+
+    @abstractmethod
+    def _tool_call(self, parts: list[bytes], choice: _Choice, fragment: ToolCallDelta) -> None: ...
+
+    @abstractmethod
+    def _complete(self, parts: list[bytes], choice: _Choice) -> None:
+        """Sends what was kept back of a choice that ends."""
+
+    def _choice(self, parts: list[bytes], index: int) -> _Choice:
+        choice = self._choices.get(index)
+        if choice is None:
+            template = self._frame.chunk(self._frame.choice(index, self._text_inner(b"\0")))
+            choice = self._choices[index] = _Choice(index, template)
+            parts.append(self._first(index))
+        return choice
+
+    def _open(self, parts: list[bytes], index: int) -> _Choice:
+        """The choice, with everything sent that must come before its next delta."""
+        if self._held is not None:
+            self._release(parts, None)
+        return self._choice(parts, index)
+
+    def _text(self, parts: list[bytes], event: TextDelta) -> None:
+        choice = self._open(parts, event.choice)
+        text = event.text
+        if not text and event.logprobs is None:
+            return
+        if choice.is_thinking:
+            choice.is_thinking = False
+            text = CLOSE_THINKING + text
+        if event.logprobs is None:
+            parts += (choice.text_head, _encode(text), choice.text_tail)
+        else:
+            inner, logprobs = self._text_inner(_encode(text)), _encode(event.logprobs)
+            parts.append(self._frame.chunk(self._frame.choice(choice.index, inner, logprobs=logprobs)))
+
+    def _finish(self, parts: list[bytes], event: ChoiceFinished) -> None:
+        choice = self._open(parts, event.choice)
+        if choice.is_finished:
+            return
+        self._complete(parts, choice)
+        choice.is_finished = True
+        self._held = event
+
+    def _release(self, parts: list[bytes], counts: bytes | None) -> None:
+        held, self._held = self._held, None
+        if held is not None:
+            choice = self._frame.choice(held.choice, self._last_inner(), _encode(held.reason))
+            parts.append(self._frame.chunk(choice, counts))
+
+
+class ChatChunkStream(ChunkStream):
+    """Chats: a role first, and deltas. `always_content`: every delta has a string `content`, because Azure's samples
+    print it unseen."""
+
+    def __init__(
+        self,
+        frame: ChunkFrame,
+        *,
+        include_usage: bool,
+        usage_at_finish: bool,
+        reasoning: ReasoningPlace,
+        always_content: bool,
+    ) -> None:
+        super().__init__(frame, include_usage=include_usage, usage_at_finish=usage_at_finish)
+        self._is_inline = reasoning == "inline"
+        self._always_content = always_content
+
+    def _first(self, index: int) -> bytes:
+        return self._frame.chunk(self._frame.choice(index, b'"delta":{"content":"","role":"assistant"}'))
+
+    def _text_inner(self, text: bytes) -> bytes:
+        return b'"delta":{"content":' + text + b"}"
+
+    def _last_inner(self) -> bytes:
+        return b'"delta":{"content":""}' if self._always_content else b'"delta":{}'
+
+    def _reasoning(self, parts: list[bytes], choice: _Choice, text: str) -> None:
+        if not text:
+            return
+        if not self._is_inline:
+            inner = b'"delta":{"content":"","reasoning_content":' + _encode(text) + b"}"
+            parts.append(self._frame.chunk(self._frame.choice(choice.index, inner)))
+            return
+        if not choice.is_thinking:
+            choice.is_thinking = True
+            text = OPEN_THINKING + text
+        parts += (choice.text_head, _encode(text), choice.text_tail)
+
+    def _tool_call(self, parts: list[bytes], choice: _Choice, fragment: ToolCallDelta) -> None:
+        self._close_thinking(parts, choice)
+        if choice.tools is None:
+            choice.tools = ToolCallOrder()
+        for ordered in choice.tools.push(fragment):
+            self._tool_fragment(parts, choice, ordered)
+
+    def _complete(self, parts: list[bytes], choice: _Choice) -> None:
+        self._close_thinking(parts, choice)
+        if choice.tools is not None:
+            for fragment in choice.tools.end():
+                self._tool_fragment(parts, choice, fragment)
+
+    def _close_thinking(self, parts: list[bytes], choice: _Choice) -> None:
+        if choice.is_thinking:
+            choice.is_thinking = False
+            parts += (choice.text_head, _encode(CLOSE_THINKING), choice.text_tail)
+
+    def _tool_fragment(self, parts: list[bytes], choice: _Choice, fragment: ToolCallDelta) -> None:
+        call: dict[str, Any] = {"index": fragment.index}
+        function: dict[str, str] = {}
+        if fragment.id is not None:
+            call |= {"id": fragment.id, "type": "function"}
+        if fragment.name is not None:
+            function["name"] = fragment.name
+        call["function"] = {**function, "arguments": fragment.arguments}
+        content = b'"content":"",' if self._always_content else b""
+        inner = b'"delta":{' + content + b'"tool_calls":[' + _encode(call) + b"]}"
+        parts.append(self._frame.chunk(self._frame.choice(choice.index, inner)))
+
+
+class TextChunkStream(ChunkStream):
+    """Text completions: no role, no deltas, no tools; what a model thinks is part of its text."""
+
+    def _first(self, index: int) -> bytes:
+        return b""
+
+    def _text_inner(self, text: bytes) -> bytes:
+        return b'"text":' + text
+
+    def _last_inner(self) -> bytes:
+        return b'"text":""'
+
+    def _reasoning(self, parts: list[bytes], choice: _Choice, text: str) -> None:
+        if text:
+            parts += (choice.text_head, _encode(text), choice.text_tail)
+
+    def _tool_call(self, parts: list[bytes], choice: _Choice, fragment: ToolCallDelta) -> None:
+        """There are none."""
+
+    def _complete(self, parts: list[bytes], choice: _Choice) -> None:
+        """Nothing is ever kept back."""
