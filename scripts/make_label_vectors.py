@@ -29,7 +29,7 @@ def main(synsets: Path, lemmas: Path) -> None:
         raise SystemExit("all-minilm-l6-v2 is not here: `modelport models pull all-minilm-l6-v2`")
     model = TextModel(options, Path(options["weights"]), threads=1)
     rows = [model.embed(model.tokenized(labels[start : start + BATCH])) for start in range(0, len(labels), BATCH)]
-    np.savez_compressed(OUT, vectors=np.concatenate(rows).astype(np.float16), labels=np.array(labels))
+    np.savez_compressed(OUT, vectors=np.concatenate(rows).astype(np.float16))
 
 
 if __name__ == "__main__":
