@@ -20,7 +20,7 @@ from modelport.engine.service import EngineProvider
 from modelport.engine.supervisor import Supervisor
 from modelport.gateway.gateway import Gateway
 from modelport.gateway.pipeline import Pipeline
-from modelport.stores.journal import FileJournal
+from modelport.stores.journal.writer import FileJournal
 from modelport.stores.memory.quota import MemoryQuota
 from modelport.surfaces.app import build as build_surfaces
 from modelport.surfaces.options import Limits, Options
@@ -52,7 +52,7 @@ async def serving(settings: Settings, generated: Secret | None) -> AsyncIterator
     runtime = LiveRuntime(transport, {**open_providers(settings), **engines}, supervisor)
     metrics = Metrics()
     quota = MemoryQuota(clock)
-    async with FileJournal.opened(settings.server.data_dir / "journal") as journal:
+    with FileJournal(settings.server.data_dir / "journal", clock=clock) as journal:
         pipeline = Pipeline(
             snapshot=lambda: snapshot,
             runtime=runtime,

@@ -125,7 +125,7 @@ def profile(name: str, deployment: DeploymentSettings, profiles: Profiles, backe
         found = profiles.of(deployment.model.name, deployment.profile)
     except (ProfileError, TypeError, ValueError) as error:
         raise ProfileError(f"deployments.{name}.profile: {error}") from error
-    if backend in BACKEND_OPERATIONS and "operations" not in deployment.profile:
+    if backend is not None and backend in BACKEND_OPERATIONS and "operations" not in deployment.profile:
         base = profiles.of(deployment.model.name)
         if not base.known:
             return msgspec.structs.replace(found, operations=BACKEND_OPERATIONS[backend])
