@@ -3,8 +3,12 @@ write, so that they outlive the process; a thread syncs them to the disk a momen
 
 from __future__ import annotations
 
+import asyncio
 import errno
+import logging
 import os
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Final
@@ -18,6 +22,7 @@ from modelport.stores.journal.lines import NO_PREVIOUS, Beginning, Kind, digest,
 from modelport.stores.journal.recovery import Found, look, lost
 from modelport.stores.journal.syncing import SYNC_SECONDS, GroupSync
 
+LOGGER: Final = logging.getLogger("modelport.journal")
 ROTATE_BYTES: Final = 32 * 1024 * 1024
 QUEUE_LINES: Final = 10_000
 """While nothing can be written: so many lines wait before new calls are refused at once."""
@@ -115,6 +120,20 @@ class FileJournal:
         self._sync.wrote(sequence)
         if self.size_bytes >= self._rotate_bytes:
             self._rotate()
+
+    @classmethod
+    @asynccontextmanager
+    async def opened(cls, directory: Path) -> AsyncIterator[FileJournal]:
+        """The first journal of this directory that no process writes, until the block ends. Recovers what was killed,
+        and says so in the log. Raises OSError."""
+        journal, recovered = open_journal(directory)
+        for found in recovered:
+            told(found)
+        try:
+            yield journal
+        finally:
+            # The last sync waits for the disk.
+            await asyncio.to_thread(journal.stop)
 
     # --- for operators ------------------------------------------------------------------------------------------------
 
@@ -247,14 +266,16 @@ class FileJournal:
         return b"".join(lines), number, before
 
 
-def open_journal(directory: Path, *, clock: Clock | None = None) -> tuple[FileJournal, tuple[Recovered, ...]]:
+def open_journal(
+    directory: Path, *, clock: Clock | None = None, rotate_bytes: int = ROTATE_BYTES
+) -> tuple[FileJournal, tuple[Recovered, ...]]:
     """The first journal of this directory that no process writes, and what recovery found in it and in those that other
     processes have left behind."""
     files.make_directory(directory)
     number = 0
     while True:
         try:
-            journal = FileJournal(directory, str(number), clock=clock)
+            journal = FileJournal(directory, str(number), clock=clock, rotate_bytes=rotate_bytes)
             break
         except files.JournalInUse:
             number += 1
@@ -268,3 +289,14 @@ def open_journal(directory: Path, *, clock: Clock | None = None) -> tuple[FileJo
         except files.JournalInUse:
             continue
     return journal, tuple(found)
+
+
+def told(recovered: Recovered) -> None:
+    """Says in the log what a crash has cost."""
+    if recovered.lost_calls or recovered.cut_bytes:
+        LOGGER.warning(
+            "the last process was killed: %d calls are recorded as lost, with all that they had reserved",
+            recovered.lost_calls,
+        )
+    if recovered.damaged is not None:
+        LOGGER.error("the journal is damaged at %s: the file was left as it is", recovered.damaged)

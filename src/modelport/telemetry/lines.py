@@ -1,0 +1,98 @@
+"""How a log line looks, as JSON or as text: one line each, whatever a caller has put into it."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any, Final, Literal
+
+import msgspec
+
+from modelport.core.usage import UsageRecord
+from modelport.telemetry.redaction import redacted
+
+Format = Literal["json", "text"]
+
+LONGEST_FOREIGN_TEXT: Final = 128
+"""Of what callers and targets name freely, so much is shown."""
+
+
+def access_fields(record: UsageRecord) -> dict[str, Any]:
+    """What a finished call says in the log: never a text, never a key."""
+    usage = record.usage
+    return {
+        "time": timestamp(record.started_at + record.duration_seconds),
+        "level": "info",
+        "event": "call",
+        "id": record.id,
+        "client_request_id": foreign(record.client_request_id),
+        "principal": record.principal,
+        "key_id": record.key_id,
+        "surface": record.surface,
+        "operation": record.operation,
+        "streamed": record.streamed,
+        "requested_model": foreign(record.requested_model),
+        "deployment": record.deployment,
+        "target": record.target,
+        "answered_model": foreign(record.answered_model),
+        "status": record.status,
+        "ending": str(record.ending),
+        "error_code": foreign(record.error_code),
+        "prompt_tokens": usage.prompt,
+        "completion_tokens": usage.completion,
+        "usage_source": str(record.usage_source),
+        "first_event_seconds": rounded(record.first_event_seconds),
+        "duration_seconds": rounded(record.duration_seconds),
+        "snapshot": record.snapshot,
+    }
+
+
+def log_fields(record: logging.LogRecord) -> dict[str, Any]:
+    """What a library's or our own log call says."""
+    fields = {
+        "time": timestamp(record.created),
+        "level": record.levelname.lower(),
+        "event": "log",
+        "logger": record.name,
+        "message": redacted(record.getMessage()),
+    }
+    if record.exc_info:
+        fields["exception"] = redacted(logging.Formatter().formatException(record.exc_info))
+    return fields
+
+
+def rendered(fields: Mapping[str, Any], format: Format) -> str:
+    """One line with its newline. Fields that say nothing are left out."""
+    if format == "json":
+        shown = {name: value for name, value in fields.items() if value is not None}
+        return msgspec.json.encode(shown).decode() + "\n"
+    head = [str(fields["time"]), str(fields["level"]), str(fields["event"])]
+    skipped = ("time", "level", "event")
+    rest = [f"{name}={worded(value)}" for name, value in fields.items() if name not in skipped and value is not None]
+    return " ".join([*head, *rest]) + "\n"
+
+
+def worded(value: Any) -> str:
+    """A value for the text form: quoted where it could be taken for something else."""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if not isinstance(value, str):
+        return str(value)
+    plain = value.isascii() and value.isprintable() and not any(mark in value for mark in ' "=\\')
+    return value if value and plain else msgspec.json.encode(value).decode()
+
+
+def foreign(text: str | None) -> str | None:
+    """What somebody else has worded."""
+    return None if text is None else redacted(text[:LONGEST_FOREIGN_TEXT])
+
+
+def rounded(seconds: float | None) -> float | None:
+    """To the microsecond."""
+    return None if seconds is None else round(seconds, 6)
+
+
+def timestamp(unix_seconds: float) -> str:
+    """RFC 3339 in UTC, to the millisecond."""
+    return datetime.fromtimestamp(unix_seconds, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -1,0 +1,97 @@
+"""Metrics of parts that keep their own figures: read at each scrape, never pushed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import Final, Protocol
+
+from msgspec import Struct
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+
+from modelport.telemetry.metrics import Source
+
+ENGINE_STATES: Final = ("ready", "loading", "restarting", "failed", "unloaded")
+
+
+class EngineReading(Struct, frozen=True):
+    """What one worker says of itself. None: it does not tell."""
+
+    worker: str
+    state: str
+    restarts: int = 0
+    queued: int | None = None
+    slots: int | None = None
+    busy_slots: int | None = None
+
+
+class JournalFigures(Protocol):
+    """What a journal tells of itself; `stores.journal.FileJournal` is one."""
+
+    sequence: int
+    size_bytes: int
+    number: int
+    dropped_lines: int
+    failed_writes: int
+    is_failing: bool
+
+    @property
+    def queued_lines(self) -> int: ...
+
+    @property
+    def unsynced_lines(self) -> int: ...
+
+    @property
+    def open_calls(self) -> int: ...
+
+
+def engine_source(read: Callable[[], Iterable[EngineReading]]) -> Source:
+    """`modelport_engine_*`."""
+
+    def families() -> Iterator[Metric]:
+        readings = list(read())
+        state = GaugeMetricFamily("modelport_engine_state", "1 for the state it is in.", labels=("worker", "state"))
+        restarts = CounterMetricFamily("modelport_engine_restarts", "Restarts after a crash.", labels=("worker",))
+        for reading in readings:
+            restarts.add_metric((reading.worker,), reading.restarts)
+            for name in ENGINE_STATES:
+                state.add_metric((reading.worker, name), 1 if reading.state == name else 0)
+        yield state
+        yield restarts
+        yield gauge("modelport_engine_queue", "Calls that wait for a slot.", ((r.worker, r.queued) for r in readings))
+        yield gauge("modelport_engine_slots", "Calls that can run at once.", ((r.worker, r.slots) for r in readings))
+        yield gauge("modelport_engine_slots_busy", "Calls that run.", ((r.worker, r.busy_slots) for r in readings))
+
+    return families
+
+
+def journal_source(journal: JournalFigures) -> Source:
+    """`modelport_journal_*`."""
+
+    def families() -> Iterator[Metric]:
+        yield counter("modelport_journal_lines", "Lines written, ever.", journal.sequence)
+        yield counter("modelport_journal_failed_writes", "Writes that the disk refused.", journal.failed_writes)
+        yield counter("modelport_journal_dropped_lines", "Refused calls not recorded.", journal.dropped_lines)
+        yield GaugeMetricFamily("modelport_journal_file_number", "The file that is written.", journal.number)
+        yield GaugeMetricFamily("modelport_journal_file_bytes", "How long it is.", journal.size_bytes)
+        yield GaugeMetricFamily("modelport_journal_queued_lines", "Lines not written yet.", journal.queued_lines)
+        yield GaugeMetricFamily(
+            "modelport_journal_unsynced_lines", "Lines written, perhaps not on the disk yet.", journal.unsynced_lines
+        )
+        yield GaugeMetricFamily("modelport_journal_open_calls", "Calls without an end yet.", journal.open_calls)
+        yield GaugeMetricFamily("modelport_journal_failing", "1 while nothing can be written.", journal.is_failing)
+
+    return families
+
+
+def counter(name: str, text: str, value: int) -> Metric:
+    """One number that only grows."""
+    return CounterMetricFamily(name, text, value)
+
+
+def gauge(name: str, text: str, values: Iterable[tuple[str, int | None]]) -> Metric:
+    """One number a worker, where it is known."""
+    family = GaugeMetricFamily(name, text, labels=("worker",))
+    for worker, value in values:
+        if value is not None:
+            family.add_metric((worker,), value)
+    return family
