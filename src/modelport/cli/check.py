@@ -78,7 +78,7 @@ def _deployment(name: str, deployment: DeploymentSettings, settings: Settings) -
         "model": deployment.model.name,
         "format": deployment.model.format,
         "version": deployment.model.version,
-        "providers": providers or catalogued[:1] or ["(catalogue)"],
+        "providers": list(dict.fromkeys(providers)) or catalogued[:1] or ["(catalogue)"],
         "default": deployment.default,
     }
 

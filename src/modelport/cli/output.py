@@ -63,13 +63,16 @@ def write_json(value: Any) -> None:
 
 
 def write_table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    """Rows under headings. Piped, it is as wide as its content, so that nothing is cut for a program."""
-    console = Console(highlight=False, markup=False, soft_wrap=not sys.stdout.isatty())
-    table = Table(box=None, pad_edge=False, header_style="bold")
+    """Rows under headings. On a terminal it fits; piped, nothing is folded or cut, so that programs can read it."""
+    cells = [["" if cell is None else str(cell) for cell in row] for row in rows]
+    if not sys.stdout.isatty():
+        widths = [max(map(len, column)) for column in zip(columns, *cells, strict=True)]
+        for row in [list(columns), *cells]:
+            write_line("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+        return
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
     for column in columns:
         table.add_column(column, overflow="fold")
-    for row in rows:
-        table.add_row(*("" if cell is None else str(cell) for cell in row))
-    if not console.is_terminal:
-        console.width = max(console.measure(table).maximum, 1)
-    console.print(table)
+    for row in cells:
+        table.add_row(*row)
+    Console(highlight=False, markup=False).print(table)

@@ -72,6 +72,7 @@ class ProviderCheck:
         self._explainer = explainer
         self._sources = sources
         self._types = known_types()
+        self._models: dict[str, type[BaseModel] | AdapterFault | None] = {}
 
     def checked(self, data: Mapping[str, Any], path: Path) -> tuple[dict[str, Any], list[tuple[Path, Fault]]]:
         """The mapping with secrets in place of references, and what is wrong with it."""
@@ -82,8 +83,29 @@ class ProviderCheck:
         }
         kind = data.get("type")
         if isinstance(kind, str):
+            result |= self._absolute_paths(kind, result)
             found.extend(self._kind_faults(kind, result, path))
         return result, found
+
+    def _model(self, kind: str) -> type[BaseModel] | AdapterFault | None:
+        """The adapter's `Settings`. Looked up once: finding plug-ins reads the metadata of everything installed."""
+        if kind not in self._models:
+            try:
+                self._models[kind] = settings_model(kind) if kind in self._types else None
+            except AdapterFault as exc:
+                self._models[kind] = exc
+        return self._models[kind]
+
+    def _absolute_paths(self, kind: str, data: Mapping[str, Any]) -> dict[str, str]:
+        """What the adapter's `Settings` types as a path, and the file has as a relative one."""
+        model = self._model(kind)
+        if model is None or isinstance(model, AdapterFault):
+            return {}
+        names = [name for name, field in model.model_fields.items() if _is_path(field.annotation)]
+        given = {name: data[name] for name in names if isinstance(data.get(name), str) and data[name]}
+        return {
+            name: str(expanded(value, self._sources.directory, self._sources.environ)) for name, value in given.items()
+        }
 
     def _resolved(self, value: Any, path: Path, key: str, found: list[tuple[Path, Fault]], depth: int = 0) -> Any:
         """A copy with secrets for references. Deep inside, where a script may say anything, only a reference under
@@ -118,12 +140,10 @@ class ProviderCheck:
         if isinstance(base_url, str) and (fault := url_fault(base_url)) is not None:
             yield (*path, "base_url"), self._explainer.fault((*path, "base_url"), fault)
             return
-        try:
-            model = settings_model(kind)
-        except AdapterFault as exc:
-            yield place, self._explainer.fault(place, printable(str(exc), 300))
-            return
-        if model is not None:
+        model = self._model(kind)
+        if isinstance(model, AdapterFault):
+            yield place, self._explainer.fault(place, printable(str(model), 300))
+        elif model is not None:
             yield from self._own_faults(model, data, path)
 
     def _own_faults(self, model: type[BaseModel], data: Mapping[str, Any], path: Path) -> Faults:
@@ -134,25 +154,6 @@ class ProviderCheck:
             places = dict(_secrets(data, path))
             for at, fault in self._explainer.explain(exc, model, path, places):
                 yield at, _without(fault, places.values())
-
-
-def with_paths(data: dict[str, Any], sources: SecretSources) -> dict[str, Any]:
-    """The same provider, relative paths made absolute: those that the adapter's `Settings` types as Path."""
-    kind = data.get("type")
-    names: tuple[str, ...] = ()
-    if isinstance(kind, str) and kind in known_types():
-        try:
-            model = settings_model(kind)
-        except AdapterFault:
-            model = None
-        if model is not None:
-            names = tuple(name for name, item in model.model_fields.items() if _is_path(item.annotation))
-    resolved = {
-        name: str(expanded(value, sources.directory, sources.environ))
-        for name, value in data.items()
-        if name in names and isinstance(value, str) and value
-    }
-    return {**data, **resolved}
 
 
 def _is_path(annotation: Any) -> bool:

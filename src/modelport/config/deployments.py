@@ -115,8 +115,11 @@ class TimeoutSettings(Section):
 
     connect: Seconds = 5
     first_event: Seconds = 60
+    """Until the answer begins."""
     between_events: Seconds = 30
+    """Of silence in a stream."""
     whole: Seconds = 600
+    """For the whole answer."""
 
 
 class LimitSettings(Section):
@@ -125,6 +128,7 @@ class LimitSettings(Section):
     tokens_per_minute: Limit = "default"
     requests_per_minute: Limit = "default"
     concurrent_requests: Annotated[Count | None, described("a whole number from 1, or null (unlimited)")] = None
+    """Calls at the same time; `null`: unlimited."""
     wait_seconds: Annotated[float, Field(ge=0, le=3600)] = 0
     """How long a call waits for room before it is answered 429."""
 

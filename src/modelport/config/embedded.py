@@ -28,6 +28,7 @@ class EngineOptions(Section):
     """The file to load; absent: the embedded model of the deployment's `model.name`."""
     threads: Threads = None
     queue: Annotated[int, Field(ge=0, le=65_536)] | None = None
+    """Calls that wait for their turn."""
     load: Literal["start", "first_use"] | None = None
     idle_unload_seconds: Seconds | None = None
 
@@ -36,12 +37,17 @@ class LlamaCppOptions(EngineOptions):
     """`llama_cpp`: chat and completions from a GGUF file."""
 
     name: Annotated[str, Field(min_length=1, max_length=256)] | None = None
+    """What the engine calls the model; absent: the file's name."""
     slots: Annotated[int, Field(ge=1, le=64)] | None = None
     context: Annotated[int, Field(ge=256, le=2**24)] | None = None
+    """Tokens, shared by the slots."""
     batch: Annotated[int, Field(ge=1, le=4096)] | None = None
+    """Prompt tokens that are read in one step; fewer make cancelling quicker."""
     max_choices: Annotated[int, Field(ge=1, le=128)] | None = None
+    """The greatest `n` and `best_of`."""
     max_beams: Annotated[int, Field(ge=1, le=128)] | None = None
     tools: Literal["auto", "forced", "none"] | None = None
+    """Whether the model can choose tools itself, only use one that the caller forces, or none."""
     sampling: dict[str, float] | None = None
     """What a request that says nothing gets: `temperature`, `top_p`, `top_k`, `min_p` …"""
 
@@ -52,11 +58,14 @@ class OnnxEmbeddingsOptions(EngineOptions):
     tokenizer: Annotated[str, Field(min_length=1)] | None = None
     """A `tokenizer.json`; absent: the one beside the weights."""
     max_tokens: Annotated[int, Field(ge=4, le=131_072)] | None = None
+    """Tokens of one input."""
     pooling: Literal["mean", "cls", "last"] | None = None
     prefixes: dict[str, str] | None = None
     """Text in front of every input, by `input_type`: `query`, `document`."""
     too_long: Literal["cut", "refuse"] | None = None
+    """What happens to an input of more tokens."""
     dimensions: Literal["whole", "cut"] | None = None
+    """May a caller ask for shorter vectors? Only of a model that was trained for it."""
     inputs: Annotated[int, Field(ge=1, le=100_000)] | None = None
     """Inputs in one request, at most."""
 
@@ -67,6 +76,7 @@ class OnnxImageEmbeddingsOptions(EngineOptions):
     model_config = ConfigDict(extra="allow")  # the pair's own shape has more options than are settled here
 
     text_weights: Path | None = None
+    """The model that turns texts into the same space."""
     tokenizer: Annotated[str, Field(min_length=1)] | None = None
 
 

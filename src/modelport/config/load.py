@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from pydantic import ValidationError
 
-from modelport.config.adapters import ProviderCheck, with_paths
+from modelport.config.adapters import ProviderCheck
 from modelport.config.crosschecks import Declared, findings, same_keys
 from modelport.config.document import BYTES_LIMIT, Document, read_document
 from modelport.config.embedded import embedded_models
@@ -142,7 +142,7 @@ class _Check:
     def _checked(self, check: ProviderCheck, value: Any, path: Path) -> Any:
         if not isinstance(value, Mapping):
             return value
-        result, found = check.checked(with_paths(dict(value), self.sources), path)
+        result, found = check.checked(value, path)
         for at, fault in found:
             self._note(at, fault)
         return result

@@ -102,6 +102,8 @@ def _sentence(details: ErrorDetails, path: Path, root: type[BaseModel], base: Pa
         return f"{said} {listed}{meant}"
     if kind in _BOUNDS:
         name, words = _BOUNDS[kind]
+        if isinstance(value, str) and kind.startswith(("greater", "less")) and not is_hidden:
+            said = printable(value)  # a number from the environment, or one in quotes
         return f"{said}: {words.format(context[name])}" if not kind.startswith("too_") else words.format(context[name])
     if kind in _KINDS:
         return f"must be {_KINDS[kind]}, not {said}"

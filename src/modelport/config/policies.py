@@ -38,6 +38,7 @@ class KeyLimitSettings(Section):
     tokens_per_minute: Limit = "default"
     requests_per_minute: Limit = "default"
     concurrent_requests: Annotated[Count | None, described("a whole number from 1, or null (unlimited)")] = None
+    """Calls at the same time; `null`: unlimited."""
 
 
 class KeySettings(Section):
@@ -45,7 +46,9 @@ class KeySettings(Section):
 
     key1: Key | None = None
     key2: Key | None = None
+    """Replace one while callers use the other."""
     project: Name | None = None
+    """A name from `projects`."""
     expires: Moment | None = None
     """A date or time (UTC unless it says otherwise) from which neither key is valid."""
     deployments: tuple[Word, ...] = ("*",)
@@ -107,6 +110,7 @@ class BlocklistItem(Section):
     """One entry: an exact text or a regular expression."""
 
     exact: Annotated[str, Field(min_length=1, max_length=1000)] | None = None
+    """Text that is looked for."""
     regex: Annotated[Pattern, Field(min_length=1, max_length=1000)] | None = None
 
     @model_validator(mode="after")

@@ -65,9 +65,13 @@ class ServerLimits(Section):
     """Bounds of every request."""
 
     body_bytes: Annotated[int, Field(ge=1024, le=2**31)] = 20_971_520
+    """More is answered 413."""
     header_bytes: Annotated[int, Field(ge=1024, le=2**20)] = 32_768
+    """More is answered 431."""
     json_depth: Annotated[int, Field(ge=4, le=1000)] = 64
+    """Objects and lists inside each other; more is answered 400."""
     request_seconds: Seconds = 600
+    """For a whole call, and for running calls when the server ends."""
 
 
 class ServerSettings(Section):
@@ -97,7 +101,9 @@ class RoleGrant(Section):
     """What a claim of a token opens."""
 
     claim: Word
+    """A claim of the token: `groups`, `roles`, `oid` …"""
     value: Word
+    """What the claim has to hold."""
     role: Literal["Administrator", "Inference User"]
     deployments: tuple[Word, ...] = ("*",)
 
@@ -106,7 +112,9 @@ class OidcIssuer(Section):
     """An issuer whose tokens are accepted."""
 
     issuer: Url
+    """The token's `iss`; its keys are found below this address."""
     audiences: Annotated[tuple[Word, ...], Field(min_length=1)]
+    """The token's `aud` is one of these."""
     roles: tuple[RoleGrant, ...] = ()
 
 
@@ -126,10 +134,11 @@ class EngineSettings(Section):
     slots: Annotated[int, Field(ge=1, le=256)] = 4
     """Answers that one model generates at the same time."""
     context: Annotated[int, Field(ge=256, le=2**24)] = 8192
-    """Tokens of prompt and completion together."""
+    """Tokens of prompts and completions, shared by the slots."""
     threads: Annotated[
         Annotated[int, Field(ge=1, le=4096)] | Literal["auto"], described("auto or a whole number from 1")
     ] = "auto"
+    """`auto`: the cores that the server may use."""
     queue: Annotated[int, Field(ge=0, le=100_000)] = 64
     """Calls that wait for a slot; more are answered 503."""
     load: Literal["start", "first_use"] = "start"
@@ -142,16 +151,20 @@ class QuotaSettings(Section):
     """How limits are kept when several processes share them."""
 
     on_store_outage: Literal["local_cap", "refuse"] = "local_cap"
+    """What happens to calls while the shared store is gone."""
 
 
 class TelemetrySettings(Section):
     """What the server tells about itself."""
 
     log: Literal["json", "text"] = "json"
+    """The form of a log line."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
+    """The least important lines that are written."""
     public: bool = False
     """Shows `/metrics` without a credential."""
     otlp_endpoint: Url | None = None
+    """Where traces are sent."""
 
 
 class Settings(Section):
@@ -162,12 +175,16 @@ class Settings(Section):
     extra_parameters: ExtraParameters = "error"
     """What happens to unknown request fields when the caller sends no `extra-parameters` header."""
     providers: dict[Name, ProviderSettings] = Field(default_factory=dict)
+    """Where models run, by the name that deployments use."""
     models: tuple[CatalogueEntry, ...] = ()
     """The catalogue: what can be deployed by name alone."""
     deployments: dict[Name, DeploymentSettings] = Field(default_factory=dict)
+    """What callers can name as `model`. None: the embedded models, under their own names."""
     engine: EngineSettings = EngineSettings()
     content_filters: dict[Name, ContentFilterSettings] = Field(default_factory=dict)
+    """Content filter policies, by the name that deployments use."""
     blocklists: dict[Name, Blocklist] = Field(default_factory=dict)
+    """Lists of texts and patterns, by the name that policies use."""
     projects: dict[Name, ProjectSettings] = Field(default_factory=dict)
     keys: dict[Name, KeySettings] = Field(default_factory=dict)
     """Keys for inference, limited to deployments and operations."""

@@ -26,7 +26,6 @@ class Flags:
     tls_cert: FilePath | None = None
     tls_key: FilePath | None = None
     log_level: str | None = None
-    workers: int | None = None
 
 
 PLACES: Final[Mapping[str, Path]] = {
@@ -39,7 +38,7 @@ PLACES: Final[Mapping[str, Path]] = {
     "log_level": ("telemetry", "log_level"),
     "workers": ("server", "workers"),
 }
-"""Flag → setting. The variable of `data_dir` is MODELPORT_DATA_DIR, its flag --data-dir."""
+"""What can be set from outside the file. The variable of `data_dir` is MODELPORT_DATA_DIR, its flag --data-dir."""
 
 _FILES: Final = ("data_dir", "tls_cert", "tls_key")
 
@@ -85,7 +84,7 @@ def _lay(
         for name in ("tls_self_signed", "tls_cert", "tls_key"):
             origins.pop(PLACES[name], None)
     for name, place in PLACES.items():
-        value = values[name]
+        value = values.get(name)
         if value is None:
             continue
         if name in _FILES:
