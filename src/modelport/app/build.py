@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from random import Random
@@ -15,7 +15,7 @@ from modelport.config.secrets import Secret
 from modelport.config.settings import Settings
 from modelport.core.catalog import Snapshot
 from modelport.core.clock import SystemClock
-from modelport.core.ports import DeploymentState
+from modelport.core.ports import DeploymentState, OpeningProvider, Provider
 from modelport.engine.service import EngineProvider
 from modelport.engine.supervisor import Supervisor
 from modelport.gateway.gateway import Gateway
@@ -27,6 +27,7 @@ from modelport.surfaces.options import Limits, Options
 from modelport.telemetry.logging import access_log
 from modelport.telemetry.metrics import Metrics
 from modelport.telemetry.observer import CallObserver
+from modelport.telemetry.sources import EngineReading, engine_source, journal_source
 from modelport.upstream.transports.aiohttp import AiohttpTransport
 
 
@@ -49,10 +50,11 @@ async def serving(settings: Settings, generated: Secret | None) -> AsyncIterator
     supervisor = Supervisor(specs)
     engines = {name: EngineProvider(supervisor.workers[worker]) for name, worker in worker_of.items()}
     transport = AiohttpTransport()
-    runtime = LiveRuntime(transport, {**open_providers(settings), **engines}, supervisor)
-    metrics = Metrics()
+    providers: dict[str, Provider | OpeningProvider] = {**open_providers(settings), **engines}
+    runtime = LiveRuntime(transport, providers)
     quota = MemoryQuota(clock)
     with FileJournal(settings.server.data_dir / "journal", clock=clock) as journal:
+        metrics = Metrics((journal_source(journal), engine_source(supervisor_readings(supervisor))))
         pipeline = Pipeline(
             snapshot=lambda: snapshot,
             runtime=runtime,
@@ -91,3 +93,21 @@ def surface_options(settings: Settings) -> Options:
         metrics_public=settings.telemetry.public,
         strict=server.strict,
     )
+
+
+def supervisor_readings(supervisor: Supervisor) -> Callable[[], Iterable[EngineReading]]:
+    """What each worker's last health report said."""
+
+    def read() -> Iterable[EngineReading]:
+        for worker in supervisor.workers.values():
+            load = worker.load
+            yield EngineReading(
+                worker=worker.spec.name,
+                state=worker.state.value,
+                restarts=worker.restarts,
+                queued=load.get("queue_length"),
+                slots=worker.facts.get("slots"),
+                busy_slots=load.get("busy_slots"),
+            )
+
+    return read

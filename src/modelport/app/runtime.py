@@ -15,7 +15,7 @@ from modelport.config.settings import EngineSettings, Settings
 from modelport.core.catalog import Snapshot
 from modelport.core.ports import DeploymentState, OpeningProvider, Provider, Transport
 from modelport.engine.service import EngineProvider
-from modelport.engine.supervisor import Supervisor, WorkerSpec
+from modelport.engine.supervisor import WorkerSpec
 from modelport.engine.weights.faults import WeightsError, WeightsFault
 from modelport.engine.weights.places import worker_options
 
@@ -25,15 +25,9 @@ EMBEDDED_TYPES = ("llama_cpp", "onnx_embeddings", "onnx_image_embeddings")
 class LiveRuntime:
     """core.ports.Runtime"""
 
-    def __init__(
-        self,
-        transport: Transport,
-        providers: Mapping[str, Provider | OpeningProvider],
-        supervisor: Supervisor,
-    ) -> None:
+    def __init__(self, transport: Transport, providers: Mapping[str, Provider | OpeningProvider]) -> None:
         self.transport = transport
         self.providers = providers
-        self.supervisor = supervisor
 
     def provider(self, name: str) -> Provider | OpeningProvider:
         return self.providers[name]

@@ -5,10 +5,10 @@ from __future__ import annotations
 import typer
 
 from modelport import __version__
-from modelport.cli import models
 from modelport.cli.chat import chat
 from modelport.cli.check import check
 from modelport.cli.keys import app as keys
+from modelport.cli.models import app as models
 from modelport.cli.serve import serve
 
 app = typer.Typer(
@@ -21,7 +21,7 @@ app = typer.Typer(
 app.command()(serve)
 app.command()(chat)
 app.command()(check)
-app.add_typer(models.app, name="models")
+app.add_typer(models, name="models")
 app.add_typer(keys, name="keys")
 
 

@@ -66,7 +66,10 @@ class Decoder(Protocol):
 class Provider(Protocol):
     """A codec plus an address: it opens no socket."""
 
-    address: Address
+    @property
+    def address(self) -> Address:
+        """Where it is now. Asked before each request: a restarted worker has moved."""
+        ...
 
     def encode(self, request: Request, target: Target) -> UpstreamRequest:
         """The upstream's own request. Raises ModelportError when this provider cannot ask that."""

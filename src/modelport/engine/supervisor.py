@@ -80,8 +80,8 @@ class EngineUnavailableError(Exception):
 class Worker:
     """One worker process across its restarts.
 
-    `state`, `reason` (one line, no traceback), `restarts`, `facts` (what the backend says of its model) and `address`
-    (None unless it is ready) may be read at any time.
+    `state`, `reason` (one line, no traceback), `restarts`, `facts` (what the backend says of its model), `load` (its last
+    health report) and `address` (None unless it is ready) may be read at any time.
     """
 
     def __init__(self, spec: WorkerSpec, directory: Path) -> None:
@@ -90,6 +90,7 @@ class Worker:
         self.reason = ""
         self.restarts = 0
         self.facts: Mapping[str, Any] = {}
+        self.load: Mapping[str, Any] = {}
         self.address: WorkerAddress | None = None
         self.process_id: int | None = None
         self.since = time.monotonic()
@@ -249,7 +250,7 @@ class Worker:
             await asyncio.sleep(_HEALTH_EVERY_SECONDS)
             try:
                 async with asyncio.timeout(_HEALTH_TIMEOUT_SECONDS):
-                    await client.call("GET", "/health")
+                    self.load = await client.call("GET", "/health")
                 failures = 0
             except (TimeoutError, LocalHttpError, LocalHttpStatusError):
                 failures += 1
