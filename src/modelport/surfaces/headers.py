@@ -171,9 +171,9 @@ def quota_headers(quota: QuotaState) -> Headers:
 
 def listed(names: Iterable[str]) -> bytes:
     """Names as one header value. They are the caller's own body keys, so anything may stand in them."""
-    return b", ".join(printable(name) for name in names)[:_MAX_LISTED_BYTES]
+    return b", ".join(printable(name).replace(b",", b"%2C") for name in names)[:_MAX_LISTED_BYTES]
 
 
 def printable(text: str) -> bytes:
     """Text that may stand in a header: what is not plain ASCII is percent-encoded."""
-    return quote(text, safe=" !#$&'()*+-./:;<=>?@[]^_`{|}~").encode("ascii")
+    return quote(text, safe=" !#$&'()*+,-./:;<=>?@[]^_`{|}~").encode("ascii")

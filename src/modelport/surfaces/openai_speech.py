@@ -23,7 +23,7 @@ def chat_stream(head: AnswerHead, request: Request, reasoning: ReasoningPlace) -
 def completions_stream(head: AnswerHead, request: Request, reasoning: ReasoningPlace) -> StreamWriter:
     """A text completion as events."""
     assert isinstance(request, CompletionsRequest)
-    return answers.CompletionsStream(head, include_usage=request.include_usage, reasoning=reasoning)
+    return answers.CompletionsStream(head, include_usage=request.include_usage)
 
 
 async def whole_chat(head: AnswerHead, answer: Answer, reasoning: ReasoningPlace) -> bytes:

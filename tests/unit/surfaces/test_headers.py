@@ -64,9 +64,7 @@ def test_every_spelling_of_the_extra_parameters_header_is_read(headers: list[tup
     assert head(*headers).extra_parameters == value
 
 
-@pytest.mark.parametrize(
-    "version", ["2023-05-15", "2024-05-01-preview", "2025-08-28", "preview", "latest", "v1", None]
-)
+@pytest.mark.parametrize("version", ["2023-05-15", "2024-05-01-preview", "2025-08-28", "preview", "latest", "v1", None])
 def test_every_api_version_in_use_is_taken(version: str | None) -> None:
     assert head(query=f"api-version={version}" if version else "").api_version == version
 

@@ -35,7 +35,7 @@ def completions(form: Form) -> Speech:
 
     def stream(head: AnswerHead, request: Request, reasoning: ReasoningPlace) -> StreamWriter:
         assert isinstance(request, CompletionsRequest)
-        return answers.CompletionsStream(head, include_usage=request.include_usage, reasoning=reasoning, form=form)
+        return answers.CompletionsStream(head, include_usage=request.include_usage, form=form)
 
     return Speech(
         decode=lambda body, depth: requests.decode_completions(body, json_depth=depth),
