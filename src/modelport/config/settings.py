@@ -131,20 +131,27 @@ class AuthSettings(Section):
 class EngineSettings(Section):
     """How models run on this machine."""
 
-    slots: Annotated[int, Field(ge=1, le=256)] = 4
+    slots: Annotated[int, Field(ge=1, le=64)] = 4
     """Answers that one model generates at the same time."""
     context: Annotated[int, Field(ge=256, le=2**24)] = 8192
     """Tokens of prompts and completions, shared by the slots."""
     threads: Annotated[
-        Annotated[int, Field(ge=1, le=4096)] | Literal["auto"], described("auto or a whole number from 1")
+        Annotated[int, Field(ge=1, le=1024)] | Literal["auto"], described("auto or a whole number from 1")
     ] = "auto"
     """`auto`: the cores that the server may use."""
-    queue: Annotated[int, Field(ge=0, le=100_000)] = 64
+    queue: Annotated[int, Field(ge=0, le=65_536)] = 64
     """Calls that wait for a slot; more are answered 503."""
     load: Literal["start", "first_use"] = "start"
     """When weights are loaded."""
     idle_unload_seconds: Seconds | None = None
     """Frees a model's memory after this long without a call; null: never."""
+
+    @model_validator(mode="after")
+    def _slots_have_room(self) -> EngineSettings:
+        if self.context // self.slots < 256:
+            what = "is shared by the slots and leaves fewer than 256 tokens for each"
+            raise refuse(f"a context of {self.context} {what} of {self.slots}")
+        return self
 
 
 class QuotaSettings(Section):

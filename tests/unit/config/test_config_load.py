@@ -218,6 +218,7 @@ D = "deployments:\n  a:\n    model: {name: smollm2-135m-instruct}\n    "
             "2: deployments.a: names no provider, and the catal",
         ),
         ("deployments: {a: {model: {name: x, version: 1.10}}}", "model.version: 1.1 is a number; put it in quotes"),
+        ("engine: {context: 1000}", "1: engine: a context of 1000 is shared by the slots and leaves fewer than 256"),
         ("engine: {threads: none}", "1: engine.threads: 'none' is not auto or a whole number from 1"),
         ("server: {cors_origins: ['https://a.example/x']}", "is scheme://host[:port] and nothing after it"),
         ("server: {host: 'a b'}", "1: server.host: 'a b' is neither an IP address nor a host name"),
@@ -389,3 +390,23 @@ def test_any_data_gives_settings_or_a_configuration_error(data: dict[str, object
     else:
         assert "hunter2" not in repr(loaded)
         assert "hunter2" not in loaded.settings.model_dump_json()
+
+
+EXAMPLE = (Path(__file__).parents[3] / "examples/modelport.yaml").read_bytes()
+
+
+@given(st.data())
+@settings(max_examples=150, deadline=None)
+def test_a_damaged_file_is_read_or_refused_with_lines_that_exist(data: st.DataObject) -> None:
+    start = data.draw(st.integers(0, len(EXAMPLE)))
+    end = data.draw(st.integers(start, min(len(EXAMPLE), start + 40)))
+    other = data.draw(
+        st.binary(max_size=6) | st.sampled_from([b"\n", b"  ", b": ", b"{", b"]", b"&a ", b"*a", b"'", b"- "])
+    )
+    raw = EXAMPLE[:start] + other + EXAMPLE[end:]
+    try:
+        parse(read_document(raw, "f.yaml"), Path("f.yaml"), HOME)
+    except ConfigError as exc:
+        last = raw.count(b"\n") + raw.count(b"\r") + raw.decode("utf-8", "replace").count("\x85") + 2
+        assert all(fault.line is None or 1 <= fault.line <= last for fault in exc.faults)
+        assert all(fault.what for fault in exc.faults)
