@@ -3,7 +3,6 @@ field that cannot, in pydantic's words, which Azure's own servers use."""
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Collection
 from typing import Any
@@ -45,7 +44,7 @@ class FieldWalk:
                 self.refuse("float_parsing", place, message, value)
                 return None
             parsed: int | float = float(value)
-        elif isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value):
+        elif isinstance(value, int | float) and not isinstance(value, bool):
             parsed = value
         else:
             self.refuse("float_type", place, "Input should be a valid number", value)

@@ -14,8 +14,10 @@ def with_tools(fields: dict[str, Any]) -> dict[str, Any]:
     """The same body in terms of tools; what is not understood stays as it is, for the walk to name."""
     rewritten = dict(fields)
     functions = rewritten.pop("functions", None)
-    if isinstance(functions, list) and rewritten.get("tools") is None:
-        rewritten["tools"] = [{"type": "function", "function": function} for function in functions]
+    if isinstance(functions, list):
+        functions = [{"type": "function", "function": function} for function in functions]
+    if functions is not None and rewritten.get("tools") is None:
+        rewritten["tools"] = functions
     choice = rewritten.pop("function_call", None)
     if choice is not None and rewritten.get("tool_choice") is None:
         rewritten["tool_choice"] = {"type": "function", "function": choice} if isinstance(choice, dict) else choice
