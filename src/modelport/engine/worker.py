@@ -2,7 +2,7 @@
 
 `python -m modelport.engine.worker --backend NAME --options -` reads one line of JSON from standard input: `socket`,
 `secret`, `idle_unload_seconds`, and the backend's own `options`. Standard input then stays open: its end means that the
-gateway is gone. On standard output go lines of JSON, one for each change of state; on standard error, lines for the log.
+gateway is gone. On standard output go lines of JSON, one per change of state; on standard error, lines for the log.
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ _CONTROL, _USER_DEFINED = 3, 4
 _END_NAMES_WORDS: Final = (
     "<|eot_id|> <|im_end|> <|end|> <end_of_turn> <|endoftext|> <|end_of_text|> </s> <|eom_id|> <EOT> _<EOT> "
     "<|end_of_sentence|> <｜end▁of▁sentence｜> <|return|> <|call|> <eos> "
-    "<|fim_pad|> <|repo_name|> <|file_sep|>"
+    "<|fim_pad|> <|repo_name|> <|file_sep|> <reponame>"
 )
 _END_NAMES: Final = frozenset(_END_NAMES_WORDS.split())
 _MIDDLE_NAMES: Final = {
