@@ -49,6 +49,8 @@ async def infer(exchange: Exchange, door: Door, inference: Inference) -> None:
     except TimeoutError:
         if not deadline.expired():
             raise
+        if not exchange.body.complete:
+            raise exchange.body.late() from None
         late = UpstreamTimedOut("The answer took longer than the server allows for one request.")
         if writer is not None and exchange.started:
             await last_word(exchange, writer, late)

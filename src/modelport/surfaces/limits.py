@@ -10,10 +10,9 @@ from modelport.surfaces.asgi import Receive
 from modelport.surfaces.headers import RequestHead
 from modelport.surfaces.options import Limits
 
-UNREAD_BYTES_SWALLOWED: Final = 1024 * 1024
-"""An announced rest of this size is left to the server, which reads and drops it after our answer."""
 DISCARDED_BYTES: Final = 64 * 1024 * 1024
-DISCARD_SECONDS: Final = 5.0
+DISCARD_SECONDS: Final = 30.0
+DISCARD_IDLE_SECONDS: Final = 2.0
 
 
 class Body:
@@ -28,6 +27,7 @@ class Body:
         self.complete = self._announced in (None, 0) and not self._chunked
         """Nothing is left to read."""
         self.client_gone = False
+        self._is_late = False
 
     async def read(self) -> bytes:
         """All of it. Raises BodyTooLarge, RequestTimedOut, and CancelledError when the client hangs up meanwhile."""
@@ -43,26 +43,31 @@ class Body:
                 async with asyncio.timeout_at(min(end, loop.time() + limits.idle_seconds)):
                     piece = await self._next()
             except TimeoutError:
-                raise RequestTimedOut from None
+                raise self.late() from None
             size += len(piece)
             if size > limits.body_bytes:
                 raise BodyTooLarge(limits.body_bytes)
             pieces.append(piece)
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
+    def late(self) -> RequestTimedOut:
+        """The refusal of a body that took too long; the rest of it is not waited for either."""
+        self._is_late = True
+        return RequestTimedOut()
+
     async def discard(self) -> bool:
         """Makes way for an answer to an unread body: a client that is still sending would otherwise see its connection
         reset before it has read why. False: too much is left, the connection must end after the answer."""
         if self.complete:
             return True
-        if self._expects_continue:
+        if self._expects_continue or self._is_late:
             return False
-        if self._announced is not None and self._announced <= UNREAD_BYTES_SWALLOWED:
-            return True
         discarded = 0
+        loop = asyncio.get_running_loop()
+        end = loop.time() + DISCARD_SECONDS
         try:
-            async with asyncio.timeout(DISCARD_SECONDS):
-                while not self.complete and discarded <= DISCARDED_BYTES:
+            while not self.complete and discarded <= DISCARDED_BYTES:
+                async with asyncio.timeout_at(min(end, loop.time() + DISCARD_IDLE_SECONDS)):
                     discarded += len(await self._next())
         except TimeoutError:
             return False

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -28,7 +27,7 @@ from modelport.core.requests import ChatRequest
 from modelport.gateway.call import Selector
 from modelport.surfaces.options import Limits, Options
 
-from .doubles import KEY, VECTORS, FakeGateway, Served, serving
+from .doubles import KEY, VECTORS, FakeGateway, Served, serving, until_closed
 
 MESSAGES = [{"role": "user", "content": "Hello!"}]
 CHAT = json.dumps({"model": "mistral-large", "messages": MESSAGES}).encode()
@@ -42,12 +41,6 @@ CHAT_PATHS = [
     "/openai/v1/deployments/mistral-large/chat/completions", "/deployments/mistral-large/v1/chat/completions",
     "/api/projects/mine/openai/v1/chat/completions",
 ]  # fmt: skip
-
-
-@pytest.fixture
-def served() -> Iterator[Served]:
-    with serving(FakeGateway()) as one:
-        yield one
 
 
 def chunks(body: bytes) -> list[Any]:
@@ -260,7 +253,16 @@ def test_a_body_that_does_not_come_is_408() -> None:
     with serving(FakeGateway(), Options(limits=Limits(idle_seconds=0.05))) as hasty:
         head = f"POST /models/chat/completions HTTP/1.1\r\nHost: t\r\napi-key: {KEY}\r\nContent-Length: 50\r\n\r\n{{"
         with hasty.open(head.encode()) as connection:
-            assert b"408 Request Timeout" in connection.recv(65536)
+            received = until_closed(connection)
+    assert received.startswith(b"HTTP/1.1 408 Request Timeout")
+    assert b"connection: close" in received
+
+
+def test_a_body_that_trickles_for_too_long_is_408() -> None:
+    with serving(FakeGateway(), Options(limits=Limits(request_seconds=0.1))) as hasty:
+        head = f"POST /models/chat/completions HTTP/1.1\r\nHost: t\r\napi-key: {KEY}\r\nContent-Length: 50\r\n\r\n{{"
+        with hasty.open(head.encode()) as connection:
+            assert until_closed(connection).startswith(b"HTTP/1.1 408 Request Timeout")
 
 
 def test_an_answer_that_takes_too_long_is_504() -> None:

@@ -92,10 +92,11 @@ async def test_an_unread_rest_is_read_away_before_an_answer() -> None:
     assert not arriving.messages
 
 
-async def test_a_small_announced_rest_is_left_to_the_server() -> None:
-    arriving = Arriving(piece(b"a", more=False))
-    assert await body(arriving, ("content-length", "1")).discard()
-    assert arriving.messages
+async def test_the_rest_of_a_late_body_is_not_waited_for() -> None:
+    late = body(Arriving(piece(b"abc")), ("content-length", "9"), idle_seconds=0.01)
+    with pytest.raises(RequestTimedOut):
+        await late.read()
+    assert not await late.discard()
 
 
 async def test_a_body_that_waits_for_our_word_is_not_asked_for_in_vain() -> None:

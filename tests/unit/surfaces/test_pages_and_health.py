@@ -3,19 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 
 import pytest
 
 from modelport.surfaces.options import Options
 
 from .doubles import FakeGateway, Served, serving
-
-
-@pytest.fixture
-def served() -> Iterator[Served]:
-    with serving(FakeGateway(), Options(cors_origins=("https://ui.example",), region="East US 2")) as one:
-        yield one
 
 
 def test_the_root_says_healthy_to_a_probe(served: Served) -> None:
