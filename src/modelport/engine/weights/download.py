@@ -24,6 +24,8 @@ _UNREACHABLE = (
     "Failed to establish a new connection",
     "Temporary failure in name resolution",
     "Name or service not known",
+    "Failed to resolve",
+    "Connection timed out",
     "Network is unreachable",
     "Connection refused",
     "ConnectTimeoutError",

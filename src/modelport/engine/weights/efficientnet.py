@@ -8,8 +8,6 @@ it is read by an unpickler that knows three names and refuses every other.
 from __future__ import annotations
 
 import collections
-import gzip
-import importlib.resources
 import pickle
 import struct
 from collections.abc import Iterator
@@ -24,7 +22,6 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
 BATCH_NORM_EPSILON = 1e-3
-GRAPH_FILE = "model.onnx"
 TENSORS_FILE = "weights.bin"
 
 _LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
@@ -121,7 +118,7 @@ def convolutions() -> Iterator[Convolution]:
 
 
 def convert(checkpoint: Path, folder: Path) -> None:
-    """Writes `model.onnx` and `weights.bin` into `folder`. Raises WeightsError if it cannot."""
+    """Writes `weights.bin` into `folder`. Raises WeightsError if it cannot."""
     tensors = read_checkpoint(checkpoint)
     with (folder / TENSORS_FILE).open("wb") as out:
         for convolution in convolutions():
@@ -130,8 +127,6 @@ def convert(checkpoint: Path, folder: Path) -> None:
             out.write(bias.tobytes())
         for name, shape in (("_fc.weight", (CLASSES, HEAD.out_channels)), ("_fc.bias", (CLASSES,))):
             out.write(_tensor(tensors, name, shape).astype("<f4").tobytes())
-    graph = importlib.resources.files("modelport.engine.weights") / "data" / "efficientnet_lite0.onnx.gz"
-    (folder / GRAPH_FILE).write_bytes(gzip.decompress(graph.read_bytes()))
 
 
 def _folded(tensors: dict[str, npt.NDArray[Any]], convolution: Convolution) -> tuple[Any, Any]:

@@ -142,7 +142,7 @@ def sha256_of(path: Path) -> str:
 
 def _installed_files(weights: Weights) -> Path | None:
     """The loadable file in an installed package: only where the package carries it whole and ready."""
-    if weights.conversion is not None or len(weights.pieces) != 1:
+    if weights.graph is not None or weights.conversion is not None or len(weights.pieces) != 1:
         return None
     return piece_in_package(weights.pieces[0])
 

@@ -9,7 +9,9 @@ import contextlib
 import errno
 import fcntl
 import functools
+import gzip
 import hashlib
+import importlib.resources
 import importlib.util
 import json
 import os
@@ -31,6 +33,8 @@ from modelport.engine.weights.places import (
     sha256_of,
     unfinished_folder,
 )
+
+GRAPH_FILE = "model.onnx"
 
 _COPY_BYTES = 1 << 20
 _SPARE_BYTES = 64 << 20
@@ -156,15 +160,18 @@ def _finished(weights: Weights, joined: Path, progress: Progress) -> Path:
     if weights.conversion == "efficientnet_lite0":
         progress("convert", 0, weights.disk_bytes)
         efficientnet.convert(joined, folder)
-        for file in weights.files:
-            if sha256_of(folder / file.name) != file.sha256:
-                raise WeightsError(
-                    WeightsFault.CONVERSION_FAILED,
-                    f"Converting the weights of {weights.name!r} gave another {file.name} than expected.",
-                )
         progress("convert", weights.disk_bytes, weights.disk_bytes)
     else:
-        joined.rename(folder / weights.files[0].name)
+        joined.rename(folder / weights.assembled.name)
+    if weights.graph is not None:
+        packed = importlib.resources.files("modelport.engine.weights") / "data" / f"{weights.graph}.onnx.gz"
+        (folder / GRAPH_FILE).write_bytes(gzip.decompress(packed.read_bytes()))
+    for file in weights.files:
+        if file != weights.assembled and sha256_of(folder / file.name) != file.sha256:
+            raise WeightsError(
+                WeightsFault.CONVERSION_FAILED,
+                f"Converting the weights of {weights.name!r} gave another {file.name} than expected.",
+            )
     (folder / "manifest.json").write_text(json.dumps(_manifest(weights), indent=2) + "\n", encoding="utf-8")
     return folder
 
