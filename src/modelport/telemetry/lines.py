@@ -74,13 +74,13 @@ def rendered(fields: Mapping[str, Any], format: Format) -> str:
 
 
 def worded(value: Any) -> str:
-    """A value for the text form: quoted where it could be taken for something else."""
+    """A value for the text form: quoted where it could be taken for something else, or move a terminal's cursor."""
     if isinstance(value, bool):
         return "yes" if value else "no"
     if not isinstance(value, str):
         return str(value)
-    plain = value.isascii() and value.isprintable() and not any(mark in value for mark in ' "=\\')
-    return value if value and plain else msgspec.json.encode(value).decode()
+    plain = value.isascii() and value.isprintable() and not any(mark in value for mark in " \"'=\\")
+    return value if value and plain else ascii(value)
 
 
 def foreign(text: str | None) -> str | None:

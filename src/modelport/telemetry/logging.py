@@ -19,6 +19,7 @@ QUEUE_LINES: Final = 10_000
 BATCH_LINES: Final = 500
 ACCESS_LOGGER: Final = "modelport.access"
 QUIET_LOGGERS: Final = ("uvicorn", "uvicorn.error", "uvicorn.asgi", "aiohttp", "asyncio")
+
 Line = UsageRecord | Mapping[str, Any]
 """A finished call, or the fields of a log line: both are worded by the thread."""
 
@@ -61,7 +62,8 @@ class LogWriter:
                 self._stream.flush()
 
     def _dropped_line(self) -> str:
-        dropped, self._told = self.dropped - self._told, self.dropped
+        total = self.dropped
+        dropped, self._told = total - self._told, total
         if not dropped:
             return ""
         fields = {"time": timestamp(time.time()), "level": "warning", "event": "log", "message": "lines were dropped"}
@@ -70,7 +72,10 @@ class LogWriter:
 
 def worded_line(line: Line, format: Format) -> str:
     """The line as it is written."""
-    return rendered(access_fields(line) if isinstance(line, UsageRecord) else line, format)
+    try:
+        return rendered(access_fields(line) if isinstance(line, UsageRecord) else line, format)
+    except (ValueError, TypeError) as error:  # a path that is no Unicode, say: the thread must go on
+        return f"a log line could not be worded: {type(error).__name__}\n"
 
 
 class QueuedHandler(logging.Handler):

@@ -12,7 +12,7 @@ NAMED: Final = re.compile(
     r"""(?ix)
     \b((?:x-)?api[-_]?key|(?:ocp-apim-)?subscription[-_]key|client[-_]secret|secret|password|access[-_]token
        |authorization|proxy-authorization)
-    (["']?\s*[:=,]\s*b?["']?)
+    (["']?\s*[:=,]\s*(?:b(?=["']))?["']?)
     (?:(?:bearer|basic)\s+)?
     [^\s"',;&)}\]]+
     """

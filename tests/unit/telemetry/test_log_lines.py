@@ -1,0 +1,261 @@
+"""Log lines: their shape, their way out, and what never gets into them."""
+
+from __future__ import annotations
+
+import io
+import json
+import logging
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from modelport.core.usage import Ending, TokenUsage, UsageRecord, UsageSource
+from modelport.telemetry.lines import access_fields, rendered
+from modelport.telemetry.logging import (
+    QUEUE_LINES,
+    AccessLog,
+    LogWriter,
+    QueuedHandler,
+    access_log,
+    configure_logging,
+)
+from modelport.telemetry.redaction import MASK, redacted
+
+AZURE_KEY = "4KqT" + "aB3dE6gH9jK2mN5pQ8sT1vW4yZ7" * 2 + "JQQJ99ALACYeBjFXJ3w3AAABACOG"
+
+
+def record(**changes: Any) -> UsageRecord:
+    fields: dict[str, Any] = {
+        "id": "0b9c2c52-2a3c-4a3e-9b9a-0d4f1f1f7c11",
+        "started_at": 1_700_000_000.0,
+        "principal": "alice",
+        "key_id": "k1",
+        "surface": "azure_inference",
+        "operation": "chat_completions",
+        "streamed": True,
+        "requested_model": "Gpt",
+        "deployment": "gpt",
+        "answered_model": "gpt-4o",
+        "target": "house/gpt-4o",
+        "status": 200,
+        "ending": Ending.COMPLETED,
+        "usage": TokenUsage(input=10, output=5),
+        "usage_source": UsageSource.REPORTED,
+        "first_event_seconds": 0.0312345678,
+        "duration_seconds": 1.5,
+        "client_request_id": "c-1",
+        "snapshot": "s1",
+    }
+    return UsageRecord(**{**fields, **changes})
+
+
+@pytest.fixture
+def configured() -> Iterator[Any]:
+    """`configure_logging` onto a stream; everything is put back afterwards."""
+    root = logging.getLogger()
+    level, names = root.level, ("uvicorn", "uvicorn.error", "uvicorn.asgi", "aiohttp", "asyncio", "uvicorn.access")
+    before = {name: (logging.getLogger(name).level, logging.getLogger(name).disabled) for name in names}
+    stream = io.StringIO()
+
+    def configure(format: Any, level: str) -> io.StringIO:
+        configure_logging(format, level, stream)
+        return stream
+
+    yield configure
+    for handler in list(root.handlers):
+        if isinstance(handler, QueuedHandler):
+            root.removeHandler(handler)
+            handler.close()
+    root.setLevel(level)
+    logging.captureWarnings(False)
+    for name, (old_level, disabled) in before.items():
+        logging.getLogger(name).setLevel(old_level)
+        logging.getLogger(name).disabled = disabled
+
+
+def written(stream: io.StringIO) -> list[str]:
+    """The lines, once the writer has nothing left."""
+    for handler in logging.getLogger().handlers:
+        if isinstance(handler, QueuedHandler):
+            handler.writer.stop()
+    return stream.getvalue().splitlines()
+
+
+def test_an_access_line_in_json_says_what_the_call_was(configured):
+    stream = configured("json", "info")
+    access = access_log("json")
+    assert access is not None
+    access.write(record())
+    (line,) = written(stream)
+    assert json.loads(line) == {
+        "time": "2023-11-14T22:13:21.500Z",
+        "level": "info",
+        "event": "call",
+        "id": "0b9c2c52-2a3c-4a3e-9b9a-0d4f1f1f7c11",
+        "client_request_id": "c-1",
+        "principal": "alice",
+        "key_id": "k1",
+        "surface": "azure_inference",
+        "operation": "chat_completions",
+        "streamed": True,
+        "requested_model": "Gpt",
+        "deployment": "gpt",
+        "target": "house/gpt-4o",
+        "answered_model": "gpt-4o",
+        "status": 200,
+        "ending": "completed",
+        "prompt_tokens": 10,
+        "completion_tokens": 5,
+        "usage_source": "reported",
+        "first_event_seconds": 0.031235,
+        "duration_seconds": 1.5,
+        "snapshot": "s1",
+    }
+
+
+def test_an_access_line_in_text_is_one_line_of_names_and_values():
+    line = rendered(access_fields(record(requested_model='a "b"\nstatus=200', key_id=None)), "text")
+    assert line.startswith("2023-11-14T22:13:21.500Z info call id=0b9c2c52-2a3c-4a3e-9b9a-0d4f1f1f7c11 ")
+    assert r"""requested_model='a "b"\nstatus=200'""" in line
+    assert " streamed=yes " in line
+    assert "key_id" not in line
+    assert line.count("\n") == 1
+
+
+@given(st.text(), st.text(), st.sampled_from(["json", "text"]))
+def test_whatever_a_caller_names_stays_in_one_line(model, request_id, format):
+    line = rendered(access_fields(record(requested_model=model, client_request_id=request_id)), format)
+    assert format == "json" or len(line.splitlines()) == 1
+    assert line.endswith("\n")
+    assert "\n" not in line[:-1]
+
+
+def test_there_is_no_access_log_above_level_info(configured):
+    configured("json", "warning")
+    assert access_log("json") is None
+
+
+def test_there_is_no_access_log_before_logging_is_configured():
+    assert access_log("json") is None
+
+
+def test_other_loggers_write_the_same_form(configured):
+    stream = configured("json", "info")
+    logging.getLogger("modelport.engine").warning("worker %s ended", "qwen")
+    logging.getLogger("modelport.engine").debug("not shown")
+    logging.getLogger("uvicorn.error").info("not shown either")
+    logging.getLogger("uvicorn.error").error("shown")
+    logging.getLogger("uvicorn.access").info("never shown")
+    lines = [json.loads(line) for line in written(stream)]
+    assert [(line["level"], line["logger"], line["message"]) for line in lines] == [
+        ("warning", "modelport.engine", "worker qwen ended"),
+        ("error", "uvicorn.error", "shown"),
+    ]
+
+
+def test_an_exception_is_one_line_too(configured):
+    stream = configured("text", "info")
+    try:
+        raise ValueError("bad\nthing")
+    except ValueError:
+        logging.getLogger("modelport").exception("it broke")
+    (line,) = written(stream)
+    assert "it broke" in line
+    assert r"ValueError: bad\nthing" in line
+
+
+def test_a_line_that_cannot_be_worded_does_not_end_the_log(configured):
+    stream = configured("json", "info")
+    logging.getLogger("modelport").warning("a path %s", "\udcff")
+    logging.getLogger("modelport").warning("the next")
+    assert "the next" in written(stream)[1]
+
+
+class StuckStream(io.StringIO):
+    """Takes nothing until it is let go."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.is_free = threading.Event()
+
+    def write(self, text: str) -> int:
+        self.is_free.wait()
+        return super().write(text)
+
+
+def test_a_reader_that_is_stuck_costs_lines_and_no_call_waits():
+    stream = StuckStream()
+    writer = LogWriter(stream)
+    access = AccessLog(writer, "json")
+    for _ in range(2 * QUEUE_LINES):
+        access.write(record())
+    assert writer.dropped > 0
+    stream.is_free.set()
+    writer.stop()
+    lines = stream.getvalue().splitlines()
+    told = [json.loads(line) for line in lines if "were dropped" in line]
+    assert sum(line["lines"] for line in told) == writer.dropped
+    assert len(lines) - len(told) == 2 * QUEUE_LINES - writer.dropped
+
+
+def test_a_reader_that_has_gone_away_ends_nothing():
+    stream = io.StringIO()
+    writer = LogWriter(stream)
+    stream.close()
+    AccessLog(writer, "json").write(record())
+    writer.stop()
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "api-key: s3cr3tvalue",
+        '{"api_key": "s3cr3tvalue"}',
+        "{'api-key': 's3cr3tvalue', 'x': 1}",
+        "Authorization: Bearer s3cr3tvalue",
+        "headers (b'authorization', b'Bearer s3cr3tvalue')",
+        "Ocp-Apim-Subscription-Key=s3cr3tvalue",
+        "password=s3cr3tvalue&x=1",
+        "sent bearer s3cr3tvalue upstream",
+        "key sk-s3cr3tvalue-1234567890 refused",
+        f"key {AZURE_KEY}s3cr3tvalue refused",
+        "old key 0123456789abcdef0123456789abcdef s3cr3t".replace(" s3cr3t", ""),
+        "token eyJhbGciOiJS.eyJzdWIiOiJzM2NyM3Q.c2ln refused",
+    ],
+)
+def test_what_looks_like_a_key_is_taken_out(text):
+    shown = redacted(text)
+    assert MASK in shown
+    for secret in ("s3cr3tvalue", "0123456789abcdef", "eyJ"):
+        assert secret not in shown
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "worker qwen2.5-0.5b-instruct ended with 137",
+        "call 0b9c2c52-2a3c-4a3e-9b9a-0d4f1f1f7c11 took 3 s",
+        "Meta-Llama-3.1-405B-Instruct is ready, tokens=12",
+        "cannot open /models/my-model.gguf: No such file or directory",
+    ],
+)
+def test_ordinary_words_stay(text):
+    assert redacted(text) == text
+
+
+def test_a_key_shown_as_a_model_s_name_is_not_logged():
+    line = rendered(access_fields(record(requested_model=AZURE_KEY, client_request_id="Bearer abcdefgh12345")), "json")
+    assert AZURE_KEY not in line
+    assert "abcdefgh12345" not in line
+
+
+def test_what_a_caller_names_is_cut_short():
+    assert access_fields(record(requested_model="model " * 100))["requested_model"] == ("model " * 100)[:128]
+
+
+def test_no_field_of_an_access_line_can_hold_a_text():
+    assert set(access_fields(record())).isdisjoint({"prompt", "messages", "content", "text", "input", "output"})
