@@ -126,7 +126,9 @@ async def test_vectors_come_in_input_order() -> None:
     assert answer.usage.prompt == 3
 
 
-@pytest.mark.parametrize("events", [[], [USAGE], [Embedding(1, b"two")], [Embedding(0, b"one"), Embedding(2, b"three")]])
+@pytest.mark.parametrize(
+    "events", [[], [USAGE], [Embedding(1, b"two")], [Embedding(0, b"one"), Embedding(2, b"three")]]
+)
 async def test_a_missing_vector_is_no_answer(events: list[Event]) -> None:
     with pytest.raises(UpstreamFailed):
         await fold_embeddings(in_batches(events))
