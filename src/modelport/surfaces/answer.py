@@ -13,7 +13,7 @@ from collections.abc import AsyncIterator
 from typing import Final
 
 from modelport.core.answers import AnswerHead
-from modelport.core.errors import InternalError, ModelportError, RouteNotFound, UpstreamTimedOut
+from modelport.core.errors import InternalError, ModelportError, RouteNotFound, Unavailable, UpstreamTimedOut
 from modelport.core.events import Event
 from modelport.core.requests import Request
 from modelport.dialects.reasoning import ReasoningPlace
@@ -23,6 +23,7 @@ from modelport.surfaces.door import Door, Inference, Speech, StreamWriter
 from modelport.surfaces.exchange import Exchange
 from modelport.surfaces.headers import listed, printable, quota_headers
 
+STOPPED_RETRY_SECONDS: Final = 5
 LAST_WORD_SECONDS: Final = 1.0
 """How long we try to tell a client, that may have stopped reading, why its stream ends."""
 
@@ -55,6 +56,10 @@ async def infer(exchange: Exchange, door: Door, inference: Inference) -> None:
         if writer is not None and exchange.started:
             await last_word(exchange, writer, late)
         raise late from None
+    except asyncio.CancelledError:
+        if writer is not None and exchange.is_stopped_by_us:
+            await last_word(exchange, writer, stopped())
+        raise
 
 
 def called(exchange: Exchange, door: Door, inference: Inference, speech: Speech) -> Call:
@@ -118,6 +123,11 @@ async def stream(exchange: Exchange, answer: Answer, writer: StreamWriter) -> No
     finally:
         await closed(answer.events)
     await exchange.finish(last)
+
+
+def stopped() -> Unavailable:
+    """What a call hears that was still running when the time to drain was over."""
+    return Unavailable("The server is shutting down.", retry_after=STOPPED_RETRY_SECONDS)
 
 
 async def closed(events: AsyncIterator[list[Event]]) -> None:

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from modelport.core.errors import InternalError, MethodNotAllowed, ModelportError, RouteNotFound
 from modelport.core.operations import Operation
 from modelport.surfaces import azure_inference, azure_openai, cors, health, openai_v1, pages
-from modelport.surfaces.answer import infer
+from modelport.surfaces.answer import infer, stopped
 from modelport.surfaces.asgi import Application, Receive, Reply, Scope, Send
 from modelport.surfaces.door import Door, Inference, Route
 from modelport.surfaces.exchange import Exchange
@@ -77,6 +77,12 @@ class Doors:
         except ModelportError as error:
             if not exchange.started:
                 await exchange.reply(refusal(error, exchange.head, match.door, operation))
+        except asyncio.CancelledError:
+            if not exchange.is_stopped_by_us:
+                raise
+            # The task ends here either way; raised, it would be reported as a fault of ours.
+            if not exchange.started:
+                await exchange.reply(refusal(stopped(), exchange.head, match.door, operation))
         except Exception as error:  # noqa: BLE001 - the end of a request
             log.error(
                 "unhandled %s: %s %s request_id=%s\n%s",

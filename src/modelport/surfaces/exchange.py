@@ -32,6 +32,11 @@ class Exchange:
     started: bool = False
     """The response's head is out: nothing can be refused any more."""
 
+    @property
+    def is_stopped_by_us(self) -> bool:
+        """For a cancellation: the server is ending, it is not that the client has gone."""
+        return self.gateway.draining and not self.hangup.client_gone and not self.body.client_gone
+
     async def start(self, status: int, content_type: bytes | None, more: Headers) -> None:
         """Sends the response's head."""
         headers = common_headers(self.head, printable(self.options.region))

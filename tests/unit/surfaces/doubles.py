@@ -194,6 +194,17 @@ class Served:
         connection.sendall(request)
         return connection
 
+    def stop_running_calls(self) -> None:
+        """What the server does when the time to drain is over."""
+
+        async def cancel() -> None:
+            self.gateway.draining = True
+            for task in asyncio.all_tasks():
+                if "run_asgi" in repr(task.get_coro()):
+                    task.cancel()
+
+        asyncio.run_coroutine_threadsafe(cancel(), self.loop).result(20)
+
     def tasks(self) -> int:
         """How many tasks the server's loop has."""
 

@@ -190,3 +190,22 @@ def test_a_reader_that_never_reads_does_not_hold_a_stream_for_ever() -> None:
             assert gateway.endings() == ["cancelled"]
             while hasty.tasks() > idle:
                 threading.Event().wait(0.05)
+
+
+@pytest.mark.parametrize("path", DOORS)
+def test_a_call_that_outlasts_the_drain_is_told_so(served: Served, path: str, caplog: pytest.LogCaptureFixture) -> None:
+    served.gateway.script = endless()
+    with served.open(request(path, CHAT)) as whole, served.open(request(path, STREAMED)) as streamed:
+        while len(served.gateway.bodies) < 2 or not served.gateway.working.is_set():
+            threading.Event().wait(0.01)
+        first = streamed.recv(65536)
+        while b"Hel" not in first:
+            first += streamed.recv(65536)
+        served.stop_running_calls()
+        refused, cut = until_closed(whole), first + until_closed(streamed)
+    assert refused.startswith(b"HTTP/1.1 503 Service Unavailable")
+    assert b"retry-after: 5" in refused
+    assert b"The server is shutting down." in cut
+    assert not cut.endswith(b"0\r\n\r\n")
+    assert served.gateway.endings(2) == ["cancelled"] * 2
+    assert "Traceback" not in caplog.text
