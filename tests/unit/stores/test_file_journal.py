@@ -241,3 +241,20 @@ def test_looking_at_a_file_changes_nothing(tmp_path):
     before = path.read_bytes()
     assert [found.id for found in look(path).open_calls] == ["a"]
     assert path.read_bytes() == before
+
+
+def test_a_recovery_is_told_in_the_log(tmp_path, caplog):
+    with FileJournal(tmp_path) as journal:
+        journal.open(record("a"))
+    with FileJournal(tmp_path):
+        pass
+    assert [entry.getMessage() for entry in caplog.records] == [
+        "the last process was killed: 1 calls are recorded as lost, with all that they had reserved"
+    ]
+
+
+async def test_a_second_server_on_one_directory_writes_beside_the_first(tmp_path):
+    async with FileJournal.opened(tmp_path) as first, FileJournal.opened(tmp_path) as second:
+        call(first, "a")
+        call(second, "b")
+    assert {ended.id for ended in ended_calls(tmp_path)} == {"a", "b"}

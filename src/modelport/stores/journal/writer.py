@@ -79,6 +79,7 @@ class FileJournal:
         except BaseException:
             os.close(self._lock)
             raise
+        told(self.recovered)
 
     # --- the port -----------------------------------------------------------------------------------------------------
 
@@ -125,10 +126,8 @@ class FileJournal:
     @asynccontextmanager
     async def opened(cls, directory: Path) -> AsyncIterator[FileJournal]:
         """The first journal of this directory that no process writes, until the block ends. Recovers what was killed,
-        and says so in the log. Raises OSError."""
-        journal, recovered = open_journal(directory)
-        for found in recovered:
-            told(found)
+        also what other processes left. Raises OSError."""
+        journal, _ = open_journal(directory)
         try:
             yield journal
         finally:
