@@ -58,11 +58,9 @@ def payload(error: ModelportError, *, form: Form = "models") -> dict[str, Any]:
             return plain(error.code, error.message, status=400)
         case ModelNotNamed() | BodyTooLarge():
             return plain(error.code, error.message, details=wire_message(error.message))
-        case ContextLengthExceeded():
-            return _openai_shape(error, status=400)
         case ContentFiltered():
             return _openai_shape(error, type=None, status=400)
-        case UpstreamRefused():
+        case ContextLengthExceeded() | UpstreamRefused():
             return _openai_shape(error)
         case Unauthenticated():
             return _unauthenticated(error, form)
