@@ -60,24 +60,26 @@ def worker_specs(settings: Settings) -> tuple[list[WorkerSpec], dict[str, str]]:
 
 def wanted_engines(settings: Settings) -> list[tuple[str, str, dict[str, Any]]]:
     """(provider name, backend, options) of everything that runs here."""
-    found: list[tuple[str, str, dict[str, Any]]] = []
-    for name, provider in settings.providers.items():
-        if provider.type in EMBEDDED_TYPES:
-            found.append((name, provider.type, own_options(name, provider)))
+    data_dir = settings.server.data_dir
+    found = [
+        (name, provider.type, options_of(f"providers.{name}", provider, name, data_dir))
+        for name, provider in settings.providers.items()
+        if provider.type in EMBEDDED_TYPES
+    ]
     catalogue = {entry.name.lower() for entry in settings.models}
     seen: set[str] = set()
     for name, deployment in (settings.deployments or embedded_deployments()).items():
-        provider_given = deployment.provider
-        if isinstance(provider_given, InlineProviderSettings) and provider_given.type in EMBEDDED_TYPES:
-            options = own_options(f"deployments.{name}", provider_given)
-            found.append((inline_name(name), provider_given.type, options))
+        given = deployment.provider
+        if isinstance(given, InlineProviderSettings) and given.type in EMBEDDED_TYPES:
+            options = options_of(f"deployments.{name}.provider", given, deployment.model.name, data_dir)
+            found.append((inline_name(name), given.type, options))
         elif is_embedded(deployment, catalogue):
             weights = embedded(deployment.model.name)
             assert weights is not None
             key = embedded_name(weights)
             if key not in seen:
                 seen.add(key)
-                found.append((key, weights.backend, catalogue_options(weights.name, settings.server.data_dir)))
+                found.append((key, weights.backend, catalogue_options(weights.name, data_dir)))
     return found
 
 
@@ -99,12 +101,18 @@ def catalogue_options(name: str, data_dir: Path) -> dict[str, Any]:
     return options
 
 
-def own_options(place: str, provider: ProviderSettings) -> dict[str, Any]:
-    """A user's own weights. Raises WeightsError if the file is not there."""
-    options = provider.options()
-    weights = options.get("weights")
-    if not isinstance(weights, str) or not Path(weights).is_file():
-        raise WeightsError(WeightsFault.ABSENT, f"{place}: weights: there is no file {str(weights)!r}")
+def options_of(place: str, provider: ProviderSettings, model: str, data_dir: Path) -> dict[str, Any]:
+    """The options of an engine written in the configuration: its own weights, or the embedded model of that name.
+
+    Raises WeightsError if the file is not there."""
+    options = {key: value for key, value in provider.options().items() if value is not None}
+    if "weights" not in options:
+        weights = embedded(model)
+        if weights is None or weights.backend != provider.type:
+            raise WeightsError(WeightsFault.ABSENT, f"{place}: names no `weights`, and no embedded model is {model!r}")
+        return {**catalogue_options(weights.name, data_dir), **options}
+    if not Path(str(options["weights"])).is_file():
+        raise WeightsError(WeightsFault.ABSENT, f"{place}.weights: there is no file {str(options['weights'])!r}")
     return options
 
 
@@ -115,12 +123,17 @@ def spec_of(name: str, kind: str, options: Mapping[str, Any], engine: EngineSett
         shared["threads"] = engine.threads
     if kind == "llama_cpp":
         shared |= {"slots": engine.slots, "context": engine.context}
+    own = dict(options)
+    if own.get("threads") == "auto":
+        del own["threads"]
+    load = own.pop("load", engine.load)
+    idle_unload_seconds = own.pop("idle_unload_seconds", engine.idle_unload_seconds)
     return WorkerSpec(
         name=name.removeprefix("embedded.").removeprefix("deployments.").removesuffix(".provider"),
         backend=kind,
-        options={**shared, **options},
-        load=engine.load,
-        idle_unload_seconds=engine.idle_unload_seconds,
+        options={**shared, **own},
+        load=load,
+        idle_unload_seconds=idle_unload_seconds,
     )
 
 

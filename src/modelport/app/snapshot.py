@@ -139,11 +139,15 @@ def deployments(settings: Settings, profiles: Profiles) -> Iterator[Deployment]:
         model = Model(given.model.format, given.model.name, given.model.version, given.model.publisher)
         sku = Sku(given.sku.name, given.sku.capacity)
         times = given.timeouts
+        found = profile(name, given, profiles, provider_type(name, given, settings))
+        spelling = found.max_tokens_name if found.max_tokens_name != "max_tokens" else None
         yield Deployment(
             name=name,
             model=model,
-            targets=targets(name, given, catalogue),
-            profile=profile(name, given, profiles, provider_type(name, given, settings)),
+            targets=tuple(
+                msgspec.structs.replace(target, max_tokens_name=spelling) for target in targets(name, given, catalogue)
+            ),
+            profile=found,
             sku=sku,
             limits=limits(given.limits, sku, model),
             timeouts=Timeouts(times.connect, times.first_event, times.between_events, times.whole),

@@ -109,6 +109,8 @@ class Target(Struct, frozen=True):
     model: str
     priority: int = 0
     weight: int = 1
+    max_tokens_name: Literal["max_tokens", "max_completion_tokens"] | None = None
+    """What this model wants `max_tokens` to be called; None: the provider knows."""
 
 
 class Deployment(Struct, frozen=True, kw_only=True):

@@ -92,9 +92,9 @@ class Pipeline:
         try:
             request = call.decode(await call.read())
             facts.asked(request.stream, requested_model(call.selector, request.model))
-            deployment = passed(resolve(call.selector, request.model, call.operation, snapshot))
+            deployment = passed(resolve(call.selector, request.model, request.operation, snapshot))
             facts.deployment = deployment.name
-            if (no := authorize(principal, deployment, call.operation)) is not None:
+            if (no := authorize(principal, deployment, request.operation)) is not None:
                 raise no.error
             shaped = passed(
                 shape(

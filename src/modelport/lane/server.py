@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import signal
 import time
 from collections.abc import Callable
@@ -18,6 +19,14 @@ class Drained(Protocol):
     running: int
 
 
+class AbortedAnswers(logging.Filter):
+    """Drops uvicorn's complaint about an answer that was not finished: a broken stream ends so on purpose, and its call
+    has an access line that says why."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        return record.msg != "ASGI callable returned without completing response."
+
+
 class Server(uvicorn.Server):
     """First SIGINT or SIGTERM: new calls get 503, running ones end (for at most `drain_seconds`); a second one: now."""
 
@@ -30,6 +39,7 @@ class Server(uvicorn.Server):
         listening: Callable[[], None] = lambda: None,
     ) -> None:
         super().__init__(config)
+        logging.getLogger("uvicorn.error").addFilter(AbortedAnswers())
         self._gateway = gateway
         self._drain_seconds = drain_seconds
         self._deadline: float | None = None

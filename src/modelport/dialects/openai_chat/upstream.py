@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from msgspec.structs import replace
+
 from modelport.core.catalog import Target
 from modelport.core.errors import ModelportError
 from modelport.core.ports import Decoder, UpstreamRequest
@@ -35,7 +37,10 @@ class UpstreamCodec:
 
     def encode(self, request: Request, target: Target) -> UpstreamRequest:
         """core.ports.Provider"""
-        return encode(request, target.model, self._facts, self._headers)
+        facts = self._facts
+        if target.max_tokens_name is not None and facts.max_tokens_name is None:
+            facts = replace(facts, max_tokens_name=target.max_tokens_name)
+        return encode(request, target.model, facts, self._headers)
 
     def decoder(self, request: Request) -> Decoder:
         """core.ports.Provider"""

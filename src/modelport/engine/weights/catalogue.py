@@ -80,6 +80,8 @@ class Weights:
     """The name of a tokenizer that is part of modelport."""
     text_weights: str | None = None
     """Another entry whose model turns texts into the same space."""
+    sampling: Mapping[str, float] | None = None
+    """What the model's authors recommend for a request that says nothing."""
     default: bool = False
 
     @property
@@ -119,6 +121,7 @@ _SMOLLM2 = Weights(
     ),
     assembled=_SMOLLM2_FILE,
     files=(_SMOLLM2_FILE,),
+    sampling={"temperature": 0.2, "top_p": 0.9},
     default=True,
 )
 
@@ -291,6 +294,7 @@ _QWEN = Weights(
     ),
     assembled=_QWEN_FILE,
     files=(_QWEN_FILE,),
+    sampling={"temperature": 0.7, "top_p": 0.8, "top_k": 20},
 )
 
 CATALOGUE: Mapping[str, Weights] = MappingProxyType(

@@ -72,6 +72,8 @@ def worker_options(name: str, data_dir: Path, catalogue: Mapping[str, Weights] =
     if path is None:
         return None
     options: dict[str, Any] = {"weights": str(path)}
+    if weights.sampling is not None:
+        options["sampling"] = dict(weights.sampling)
     if weights.tokenizer is not None:
         options["tokenizer"] = weights.tokenizer
     if weights.text_weights is not None:
