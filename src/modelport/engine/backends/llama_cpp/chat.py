@@ -130,7 +130,7 @@ class _Envelope:
         self._running = running
 
     def chunk(self, index: int, delta: Delta, reason: str | None = None) -> JsonObject:
-        logprobs = None if delta.logprobs is None else {"content": [delta.logprobs]}
+        logprobs = {"content": list(delta.logprobs)} if delta.logprobs else None
         choice = {"index": index, "delta": delta.fields, "logprobs": logprobs, "finish_reason": reason}
         return self.wrap([choice], None if self._running is None else self._running.usage())
 

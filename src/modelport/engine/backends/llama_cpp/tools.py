@@ -1,6 +1,7 @@
 """Tools by prompt and grammar: what the model is told of them, and what it may write.
 
-The engine's own tool calling follows each model's template, which small models do not; see docs/decisions.
+The engine's own tool calling follows the tags of each model's template, which small models do not; a grammar they
+cannot but follow.
 """
 
 from __future__ import annotations

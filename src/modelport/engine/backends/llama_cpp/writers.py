@@ -25,7 +25,7 @@ class Delta:
     """What one chunk adds to one choice."""
 
     fields: JsonObject
-    logprobs: JsonObject | None = None
+    logprobs: tuple[JsonObject, ...] = ()
 
 
 class Writer(Protocol):
@@ -52,10 +52,10 @@ class TextWriter:
             return []
         if self._constraint is not None:
             self._written.append(piece.text)
-        return [_text(piece.text, piece.logprobs)]
+        return [Delta({"content": piece.text}, () if piece.logprobs is None else (piece.logprobs,))]
 
     def end(self, ending: Ending) -> tuple[list[Delta], FinishReason]:
-        if self._constraint is not None and ending.reason == "stop" and not ending.is_cut:
+        if self._constraint is not None and _is_whole(ending):
             self._constraint.check("".join(self._written))
         return [], ending.reason
 
@@ -124,21 +124,23 @@ class ForcedCallWriter:
         return self._calls.feed(piece.text)
 
     def end(self, ending: Ending) -> tuple[list[Delta], FinishReason]:
-        self._calls.end(is_whole=ending.reason == "stop" and not ending.is_cut)
-        return [], "length" if ending.reason == "length" else "tool_calls"
+        self._calls.end(is_whole=_is_whole(ending))
+        return [], "tool_calls" if _is_whole(ending) else ending.reason
 
 
 class AutoCallWriter:
-    """A choice that is text or tool calls, as the model decides; also a call in a fence within text."""
+    """A choice that is text or tool calls, as the model decides; also calls in fences within text."""
 
-    _FENCE: Final = re.compile(r"```(?:json)?\s*(\{.*\})\s*```", re.DOTALL)
+    _FENCE: Final = re.compile(r"```(?:json)?\s*(\{.*?\})\s*```", re.DOTALL)
     _COULD_BE_FENCE: Final = re.compile(r"`{1,2}|```(j|js|jso|json)?\s*(\{.*)?", re.DOTALL)
     _HELD_CHARACTERS_LIMIT: Final = 16384
 
     def __init__(self, use: ToolUse) -> None:
         self._tools = use.tools
+        self._is_parallel = use.is_parallel
         self._calls: CallWriter | None = None
         self._held = ""
+        self._held_logprobs: list[JsonObject] = []
         self._has_begun = False
         self._found = 0
 
@@ -146,19 +148,18 @@ class AutoCallWriter:
         if self._calls is not None:
             return self._calls.feed(piece.text)
         self._held += piece.text
-        if not self._has_begun:
-            return self._begin(piece)
-        return self._text(piece.logprobs)
+        if piece.logprobs is not None:
+            self._held_logprobs.append(piece.logprobs)
+        return self._text() if self._has_begun else self._begin()
 
     def end(self, ending: Ending) -> tuple[list[Delta], FinishReason]:
         if self._calls is not None:
-            self._calls.end(is_whole=ending.reason == "stop" and not ending.is_cut)
-            return [], "length" if ending.reason == "length" else "tool_calls"
-        rest = self._held.rstrip("`\n ") if self._found else self._held
-        deltas = [_text(rest)] if rest else []
-        return deltas, "tool_calls" if self._found and ending.reason == "stop" else ending.reason
+            self._calls.end(is_whole=_is_whole(ending))
+            return [], "tool_calls" if _is_whole(ending) else ending.reason
+        reason: FinishReason = "tool_calls" if self._found and _is_whole(ending) else ending.reason
+        return self._said(self._held), reason
 
-    def _begin(self, piece: Piece) -> list[Delta]:
+    def _begin(self) -> list[Delta]:
         """Decides by the first characters: the grammar lets no text begin as a call does."""
         start = self._held.lstrip()
         if start.startswith(("{", "```json\n")):
@@ -167,41 +168,56 @@ class AutoCallWriter:
         if not start or "```json\n".startswith(start):
             return []
         self._has_begun = True
-        return self._text(piece.logprobs)
+        return self._text()
 
-    def _text(self, logprobs: JsonObject | None) -> list[Delta]:
+    def _text(self) -> list[Delta]:
         """Text, but for what could be a fence with a call in it."""
         deltas: list[Delta] = []
         while self._held:
             at = self._held.find("`")
-            if at < 0:
-                deltas.append(_text(self._held, logprobs))
-                self._held = ""
-            elif at > 0:
-                deltas.append(_text(self._held[:at], logprobs))
-                self._held = self._held[at:]
+            if at != 0:
+                length = at if at > 0 else len(self._held)
             elif fence := self._FENCE.match(self._held):
-                deltas += self._fenced(fence)
+                length = fence.end()
+                if call := self._call(fence[1]):
+                    self._held = self._held[length:]
+                    deltas += call
+                    continue
             elif self._COULD_BE_FENCE.fullmatch(self._held) and len(self._held) < self._HELD_CHARACTERS_LIMIT:
                 break
             else:
-                ticks = len(self._held) - len(self._held.lstrip("`"))
-                deltas.append(_text(self._held[:ticks], logprobs))
-                self._held = self._held[ticks:]
-            logprobs = None
+                length = len(self._held) - len(self._held.lstrip("`"))
+            deltas += self._said(self._held[:length])
+            self._held = self._held[length:]
         return deltas
 
-    def _fenced(self, fence: re.Match[str]) -> list[Delta]:
-        self._held = self._held[fence.end() :]
+    def _said(self, text: str) -> list[Delta]:
+        """Text for the caller; after a call, what the model says about it is no part of the answer."""
+        if not text or self._found:
+            return []
+        logprobs, self._held_logprobs = tuple(self._held_logprobs), []
+        return [Delta({"content": text}, logprobs)]
+
+    def _call(self, fenced: str) -> list[Delta]:
+        """The deltas of a fenced call, or nothing if it is none."""
         try:
-            call = msgspec.json.decode(fence[1])
+            value = msgspec.json.decode(fenced)
         except (msgspec.DecodeError, RecursionError):
-            call = None
-        match call:
+            return []
+        match value:
             case {"name": str(name), "arguments": dict(arguments)} if name in self._tools:
+                if not self._tools[name].constraint.validator.is_valid(arguments):
+                    return []
+                if self._found and not self._is_parallel:
+                    return []
                 index, self._found = self._found, self._found + 1
                 return [_call_head(index, name), _call_arguments(index, json.dumps(arguments, ensure_ascii=False))]
-        return [_text(fence[0])]
+        return []
+
+
+def _is_whole(ending: Ending) -> bool:
+    """Whether the model ended it: no limit and no stop text did."""
+    return ending.reason == "stop" and not ending.is_cut
 
 
 class _ValueScanner:
@@ -235,10 +251,6 @@ class _ValueScanner:
                     self.is_complete = True
                     return at + 1
         return len(text)
-
-
-def _text(text: str, logprobs: JsonObject | None = None) -> Delta:
-    return Delta({"content": text}, logprobs)
 
 
 def _call_head(index: int, name: str) -> Delta:
