@@ -11,16 +11,24 @@ from modelport.core.errors import MalformedBody
 JSON_DEPTH = 64
 """How deep a body may be nested when nothing else is said."""
 
+JSON_DEPTH_MAXIMUM = 500
+"""However deep it is allowed to be: what is deeper cannot safely be read or written again."""
+
 _NOT_BRACKETS = bytes(byte for byte in range(256) if byte not in b"[]{}")
 _SQUARE = bytes.maketrans(b"{}", b"[]")
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 
 def check_depth(body: bytes, limit: int) -> None:
-    """Refuses what is nested deeper than `limit`, without recursion, at a cost bounded by limit × length."""
+    """Refuses what is nested deeper than `limit`, without recursion, at a cost bounded by limit × length.
+
+    A typed decode that keeps no free-form JSON needs no such look: what it skips is skipped safely at any depth."""
+    limit = min(limit, JSON_DEPTH_MAXIMUM)
     if body.count(b"[") + body.count(b"{") <= limit:
         return
-    outside_strings = b"".join(body.replace(b"\\\\", b"").replace(b'\\"', b"").split(b'"')[::2])
+    if b"\\" in body:
+        body = body.replace(b"\\\\", b"").replace(b'\\"', b"")
+    outside_strings = b"".join(body.split(b'"')[::2])
     brackets = outside_strings.translate(_SQUARE, _NOT_BRACKETS)
     for _ in range(limit):  # each turn takes the innermost level away
         shrunk = brackets.replace(b"[]", b"")
@@ -34,8 +42,9 @@ def check_depth(body: bytes, limit: int) -> None:
     raise MalformedBody(f"The request body is nested more than {limit} levels deep.")
 
 
-def read_object(body: bytes) -> dict[str, Any]:
-    """The body's fields, in the order sent. Call `check_depth` first."""
+def read_object(body: bytes, json_depth: int) -> dict[str, Any]:
+    """The body's fields, in the order sent."""
+    check_depth(body, json_depth)
     if not body.strip():
         raise MalformedBody("The request body is empty: a JSON object was expected.")
     try:

@@ -10,6 +10,7 @@ from msgspec import Meta, Struct
 from modelport.core.content import Message, ResponseFormat, Tool
 from modelport.core.requests import ChatRequest, NamedToolChoice, ToolChoice
 from modelport.dialects import bounds
+from modelport.dialects.body import check_depth
 from modelport.dialects.chat_messages import is_sound, walk_message
 from modelport.dialects.chat_options import walk_options
 from modelport.dialects.fields import FieldWalk, Place
@@ -55,13 +56,17 @@ class ChatCompletionsOptions(Struct, frozen=True, forbid_unknown_fields=True, kw
     user_security_context: dict[str, Any] | None = None
 
 
-def decode_fast(body: bytes, decoder: msgspec.json.Decoder[Any]) -> ChatRequest | None:
+def decode_fast(body: bytes, decoder: msgspec.json.Decoder[Any], json_depth: int) -> ChatRequest | None:
     """The request, if the body is just as the schema says; None leaves the verdict to `decode_slow`."""
     try:
         options = decoder.decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
-    return _request(options, {}, len(body)) if _is_consistent(options) else None
+    if not _is_consistent(options):
+        return None
+    if options.tools or options.response_format is not None:  # they may hold schemas, free in form
+        check_depth(body, json_depth)
+    return _request(options, {}, len(body))
 
 
 def decode_slow(fields: dict[str, Any], schema: type[ChatCompletionsOptions], body_bytes: int) -> ChatRequest:

@@ -46,7 +46,7 @@ def decode_fast(body: bytes) -> CompletionsRequest | None:
     """The request, if the body is just as the schema says; None leaves the verdict to `decode_slow`."""
     try:
         options = _DECODER.decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
     return _request(options, {}, len(body))
 

@@ -48,7 +48,7 @@ def decode_texts_fast(body: bytes) -> EmbeddingsRequest | None:
     """The request, if the body is just as the schema says; None leaves the verdict to `decode_texts_slow`."""
     try:
         options = _TEXTS.decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
     input = inputs_of(options.input, bounds.INPUTS_LIMIT)
     if input is None:
@@ -67,7 +67,7 @@ def decode_images_fast(body: bytes) -> ImageEmbeddingsRequest | None:
     """The request, if the body is just as the schema says; None leaves the verdict to `decode_images_slow`."""
     try:
         options = _IMAGES.decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
     return ImageEmbeddingsRequest(
         input=options.input,

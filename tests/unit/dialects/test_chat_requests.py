@@ -345,3 +345,20 @@ def test_the_depth_is_a_parameter() -> None:
     assert decode_chat(body, json_depth=5).extra == {"extra_thing": [[[[1]]]]}
     with pytest.raises(MalformedBody, match="more than 4 levels"):
         decode_chat(body, json_depth=4)
+
+
+def test_a_deep_schema_of_a_tool_is_refused() -> None:
+    schema = b'{"a":' * 70 + b"{}" + b"}" * 70
+    tool = b'{"type":"function","function":{"name":"f","parameters":' + schema + b"}}"
+    with pytest.raises(MalformedBody, match="more than 64 levels"):
+        decode_chat(b'{"messages":[{"role":"user","content":"hi"}],"tools":[' + tool + b"]}")
+
+
+@pytest.mark.parametrize("depth", [100, 10_000, 1_000_000])
+def test_no_depth_of_what_is_ignored_does_harm(depth: int) -> None:
+    junk = b"[" * depth + b"]" * depth
+    body = b'{"messages":[{"role":"user","content":"hi","junk":' + junk + b"}]}"
+    try:
+        assert decode_chat(body).messages == (MESSAGE,)
+    except MalformedBody:
+        assert depth > 100

@@ -137,7 +137,7 @@ def without_conversion(value: dict[str, Any], size: int) -> Any:
 @given(chats)
 def test_chats(value: dict[str, Any]) -> None:
     body = json.dumps(value).encode()
-    fast = chat_request.decode_fast(body, CHAT)
+    fast = chat_request.decode_fast(body, CHAT, 64)
     try:
         walked = without_conversion(json.loads(body), len(body))
     except InvalidParameters:
@@ -165,7 +165,7 @@ def test_chats(value: dict[str, Any]) -> None:
 )
 def test_what_clients_usually_send_is_taken_fast(value: dict[str, Any]) -> None:
     body = json.dumps({"messages": [{"role": "user", "content": "hi"}], **value}).encode()
-    assert chat_request.decode_fast(body, CHAT) is not None
+    assert chat_request.decode_fast(body, CHAT, 64) is not None
 
 
 @given(completions)

@@ -7,7 +7,7 @@ import msgspec
 from modelport.core.requests import ChatRequest, CompletionsRequest, EmbeddingsRequest, ImageEmbeddingsRequest
 from modelport.dialects import chat_request, completions_request, embeddings_request
 from modelport.dialects.azure_inference.score import ScoreRequest, read_score
-from modelport.dialects.body import JSON_DEPTH, check_depth, read_object
+from modelport.dialects.body import JSON_DEPTH, read_object
 from modelport.dialects.chat_request import ChatCompletionsOptions
 
 __all__ = [
@@ -24,33 +24,28 @@ _CHAT = msgspec.json.Decoder(ChatCompletionsOptions)
 
 def decode_chat(body: bytes, *, json_depth: int = JSON_DEPTH) -> ChatRequest:
     """A chat request. Raises MalformedBody, InvalidParameters."""
-    check_depth(body, json_depth)
-    request = chat_request.decode_fast(body, _CHAT)
-    return request or chat_request.decode_slow(read_object(body), ChatCompletionsOptions, len(body))
+    request = chat_request.decode_fast(body, _CHAT, json_depth)
+    return request or chat_request.decode_slow(read_object(body, json_depth), ChatCompletionsOptions, len(body))
 
 
 def decode_completions(body: bytes, *, json_depth: int = JSON_DEPTH) -> CompletionsRequest:
     """A text completion. Raises MalformedBody, InvalidParameters."""
-    check_depth(body, json_depth)
     request = completions_request.decode_fast(body)
-    return request or completions_request.decode_slow(read_object(body), len(body))
+    return request or completions_request.decode_slow(read_object(body, json_depth), len(body))
 
 
 def decode_embeddings(body: bytes, *, json_depth: int = JSON_DEPTH) -> EmbeddingsRequest:
     """Texts to embed. Raises MalformedBody, InvalidParameters."""
-    check_depth(body, json_depth)
     request = embeddings_request.decode_texts_fast(body)
-    return request or embeddings_request.decode_texts_slow(read_object(body), len(body))
+    return request or embeddings_request.decode_texts_slow(read_object(body, json_depth), len(body))
 
 
 def decode_image_embeddings(body: bytes, *, json_depth: int = JSON_DEPTH) -> ImageEmbeddingsRequest:
     """Pictures to embed. Raises MalformedBody, InvalidParameters."""
-    check_depth(body, json_depth)
     request = embeddings_request.decode_images_fast(body)
-    return request or embeddings_request.decode_images_slow(read_object(body), len(body))
+    return request or embeddings_request.decode_images_slow(read_object(body, json_depth), len(body))
 
 
 def decode_score(body: bytes, *, json_depth: int = JSON_DEPTH) -> ScoreRequest:
     """A managed endpoint's `/score`: messages are a chat, else text. Raises MalformedBody, InvalidParameters."""
-    check_depth(body, json_depth)
-    return read_score(read_object(body), len(body))
+    return read_score(read_object(body, json_depth), len(body))

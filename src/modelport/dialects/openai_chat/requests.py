@@ -6,7 +6,7 @@ import msgspec
 
 from modelport.core.requests import ChatRequest, CompletionsRequest, EmbeddingsRequest
 from modelport.dialects import bounds, chat_request, completions_request, embeddings_request
-from modelport.dialects.body import JSON_DEPTH, check_depth, read_object
+from modelport.dialects.body import JSON_DEPTH, read_object
 from modelport.dialects.chat_request import ChatCompletionsOptions
 from modelport.dialects.openai_chat.legacy_functions import may_hold_functions, with_tools
 
@@ -22,23 +22,20 @@ _CHAT = msgspec.json.Decoder(OpenAIChatOptions)
 
 def decode_chat(body: bytes, *, json_depth: int = JSON_DEPTH) -> ChatRequest:
     """A chat request. Raises MalformedBody, InvalidParameters."""
-    check_depth(body, json_depth)
     if not may_hold_functions(body):
-        request = chat_request.decode_fast(body, _CHAT)
+        request = chat_request.decode_fast(body, _CHAT, json_depth)
         if request is not None:
             return request
-    return chat_request.decode_slow(with_tools(read_object(body)), OpenAIChatOptions, len(body))
+    return chat_request.decode_slow(with_tools(read_object(body, json_depth)), OpenAIChatOptions, len(body))
 
 
 def decode_completions(body: bytes, *, json_depth: int = JSON_DEPTH) -> CompletionsRequest:
     """A text completion. Raises MalformedBody, InvalidParameters."""
-    check_depth(body, json_depth)
     request = completions_request.decode_fast(body)
-    return request or completions_request.decode_slow(read_object(body), len(body))
+    return request or completions_request.decode_slow(read_object(body, json_depth), len(body))
 
 
 def decode_embeddings(body: bytes, *, json_depth: int = JSON_DEPTH) -> EmbeddingsRequest:
     """Texts to embed. Raises MalformedBody, InvalidParameters."""
-    check_depth(body, json_depth)
     request = embeddings_request.decode_texts_fast(body)
-    return request or embeddings_request.decode_texts_slow(read_object(body), len(body))
+    return request or embeddings_request.decode_texts_slow(read_object(body, json_depth), len(body))
