@@ -20,7 +20,7 @@ from modelport.engine.service import EngineProvider
 from modelport.engine.supervisor import Supervisor
 from modelport.gateway.gateway import Gateway
 from modelport.gateway.pipeline import Pipeline
-from modelport.stores.journal.writer import FileJournal
+from modelport.stores.journal import FileJournal
 from modelport.stores.memory.quota import MemoryQuota
 from modelport.surfaces.app import build as build_surfaces
 from modelport.surfaces.options import Limits, Options
@@ -53,7 +53,7 @@ async def serving(settings: Settings, generated: Secret | None) -> AsyncIterator
     providers: dict[str, Provider | OpeningProvider] = {**open_providers(settings), **engines}
     runtime = LiveRuntime(transport, providers)
     quota = MemoryQuota(clock)
-    with FileJournal(settings.server.data_dir / "journal", clock=clock) as journal:
+    async with FileJournal.opened(settings.server.data_dir / "journal") as journal:
         metrics = Metrics((journal_source(journal), engine_source(supervisor_readings(supervisor))))
         pipeline = Pipeline(
             snapshot=lambda: snapshot,

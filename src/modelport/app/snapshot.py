@@ -106,8 +106,8 @@ def provider_type(name: str, deployment: DeploymentSettings, settings: Settings)
     return weights.backend if weights is not None and deployment.targets is None else None
 
 
-def limits(given: LimitSettings, sku: Sku, model: Model) -> RateLimits:
-    """Explicit figures over those that follow from the SKU."""
+def limits(given: LimitSettings, sku: Sku | None, model: Model) -> RateLimits:
+    """Explicit figures over those that follow from the SKU that was written, if one was."""
     explicit: dict[str, int | None] = {}
     for field in ("tokens_per_minute", "requests_per_minute"):
         value = getattr(given, field)
@@ -149,7 +149,7 @@ def deployments(settings: Settings, profiles: Profiles) -> Iterator[Deployment]:
             ),
             profile=found,
             sku=sku,
-            limits=limits(given.limits, sku, model),
+            limits=limits(given.limits, sku if "sku" in given.model_fields_set else None, model),
             timeouts=Timeouts(times.connect, times.first_event, times.between_events, times.whole),
             extra_parameters=given.extra_parameters or settings.extra_parameters,
             model_type=given.model_type,

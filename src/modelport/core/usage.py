@@ -55,7 +55,7 @@ class Ending(StrEnum):
 
     COMPLETED = "completed"
     REFUSED = "refused"
-    """Before anything was sent upstream: 4xx of ours, quota, filter."""
+    """Before anything was made: 4xx of ours or of the target, quota, filter."""
     FAILED = "failed"
     """The upstream or the engine broke, before or during the answer."""
     CANCELLED = "cancelled"

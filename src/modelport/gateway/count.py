@@ -75,6 +75,11 @@ class Count:
         return self._prompt + TokenUsage(output=self._output.tokens, reasoning=self._reasoning.tokens)
 
     @property
+    def is_begun(self) -> bool:
+        """Whether anything was made."""
+        return self._is_begun
+
+    @property
     def source(self) -> UsageSource:
         """Where `usage` comes from."""
         if self._reported is not None:

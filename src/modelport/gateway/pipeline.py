@@ -125,8 +125,9 @@ class Pipeline:
                 )
             ending, status = Ending.COMPLETED if lease.settled else Ending.CANCELLED, 200
         except ModelportError as error:
-            ending = Ending.REFUSED if error.status < 500 and not lease else Ending.FAILED
-            status, code = error.status, error.code
+            begun = count is not None and count.is_begun
+            ending = Ending.FAILED if begun or error.status >= 500 else Ending.REFUSED
+            status, code = 200 if begun and facts.streamed else error.status, error.code
             raise
         except (asyncio.CancelledError, GeneratorExit):
             raise
