@@ -117,7 +117,7 @@ def test_text_keeps_its_log_probabilities_though_it_was_held_back() -> None:
 def test_a_call_that_is_cut_short_says_so() -> None:
     for ending, reason in ((LIMIT, "length"), (CUT, "stop")):
         told = written(ForcedCallWriter(use(tool_choice="required")), [PARIS[:45]], ending)
-        assert told == ("", [{"name": "get_weather", "arguments": PARIS[38:45]}], reason)
+        assert told == ("", [{"name": "get_weather", "arguments": PARIS[37:45]}], reason)
 
 
 @pytest.mark.parametrize("text", ["", "{", '{"name": "get_weather", "arguments": {"city"', "no call"])
