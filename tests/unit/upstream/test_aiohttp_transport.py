@@ -366,6 +366,16 @@ async def test_tls_is_verified_against_the_ca_file(transport, tmp_path, serving_
             await whole(transport, Address(base_url))
 
 
+async def test_handshake_that_never_ends_is_a_time_out(transport, serving):
+    async def script(connection):
+        await connection.watch()
+
+    async with serving(script) as server:
+        silent = Address(server.base_url.replace("http://", "https://"))
+        with pytest.raises(UpstreamTimedOut, match="could not be reached in time"):
+            await whole(transport, silent, ASK, Timeouts(connect=0.1))
+
+
 async def test_missing_ca_file_is_a_failure(transport, tmp_path):
     with pytest.raises(UpstreamFailed, match="CA file"):
         await whole(transport, Address("https://127.0.0.1:1", ca_file=str(tmp_path / "none.pem")))
