@@ -8,6 +8,7 @@ from typing import Literal
 from msgspec import Struct
 
 from modelport.core.catalog import Deployment, Snapshot
+from modelport.core.errors import ModelportError
 from modelport.core.events import Event
 from modelport.core.identity import Credential, Principal
 from modelport.core.operations import Operation
@@ -28,6 +29,11 @@ class Selector(Struct, frozen=True):
     """Asked for an operation that the model does not do: 404 on the root forms (contract.md C.3)."""
 
 
+def by_the_caller() -> ModelportError | None:
+    """The usual reason of a cancellation: nobody is there to be told anything."""
+    return None
+
+
 class Call(Struct, frozen=True, kw_only=True):
     """One inference call as a door received it. `read` is awaited once, after the caller is known."""
 
@@ -46,6 +52,8 @@ class Call(Struct, frozen=True, kw_only=True):
     """Whether the surface knows the extra-parameters header at all (contract.md A.6)."""
     request_id: str
     client_request_id: str | None = None
+    why_cancelled: Callable[[], ModelportError | None] = by_the_caller
+    """Asked when the call is cancelled: what the caller is told then (a deadline of the door's); None: it has gone."""
 
 
 class Answer(Struct, frozen=True, kw_only=True):

@@ -125,11 +125,11 @@ class Pipeline:
                 )
             ending, status = Ending.COMPLETED if lease.settled else Ending.CANCELLED, 200
         except ModelportError as error:
-            begun = count is not None and count.is_begun
-            ending = Ending.FAILED if begun or error.status >= 500 else Ending.REFUSED
-            status, code = 200 if begun and facts.streamed else error.status, error.code
+            ending, status, code = ended_by(error, facts, count)
             raise
         except (asyncio.CancelledError, GeneratorExit):
+            if (told := call.why_cancelled()) is not None:
+                ending, status, code = ended_by(told, facts, count)
             raise
         except Exception:
             ending, status, code = Ending.FAILED, 500, InternalError.code
@@ -271,6 +271,13 @@ async def joined(first: list[Event] | None, rest: AsyncIterator[list[Event]]) ->
     yield first
     async for batch in rest:
         yield batch
+
+
+def ended_by(error: ModelportError, facts: CallFacts, count: Count | None) -> tuple[Ending, int, str]:
+    """What the record says of a call that ended like this; its status is the one that the caller saw."""
+    begun = count is not None and count.is_begun
+    ending = Ending.FAILED if begun or error.status >= 500 else Ending.REFUSED
+    return ending, 200 if begun and facts.streamed else error.status, error.code
 
 
 def passed(outcome: T | Refusal | NeedsWaiting[T]) -> T:
