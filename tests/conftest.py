@@ -1,0 +1,78 @@
+"""What tests share: server processes, free ports, and weights that must not be missing where everything is checked."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, ExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from modelport.engine.weights.catalogue import CATALOGUE
+from modelport.engine.weights.places import WeightsState, look
+from served import Served
+from served import serve as serve_process
+
+Serve = Callable[..., AbstractContextManager[Served]]
+
+
+@pytest.fixture
+def free_port() -> int:
+    """A port that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+@pytest.fixture
+def data_dir(tmp_path: Path) -> Path:
+    """An empty data directory."""
+    directory = tmp_path / "data"
+    directory.mkdir(mode=0o700)
+    return directory
+
+
+@pytest.fixture
+def serve(data_dir: Path) -> Serve:
+    """`with serve(config, NAME=value) as served:` runs `modelport serve` in `data_dir` until the end of the block."""
+
+    def start(config: str | Mapping[str, Any], **environment: str) -> AbstractContextManager[Served]:
+        return serve_process(config, data_dir, **environment)
+
+    return start
+
+
+@pytest.fixture(scope="module")
+def serve_module(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Served]]:
+    """The same for a server that all tests of a module share."""
+    with ExitStack() as stack:
+
+        def start(config: str | Mapping[str, Any], **environment: str) -> Served:
+            directory = tmp_path_factory.mktemp("served") / "data"
+            return stack.enter_context(serve_process(config, directory, **environment))
+
+        yield start
+
+
+@pytest.fixture(scope="session")
+def weights() -> Path:
+    """The data directory whose models tests may use; the chat model is there."""
+    found = Path(os.environ.get("MODELPORT_TEST_DATA_DIR", "~/.local/share/modelport")).expanduser()
+    chat = next(w for w in CATALOGUE.values() if w.default and w.operation == "chat_completions")
+    if look(chat, found).state not in (WeightsState.PULLED, WeightsState.INSTALLED):
+        pytest.skip("no weights: `modelport models pull default` gets them (MODELPORT_TEST_DATA_DIR says from where)")
+    return found
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Any:
+    """Where everything must be checked, a test of embedded models that is skipped has failed."""
+    report: pytest.TestReport = yield
+    if report.skipped and os.environ.get("MODELPORT_CI") and item.get_closest_marker("embedded"):
+        report.outcome = "failed"
+        report.longrepr = f"{item.nodeid} was skipped where MODELPORT_CI forbids it: {report.longrepr}"
+    return report
