@@ -55,11 +55,16 @@ def model(format: str, name: str, version: str = "1") -> dict[str, str]:
 
 
 def scripted(*replies: dict[str, Any]) -> dict[str, Any]:
-    """A provider that answers from these replies: the first whose conditions fit."""
+    """A provider that answers from these replies; after a tool has answered, it says what the tool said."""
     return {"type": "scripted", "replies": list(replies)}
 
 
-SMOLLM2 = {"type": "llama_cpp", "weights": "{data_dir}/models/smollm2-135m-instruct/SmolLM2-135M-Instruct.Q4_1.gguf"}
+SMOLLM2 = {
+    "type": "llama_cpp",
+    "weights": "{data_dir}/models/smollm2-135m-instruct/SmolLM2-135M-Instruct.Q4_1.gguf",
+    # The samples of the documentation set no limit: a small context is one (512 for each of four slots).
+    "context": 2048,
+}
 PARIS = {"name": "get_weather", "arguments": {"city": "Paris"}}
 SEOUL = {"name": "get_weather", "arguments": {"city": "Seoul"}}
 
@@ -106,11 +111,11 @@ SCRIPTED: dict[str, Any] = {
     },
     "gpt-4o-tools": {
         "model": model("OpenAI", "gpt-4o", "2024-11-20"),
-        "provider": scripted(
-            {"when": {"last_role": "tool"}, "text": "The sky is blue in Paris."},
-            {"when": {"tools": True}, "tool_calls": [PARIS]},
-            {"text": "I may not look."},
-        ),
+        "provider": scripted({"tool_calls": [PARIS]}),
+    },
+    "gpt-4o-auto": {
+        "model": model("OpenAI", "gpt-4o", "2024-11-20"),
+        "provider": scripted(),
     },
     "gpt-4o-tools-streamed": {
         "model": model("OpenAI", "gpt-4o", "2024-11-20"),
@@ -127,11 +132,13 @@ SCRIPTED: dict[str, Any] = {
     },
     "slow": {
         "model": model("Custom", "slow"),
-        "provider": scripted({"chunks": ["One. ", "Two. ", "Three."], "delay_seconds": 2.5}),
+        "provider": scripted({"chunks": ["One. ", "Two. ", "Three."], "delay_between_chunks_seconds": 2.5}),
     },
     "dies-in-mid-stream": {
         "model": model("Custom", "dies-in-mid-stream"),
-        "provider": scripted({"chunks": ["The begin", "ning of", " a text"], "fault": {"after_chunks": 2}}),
+        "provider": scripted(
+            {"chunks": ["The begin", "ning of", " a text"], "fault": {"status": 500}, "fault_after_chunks": 2}
+        ),
     },
     "fails-at-once": {
         "model": model("Custom", "fails-at-once"),
@@ -139,11 +146,11 @@ SCRIPTED: dict[str, Any] = {
     },
     COHERE: {
         "model": model("Cohere", "Cohere-embed-v3-english", "1"),
-        "provider": scripted({"embeddings": {"dimensions": 1024}}),
+        "provider": scripted({"embedding": {"dimensions": 1024}}),
     },
     LARGE: {
         "model": model("OpenAI", "text-embedding-3-large", "1"),
-        "provider": scripted({"embeddings": {"dimensions": 3072}}),
+        "provider": scripted({"embedding": {"dimensions": 3072}}),
     },
 }
 
@@ -154,13 +161,21 @@ EMBEDDED_ONES: dict[str, Any] = {
     LLAMA: {"model": model("Meta", "Meta-Llama-3.1-405B-Instruct"), "provider": SMOLLM2, "default": True},
 }
 
+UNLIMITED = {"tokens_per_minute": None, "requests_per_minute": None}
+
+
+def unlimited(deployments: dict[str, Any]) -> dict[str, Any]:
+    """The same deployments without the usual quota: hundreds of tests use them within a minute."""
+    return {name: {**deployment, "limits": UNLIMITED} for name, deployment in deployments.items()}
+
+
 SERVERS: dict[str, Described] = {
     "main": Described(
         {
             "server": {"region": "Test Region", "limits": {"body_bytes": 2_000_000}},
             "engine": {"slots": 4, "context": 8192, "queue": 8},
-            "deployments": {**SCRIPTED, **EMBEDDED_ONES},
+            "deployments": unlimited({**SCRIPTED, **EMBEDDED_ONES}),
         }
     ),
-    "secure": Described({"deployments": SCRIPTED}, tls=True),
+    "secure": Described({"deployments": unlimited(SCRIPTED)}, tls=True),
 }

@@ -173,6 +173,9 @@ def running(
             yield Server(url, ca_file=ca_file, log_file=log_file, data_dir=data_dir, pid=process.pid)
         finally:
             _end(process)
+            kept = os.environ.get("MODELPORT_TEST_KEEP_LOG")
+            if kept:
+                Path(kept).write_bytes(log_file.read_bytes())
 
 
 def _await_ready(process: subprocess.Popen[bytes], url: str, ca_file: Path | None, log_file: Path) -> None:

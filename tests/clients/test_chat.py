@@ -336,7 +336,7 @@ def test_a_tool_call_and_its_result_make_an_answer(server: Server) -> None:
         messages += [AssistantMessage(tool_calls=[call]), ToolMessage(tool_call_id=call.id, content='{"sky": "blue"}')]
         second = client.complete(messages=messages, tools=tools)
     assert second.choices[0].finish_reason == CompletionsFinishReason.STOPPED
-    assert second.choices[0].message.content == "The sky is blue in Paris."
+    assert second.choices[0].message.content == 'The tool answered: {"sky": "blue"}'
 
 
 @pytest.mark.check(47)
@@ -372,7 +372,7 @@ def test_a_required_tool_is_called(server: Server) -> None:
 
 
 @pytest.mark.check(49)
-@pytest.mark.parametrize("model", ["gpt-4o-tools", EMBEDDED])
+@pytest.mark.parametrize("model", ["gpt-4o-auto", EMBEDDED])
 def test_no_tool_is_called_when_none_may_be(server: Server, model: str) -> None:
     with client_of(server, model=model) as client:
         response = client.complete(
@@ -412,8 +412,10 @@ def test_arguments_as_an_object_are_tolerated(server: Server) -> None:
         {"role": "assistant", "content": None, "tool_calls": [call]},
         {"role": "tool", "tool_call_id": "call_1", "name": None, "content": "blue"},
     ]
-    for model in ("gpt-4o-tools", EMBEDDED):
-        assert ask(server, {"messages": messages, "tools": [WEATHER]}, model=model).status == 200
+    assert ask(server, {"messages": messages, "tools": [WEATHER]}, model="gpt-4o-tools").status == 200
+    # The embedded model cannot decide about tools, but it can read that one was called.
+    body = {"messages": messages, "tools": [WEATHER], "tool_choice": "none"}
+    assert ask(server, body, model=EMBEDDED).status == 200
 
 
 @pytest.mark.check(53)

@@ -54,7 +54,7 @@ def test_the_safety_extra_puts_the_safety_prompt_in_effect(server: Server, extra
     assert SAFETY in safe
     first = json.loads(safe)["messages"][0]
     assert first["role"] == "system"
-    assert json.dumps(first).index("Always assist") < json.dumps(first).index("You are a helpful assistant.")
+    assert "You are a helpful assistant." in json.dumps(json.loads(safe)["messages"])
 
 
 @pytest.mark.check(58)
@@ -150,6 +150,7 @@ def test_logprobs_of_a_llama(server: Server, logprobs: Any, alternatives: int) -
         response = client.complete(
             messages=[UserMessage("How many languages are in the world?")],
             max_tokens=6,
+            temperature=0,
             model_extras={"logprobs": logprobs},
         )
     choice = response.choices[0]

@@ -83,7 +83,7 @@ def test_chunks_have_the_documented_shape(streamed: Reply) -> None:
 @pytest.mark.check(76)
 @pytest.mark.parametrize("model", ["mistral-large", "multibyte", EMBEDDED])
 async def test_every_client_reads_the_same_text(server: Server, model: str) -> None:
-    body: dict[str, Any] = {"temperature": 0, "max_tokens": 24, "seed": 1}
+    body: dict[str, Any] = {"temperature": 0, "max_tokens": 24}
     messages = [UserMessage("How many languages are in the world?")]
     credential = AzureKeyCredential(server.key)
     with ChatCompletionsClient(server.models, credential, model=model) as client:
@@ -156,7 +156,7 @@ def test_multibyte_text_is_intact_when_flushed_byte_by_byte(server: Server) -> N
 @pytest.mark.check(78)
 def test_multibyte_text_goes_to_the_engine_and_back(server: Server) -> None:
     reply = stream(server, "Mistral-large-echo", messages=[{"role": "user", "content": MULTIBYTE}])
-    assert MULTIBYTE in json.dumps(json.loads(reply.text()), ensure_ascii=False)
+    assert json.loads(reply.text())["messages"][0]["content"] == MULTIBYTE
 
 
 @pytest.mark.check(79, 85)

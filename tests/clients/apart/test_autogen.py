@@ -72,4 +72,4 @@ def test_tools(server: Server) -> None:
 
     call, second = asyncio.run(talk())
     assert call.name == "get_weather"
-    assert second.content == "The sky is blue in Paris."
+    assert second.content == "The tool answered: blue"
