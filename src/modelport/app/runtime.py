@@ -9,6 +9,8 @@ from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
+from pydantic import ValidationError
+
 from modelport.app.snapshot import embedded, embedded_deployments, embedded_name, inline_name
 from modelport.config.deployments import DeploymentSettings, InlineProviderSettings, ProviderSettings
 from modelport.config.settings import EngineSettings, Settings
@@ -18,6 +20,11 @@ from modelport.engine.service import EngineProvider
 from modelport.engine.supervisor import WorkerSpec
 from modelport.engine.weights.faults import WeightsError, WeightsFault
 from modelport.engine.weights.places import worker_options
+
+
+class ProviderFault(Exception):
+    """A provider's section that only its adapter could judge; the message names the place."""
+
 
 EMBEDDED_TYPES = ("llama_cpp", "onnx_embeddings", "onnx_image_embeddings")
 
@@ -152,10 +159,16 @@ def open_providers(settings: Settings) -> dict[str, Provider | OpeningProvider]:
 
 
 def open_provider(name: str, provider: ProviderSettings) -> Provider | OpeningProvider:
-    """The adapter's own door: `Settings` and `open`."""
+    """The adapter's own door: `Settings` and `open`. Raises ProviderFault."""
     module = adapter(provider.type)
-    settings = module.Settings.model_validate(provider.options())
-    opened: Provider | OpeningProvider = module.open(settings, name)
+    try:
+        settings = module.Settings.model_validate(provider.options())
+        opened: Provider | OpeningProvider = module.open(settings, name)
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise ProviderFault(f"{name}.{'.'.join(map(str, first['loc']))}: {first['msg']}") from None
+    except (ValueError, OSError) as error:
+        raise ProviderFault(f"{name}: {error}") from error
     return opened
 
 

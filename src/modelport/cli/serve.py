@@ -15,6 +15,7 @@ import uvicorn
 import uvloop
 
 from modelport.app.build import serving
+from modelport.app.runtime import ProviderFault
 from modelport.cli.keys import ConfigOption, DataDirOption, settings_or_fail
 from modelport.cli.output import ExitCode, fail
 from modelport.cli.startup import announce
@@ -70,7 +71,7 @@ def serve(
             runner.run(run(settings, key, listener, config))
     except ConfigError as error:
         fail(ExitCode.CONFIG_INVALID, str(error))
-    except ProfileError as error:
+    except (ProfileError, ProviderFault) as error:
         fail(ExitCode.CONFIG_INVALID, str(error))
     except WeightsError as error:
         fail(ExitCode.WEIGHTS_MISSING, str(error))

@@ -24,6 +24,7 @@ from modelport.core.requests import (
     Request,
 )
 from modelport.gateway.extras import extra_offences
+from modelport.gateway.strict import strict_refusal
 
 R = TypeVar("R", bound=Request)
 MODES: Final = {"error": "error", "drop": "drop", "pass-through": "pass-through"}
@@ -48,6 +49,8 @@ def shape(
     mode = mode_of(header, deployment.extra_parameters) if checks_extras else "pass-through"
     if mode is None:
         return Refusal(ExtraParametersOptionUnknown(str(header)))
+    if strict and (error := strict_refusal(request, checks_extras=checks_extras, mode=mode)) is not None:
+        return Refusal(error)
     dropped: list[str] = []
     if request.extra and mode == "error":
         return Refusal(ExtraParametersRefused(tuple(request.extra)))
