@@ -80,8 +80,8 @@ class EngineUnavailableError(Exception):
 class Worker:
     """One worker process across its restarts.
 
-    `state`, `reason` (one line, no traceback), `restarts`, `facts` (what the backend says of its model), `load` (its last
-    health report) and `address` (None unless it is ready) may be read at any time.
+    `state`, `reason` (one line, no traceback), `restarts`, `facts` (what the backend says of its model), `load` (its
+    last health report) and `address` (None unless it is ready) may be read at any time.
     """
 
     def __init__(self, spec: WorkerSpec, directory: Path) -> None:

@@ -1,7 +1,7 @@
 """`server.strict`: the real service's refusals where we are lenient, for whoever tests a client against the real rules.
 
-On the Azure AI Model Inference surfaces `stream_options` is an extra parameter and `temperature` ends at 1; on the OpenAI
-surfaces an argument that the API does not know is refused.
+On the Azure AI Model Inference surfaces `stream_options` is an extra parameter and `temperature` ends at 1; on the
+OpenAI surfaces an argument that the API does not know is refused.
 """
 
 from __future__ import annotations
