@@ -61,7 +61,8 @@ def _add_delta(message: JsonObject, delta: JsonObject) -> None:
     for fragment in delta.get("tool_calls") or ():
         calls: dict[int, Any] = message["tool_calls"]
         if fragment["index"] not in calls:
-            calls[fragment["index"]] = {key: value for key, value in fragment.items() if key != "index"}
+            call = {key: value for key, value in fragment.items() if key != "index"}
+            calls[fragment["index"]] = {**call, "function": dict(fragment["function"])}
             continue
         calls[fragment["index"]]["function"]["arguments"] += fragment["function"]["arguments"]
 

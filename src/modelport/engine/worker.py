@@ -70,6 +70,7 @@ async def _serve(backend: str, given: dict[str, Any], reports: Any) -> int:
         uds=given["socket"],
         loop="uvloop",
         http="httptools",
+        ws="none",
         lifespan="off",
         log_config=None,
         access_log=False,

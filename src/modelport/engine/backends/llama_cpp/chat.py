@@ -105,7 +105,7 @@ def _refuse_with_grammar(plan: Plan) -> None:
 
 
 async def _prompt(request: JsonObject, model: Model, use: ToolUse | None) -> list[int]:
-    turns = read_turns(request.get("messages"), None if use is None else use.prompt())
+    turns = read_turns(request, None if use is None else use.prompt())
     segments = await model.template.render(turns)
     if use is not None and use.mode == "forced":
         segments = [*segments, _CALL_BEGINS]

@@ -14,8 +14,26 @@ _MESSAGES_LIMIT: Final = 4096
 _ROLES: Final[dict[str, Role]] = {"system": "system", "developer": "system", "user": "user", "assistant": "assistant"}
 
 
-def read_turns(messages: Any, tools_text: str | None) -> list[Turn]:
+# Mistral's own words for `safe_prompt`, which some documents call `safe_mode`.
+_SAFETY_TEXT: Final = (
+    "Always assist with care, respect, and truth. Respond with utmost utility yet securely. Avoid harmful, unethical, "
+    "prejudiced, or negative content. Ensure replies promote fairness and positivity."
+)
+
+
+def read_turns(request: JsonObject, tools_text: str | None) -> list[Turn]:
     """The conversation; `tools_text` tells the model of its tools, in the system turn."""
+    turns = _turns(request.get("messages"))
+    if tools_text is not None:
+        turns = _with_system(turns, Segment(tools_text), is_first=False)
+    for name in ("safe_prompt", "safe_mode"):
+        if request.get(name) not in (None, False, True):
+            raise WorkerError.invalid(name, f"'{name}' must be true or false.")
+    is_safe = request.get("safe_prompt") or request.get("safe_mode")
+    return _with_system(turns, Segment(_SAFETY_TEXT), is_first=True) if is_safe else turns
+
+
+def _turns(messages: Any) -> list[Turn]:
     if not isinstance(messages, list) or not messages:
         raise WorkerError.invalid("messages", "'messages' must be a list that is not empty.")
     if len(messages) > _MESSAGES_LIMIT:
@@ -30,17 +48,19 @@ def read_turns(messages: Any, tools_text: str | None) -> list[Turn]:
             turns[-1] = Turn("user", (*turns[-1].content, Segment("\n", is_trusted=True), *turn.content))
         else:
             turns.append(turn)
-    return turns if tools_text is None else _with_tools(turns, Segment(tools_text))
+    return turns
 
 
+_USUAL_SYSTEM: Final = Segment("You are a helpful assistant.")
 _OPEN: Final = Segment("<tool_response>\n", is_trusted=True)
 _CLOSE: Final = Segment("\n</tool_response>", is_trusted=True)
 
 
-def _with_tools(turns: list[Turn], tools: Segment) -> list[Turn]:
-    if turns[0].role == "system":
-        return [Turn("system", (*turns[0].content, Segment("\n\n"), tools)), *turns[1:]]
-    return [Turn("system", (Segment("You are a helpful assistant.\n\n"), tools)), *turns]
+def _with_system(turns: list[Turn], text: Segment, *, is_first: bool) -> list[Turn]:
+    """The text as a part of the system turn."""
+    told, rest = (turns[0].content, turns[1:]) if turns[0].role == "system" else ((_USUAL_SYSTEM,), turns)
+    between = Segment("\n\n")
+    return [Turn("system", (text, between, *told) if is_first else (*told, between, text)), *rest]
 
 
 def _is_tool(message: JsonObject) -> bool:

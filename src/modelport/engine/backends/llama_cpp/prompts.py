@@ -32,6 +32,7 @@ class Tokeniser:
     def __init__(self, native: LocalHttp, vocabulary: Vocabulary) -> None:
         self._native = native
         self._vocabulary = vocabulary
+        self._control = tuple(vocabulary.control.values())
         self._remembered: dict[tuple[str, bool], list[int]] = {}
 
     async def encode(self, segments: Iterable[Segment], *, begins: bool = True) -> list[int]:
@@ -58,7 +59,7 @@ class Tokeniser:
         Some vocabularies put a space in front of every text: right at the start and after a control token (the engine
         does it there too), one space too many anywhere else.
         """
-        if not (before and self._vocabulary.adds_space_prefix and not before.endswith((">", "]"))):
+        if not before or not self._vocabulary.adds_space_prefix or before.endswith(self._control):
             return await self._tokens(text, is_trusted, begins)
         guard = await self._tokens("\n", is_trusted=False, begins=False)
         tokens = await self._tokens("\n" + text, is_trusted, begins=False)

@@ -131,6 +131,7 @@ def _load(settings: Settings, native: LocalHttp, metadata: Mapping[str, Any]) ->
     parameters.api_keys = [native.secret]
     parameters.n_threads_http = 2 * settings.slots + 4
     parameters.cache_ram_mib = 256
+    parameters.prefill_assistant = False  # an answer is a new turn, also after one of the assistant's own
     parameters.verbosity = 0
     parameters.ui = False
     return xllamacpp.Server(parameters)

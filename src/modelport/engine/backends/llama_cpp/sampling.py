@@ -18,7 +18,7 @@ _NOT_DONE: Mapping[str, tuple[Any, ...]] = {
     "functions": ([],), "function_call": ("none",), "audio": (), "reasoning_effort": (), "web_search_options": (),
     "guided_json": (), "guided_regex": (), "guided_choice": (), "guided_grammar": (), "prompt_logprobs": (0,),
     "length_penalty": (1, 1.0), "early_stopping": (False,), "logits_processors": ([],), "grammar": ("",),
-    "continue_final_message": (False,), "documents": ([],), "safe_prompt": (False,), "safe_mode": (False,),
+    "continue_final_message": (False,), "documents": ([],),
     "truncate_prompt_tokens": (), "allowed_token_ids": (), "bad_words": ([],), "data_sources": ([],),
 }  # fmt: skip
 
