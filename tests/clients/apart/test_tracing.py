@@ -35,8 +35,8 @@ def spans() -> Iterator[InMemorySpanExporter]:
 @pytest.mark.parametrize("streaming", [False, True])
 def test_spans_are_filled_from_the_answer(server: Server, spans: InMemorySpanExporter, streaming: bool) -> None:
     spans.clear()
-    with ChatCompletionsClient(server.models, AzureKeyCredential(server.key), model="mistral-large") as client:
-        answer = client.complete(messages=[UserMessage("Hello")], stream=streaming)
+    with ChatCompletionsClient(server.models, AzureKeyCredential(server.key)) as client:
+        answer = client.complete(messages=[UserMessage("Hello")], model="mistral-large", stream=streaming)
         if streaming:
             list(answer)
     (span,) = [s for s in spans.get_finished_spans() if s.name == "chat mistral-large"]
