@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
-import signal
+import socket
 import time
 from collections.abc import Callable
 from types import FrameType
 from typing import Protocol
 
 import uvicorn
+
+CUT_SECONDS = 2.0
+"""What a call that is cut has for its last word and its record."""
 
 
 class Drained(Protocol):
@@ -47,8 +51,7 @@ class Server(uvicorn.Server):
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         if self._gateway.draining:
-            self.should_exit = True
-            self.force_exit = sig == signal.SIGINT or self.force_exit
+            self.should_exit = self.force_exit = True
             return
         self._gateway.draining = True
         self._deadline = time.monotonic() + self._drain_seconds
@@ -56,6 +59,17 @@ class Server(uvicorn.Server):
     async def on_tick(self, counter: int) -> bool:
         if counter == 0:
             self._listening()
-        if self._deadline is not None and (self._gateway.running == 0 or time.monotonic() > self._deadline):
+        if self._deadline is not None and self._gateway.running == 0:
             self.should_exit = True
+        elif self._deadline is not None and time.monotonic() > self._deadline:
+            self.should_exit = self.force_exit = True
         return await super().on_tick(counter)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """What still runs is cut here, and not by the end of the loop: its record needs a journal that is open."""
+        await super().shutdown(sockets)
+        running = set(self.server_state.tasks)
+        for task in running:
+            task.cancel()
+        if running:
+            await asyncio.wait(running, timeout=CUT_SECONDS)
