@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 from modelport.core.answers import ChatAnswer, ChatChoice, CompletionChoice, CompletionsAnswer, EmbeddingsAnswer
 from modelport.core.content import FunctionCall, ToolCall
@@ -18,55 +18,110 @@ from modelport.core.events import (
     ToolCallDelta,
     UsageReported,
 )
+from modelport.core.requests import ChatRequest, CompletionsRequest, Request
 from modelport.core.usage import TokenUsage
 
-
-async def fold_chat(batches: AsyncIterator[list[Event]], choices: int) -> ChatAnswer:
-    """The chat answer that these events make. `choices`: how many were asked for; what is beyond is left out.
-
-    Raises UpstreamFailed when a choice never ended, or there is none."""
-    folds, usage = await _choices(batches, choices)
-    return ChatAnswer(choices=tuple(fold.chat(index) for index, fold in sorted(folds.items())), usage=usage)
+Folded = TypeVar("Folded", covariant=True)
 
 
-async def fold_completions(batches: AsyncIterator[list[Event]], choices: int) -> CompletionsAnswer:
-    """The text completions that these events make; as `fold_chat`."""
-    folds, usage = await _choices(batches, choices)
-    return CompletionsAnswer(choices=tuple(fold.text(index) for index, fold in sorted(folds.items())), usage=usage)
+class Fold(Protocol[Folded]):
+    """Takes an answer's events as they come; `end` gives what they make. Use it once."""
+
+    def feed(self, events: list[Event]) -> None: ...
+
+    def end(self) -> Folded:
+        """Raises UpstreamFailed when a part is missing."""
+        ...
 
 
-async def fold_embeddings(batches: AsyncIterator[list[Event]]) -> EmbeddingsAnswer:
-    """The vectors in input order. Raises UpstreamFailed when one is missing."""
-    vectors: dict[int, bytes] = {}
-    usage = TokenUsage()
-    async for batch in batches:
-        for event in batch:
+class ChoicesFold:
+    """Chats and text completions. `choices`: how many were asked for; what is beyond is left out."""
+
+    def __init__(self, choices: int) -> None:
+        self._limit = choices
+        self._choices: dict[int, _Choice] = {}
+        self._usage = TokenUsage()
+
+    def feed(self, events: list[Event]) -> None:
+        """Fold"""
+        for event in events:
+            if isinstance(event, UsageReported):
+                self._usage = event.usage
+            elif isinstance(event, TextDelta | ReasoningDelta | ToolCallDelta | ChoiceFinished) and (
+                event.choice < self._limit
+            ):
+                choice = self._choices.get(event.choice)
+                if choice is None:
+                    choice = self._choices[event.choice] = _Choice()
+                choice.add(event)
+
+    def _ended(self) -> list[tuple[int, _Choice]]:
+        if not self._choices or any(choice.reason is None for choice in self._choices.values()):
+            raise UpstreamFailed("The model's answer ended before it was finished.")
+        return sorted(self._choices.items())
+
+
+class ChatFold(ChoicesFold):
+    """A chat answer."""
+
+    def end(self) -> ChatAnswer:
+        """Fold"""
+        return ChatAnswer(choices=tuple(choice.chat(index) for index, choice in self._ended()), usage=self._usage)
+
+
+class CompletionsFold(ChoicesFold):
+    """Text completions."""
+
+    def end(self) -> CompletionsAnswer:
+        """Fold"""
+        return CompletionsAnswer(
+            choices=tuple(choice.text(index) for index, choice in self._ended()), usage=self._usage
+        )
+
+
+class EmbeddingsFold:
+    """Vectors, in input order."""
+
+    def __init__(self) -> None:
+        self._vectors: dict[int, bytes] = {}
+        self._usage = TokenUsage()
+
+    def feed(self, events: list[Event]) -> None:
+        """Fold"""
+        for event in events:
             match event:
                 case Embedding():
-                    vectors[event.index] = event.vector
+                    self._vectors[event.index] = event.vector
                 case UsageReported():
-                    usage = event.usage
+                    self._usage = event.usage
                 case _:
                     pass
-    if not vectors or max(vectors) != len(vectors) - 1:
-        raise UpstreamFailed("The model's answer lacks a vector.")
-    return EmbeddingsAnswer(vectors=tuple(vectors[index] for index in range(len(vectors))), usage=usage)
+
+    def end(self) -> EmbeddingsAnswer:
+        """Fold"""
+        vectors = self._vectors
+        if not vectors or max(vectors) != len(vectors) - 1:
+            raise UpstreamFailed("The model's answer lacks a vector.")
+        return EmbeddingsAnswer(vectors=tuple(vectors[index] for index in range(len(vectors))), usage=self._usage)
 
 
-async def _choices(batches: AsyncIterator[list[Event]], choices: int) -> tuple[dict[int, _Choice], TokenUsage]:
-    folds: dict[int, _Choice] = {}
-    usage = TokenUsage()
+WholeAnswer = ChatAnswer | CompletionsAnswer | EmbeddingsAnswer
+
+
+def fold_of(request: Request) -> Fold[WholeAnswer]:
+    """The fold for the answer to this request."""
+    if isinstance(request, ChatRequest):
+        return ChatFold(request.choices)
+    if isinstance(request, CompletionsRequest):
+        return CompletionsFold(request.choices)
+    return EmbeddingsFold()
+
+
+async def folded(batches: AsyncIterator[list[Event]], fold: Fold[Folded]) -> Folded:
+    """All of them, folded. Raises UpstreamFailed when a part is missing."""
     async for batch in batches:
-        for event in batch:
-            if isinstance(event, UsageReported):
-                usage = event.usage
-            elif isinstance(event, TextDelta | ReasoningDelta | ToolCallDelta | ChoiceFinished) and (
-                event.choice < choices
-            ):
-                folds.setdefault(event.choice, _Choice()).add(event)
-    if not folds or any(fold.reason is None for fold in folds.values()):
-        raise UpstreamFailed("The model's answer ended before it was finished.")
-    return folds, usage
+        fold.feed(batch)
+    return fold.end()
 
 
 class _Choice:

@@ -18,6 +18,7 @@ from modelport.core.events import Event
 from modelport.core.requests import Request
 from modelport.dialects.reasoning import ReasoningPlace
 from modelport.gateway.call import Answer, Call
+from modelport.gateway.fold import fold_of, folded
 from modelport.surfaces.asgi import EVENT_STREAM, JSON, Headers
 from modelport.surfaces.door import Door, Inference, Speech, StreamWriter
 from modelport.surfaces.exchange import Exchange
@@ -95,7 +96,8 @@ async def whole(
     exchange: Exchange, answer: Answer, speech: Speech, head: AnswerHead, reasoning: ReasoningPlace
 ) -> None:
     """Writes the answer as one JSON object."""
-    body = await speech.whole(head, answer, reasoning)
+    made = await folded(answer.events, fold_of(answer.request))
+    body = speech.whole(head, answer.request, made, reasoning)
     headers = answer_headers(answer)
     headers.append((b"content-length", b"%d" % len(body)))
     await exchange.start(200, JSON, headers)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Literal, Protocol
 
 from msgspec import Struct
@@ -14,7 +14,8 @@ from modelport.core.operations import Operation
 from modelport.core.requests import Request
 from modelport.dialects.error_body import ErrorBody
 from modelport.dialects.reasoning import ReasoningPlace
-from modelport.gateway.call import Answer, Selector
+from modelport.gateway.call import Selector
+from modelport.gateway.fold import WholeAnswer
 from modelport.surfaces.asgi import Reply
 from modelport.surfaces.exchange import Exchange
 from modelport.surfaces.headers import RequestHead
@@ -41,8 +42,8 @@ class Speech(Struct, frozen=True, kw_only=True):
 
     decode: Callable[[bytes, int], Request]
     """Body and greatest nesting → request."""
-    whole: Callable[[AnswerHead, Answer, ReasoningPlace], Awaitable[bytes]]
-    """Folds the answer's events and writes them as one JSON object."""
+    whole: Callable[[AnswerHead, Request, WholeAnswer, ReasoningPlace], bytes]
+    """Writes the folded answer as one JSON object."""
     stream: Callable[[AnswerHead, Request, ReasoningPlace], StreamWriter] | None = None
     """None: this operation is never streamed."""
     new_id: Callable[[], str]

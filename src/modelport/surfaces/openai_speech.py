@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from typing import Final
 
-from modelport.core.answers import AnswerHead
+from modelport.core.answers import AnswerHead, ChatAnswer, CompletionsAnswer, EmbeddingsAnswer
 from modelport.core.operations import Operation
 from modelport.core.requests import ChatRequest, CompletionsRequest, EmbeddingsRequest, Request
 from modelport.dialects.openai_chat import answers, requests
 from modelport.dialects.reasoning import ReasoningPlace
-from modelport.gateway.call import Answer
-from modelport.gateway.fold import fold_chat, fold_completions, fold_embeddings
+from modelport.gateway.fold import WholeAnswer
 from modelport.surfaces.door import Speech, StreamWriter
 
 
@@ -26,20 +25,22 @@ def completions_stream(head: AnswerHead, request: Request, reasoning: ReasoningP
     return answers.CompletionsStream(head, include_usage=request.include_usage)
 
 
-async def whole_chat(head: AnswerHead, answer: Answer, reasoning: ReasoningPlace) -> bytes:
+def whole_chat(head: AnswerHead, request: Request, answer: WholeAnswer, reasoning: ReasoningPlace) -> bytes:
     """A chat answer as one JSON object."""
-    return answers.whole_chat(head, await fold_chat(answer.events, answer.request.choices), reasoning=reasoning)
+    assert isinstance(answer, ChatAnswer)
+    return answers.whole_chat(head, answer, reasoning=reasoning)
 
 
-async def whole_completions(head: AnswerHead, answer: Answer, reasoning: ReasoningPlace) -> bytes:
+def whole_completions(head: AnswerHead, request: Request, answer: WholeAnswer, reasoning: ReasoningPlace) -> bytes:
     """A text completion as one JSON object."""
-    return answers.whole_completions(head, await fold_completions(answer.events, answer.request.choices))
+    assert isinstance(answer, CompletionsAnswer)
+    return answers.whole_completions(head, answer)
 
 
-async def whole_embeddings(head: AnswerHead, answer: Answer, reasoning: ReasoningPlace) -> bytes:
+def whole_embeddings(head: AnswerHead, request: Request, answer: WholeAnswer, reasoning: ReasoningPlace) -> bytes:
     """Vectors as one JSON object."""
-    assert isinstance(answer.request, EmbeddingsRequest)
-    return answers.whole_embeddings(head, await fold_embeddings(answer.events), answer.request.encoding_format)
+    assert isinstance(answer, EmbeddingsAnswer) and isinstance(request, EmbeddingsRequest)
+    return answers.whole_embeddings(head, answer, request.encoding_format)
 
 
 SPEECHES: Final = {

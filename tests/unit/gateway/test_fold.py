@@ -22,7 +22,7 @@ from modelport.core.events import (
     UsageReported,
 )
 from modelport.core.usage import TokenUsage
-from modelport.gateway.fold import fold_chat, fold_completions, fold_embeddings
+from modelport.gateway.fold import ChatFold, CompletionsFold, EmbeddingsFold, folded
 
 STOP = ChoiceFinished(FinishReason.STOP)
 USAGE = UsageReported(TokenUsage(input=3, output=2))
@@ -34,14 +34,14 @@ async def in_batches(*batches: list[Event]) -> AsyncIterator[list[Event]]:
 
 
 async def test_text_is_joined_and_usage_kept() -> None:
-    answer = await fold_chat(in_batches([Answered("m")], [TextDelta("Hel"), TextDelta("lo")], [STOP, USAGE]), 1)
+    answer = await folded(in_batches([Answered("m")], [TextDelta("Hel"), TextDelta("lo")], [STOP, USAGE]), ChatFold(1))
     (choice,) = answer.choices
     assert (choice.content, choice.finish_reason, choice.tool_calls, choice.reasoning) == ("Hello", "stop", None, None)
     assert answer.usage.total == 5
 
 
 async def test_an_answer_without_text_is_empty_text() -> None:
-    answer = await fold_chat(in_batches([STOP]), 1)
+    answer = await folded(in_batches([STOP]), ChatFold(1))
     assert answer.choices[0].content == ""
 
 
@@ -53,7 +53,7 @@ async def test_tool_calls_are_put_together_by_index_and_leave_no_content() -> No
         ToolCallDelta(1, id="call_b", name="time", arguments="{}"),
         ChoiceFinished(FinishReason.TOOL_CALLS),
     ]
-    (choice,) = (await fold_chat(in_batches(events), 1)).choices
+    (choice,) = (await folded(in_batches(events), ChatFold(1))).choices
     assert choice.content is None
     assert choice.tool_calls is not None
     assert [(c.id, c.function.name, c.function.arguments) for c in choice.tool_calls] == [
@@ -64,14 +64,14 @@ async def test_tool_calls_are_put_together_by_index_and_leave_no_content() -> No
 
 async def test_a_tool_call_that_came_without_an_id_gets_one() -> None:
     events: list[Event] = [ToolCallDelta(0, name="f"), ToolCallDelta(1, name="g"), STOP]
-    (choice,) = (await fold_chat(in_batches(events), 1)).choices
+    (choice,) = (await folded(in_batches(events), ChatFold(1))).choices
     assert choice.tool_calls is not None
     assert len({call.id for call in choice.tool_calls}) == 2
 
 
 async def test_reasoning_is_kept_apart() -> None:
     events: list[Event] = [ReasoningDelta("hm, "), ReasoningDelta("yes"), TextDelta("Yes."), STOP]
-    (choice,) = (await fold_chat(in_batches(events), 1)).choices
+    (choice,) = (await folded(in_batches(events), ChatFold(1))).choices
     assert (choice.reasoning, choice.content) == ("hm, yes", "Yes.")
 
 
@@ -82,19 +82,19 @@ async def test_choices_come_in_order_of_their_index() -> None:
         ChoiceFinished(FinishReason.LENGTH, choice=1),
         STOP,
     ]
-    answer = await fold_completions(in_batches(events), 2)
+    answer = await folded(in_batches(events), CompletionsFold(2))
     assert [(c.index, c.text, c.finish_reason) for c in answer.choices] == [(0, "a", "stop"), (1, "b", "length")]
 
 
 async def test_choices_beyond_those_asked_for_are_left_out() -> None:
     events: list[Event] = [TextDelta("a"), STOP, TextDelta("b", choice=1)]
-    assert len((await fold_chat(in_batches(events), 1)).choices) == 1
+    assert len((await folded(in_batches(events), ChatFold(1))).choices) == 1
 
 
 @pytest.mark.parametrize("batches", [[], [[TextDelta("cut")]], [[Answered("m"), USAGE]]])
 async def test_an_answer_that_never_ended_is_no_answer(batches: list[list[Event]]) -> None:
     with pytest.raises(UpstreamFailed):
-        await fold_chat(in_batches(*batches), 1)
+        await folded(in_batches(*batches), ChatFold(1))
 
 
 async def test_logprobs_of_both_shapes_grow() -> None:
@@ -103,25 +103,25 @@ async def test_logprobs_of_both_shapes_grow() -> None:
         TextDelta("b", logprobs={"content": [{"token": "b"}], "refusal": None}),
         STOP,
     ]
-    (choice,) = (await fold_chat(in_batches(chat), 1)).choices
+    (choice,) = (await folded(in_batches(chat), ChatFold(1))).choices
     assert choice.logprobs == {"content": [{"token": "a"}, {"token": "b"}], "refusal": None}
     legacy: list[Event] = [
         TextDelta("a", logprobs={"tokens": ["a"], "token_logprobs": [-1.0]}),
         TextDelta("b", logprobs={"tokens": ["b"], "token_logprobs": [-2.0]}),
         STOP,
     ]
-    (text,) = (await fold_completions(in_batches(legacy), 1)).choices
+    (text,) = (await folded(in_batches(legacy), CompletionsFold(1))).choices
     assert text.logprobs == {"tokens": ["a", "b"], "token_logprobs": [-1.0, -2.0]}
 
 
 async def test_folding_leaves_the_events_as_they_were() -> None:
     first = TextDelta("a", logprobs={"content": [1]})
-    await fold_chat(in_batches([first, TextDelta("b", logprobs={"content": [2]}), STOP]), 1)
+    await folded(in_batches([first, TextDelta("b", logprobs={"content": [2]}), STOP]), ChatFold(1))
     assert first.logprobs == {"content": [1]}
 
 
 async def test_vectors_come_in_input_order() -> None:
-    answer = await fold_embeddings(in_batches([Embedding(1, b"two")], [Embedding(0, b"one"), USAGE]))
+    answer = await folded(in_batches([Embedding(1, b"two")], [Embedding(0, b"one"), USAGE]), EmbeddingsFold())
     assert answer.vectors == (b"one", b"two")
     assert answer.usage.prompt == 3
 
@@ -131,7 +131,7 @@ async def test_vectors_come_in_input_order() -> None:
 )
 async def test_a_missing_vector_is_no_answer(events: list[Event]) -> None:
     with pytest.raises(UpstreamFailed):
-        await fold_embeddings(in_batches(events))
+        await folded(in_batches(events), EmbeddingsFold())
 
 
 EVENTS: list[Event] = [
@@ -148,5 +148,5 @@ async def test_how_the_events_are_batched_makes_no_difference(sizes: list[int]) 
     for size in sizes:
         batches.append(rest[:size])
         rest = rest[size:]
-    folded: ChatAnswer = await fold_chat(in_batches(*batches, rest), 2)
-    assert folded == await fold_chat(in_batches(EVENTS), 2)
+    answer: ChatAnswer = await folded(in_batches(*batches, rest), ChatFold(2))
+    assert answer == await folded(in_batches(EVENTS), ChatFold(2))

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from modelport.core.answers import AnswerHead
+from modelport.core.answers import AnswerHead, ChatAnswer, CompletionsAnswer, EmbeddingsAnswer
 from modelport.core.operations import Operation
 from modelport.core.requests import ChatRequest, CompletionsRequest, Request
 from modelport.dialects.azure_inference import answers, requests
 from modelport.dialects.azure_inference.errors import Form
 from modelport.dialects.reasoning import ReasoningPlace
-from modelport.gateway.call import Answer
-from modelport.gateway.fold import fold_chat, fold_completions, fold_embeddings
+from modelport.gateway.fold import WholeAnswer
 from modelport.surfaces.door import Speech, StreamWriter
 
 
@@ -71,11 +70,9 @@ def score() -> Speech:
         asked.append(requests.decode_score(body, json_depth=depth))
         return asked[0].request
 
-    async def whole(head: AnswerHead, answer: Answer, reasoning: ReasoningPlace) -> bytes:
-        request = answer.request
-        if isinstance(request, CompletionsRequest):
-            return answers.whole_score(asked[0], await fold_completions(answer.events, request.choices))
-        return answers.whole_score(asked[0], await fold_chat(answer.events, request.choices))
+    def whole(head: AnswerHead, request: Request, answer: WholeAnswer, reasoning: ReasoningPlace) -> bytes:
+        assert not isinstance(answer, EmbeddingsAnswer)
+        return answers.whole_score(asked[0], answer)
 
     return Speech(decode=decode, whole=whole, new_id=answers.new_id)
 
@@ -88,18 +85,19 @@ SPEECHES: dict[Operation, Callable[[Form], Speech]] = {
 }
 
 
-async def whole_chat(head: AnswerHead, answer: Answer, reasoning: ReasoningPlace) -> bytes:
+def whole_chat(head: AnswerHead, request: Request, answer: WholeAnswer, reasoning: ReasoningPlace) -> bytes:
     """One JSON object."""
-    return answers.whole_chat(head, await fold_chat(answer.events, answer.request.choices), reasoning=reasoning)
+    assert isinstance(answer, ChatAnswer)
+    return answers.whole_chat(head, answer, reasoning=reasoning)
 
 
-async def whole_completions(head: AnswerHead, answer: Answer, reasoning: ReasoningPlace) -> bytes:
+def whole_completions(head: AnswerHead, request: Request, answer: WholeAnswer, reasoning: ReasoningPlace) -> bytes:
     """One JSON object."""
-    return answers.whole_completions(head, await fold_completions(answer.events, answer.request.choices))
+    assert isinstance(answer, CompletionsAnswer)
+    return answers.whole_completions(head, answer)
 
 
-async def whole_embeddings(head: AnswerHead, answer: Answer, reasoning: ReasoningPlace) -> bytes:
+def whole_embeddings(head: AnswerHead, request: Request, answer: WholeAnswer, reasoning: ReasoningPlace) -> bytes:
     """One JSON object."""
-    request = answer.request
-    assert not isinstance(request, ChatRequest | CompletionsRequest)
-    return answers.whole_embeddings(head, await fold_embeddings(answer.events), request.encoding_format)
+    assert isinstance(answer, EmbeddingsAnswer) and not isinstance(request, ChatRequest | CompletionsRequest)
+    return answers.whole_embeddings(head, answer, request.encoding_format)
