@@ -7,6 +7,7 @@ BIN := $(VENV)/bin
 STAMPS := $(VENV)/.made
 DATA_DIR ?= $(if $(MODELPORT_DATA_DIR),$(MODELPORT_DATA_DIR),$(HOME)/.local/share/modelport)
 export MODELPORT_TEST_DATA_DIR := $(DATA_DIR)
+test test-clients bench: export MODELPORT_DATA_DIR := $(DATA_DIR)
 
 .PHONY: help serve test test-clients check format bench clean
 
