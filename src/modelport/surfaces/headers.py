@@ -6,7 +6,6 @@ import re
 from collections.abc import Iterable
 from typing import Final
 from urllib.parse import parse_qsl, quote
-from uuid import uuid4
 
 import msgspec
 from msgspec import Struct
@@ -14,6 +13,7 @@ from msgspec import Struct
 from modelport.core.errors import BadRequest, MethodNotAllowed, ModelportError, RateLimited
 from modelport.core.identity import Credential
 from modelport.core.ports import QuotaState
+from modelport.dialects import fresh_ids
 from modelport.dialects.error_body import ErrorBody
 from modelport.surfaces.asgi import Headers, Scope
 
@@ -56,7 +56,7 @@ class RequestHead(Struct, frozen=True, kw_only=True):
             path=raw_path.decode("latin-1"),
             headers=headers,
             query=query,
-            request_id=str(uuid4()),
+            request_id=fresh_ids.uuid(),
         )
 
     def text(self, name: bytes) -> str | None:
@@ -118,7 +118,7 @@ def common_headers(head: RequestHead, region: bytes) -> Headers:
     return [
         (b"x-request-id", request_id),
         (b"apim-request-id", request_id),
-        (b"x-ms-client-request-id", echoed.encode() if echoed else str(uuid4()).encode()),
+        (b"x-ms-client-request-id", echoed.encode() if echoed else fresh_ids.uuid().encode()),
         (b"x-ms-region", region),
         (b"x-content-type-options", b"nosniff"),
     ]

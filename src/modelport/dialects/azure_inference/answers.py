@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import uuid
 from typing import Any
 
 import msgspec
@@ -15,6 +14,7 @@ from modelport.dialects.azure_inference.chunks import InferenceFrame
 from modelport.dialects.azure_inference.errors import Form
 from modelport.dialects.azure_inference.score import whole_score
 from modelport.dialects.chat_stream import ChatChunkStream, TextChunkStream
+from modelport.dialects.fresh_ids import hexadecimal
 from modelport.dialects.reasoning import ReasoningPlace, with_thinking
 from modelport.dialects.usage_counts import usage_counts
 from modelport.dialects.vectors import encode_vector
@@ -41,7 +41,7 @@ _MODEL_TYPES = (
 
 def new_id() -> str:
     """32 hexadecimal digits."""
-    return uuid.uuid4().hex
+    return hexadecimal()
 
 
 class ChatStream(ChatChunkStream):

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import secrets
-import string
 from typing import Any
 
 import msgspec
@@ -11,22 +9,21 @@ import msgspec
 from modelport.core.answers import AnswerHead, ChatAnswer, ChatChoice, CompletionsAnswer, EmbeddingsAnswer
 from modelport.core.requests import EncodingFormat
 from modelport.dialects.chat_stream import ChatChunkStream, TextChunkStream
+from modelport.dialects.fresh_ids import alphanumeric
 from modelport.dialects.openai_chat.chunks import OpenAIFrame
 from modelport.dialects.reasoning import ReasoningPlace, with_thinking
 from modelport.dialects.usage_counts import usage_counts
 from modelport.dialects.vectors import encode_vector
 
-_ALPHANUMERICS = string.ascii_letters + string.digits
-
 
 def new_id() -> str:
     """`chatcmpl-` and 29 alphanumerics."""
-    return "chatcmpl-" + _alphanumerics(29)
+    return "chatcmpl-" + alphanumeric(29)
 
 
 def new_completions_id() -> str:
     """`cmpl-` and 29 alphanumerics."""
-    return "cmpl-" + _alphanumerics(29)
+    return "cmpl-" + alphanumeric(29)
 
 
 class ChatStream(ChatChunkStream):
@@ -119,7 +116,3 @@ def _choice(choice: ChatChoice, reasoning: ReasoningPlace) -> dict[str, Any]:
         "logprobs": choice.logprobs,
         "finish_reason": choice.finish_reason,
     }
-
-
-def _alphanumerics(length: int) -> str:
-    return "".join(secrets.choice(_ALPHANUMERICS) for _ in range(length))
