@@ -291,17 +291,11 @@ CHAT = next(case for case in CASES if case.route.path == "/models/chat/completio
 STREAM = next(case for case in CASES if case.route.path == "/models/chat/completions" and case.streamed)
 
 
-deadline_is_told = pytest.mark.xfail(
-    strict=False, reason="the doors do not tell the way yet why a deadline of theirs cancelled a call"
-)
-
-
 @pytest.fixture(scope="module")
 def late(serve_module: Callable[..., Served]) -> Ledger:
     return Ledger(serve_module(LATE))
 
 
-@deadline_is_told
 def test_a_body_that_never_ends_leaves_one_refused_record(late: Ledger) -> None:
     id = str(uuid.uuid4())
     head = late.served.head("POST", "/models/chat/completions", 1000, x_ms_client_request_id=id)
@@ -313,14 +307,12 @@ def test_a_body_that_never_ends_leaves_one_refused_record(late: Ledger) -> None:
     assert (record.ending, record.status) == ("refused", 408)
 
 
-@deadline_is_told
 def test_an_answer_beyond_the_servers_limit_leaves_one_failed_record(late: Ledger) -> None:
     answer, record = late.call(CHAT, HANG_FIRST)
     assert answer.status == 504
     assert (record.ending, record.status) == ("failed", 504)
 
 
-@deadline_is_told
 def test_a_stream_beyond_the_servers_limit_leaves_one_failed_record(late: Ledger) -> None:
     answer, record = late.call(STREAM, HANG_MIDDLE)
     assert answer.status == 200

@@ -40,6 +40,7 @@ from modelport.core.requests import Request
 from modelport.core.usage import Ending
 from modelport.gateway import guard
 from modelport.gateway.admit import admit
+from modelport.gateway.ask import ask
 from modelport.gateway.authorize import authorize
 from modelport.gateway.call import Answer, Call
 from modelport.gateway.count import Count
@@ -90,7 +91,7 @@ class Pipeline:
         ending, status, code = Ending.CANCELLED, 499, None
         count: Count | None = None
         try:
-            request = call.decode(await call.read())
+            request = ask(call, await call.read(), snapshot)
             facts.asked(request.stream, requested_model(call.selector, request.model))
             deployment = passed(resolve(call.selector, request.model, request.operation, snapshot))
             facts.deployment = deployment.name

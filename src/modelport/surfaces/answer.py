@@ -32,38 +32,42 @@ LAST_WORD_SECONDS: Final = 1.0
 async def infer(exchange: Exchange, door: Door, inference: Inference) -> None:
     """Answers one inference call. Raises ModelportError; if the response has started by then, cut the connection."""
     speech = inference.speech()
-    call = called(exchange, door, inference, speech)
+    deadline = asyncio.timeout(exchange.options.limits.request_seconds)
+    call = called(exchange, door, inference, speech, deadline)
     reasoning = inference.reasoning(exchange.head.query.get("api-version"))
     writer: StreamWriter | None = None
     try:
-        async with asyncio.timeout(exchange.options.limits.request_seconds) as deadline:
-            async with exchange.gateway.run(call) as answer:
-                head = AnswerHead(
-                    id=speech.new_id(),
-                    created=math.floor(exchange.options.clock.now()),
-                    model=answer.deployment.answered_name,
-                )
-                if speech.stream is not None and answer.request.stream:
-                    writer = speech.stream(head, answer.request, reasoning)
-                    await stream(exchange, answer, writer)
-                else:
-                    await whole(exchange, answer, speech, head, reasoning)
+        async with deadline, exchange.gateway.run(call) as answer:
+            head = AnswerHead(
+                id=speech.new_id(),
+                created=math.floor(exchange.options.clock.now()),
+                model=answer.deployment.answered_name,
+            )
+            if speech.stream is not None and answer.request.stream:
+                writer = speech.stream(head, answer.request, reasoning)
+                await stream(exchange, answer, writer)
+            else:
+                await whole(exchange, answer, speech, head, reasoning)
     except TimeoutError:
         if not deadline.expired():
             raise
         if not exchange.body.complete:
             raise exchange.body.late() from None
-        late = UpstreamTimedOut("The answer took longer than the server allows for one request.")
         if writer is not None and exchange.started:
-            await last_word(exchange, writer, late)
-        raise late from None
+            await last_word(exchange, writer, too_late())
+        raise too_late() from None
     except asyncio.CancelledError:
         if writer is not None and exchange.is_stopped_by_us:
             await last_word(exchange, writer, stopped())
         raise
 
 
-def called(exchange: Exchange, door: Door, inference: Inference, speech: Speech) -> Call:
+def too_late() -> UpstreamTimedOut:
+    """The answer outlasted the request's own limit."""
+    return UpstreamTimedOut("The answer took longer than the server allows for one request.")
+
+
+def called(exchange: Exchange, door: Door, inference: Inference, speech: Speech, deadline: asyncio.Timeout) -> Call:
     """The Call that this request's head makes."""
     head = exchange.head
 
@@ -78,6 +82,12 @@ def called(exchange: Exchange, door: Door, inference: Inference, speech: Speech)
             raise RouteNotFound
         return speech.decode(body, exchange.options.limits.json_depth)
 
+    def why_cancelled() -> ModelportError | None:
+        # `expired` is true already while the cancellation travels.
+        if not deadline.expired():
+            return stopped() if exchange.is_stopped_by_us else None
+        return too_late() if exchange.body.complete else exchange.body.late()
+
     return Call(
         operation=inference.operation,
         surface=door.surface,
@@ -89,6 +99,7 @@ def called(exchange: Exchange, door: Door, inference: Inference, speech: Speech)
         checks_extras=inference.checks_extras,
         request_id=head.request_id,
         client_request_id=head.client_request_id,
+        why_cancelled=why_cancelled,
     )
 
 

@@ -1,0 +1,49 @@
+"""What do you ask: the body → a request of the surface's dialect, or 400, or 422 that names everything that is wrong.
+
+A request that its schema refuses may be wrong for the model as well. Both are told at once, so that nobody has to ask
+twice; that is slow, and only on the way to a 422.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from modelport.core.catalog import Snapshot
+from modelport.core.errors import InvalidParameters, ModelportError
+from modelport.core.ports import Refusal
+from modelport.core.requests import Request
+from modelport.gateway.call import Call
+from modelport.gateway.resolve import resolve
+from modelport.gateway.shape import Shaped, shape
+
+
+def ask(call: Call, body: bytes, snapshot: Snapshot) -> Request:
+    """The request. Raises MalformedBody, InvalidParameters and what else the dialect refuses with."""
+    try:
+        return call.decode(body)
+    except InvalidParameters as error:
+        raise everything_wrong(error, call, body, snapshot) from None
+
+
+def everything_wrong(error: InvalidParameters, call: Call, body: bytes, snapshot: Snapshot) -> ModelportError:
+    """The schema's refusal with the model's added: what is left of the request without the fields already refused is
+    held against the profile. Any other outcome leaves the refusal as it is."""
+    refused = {offence.loc[1] for offence in error.offences if len(offence.loc) > 1}
+    try:
+        fields = msgspec.json.decode(body, type=dict[str, msgspec.Raw])
+        rest = {name: value for name, value in fields.items() if name not in refused}
+        outcome = shaped(call, call.decode(msgspec.json.encode(rest)), snapshot)
+    except (ModelportError, msgspec.MsgspecError, ValueError):
+        return error  # a field that was refused was required
+    if isinstance(outcome, Refusal) and isinstance(outcome.error, InvalidParameters):
+        return InvalidParameters([*error.offences, *outcome.error.offences])
+    return error
+
+
+def shaped(call: Call, request: Request, snapshot: Snapshot) -> Shaped | Refusal:
+    """What the deployment's profile says of it."""
+    deployment = resolve(call.selector, request.model, request.operation, snapshot)
+    if isinstance(deployment, Refusal):
+        return deployment
+    header, checks = call.extra_parameters, call.checks_extras
+    return shape(request, deployment, header=header, checks_extras=checks, strict=snapshot.strict)
