@@ -23,7 +23,7 @@ def digest(salt: bytes, key: str) -> bytes:
 
 
 def authenticate(shown: tuple[str, ...], snapshot: Snapshot, now: float) -> Principal | Refusal:
-    """Whose key it is. Any valid credential among those shown is enough (contract.md A.4).
+    """Whose key it is. Any valid credential among those shown is enough.
 
     Looking up a keyed hash takes the same time whatever the key: nothing of a stored key is compared with the caller's.
     """

@@ -196,7 +196,7 @@ class NotFound(ModelportError):
 
 
 class DeploymentNotFound(NotFound):
-    """No deployment has this name. The wire code differs by surface (contract.md C.3)."""
+    """No deployment has this name. The wire code differs by surface."""
 
     code = "DeploymentNotFound"
 

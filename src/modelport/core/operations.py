@@ -18,7 +18,7 @@ class Operation(StrEnum):
 
     @property
     def azure_word(self) -> str:
-        """Azure's own word for it in `OperationNotSupported` (contract.md C.3)."""
+        """Azure's own word for it in `OperationNotSupported`."""
         return AZURE_WORDS[self]
 
 

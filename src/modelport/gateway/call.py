@@ -26,7 +26,7 @@ class Selector(Struct, frozen=True):
     body_selects: bool = True
     """Does the body's `model` name a deployment? Not on the root form, nor where the path does."""
     wrong_operation: Literal["400", "404"] = "400"
-    """Asked for an operation that the model does not do: 404 on the root forms (contract.md C.3)."""
+    """Asked for an operation that the model does not do: 404 on the root forms."""
 
 
 def by_the_caller() -> ModelportError | None:
@@ -49,7 +49,7 @@ class Call(Struct, frozen=True, kw_only=True):
     extra_parameters: str | None = None
     """The header's value as sent; None when absent."""
     checks_extras: bool = True
-    """Whether the surface knows the extra-parameters header at all (contract.md A.6)."""
+    """Whether the surface knows the extra-parameters header at all."""
     request_id: str
     client_request_id: str | None = None
     why_cancelled: Callable[[], ModelportError | None] = by_the_caller

@@ -1,6 +1,6 @@
 """Extras that have a meaning: their types, bounds and how they go together, checked before anything is allocated.
 
-What a model family documents (contract.md E): Llama's `n`, `best_of`, `logprobs`, `ignore_eos`, `use_beam_search`,
+What a model family documents: Llama's `n`, `best_of`, `logprobs`, `ignore_eos`, `use_beam_search`,
 `stop_token_ids`, `skip_special_tokens`; Phi's and OpenAI's `logit_bias`, `logprobs`, `top_logprobs`, `n`. An extra that
 is not in the table is nobody's we know: it is handed on as it is.
 """
@@ -100,7 +100,7 @@ def extra_offences(request: Request, profile: ModelProfile, model: str) -> list[
 
 
 def combinations(request: ChatRequest) -> list[Offence]:
-    """Extras that rule each other out (contract.md E, Llama)."""
+    """Extras that rule each other out (Llama)."""
     extra, found = request.extra, []
     best_of, n = extra.get("best_of"), extra.get("n") or 1
     if best_of is not None and best_of <= n and not extra.get("use_beam_search"):

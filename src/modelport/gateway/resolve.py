@@ -32,7 +32,7 @@ def find(selector: Selector, model: str | None, snapshot: Snapshot) -> Deploymen
 
 
 def resolve(selector: Selector, model: str | None, operation: Operation, snapshot: Snapshot) -> Deployment | Refusal:
-    """As `find`, and the deployment's model does this operation (contract.md C.3, "wrong modality")."""
+    """As `find`, and the deployment's model does this operation."""
     deployment = find(selector, model, snapshot)
     if isinstance(deployment, Refusal) or operation in deployment.profile.operations:
         return deployment

@@ -1,6 +1,6 @@
 """What may be asked: a parsed request × a model's profile → the request as the model can take it.
 
-Extras are settled first (contract.md A.6), then every parameter is held against the profile (contract.md E): a known
+Extras are settled first, then every parameter is held against the profile: a known
 parameter that the model cannot take is 422, or dropped where the caller said `drop`. Last, the request is rewritten
 where a model needs it: system text folded into the first user turn, a safety prompt put in front, `max_tokens` capped.
 """

@@ -66,7 +66,7 @@ class RequestHead(Struct, frozen=True, kw_only=True):
 
     @property
     def credential(self) -> Credential:
-        """Every key or token shown (contract.md A.4)."""
+        """Every key or token shown."""
         authorization = self.headers.get(b"authorization", b"").strip().decode("latin-1")
         scheme, _, token = authorization.partition(" ")
         return Credential(
@@ -112,7 +112,7 @@ class RequestHead(Struct, frozen=True, kw_only=True):
 
 
 def common_headers(head: RequestHead, region: bytes) -> Headers:
-    """What every response of ours carries (contract.md A.7)."""
+    """What every response of ours carries."""
     request_id = head.request_id.encode()
     echoed = head.client_request_id
     return [
