@@ -138,7 +138,7 @@ class Served:
     def metric(self, name: str, **labels: str) -> float:
         """The sum of a metric's samples that carry these labels."""
         total = 0.0
-        for line in self.call("GET", "/metrics").body.decode().splitlines():
+        for line in self.call("GET", "/metrics", key=self.key).body.decode().splitlines():
             found = re.fullmatch(rf"{re.escape(name)}(?:\{{(.*)\}})? (\S+)", line)
             if found and all(f'{label}="{value}"' in (found[1] or "") for label, value in labels.items()):
                 total += float(found[2])
