@@ -2,8 +2,8 @@
 
 `extra` keeps, by wire name and in the order sent, each body field outside the route's own schema in the Azure AI Model
 Inference specification. OpenAI's further fields (`n`, `logprobs`, `top_logprobs`, `logit_bias`, `user`,
-`parallel_tool_calls`, `reasoning_effort` …) live there too, on every surface: what differs by surface is only whether they
-need the extra-parameters header.
+`parallel_tool_calls`, `reasoning_effort` …) live there too, on every surface: what differs by surface is only whether
+they need the extra-parameters header.
 """
 
 from __future__ import annotations
