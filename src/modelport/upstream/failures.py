@@ -6,10 +6,21 @@ The texts name no host, path or credential: a caller reads them.
 from __future__ import annotations
 
 import asyncio
+from typing import Final
 
 import aiohttp
 
 from modelport.core.errors import ModelportError, UpstreamFailed, UpstreamTimedOut
+
+NOT_REACHED_IN_TIME: Final = "The upstream could not be reached in time."
+NOT_ANSWERED_IN_TIME: Final = "The upstream did not answer in time."
+NOT_TRUSTED: Final = "No trusted connection to the upstream could be made."
+NOT_REACHED: Final = "The upstream could not be reached."
+CLOSED_BEFORE_ANSWER: Final = "The upstream closed the connection before it answered."
+SET_UP_WRONGLY: Final = "The upstream is set up wrongly: no request can be made for it."
+NO_HTTP: Final = "The upstream sent what is no HTTP answer."
+STOPPED_SENDING: Final = "The upstream stopped sending its answer."
+BROKE_OFF: Final = "The upstream broke its answer off."
 
 CLIENT_FAILURES = (aiohttp.ClientError, OSError, asyncio.TimeoutError, ValueError)
 """Everything that the library raises for a request that could not be made or read to its end."""
@@ -26,25 +37,25 @@ def failed_before_answer(exc: BaseException) -> ModelportError:
     """Our error for one that came before the answer's headers."""
     match exc:
         case aiohttp.ConnectionTimeoutError():
-            return UpstreamTimedOut("The upstream could not be reached in time.")
+            return UpstreamTimedOut(NOT_REACHED_IN_TIME)
         case asyncio.TimeoutError():
-            return UpstreamTimedOut("The upstream did not answer in time.")
+            return UpstreamTimedOut(NOT_ANSWERED_IN_TIME)
         case aiohttp.ClientConnectorCertificateError() | aiohttp.ClientSSLError():
-            return UpstreamFailed("No trusted connection to the upstream could be made.")
+            return UpstreamFailed(NOT_TRUSTED)
         case aiohttp.ClientProxyConnectionError() | aiohttp.ClientHttpProxyError():
             return UpstreamFailed("The upstream could not be reached through the configured proxy.")
         case aiohttp.ClientConnectorError():
-            return UpstreamFailed("The upstream could not be reached.")
+            return UpstreamFailed(NOT_REACHED)
         case aiohttp.ServerDisconnectedError() | aiohttp.ClientOSError():
-            return UpstreamFailed("The upstream closed the connection before it answered.")
+            return UpstreamFailed(CLOSED_BEFORE_ANSWER)
         case aiohttp.InvalidURL() | ValueError():
-            return UpstreamFailed("The upstream is set up wrongly: no request can be made for it.")
+            return UpstreamFailed(SET_UP_WRONGLY)
         case _:
-            return UpstreamFailed("The upstream sent what is no HTTP answer.")
+            return UpstreamFailed(NO_HTTP)
 
 
 def failed_in_answer(exc: BaseException) -> ModelportError:
     """Our error for one that came while the body was read."""
     if isinstance(exc, asyncio.TimeoutError):
-        return UpstreamTimedOut("The upstream stopped sending its answer.")
-    return UpstreamFailed("The upstream broke its answer off.")
+        return UpstreamTimedOut(STOPPED_SENDING)
+    return UpstreamFailed(BROKE_OFF)

@@ -1,0 +1,443 @@
+"""The lane's own HTTP/1.1 client: callbacks instead of coroutines, on httptools.
+
+One pool per address, the connection used last is used first. An idle connection that turns out to be closed is replaced
+once, if no byte of an answer had come. Deadlines are swept. What it cannot do (forward proxies, credentials in the
+address) `reaches` says beforehand: that is the aiohttp transport's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+import zlib
+from typing import Any, Final, Protocol, cast
+from urllib.parse import urlsplit
+
+import httptools
+
+from modelport.core.catalog import Timeouts
+from modelport.core.errors import ModelportError, UpstreamFailed, UpstreamTimedOut
+from modelport.core.ports import Address, UpstreamRequest
+from modelport.upstream import failures
+from modelport.upstream.sweep import Sweep
+
+RawHeaders = list[tuple[bytes, bytes]]
+
+IDLE_CONNECTION_SECONDS: Final = 30.0
+JOINED_BYTES: Final = 16 * 1024
+"""A request whose body is larger is written in two pieces instead of being copied into one."""
+HEAD_BYTES_LIMIT: Final = 128 * 1024
+KNOWN_HEADS: Final = 256
+NEVER: Final = float("inf")
+DEFAULT_PORTS: Final = {"http": 80, "https": 443}
+
+
+class Receiver(Protocol):
+    """Who waits for an answer. None of these may raise."""
+
+    def answer_began(self, status: int, headers: RawHeaders) -> None: ...
+
+    def answer_grew(self, data: bytes) -> None:
+        """What one read of the socket held of the body."""
+
+    def answer_ended(self) -> None: ...
+
+    def answer_failed(self, error: ModelportError) -> None:
+        """Instead of any of the others; nothing comes after it."""
+
+
+class Wire:
+    """All pools. Belongs to one loop."""
+
+    def __init__(self) -> None:
+        self.sweep = Sweep()
+        self._pools: dict[Address, Pool] = {}
+        self._is_closed = False
+
+    @staticmethod
+    def reaches(address: Address) -> bool:
+        """Whether this client can speak to that address."""
+        parts = urlsplit(address.base_url)
+        plain = parts.scheme in DEFAULT_PORTS and bool(parts.hostname) and "@" not in parts.netloc
+        return plain and address.proxy is None and address.base_url.isascii() and not (parts.query or parts.fragment)
+
+    def send(self, address: Address, request: UpstreamRequest, timeouts: Timeouts, receiver: Receiver) -> Exchange:
+        """Sends the request; the receiver hears the rest, never before this has returned."""
+        pool = self._pools.get(address)
+        if pool is None:
+            if self._is_closed:
+                raise UpstreamFailed("The gateway is shutting down.")
+            pool = self._pools[address] = Pool(self, address)
+        return pool.send(request, timeouts, receiver)
+
+    def close(self) -> None:
+        """Ends every pool; requests under way break."""
+        self._is_closed = True
+        for connection in self.sweep.watched():
+            cast(Connection, connection).drop()
+        self._pools.clear()
+
+
+class Pool:
+    """The connections to one address."""
+
+    def __init__(self, wire: Wire, address: Address) -> None:
+        parts = urlsplit(address.base_url)
+        self.wire = wire
+        self.idle: list[Connection] = []
+        self.loop = asyncio.get_running_loop()
+        self._address = address
+        self._host = parts.hostname or ""
+        self._port = parts.port or DEFAULT_PORTS[parts.scheme]
+        self._is_tls = parts.scheme == "https" and address.unix_socket is None
+        self._context: ssl.SSLContext | None = None
+        self._path = parts.path.rstrip("/")
+        host = f"[{self._host}]" if ":" in self._host else self._host
+        self._host_header = host if self._port == DEFAULT_PORTS[parts.scheme] else f"{host}:{self._port}"
+        self._heads: dict[tuple[str, str, tuple[tuple[str, str], ...]], bytes] = {}
+
+    def send(self, request: UpstreamRequest, timeouts: Timeouts, receiver: Receiver) -> Exchange:
+        """Over an idle connection, or a new one."""
+        head = self._heads.get((request.method, request.path, request.headers)) or self._head(request)
+        # A whole answer is made completely before its first byte: only `whole` can bound that.
+        first = timeouts.first_event if request.streamed else timeouts.whole
+        exchange = Exchange(self, head, request.body, timeouts, self.loop.time(), first, receiver)
+        while self.idle:
+            connection = self.idle.pop()
+            if not connection.transport.is_closing():
+                connection.begin(exchange, is_reused=True)
+                return exchange
+        self.connect(exchange)
+        return exchange
+
+    def connect(self, exchange: Exchange) -> None:
+        """Opens a connection for it."""
+        exchange.connecting = self.loop.create_task(self._connected(exchange))
+
+    async def _connected(self, exchange: Exchange) -> None:
+        connection = Connection(self)
+        left = exchange.deadline - self.loop.time()
+        try:
+            async with asyncio.timeout(max(0.0, min(exchange.timeouts.connect, left))):
+                await self._open(connection)
+        except TimeoutError:
+            late = failures.NOT_REACHED_IN_TIME if exchange.timeouts.connect < left else failures.NOT_ANSWERED_IN_TIME
+            exchange.failed(UpstreamTimedOut(late))
+        except (ssl.SSLError, ssl.CertificateError):
+            exchange.failed(UpstreamFailed(failures.NOT_TRUSTED))
+        except OSError:
+            exchange.failed(UpstreamFailed(failures.NOT_REACHED))
+        except ModelportError as error:
+            exchange.failed(error)
+        else:
+            exchange.connecting = None
+            if exchange.receiver is None:
+                connection.drop()
+            else:
+                connection.begin(exchange, is_reused=False)
+
+    async def _open(self, connection: Connection) -> None:
+        if self._address.unix_socket is not None:
+            await self.loop.create_unix_connection(lambda: connection, self._address.unix_socket)
+        elif self._is_tls:
+            context = self._tls()
+            await self.loop.create_connection(lambda: connection, self._host, self._port, ssl=context)
+        else:
+            await self.loop.create_connection(lambda: connection, self._host, self._port)
+
+    def _tls(self) -> ssl.SSLContext:
+        if self._context is None:
+            try:
+                self._context = ssl.create_default_context(cafile=self._address.ca_file)
+            except (OSError, ssl.SSLError) as exc:
+                raise UpstreamFailed("The upstream is set up wrongly: its CA file cannot be read.") from exc
+            self._context.set_alpn_protocols(["http/1.1"])
+            if not self._address.verify_tls:
+                self._context.check_hostname = False
+                self._context.verify_mode = ssl.CERT_NONE
+        return self._context
+
+    def _head(self, request: UpstreamRequest) -> bytes:
+        """All but the length of the body. Kept, for it is mostly the same again."""
+        fields = {"accept-encoding": ("Accept-Encoding", "identity"), "user-agent": ("User-Agent", "modelport")}
+        fields |= {name.lower(): (name, value) for name, value in request.headers}
+        lines = [f"{request.method} {self._path}{request.path} HTTP/1.1", f"Host: {self._host_header}"]
+        lines += [f"{name}: {value}" for name, value in fields.values()]
+        if any(control in line for line in lines for control in "\r\n\0"):
+            raise UpstreamFailed(failures.SET_UP_WRONGLY)
+        head = "\r\n".join([*lines, "Content-Length: "]).encode()
+        if len(self._heads) >= KNOWN_HEADS:
+            self._heads.clear()
+        self._heads[(request.method, request.path, request.headers)] = head
+        return head
+
+
+class Exchange:
+    """One request under way."""
+
+    __slots__ = (
+        "body",
+        "connecting",
+        "connection",
+        "deadline",
+        "head",
+        "is_paused",
+        "pool",
+        "receiver",
+        "timeouts",
+        "whole_deadline",
+    )
+
+    def __init__(
+        self,
+        pool: Pool,
+        head: bytes,
+        body: bytes,
+        timeouts: Timeouts,
+        now: float,
+        first_seconds: float,
+        receiver: Receiver,
+    ) -> None:
+        self.pool = pool
+        self.head = head
+        self.body = body
+        self.timeouts = timeouts
+        self.whole_deadline = now + timeouts.whole
+        self.deadline = min(now + first_seconds, self.whole_deadline)
+        self.receiver: Receiver | None = receiver
+        self.connection: Connection | None = None
+        self.connecting: asyncio.Task[None] | None = None
+        self.is_paused = False
+
+    def abort(self) -> None:
+        """Nobody waits any more. The connection closes, which is how the upstream learns it."""
+        self.receiver = None
+        if self.connection is not None:
+            self.connection.drop()
+        elif self.connecting is not None:
+            self.connecting.cancel()
+
+    def pause(self) -> None:
+        """The receiver cannot take more now. Its own pace is not the upstream's, so nothing is late meanwhile."""
+        self.is_paused = True
+        if self.connection is not None:
+            self.deadline = NEVER
+            self.connection.transport.pause_reading()
+
+    def resume(self) -> None:
+        """The receiver can again."""
+        self.is_paused = False
+        if self.connection is not None:
+            self.moved(self.pool.loop.time())
+            self.connection.transport.resume_reading()
+
+    def moved(self, now: float) -> None:
+        """Something came: the next has its time from now."""
+        if not self.is_paused:
+            self.deadline = min(now + self.timeouts.between_events, self.whole_deadline)
+
+    def failed(self, error: ModelportError) -> None:
+        """Tells the receiver, if it still waits."""
+        self.connecting = None
+        receiver, self.receiver = self.receiver, None
+        if receiver is not None:
+            receiver.answer_failed(error)
+
+
+class Connection(asyncio.Protocol):
+    """One socket, one request at a time."""
+
+    __slots__ = (
+        "_exchange",
+        "_has_head",
+        "_headers",
+        "_idle_since",
+        "_inflate",
+        "_is_over",
+        "_is_reused",
+        "_keeps_alive",
+        "_parser",
+        "_pieces",
+        "_pool",
+        "_received_bytes",
+        "_until_close",
+        "transport",
+    )
+
+    transport: asyncio.Transport
+
+    def __init__(self, pool: Pool) -> None:
+        self._pool = pool
+        self._exchange: Exchange | None = None
+        self._parser = httptools.HttpResponseParser(self)
+        self._headers: RawHeaders = []
+        self._pieces: list[bytes] = []
+        self._inflate: Any = None
+        self._is_reused = self._has_head = self._is_over = self._keeps_alive = self._until_close = False
+        self._received_bytes = 0
+        self._idle_since = 0.0
+
+    def begin(self, exchange: Exchange, *, is_reused: bool) -> None:
+        """Sends the request."""
+        self._exchange = exchange
+        self._is_reused = is_reused
+        self._has_head = self._is_over = self._until_close = False
+        self._received_bytes = 0
+        self._headers = []
+        exchange.connection = self
+        head = b"%b%d\r\n\r\n" % (exchange.head, len(exchange.body))
+        if len(exchange.body) > JOINED_BYTES:
+            self.transport.writelines([head, exchange.body])
+        else:
+            self.transport.write(head + exchange.body)
+        if exchange.is_paused:
+            exchange.pause()
+
+    def drop(self) -> None:
+        """Closes at once; nobody hears of it."""
+        exchange, self._exchange = self._exchange, None
+        if exchange is not None:
+            exchange.connection = None
+        self.transport.abort()
+
+    # --- the socket ------------------------------------------------------------------------------------------------
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = cast(asyncio.Transport, transport)
+        self._pool.wire.sweep.watch(self)
+
+    def data_received(self, data: bytes) -> None:
+        exchange = self._exchange
+        if exchange is None:  # nobody asked
+            self.transport.abort()
+            return
+        self._received_bytes += len(data)
+        fault: str | None = None
+        try:
+            self._parser.feed_data(data)
+        except (httptools.HttpParserError, httptools.HttpParserUpgrade):
+            fault = failures.BROKE_OFF if self._has_head else failures.NO_HTTP
+        except zlib.error:
+            fault = failures.BROKE_OFF
+        if not self._has_head and self._received_bytes > HEAD_BYTES_LIMIT:
+            fault = failures.NO_HTTP
+        self._deliver(exchange)
+        if self._is_over:
+            self._keeps_alive = self._keeps_alive and fault is None
+            self._finished(exchange)
+        elif fault is not None:
+            self._broke(exchange, UpstreamFailed(fault))
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._pool.wire.sweep.forget(self)
+        exchange, self._exchange = self._exchange, None
+        if exchange is None:
+            if self in self._pool.idle:
+                self._pool.idle.remove(self)
+            return
+        exchange.connection = None
+        if self._is_reused and not self._received_bytes:
+            # The upstream closed an idle connection just as it was chosen: it has not seen the request.
+            self._pool.connect(exchange)
+        elif not self._has_head:
+            exchange.failed(UpstreamFailed(failures.CLOSED_BEFORE_ANSWER))
+        elif self._until_close and exc is None:
+            receiver, exchange.receiver = exchange.receiver, None
+            if receiver is not None:
+                receiver.answer_ended()
+        else:
+            exchange.failed(UpstreamFailed(failures.BROKE_OFF))
+
+    def sweep(self, now: float) -> None:
+        """Ends a request that is late, or a connection that nobody has needed for long."""
+        exchange = self._exchange
+        if exchange is not None:
+            if now > exchange.deadline:
+                late = failures.STOPPED_SENDING if self._has_head else failures.NOT_ANSWERED_IN_TIME
+                self._broke(exchange, UpstreamTimedOut(late))
+        elif now - self._idle_since > IDLE_CONNECTION_SECONDS:
+            self.transport.close()
+
+    # --- the parser ------------------------------------------------------------------------------------------------
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        self._headers.append((name, value))
+
+    def on_headers_complete(self) -> None:
+        if self._is_over:  # a second answer to one request
+            self._keeps_alive = False
+            return
+        status = self._parser.get_status_code()
+        if status < 200:
+            return
+        headers, self._headers = self._headers, []
+        self._has_head = True
+        self._inflate = None
+        # After the message it is always false.
+        self._keeps_alive = self._parser.should_keep_alive()
+        if not self._keeps_alive:
+            names = {name.lower() for name, _ in headers}
+            self._until_close = not names & {b"content-length", b"transfer-encoding"} and status not in (204, 304)
+        for name, value in headers:
+            if len(name) == 16 and name.lower() == b"content-encoding":
+                self._inflate = inflater(value)
+        exchange = self._exchange
+        if exchange is not None and exchange.receiver is not None:
+            exchange.receiver.answer_began(status, headers)
+
+    def on_body(self, body: bytes) -> None:
+        if not self._is_over:
+            self._pieces.append(body if self._inflate is None else self._inflate.decompress(body))
+
+    def on_message_complete(self) -> None:
+        if self._has_head:
+            self._is_over = True
+        else:  # a 1xx: the answer comes after it
+            self._headers = []
+
+    # --- what came of it -------------------------------------------------------------------------------------------
+
+    def _deliver(self, exchange: Exchange) -> None:
+        if not self._pieces:
+            return
+        pieces, self._pieces = self._pieces, []
+        exchange.moved(self._pool.loop.time())
+        if exchange.receiver is not None:
+            exchange.receiver.answer_grew(pieces[0] if len(pieces) == 1 else b"".join(pieces))
+
+    def _finished(self, exchange: Exchange) -> None:
+        if self._exchange is None:
+            return  # the receiver has aborted it
+        self._exchange = exchange.connection = None
+        if self._keeps_alive and not self.transport.is_closing():
+            if exchange.is_paused:
+                self.transport.resume_reading()
+            self._idle_since = self._pool.loop.time()
+            self._pool.idle.append(self)
+        else:
+            self.transport.close()
+        receiver, exchange.receiver = exchange.receiver, None
+        if receiver is not None:
+            receiver.answer_ended()
+
+    def _broke(self, exchange: Exchange, error: ModelportError) -> None:
+        self.drop()
+        exchange.failed(error)
+
+
+def inflater(encoding: bytes) -> Any:
+    """Unpacks what was packed although identity was asked for. What we cannot unpack breaks the answer off."""
+    word = encoding.strip().lower()
+    if word in (b"", b"identity"):
+        return None
+    if word in (b"gzip", b"x-gzip", b"deflate"):
+        return zlib.decompressobj(zlib.MAX_WBITS | 32)
+    return Unreadable()
+
+
+class Unreadable:
+    """An encoding that nobody asked for."""
+
+    def decompress(self, data: bytes) -> bytes:
+        """zlib's interface."""
+        raise zlib.error
