@@ -44,10 +44,11 @@ def png_data_url(width: int = 32, height: int = 32) -> str:
 
 @dataclass(frozen=True)
 class Described:
-    """A server to start: its configuration, and whether it speaks TLS."""
+    """A server to start: its configuration, whether it speaks TLS, and whether it needs pulled weights."""
 
     configuration: dict[str, Any]
     tls: bool = False
+    needs_models: bool = False
 
 
 def model(format: str, name: str, version: str = "1") -> dict[str, str]:
@@ -132,7 +133,7 @@ SCRIPTED: dict[str, Any] = {
     },
     "slow": {
         "model": model("Custom", "slow"),
-        "provider": scripted({"chunks": ["One. ", "Two. ", "Three."], "delay_between_chunks_seconds": 2.5}),
+        "provider": scripted({"chunks": ["One. ", "Two. ", "Three."], "delay_between_chunks_seconds": 1.5}),
     },
     "dies-in-mid-stream": {
         "model": model("Custom", "dies-in-mid-stream"),
@@ -175,7 +176,8 @@ SERVERS: dict[str, Described] = {
             "server": {"region": "Test Region", "limits": {"body_bytes": 2_000_000}},
             "engine": {"slots": 4, "context": 8192, "queue": 8},
             "deployments": unlimited({**SCRIPTED, **EMBEDDED_ONES}),
-        }
+        },
+        needs_models=True,
     ),
     "secure": Described({"deployments": unlimited(SCRIPTED)}, tls=True),
 }

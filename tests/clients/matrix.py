@@ -1,6 +1,6 @@
 """Runs every genuine client against running servers and writes CONFORMANCE.md.
 
-    python -m tests.clients.matrix [--only NAME ...] [--keep-report]
+    python -m tests.clients.matrix [--only NAME ...] [--prepare]
 
 Makes one environment per client, starts the servers once, runs the project's own client tests and then each client's
 tests in its own environment, and writes one row per acceptance check. Exits with 1 if anything failed.
@@ -9,6 +9,7 @@ tests in its own environment, and writes one row per acceptance check. Exits wit
 from __future__ import annotations
 
 import argparse
+import concurrent.futures
 import contextlib
 import json
 import os
@@ -41,10 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parse(arguments)
     chosen = [client for client in CLIENTS if not options.only or client.name in options.only]
     try:
-        for client in chosen:
-            began = time.monotonic()
-            if prepare(client):
-                print(f"{client.name}: environment made in {time.monotonic() - began:.0f} s", flush=True)
+        prepare_all(chosen)
     except CannotPrepare as reason:
         print(f"error: {reason}", file=sys.stderr)
         return 2
@@ -56,6 +54,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for name in failed:
         print(f"failed: {name}", file=sys.stderr)
     return 1 if failed else 0
+
+
+def prepare_all(chosen: Sequence[Client]) -> None:
+    """Make what is missing, two at a time: one downloads while the other unpacks. Raises CannotPrepare."""
+
+    def one(client: Client) -> None:
+        began = time.monotonic()
+        if prepare(client):
+            print(f"{client.name}: environment made in {time.monotonic() - began:.0f} s", flush=True)
+
+    with concurrent.futures.ThreadPoolExecutor(2) as pool:
+        for made in [pool.submit(one, client) for client in chosen]:
+            made.result()
 
 
 def run_all(chosen: Sequence[Client], *, with_own: bool) -> tuple[list[dict[str, Any]], list[str]]:

@@ -130,12 +130,16 @@ def status_of(url: str, ca_file: Path | None, timeout_seconds: float = 2) -> int
             return 0
 
 
+def pulled_models() -> Path:
+    """The folder of the models that were pulled for this user; it may be absent."""
+    return Path(os.environ.get("MODELPORT_TEST_DATA_DIR") or "~/.local/share/modelport").expanduser() / "models"
+
+
 def lend_weights(data_dir: Path) -> None:
     """Let a server with a data directory of its own use the models that were pulled for this user."""
-    home = Path(os.environ.get("MODELPORT_DATA_DIR") or "~/.local/share/modelport").expanduser() / "models"
     data_dir.mkdir(mode=0o700, exist_ok=True)
-    if home.is_dir():
-        (data_dir / "models").symlink_to(home.resolve())
+    if pulled_models().is_dir():
+        (data_dir / "models").symlink_to(pulled_models().resolve())
 
 
 @contextlib.contextmanager
