@@ -76,6 +76,19 @@ class UsageSource(StrEnum):
     """Nothing was made."""
 
 
+class Pricing(StrEnum):
+    """What is known of a call's cost."""
+
+    PRICED = "priced"
+    """From a price list, to the last digit."""
+    UNPRICED = "unpriced"
+    """No price is known, or nobody was asked: `cost` is None, which is not nothing."""
+    ESTIMATED = "estimated"
+    """At the upper price that is stated for models of unknown price, or for tokens that were estimated themselves."""
+    FREE = "free"
+    """Nothing was made, or a price list says that it costs nothing."""
+
+
 class UsageRecord(Struct, frozen=True, kw_only=True):
     """One call, for ever. Times are unix seconds; durations seconds; no text of prompt or answer."""
 
@@ -100,3 +113,14 @@ class UsageRecord(Struct, frozen=True, kw_only=True):
     duration_seconds: float = 0.0
     client_request_id: str | None = None
     snapshot: str | None = None
+    spilled_from: str | None = None
+    """The deployment that was asked for, and was full: `deployment` has answered in its place."""
+    cost: str | None = None
+    """What it cost in `currency`: a decimal number, exact. None: not known."""
+    currency: str | None = None
+    price_version: str | None = None
+    """Which price list said so."""
+    pricing: str = Pricing.UNPRICED
+    project: str | None = None
+    provider: str | None = None
+    """The provider whose target has answered, or was asked last."""
