@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from typing import Final
 
 from modelport.core.answers import AnswerHead
+from modelport.core.catalog import Deployment, Snapshot
 from modelport.core.errors import InternalError, ModelportError, RouteNotFound, Unavailable, UpstreamTimedOut
 from modelport.core.events import Event
+from modelport.core.ports import QuotaState
 from modelport.core.requests import Request
 from modelport.dialects.reasoning import ReasoningPlace
 from modelport.gateway.call import Answer, Call
@@ -25,6 +27,7 @@ from modelport.surfaces.exchange import Exchange
 from modelport.surfaces.headers import listed, printable, quota_headers
 
 STOPPED_RETRY_SECONDS: Final = 5
+STREAM_HEADERS: Final = ((b"cache-control", b"no-cache"), (b"x-accel-buffering", b"no"))
 LAST_WORD_SECONDS: Final = 1.0
 """How long we try to tell a client, that may have stopped reading, why its stream ends."""
 
@@ -109,7 +112,7 @@ async def whole(
     """Writes the answer as one JSON object."""
     made = await folded(answer.events, fold_of(answer.request))
     body = speech.whole(head, answer.request, made, reasoning)
-    headers = answer_headers(answer)
+    headers = answer_headers(answer.quota, answer.deployment, answer.snapshot, answer.dropped)
     headers.append((b"content-length", b"%d" % len(body)))
     await exchange.start(200, JSON, headers)
     await exchange.finish(body)
@@ -117,9 +120,8 @@ async def whole(
 
 async def stream(exchange: Exchange, answer: Answer, writer: StreamWriter) -> None:
     """Writes the answer as it comes, one piece per batch; a slow reader slows the source."""
-    headers = answer_headers(answer)
-    headers.append((b"cache-control", b"no-cache"))
-    headers.append((b"x-accel-buffering", b"no"))
+    headers = answer_headers(answer.quota, answer.deployment, answer.snapshot, answer.dropped)
+    headers += STREAM_HEADERS
     await exchange.start(200, EVENT_STREAM, headers)
     try:
         async for batch in answer.events:
@@ -159,11 +161,11 @@ async def last_word(exchange: Exchange, writer: StreamWriter, error: ModelportEr
         return
 
 
-def answer_headers(answer: Answer) -> Headers:
+def answer_headers(quota: QuotaState, deployment: Deployment, snapshot: Snapshot, dropped: Sequence[str]) -> Headers:
     """What a 200 says about how it was made."""
-    headers = quota_headers(answer.quota)
-    headers.append((b"x-ms-deployment-name", printable(answer.deployment.name)))
-    headers.append((b"x-modelport-snapshot", printable(answer.snapshot.id)))
-    if answer.dropped:
-        headers.append((b"x-modelport-dropped-parameters", listed(answer.dropped)))
+    headers = quota_headers(quota)
+    headers.append((b"x-ms-deployment-name", printable(deployment.name)))
+    headers.append((b"x-modelport-snapshot", printable(snapshot.id)))
+    if dropped:
+        headers.append((b"x-modelport-dropped-parameters", listed(dropped)))
     return headers
