@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from random import Random
 from typing import Any
 
+from modelport.app.owner import LocalOwner, Owner
 from modelport.app.runtime import LiveRuntime, open_providers, worker_specs
 from modelport.app.snapshot import build as build_snapshot
 from modelport.auth import anonymous, api_key
@@ -17,17 +18,15 @@ from modelport.core.catalog import Snapshot
 from modelport.core.clock import SystemClock
 from modelport.core.ports import DeploymentState, OpeningProvider, Provider
 from modelport.engine.service import EngineProvider
-from modelport.engine.supervisor import Supervisor
 from modelport.gateway.gateway import Gateway
 from modelport.gateway.pipeline import Pipeline
 from modelport.stores.journal import FileJournal
-from modelport.stores.memory.quota import MemoryQuota
 from modelport.surfaces.app import build as build_surfaces
 from modelport.surfaces.options import Limits, Options
 from modelport.telemetry.logging import access_log
 from modelport.telemetry.metrics import Metrics
 from modelport.telemetry.observer import CallObserver
-from modelport.telemetry.sources import EngineReading, engine_source, journal_source
+from modelport.telemetry.sources import journal_source
 from modelport.upstream.transports.aiohttp import AiohttpTransport
 
 
@@ -39,43 +38,50 @@ class Application:
     gateway: Gateway
     states: Callable[[], list[DeploymentState]]
     snapshot: Snapshot
+    metrics: Metrics
 
 
 @asynccontextmanager
-async def serving(settings: Settings, generated: Secret | None) -> AsyncIterator[Application]:
-    """Opens stores, workers and pools; closes them in reverse. Raises WeightsError, ProfileError, OSError."""
+async def serving(
+    settings: Settings, generated: Secret | None, owner: Owner | None = None, snapshot: Snapshot | None = None
+) -> AsyncIterator[Application]:
+    """Opens stores, workers and pools; closes them in reverse. Without an owner, this process is one.
+
+    Raises WeightsError, ProfileError, OSError."""
     clock = SystemClock()
-    snapshot = build_snapshot(settings, api_key.fresh_salt(), generated)
+    if snapshot is None:
+        snapshot = build_snapshot(settings, api_key.fresh_salt(), generated)
     specs, worker_of = worker_specs(settings)
-    supervisor = Supervisor(specs)
-    engines = {name: EngineProvider(supervisor.workers[worker]) for name, worker in worker_of.items()}
+    if owner is None:
+        owner = LocalOwner(specs, clock)
+    engines = {name: EngineProvider(owner.engines[worker]) for name, worker in worker_of.items()}
     transport = AiohttpTransport()
     providers: dict[str, Provider | OpeningProvider] = {**open_providers(settings), **engines}
     runtime = LiveRuntime(transport, providers)
-    quota = MemoryQuota(clock)
     async with FileJournal.opened(settings.server.data_dir / "journal") as journal:
-        metrics = Metrics((journal_source(journal), engine_source(supervisor_readings(supervisor))))
+        metrics = Metrics((journal_source(journal), *owner.sources))
         pipeline = Pipeline(
             snapshot=lambda: snapshot,
             runtime=runtime,
             authenticators=(api_key.authenticate, anonymous.authenticate),
-            quota=quota,
+            quota=owner.quota,
             journal=journal,
             observer=CallObserver(metrics, access_log(settings.telemetry.log)),
             clock=clock,
             random=Random(),  # noqa: S311  spreads calls over targets
         )
-        gateway = Gateway(pipeline, states=lambda: runtime.states(snapshot), metrics=metrics.render)
+        gateway = Gateway(pipeline, states=lambda: runtime.states(snapshot), metrics=lambda: owner.rendered(metrics))
         try:
-            await supervisor.start()
+            await owner.start()
             yield Application(
                 asgi=build_surfaces(gateway, surface_options(settings)),
                 gateway=gateway,
                 states=lambda: runtime.states(snapshot),
                 snapshot=snapshot,
+                metrics=metrics,
             )
         finally:
-            await supervisor.close()
+            await owner.close()
             await transport.close()
 
 
@@ -93,21 +99,3 @@ def surface_options(settings: Settings) -> Options:
         metrics_public=settings.telemetry.public,
         strict=server.strict,
     )
-
-
-def supervisor_readings(supervisor: Supervisor) -> Callable[[], Iterable[EngineReading]]:
-    """What each worker's last health report said."""
-
-    def read() -> Iterable[EngineReading]:
-        for worker in supervisor.workers.values():
-            load = worker.load
-            yield EngineReading(
-                worker=worker.spec.name,
-                state=worker.state.value,
-                restarts=worker.restarts,
-                queued=load.get("queue_length"),
-                slots=worker.facts.get("slots"),
-                busy_slots=load.get("busy_slots"),
-            )
-
-    return read

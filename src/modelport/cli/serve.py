@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import os
 import socket
 import sys
@@ -11,11 +10,11 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-import uvicorn
 import uvloop
 
 from modelport.app.build import serving
-from modelport.app.runtime import ProviderFault
+from modelport.app.http_server import http_server, settle_memory
+from modelport.app.runtime import ExtraMissing, ProviderFault
 from modelport.cli.keys import ConfigOption, DataDirOption, settings_or_fail
 from modelport.cli.output import ExitCode, fail
 from modelport.cli.startup import announce
@@ -27,12 +26,8 @@ from modelport.config.sources import Flags
 from modelport.config.tls import server_context, tls_files
 from modelport.control.profiles import ProfileError
 from modelport.engine.weights.faults import WeightsError
-from modelport.lane.protocol import bound
 from modelport.lane.server import Server
 from modelport.telemetry.logging import configure_logging
-
-HEADER_SECONDS = 20.0
-EXTRA_MODULES = ("xllamacpp", "onnxruntime", "tokenizers", "numpy", "PIL", "jsonschema_rs")
 
 
 def serve(
@@ -73,6 +68,8 @@ def serve(
         fail(ExitCode.CONFIG_INVALID, str(error))
     except (ProfileError, ProviderFault) as error:
         fail(ExitCode.CONFIG_INVALID, str(error))
+    except ExtraMissing as error:
+        fail(ExitCode.EXTRA_MISSING, str(error), "pip install 'modelport[local]'")
     except WeightsError as error:
         fail(ExitCode.WEIGHTS_MISSING, str(error))
     except KeyboardInterrupt:
@@ -86,24 +83,9 @@ async def run(settings: Settings, key: GeneratedKey | None, listener: socket.soc
     files = tls_files(settings)
     context = server_context(files) if files is not None else None
     async with serving(settings, key.secret if key is not None else None) as application:
-        uvicorn_config = uvicorn.Config(
-            application.asgi,
-            http=bound(settings.server.limits.header_bytes, HEADER_SECONDS),
-            ws="none",
-            loop="none",
-            lifespan="off",
-            log_config=None,
-            access_log=False,
-            server_header=False,
-            proxy_headers=False,
-            timeout_keep_alive=75,
-            backlog=2048,
-            ssl_context_factory=(lambda *_: context) if context is not None else None,
-        )
-        server = Server(uvicorn_config, application.gateway, drain_seconds=settings.server.limits.request_seconds)
+        server = http_server(settings, application, context, Server)
         display = asyncio.create_task(announce(settings, key, listener, application, files, config))
-        gc.collect()
-        gc.freeze()
+        settle_memory()
         try:
             await server.serve(sockets=[listener])
         finally:

@@ -4,7 +4,7 @@ upstream. Only readiness, and what its errors mean, differ."""
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 import msgspec
 
@@ -13,17 +13,30 @@ from modelport.core.errors import ModelportError, Unavailable
 from modelport.core.ports import Address, Decoder, NeedsWaiting, Refusal, UpstreamRequest
 from modelport.core.requests import Request
 from modelport.dialects.openai_chat.upstream import UpstreamCodec
-from modelport.engine.supervisor import EngineUnavailableError, Worker, WorkerState
+from modelport.engine.supervisor import EngineUnavailableError, WorkerAddress, WorkerSpec, WorkerState
 
 State = Literal["ready", "loading", "restarting", "failed", "unloaded"]
 LOADING_RETRY_SECONDS = 2
 FIRST_USE_SECONDS = 300.0
 
 
+class EngineWorker(Protocol):
+    """A worker, supervised by this process (`supervisor.Worker`) or by another."""
+
+    spec: WorkerSpec
+    state: WorkerState
+    reason: str
+    address: WorkerAddress | None
+
+    async def ready(self, timeout_seconds: float) -> WorkerAddress:
+        """The address, once the model can answer; loads it if need be. Raises EngineUnavailableError."""
+        ...
+
+
 class EngineProvider:
     """One worker, seen from the way."""
 
-    def __init__(self, worker: Worker) -> None:
+    def __init__(self, worker: EngineWorker) -> None:
         self.worker = worker
         self._codec = UpstreamCodec(engine=True)
 

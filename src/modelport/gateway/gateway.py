@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
 from modelport.core.catalog import Deployment, Snapshot
@@ -27,7 +27,7 @@ class Gateway:
         pipeline: Pipeline,
         *,
         states: Callable[[], Sequence[DeploymentState]],
-        metrics: Callable[[], bytes],
+        metrics: Callable[[], bytes | Awaitable[bytes]],
     ) -> None:
         self.pipeline = pipeline
         self.states = states

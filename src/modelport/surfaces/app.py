@@ -110,7 +110,8 @@ class Doors:
             return
         if route.permission != "public":
             exchange.principal = self.gateway.identify(head.credential)
-        await exchange.reply(route.endpoint(exchange))
+        reply = route.endpoint(exchange)
+        await exchange.reply(reply if isinstance(reply, Reply) else await reply)
 
 
 def all_routes(options: Options) -> list[Route]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Literal, Protocol
 
 from msgspec import Struct
@@ -83,4 +83,4 @@ class Route(Struct, frozen=True, kw_only=True):
     permission: Permission | None = None
     """None is no permission: such a route does not start."""
     door: Door
-    endpoint: Inference | Callable[[Exchange], Reply]
+    endpoint: Inference | Callable[[Exchange], Reply | Awaitable[Reply]]

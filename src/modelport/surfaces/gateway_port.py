@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Protocol
 
@@ -64,6 +64,6 @@ class StatesOf(Protocol):
 
 
 class MetricsOf(Protocol):
-    """Gives the Prometheus text."""
+    """Gives the Prometheus text; other processes may have to be asked for theirs."""
 
-    def __call__(self) -> bytes: ...
+    def __call__(self) -> bytes | Awaitable[bytes]: ...

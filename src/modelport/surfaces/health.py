@@ -50,9 +50,10 @@ def ready(exchange: Exchange) -> Reply:
     return Reply(msgspec.json.encode(answer), status=200 if is_ready else 503, headers=headers)
 
 
-def metrics(exchange: Exchange) -> Reply:
+async def metrics(exchange: Exchange) -> Reply:
     """Prometheus text."""
-    return Reply(exchange.gateway.metrics(), content_type=PROMETHEUS, headers=(NEVER_STORED,))
+    found = exchange.gateway.metrics()
+    return Reply(found if isinstance(found, bytes) else await found, content_type=PROMETHEUS, headers=(NEVER_STORED,))
 
 
 def is_known(exchange: Exchange) -> bool:

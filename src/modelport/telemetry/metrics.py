@@ -90,6 +90,10 @@ class Metrics(Collector):
         if total > record.reserved_tokens:
             self._overdraft[deployment] = self._overdraft.get(deployment, 0) + total - record.reserved_tokens
 
+    def families(self) -> Iterator[Metric]:
+        """Everything of this process, the interpreter's own figures included."""
+        return iter(self._registry.collect())
+
     def render(self) -> bytes:
         """The text of one scrape (Prometheus exposition format 0.0.4)."""
         return generate_latest(self._registry)

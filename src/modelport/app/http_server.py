@@ -1,0 +1,45 @@
+"""The server that a process listens with: uvicorn's, with our protocol and our way of ending."""
+
+from __future__ import annotations
+
+import gc
+import ssl
+from typing import Final, TypeVar
+
+import uvicorn
+
+from modelport.app.build import Application
+from modelport.config.settings import Settings
+from modelport.lane.protocol import bound
+from modelport.lane.server import Server
+
+HEADER_SECONDS: Final = 20.0
+KEEP_ALIVE_SECONDS: Final = 75
+BACKLOG: Final = 2048
+
+Kind = TypeVar("Kind", bound=Server)
+
+
+def http_server(settings: Settings, application: Application, context: ssl.SSLContext | None, kind: type[Kind]) -> Kind:
+    """A server for this application, ready for `serve(sockets=…)`."""
+    config = uvicorn.Config(
+        application.asgi,
+        http=bound(settings.server.limits.header_bytes, HEADER_SECONDS),
+        ws="none",
+        loop="none",
+        lifespan="off",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,
+        timeout_keep_alive=KEEP_ALIVE_SECONDS,
+        backlog=BACKLOG,
+        ssl_context_factory=(lambda *_: context) if context is not None else None,
+    )
+    return kind(config, application.gateway, drain_seconds=settings.server.limits.request_seconds)
+
+
+def settle_memory() -> None:
+    """What was made until now stays: the collector need not look at it again."""
+    gc.collect()
+    gc.freeze()
