@@ -48,7 +48,7 @@ def test_requests_beyond_the_limit_are_refused_until_the_first_has_left_the_wind
         take(store, limits, 1).settle(1)
         store[1].time += 10
     refused = take(store, limits, 1)
-    assert refused == QuotaRefusal(kind="requests", limit=2, retry_after_seconds=41)
+    assert (refused.kind, refused.limit, refused.retry_after_seconds) == ("requests", 2, 41)
     store[1].time += refused.retry_after_seconds - 1.001
     assert isinstance(take(store, limits, 1), QuotaRefusal)
     store[1].time += 1.001
@@ -60,8 +60,9 @@ def test_tokens_beyond_the_limit_are_refused_until_enough_has_left_the_window(st
     take(store, limits, 60).settle(60)
     store[1].time += 20
     take(store, limits, 40).settle(40)
-    assert take(store, limits, 50) == QuotaRefusal(kind="tokens", limit=100, retry_after_seconds=41)
-    assert take(store, limits, 61) == QuotaRefusal(kind="tokens", limit=100, retry_after_seconds=61)
+    assert take(store, limits, 50).retry_after_seconds == 41
+    refused = take(store, limits, 61)
+    assert (refused.kind, refused.limit, refused.retry_after_seconds) == ("tokens", 100, 61)
     store[1].time += 41
     assert not isinstance(take(store, limits, 50), QuotaRefusal)
 

@@ -33,6 +33,11 @@ class Sku(Struct, frozen=True):
     name: str = "GlobalStandard"
     capacity: int = 1
 
+    @property
+    def is_batch(self) -> bool:
+        """Nobody waits for the answer of such a deployment: its calls let others go first."""
+        return self.name.endswith("Batch")
+
 
 class Range(Struct, frozen=True):
     """Inclusive bounds of a numeric parameter."""

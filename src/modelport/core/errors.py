@@ -35,6 +35,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Literal
 
 from modelport.core.operations import Operation
+from modelport.core.quota import QuotaState
 
 
 class ModelportError(Exception):
@@ -307,7 +308,17 @@ class RateLimited(ModelportError):
     status = 429
     code = "RateLimitReached"
 
-    def __init__(self, kind: LimitKind, limit: int | None, retry_after: int, *, window_seconds: int = 60) -> None:
+    def __init__(
+        self,
+        kind: LimitKind,
+        limit: int | None,
+        retry_after: int,
+        *,
+        window_seconds: int = 60,
+        quota: QuotaState | None = None,
+    ) -> None:
+        self.quota = quota
+        """What is left of the deployment's quota, where ours said no."""
         self.kind: LimitKind = kind
         self.limit = limit
         self.window_seconds = window_seconds

@@ -6,6 +6,7 @@ from enum import StrEnum
 
 from msgspec import Struct
 
+from modelport.core.catalog import RateLimits
 from modelport.core.operations import Operation
 
 
@@ -40,6 +41,10 @@ class Principal(Struct, frozen=True):
     role: Role
     deployments: tuple[str, ...] = ("*",)
     operations: frozenset[Operation] | None = None
+    limits: RateLimits | None = None
+    """What all its calls together may use, whatever the deployment. None: nothing but the deployments' limits."""
+    weight: int = 1
+    """Its share where calls wait for room: twice the weight, twice the tokens."""
 
 
 ANONYMOUS = Principal(name="anonymous", key_id=None, role=Role.INFERENCE_USER)

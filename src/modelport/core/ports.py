@@ -17,6 +17,7 @@ from modelport.core.errors import ModelportError
 from modelport.core.events import Event
 from modelport.core.identity import Principal
 from modelport.core.operations import Operation
+from modelport.core.quota import QuotaState as QuotaState
 from modelport.core.requests import Request
 from modelport.core.usage import TokenUsage, UsageRecord
 
@@ -201,35 +202,38 @@ class Dispatch(Protocol):
 # --- quota, journal, metrics ---------------------------------------------------------------------------------------
 
 
-class QuotaState(Struct, frozen=True):
-    """What is left of one deployment's quota, for `x-ratelimit-*`. None: unlimited."""
-
-    limit_requests: int | None = None
-    remaining_requests: int | None = None
-    limit_tokens: int | None = None
-    remaining_tokens: int | None = None
-    reset_seconds: int = 0
-
-
 class QuotaRefusal(Struct, frozen=True):
     """Which limit said no, and in how many seconds it may say yes."""
 
     kind: Literal["requests", "tokens", "concurrency"]
     limit: int
     retry_after_seconds: int
+    state: QuotaState = QuotaState()
 
 
 class Reservation(Protocol):
     """What one call has taken. Settling twice is the same as once."""
 
-    reserved_tokens: int
+    @property
+    def reserved_tokens(self) -> int:
+        """What it holds, or held until it was settled."""
+        ...
 
-    def top_up(self, tokens: int) -> bool:
-        """Takes `tokens` more; False (and nothing taken) if the limit forbids it."""
+    def top_up(self, tokens: int) -> bool | NeedsWaiting[bool]:
+        """Takes `tokens` more; False (and nothing taken) if the limit forbids it. NeedsWaiting: a store has to be asked
+        first; what its `resume` gives is final."""
+        ...
+
+    def give_back(self, tokens: int) -> None:
+        """Undoes a part of what was taken, before anything was made with it."""
         ...
 
     def settle(self, actual_tokens: int) -> None:
         """Gives back what was not used, or books what was used beyond it; frees the concurrency slot."""
+        ...
+
+    def cancel(self) -> None:
+        """As if it had never been taken: the request is given back too. For what was not started at all."""
         ...
 
     def state(self) -> QuotaState:
@@ -237,11 +241,22 @@ class Reservation(Protocol):
         ...
 
 
-class Quota(Protocol):
-    """Rolling minute windows and concurrency, per subject (a deployment, later a key or a principal)."""
+Taken = Reservation | QuotaRefusal
+"""What a quota says once it knows."""
 
-    def reserve(self, subject: str, limits: RateLimits, tokens: int, now: float) -> Reservation | QuotaRefusal:
-        """Takes one request and `tokens` tokens in one step, or nothing. `now` is the monotonic clock's."""
+
+class Quota(Protocol):
+    """Rolling minute windows and concurrency, per subject (a deployment, a key)."""
+
+    def reserve(
+        self, subject: str, limits: RateLimits, tokens: int, now: float, *, requests: int = 1
+    ) -> Taken | Refusal | NeedsWaiting[Taken]:
+        """Takes `requests` (one, or none for a repeat) and `tokens` tokens in one step, or nothing. `now` is the
+        monotonic clock's. NeedsWaiting: a store has to be asked first. A Refusal: the store that decides is gone."""
+        ...
+
+    def when_freed(self, wake: Callable[[], None] | None) -> None:
+        """`wake` is called whenever something may have been given back; None: nobody waits any more."""
         ...
 
 

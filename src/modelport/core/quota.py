@@ -6,6 +6,8 @@ import math
 from collections.abc import Mapping
 from typing import Any, Final
 
+from msgspec import Struct
+
 from modelport.core.catalog import Model, RateLimits, Sku
 
 WINDOW_SECONDS: Final = 60
@@ -19,6 +21,16 @@ DEFAULT_TOKENS_PER_MINUTE: Final = 200_000
 DEFAULT_REQUESTS_PER_MINUTE: Final = 1_000
 CAPACITY_FORMAT: Final = "openai"
 CAPACITY_SKUS: Final = frozenset({"standard", "globalstandard", "datazonestandard"})
+
+
+class QuotaState(Struct, frozen=True):
+    """What is left of one deployment's quota, for `x-ratelimit-*`. None: unlimited."""
+
+    limit_requests: int | None = None
+    remaining_requests: int | None = None
+    limit_tokens: int | None = None
+    remaining_tokens: int | None = None
+    reset_seconds: int = 0
 
 
 def effective_limits(explicit: Mapping[str, Any], sku: Sku | None, model: Model) -> RateLimits:
@@ -76,6 +88,14 @@ class RollingWindow:
         self._buckets[self._second % BUCKETS] += amount
         self._last = self._second
         self.total += amount
+
+    def take_back(self, amount: int, then: float) -> None:
+        """Undoes an `add` at that moment, if it still counts."""
+        second = int(then)
+        if self._second - BUCKETS < second <= self._second:
+            undone = min(amount, self._buckets[second % BUCKETS])
+            self._buckets[second % BUCKETS] -= undone
+            self.total -= undone
 
     def seconds_until_freed(self, amount: int, now: float) -> int | None:
         """Whole seconds, at least 1, until so much has left the window; None if it does not hold so much."""

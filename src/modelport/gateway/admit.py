@@ -1,14 +1,22 @@
-"""May you now? Takes one request and its tokens from the quota in one step, and opens the call's journal line."""
+"""May you now? Takes one request and its tokens from the quota in one step, and opens the call's journal line.
+
+Without room the call waits where its deployment lets it (`limits.wait_seconds`), or may go to the deployment that takes
+over (`spillover`), or is refused with the time that is honest.
+"""
 
 from __future__ import annotations
 
-from modelport.core.catalog import Deployment, Snapshot
+from functools import partial
+
+from modelport.core.catalog import Deployment, RateLimits, Snapshot
 from modelport.core.clock import Clock
 from modelport.core.errors import RateLimited
-from modelport.core.ports import Journal, Observer, Quota, QuotaRefusal, Refusal
+from modelport.core.ports import Journal, NeedsWaiting, Observer, Quota, Refusal, Reservation
 from modelport.core.requests import Request
-from modelport.gateway.estimate import need
+from modelport.gateway.admissions import Admissions, Asked, Claim
+from modelport.gateway.estimate import Need, need
 from modelport.gateway.lease import CallFacts, CallLease, unrecordable
+from modelport.gateway.waiting import BATCH, INTERACTIVE, Denied, Turn
 
 
 def admit(
@@ -16,22 +24,102 @@ def admit(
     request: Request,
     facts: CallFacts,
     snapshot: Snapshot,
-    quota: Quota,
+    quota: Quota | Admissions,
     journal: Journal,
     observer: Observer,
     clock: Clock,
-) -> CallLease | Refusal:
+) -> CallLease | Refusal | NeedsWaiting[CallLease]:
     """The lease, or why not; a refusal holds nothing and leaves no record (the driver's `record_refusal` does).
 
     The `open` line is queued, not written: flush the journal before anything is sent to a target.
     """
-    needed = need(request, deployment.limits, snapshot.reserve_tokens)
-    taken = quota.reserve(deployment.name.lower(), deployment.limits, needed.total, clock.monotonic())
-    if isinstance(taken, QuotaRefusal):
-        error = RateLimited(taken.kind, taken.limit, taken.retry_after_seconds)
-        return Refusal(error, spill_to=deployment.spillover)
+    admissions = Admissions.over(quota, clock)
+    claims = claims_of(deployment, facts)
+    needed = need(request, tightest(claims), snapshot.reserve_tokens)
+    asked = Asked(
+        claims=claims,
+        tokens=needed.total,
+        turn=Turn(
+            caller=facts.principal,
+            weight=facts.weight,
+            rank=BATCH if deployment.sku.is_batch else INTERACTIVE,
+            cost=max(1, needed.total),
+        ),
+        until=may_wait_until(deployment, facts, clock.monotonic()),
+        repeat=facts.repeat,
+    )
+
+    def leased(outcome: Reservation | Denied | Refusal) -> CallLease | Refusal:
+        if isinstance(outcome, Refusal):
+            return outcome
+        if isinstance(outcome, Denied):
+            return refused(deployment, outcome)
+        return opened(deployment, facts, needed, outcome, admissions, asked, journal, observer)
+
+    async def resumed(needs: NeedsWaiting[Reservation | Denied]) -> CallLease | Refusal:
+        return leased(await needs.resume())
+
+    outcome = admissions.take(asked)
+    if isinstance(outcome, NeedsWaiting):
+        return NeedsWaiting(partial(resumed, outcome))
+    return leased(outcome)
+
+
+def claims_of(deployment: Deployment, facts: CallFacts) -> tuple[Claim, ...]:
+    """The accounts that this call draws on: its deployment's, and its caller's where that has limits of its own."""
+    of_deployment = Claim(deployment.name.lower(), deployment.limits)
+    if facts.limits is None:
+        return (of_deployment,)
+    return of_deployment, Claim(f"key:{facts.principal}", facts.limits)
+
+
+def tightest(claims: tuple[Claim, ...]) -> RateLimits:
+    """The limits with the least tokens."""
+    return min(
+        (claim.limits for claim in claims),
+        key=lambda limits: float("inf") if limits.tokens_per_minute is None else limits.tokens_per_minute,
+    )
+
+
+def may_wait_until(deployment: Deployment, facts: CallFacts, now: float) -> float:
+    """Until when the call may wait for room. Not at all while another deployment may take over at once."""
+    if deployment.spillover is not None and facts.spilled_from is None:
+        return now
+    until = now + deployment.limits.wait_seconds
+    return until if facts.deadline is None else min(until, facts.deadline)
+
+
+def refused(deployment: Deployment, denied: Denied) -> Refusal:
+    """429. Another deployment can help only where it is the deployment that is full, not the caller's own limit."""
+    refusal = denied.refusal
+    error = RateLimited(refusal.kind, refusal.limit, refusal.retry_after_seconds, quota=refusal.state)
+    is_deployment_full = denied.subject == deployment.name.lower()
+    return Refusal(error, spill_to=deployment.spillover if is_deployment_full else None)
+
+
+def opened(
+    deployment: Deployment,
+    facts: CallFacts,
+    needed: Need,
+    reservation: Reservation,
+    admissions: Admissions,
+    asked: Asked,
+    journal: Journal,
+    observer: Observer,
+) -> CallLease | Refusal:
+    """The lease over this reservation, with its `open` line queued."""
     try:
-        return CallLease(facts, deployment, needed, taken, journal, observer, clock)
+        return CallLease(
+            facts,
+            deployment,
+            needed,
+            reservation,
+            journal,
+            observer,
+            admissions.clock,
+            admissions=admissions,
+            asked=asked,
+        )
     except OSError:
-        taken.settle(0)
+        reservation.cancel()
         return Refusal(unrecordable())

@@ -52,6 +52,8 @@ class Call(Struct, frozen=True, kw_only=True):
     """Whether the surface knows the extra-parameters header at all."""
     request_id: str
     client_request_id: str | None = None
+    deadline: float | None = None
+    """The moment of the monotonic clock at which the door gives up; None: it does not tell."""
     why_cancelled: Callable[[], ModelportError | None] = by_the_caller
     """Asked when the call is cancelled: what the caller is told then (a deadline of the door's); None: it has gone."""
 

@@ -17,6 +17,7 @@ from modelport.core.events import (
     ToolCallDelta,
     UsageReported,
 )
+from modelport.core.ports import NeedsWaiting
 from modelport.core.requests import Request
 from modelport.core.usage import TokenUsage, UsageSource
 from modelport.gateway.estimate import LIKELY_BYTES_PER_TOKEN, byte_length, likely_prompt
@@ -29,7 +30,11 @@ LONGEST_USUAL_TOKEN_BYTES = 8
 class Count:
     """One answer's events in, the same out. After the last of them `end` gives what is still due."""
 
-    def __init__(self, lease: CallLease, request: Request) -> None:
+    def __init__(self, lease: CallLease, request: Request, *, can_wait: bool = False) -> None:
+        self._can_wait = can_wait
+        self._withheld: list[Event] = []
+        self.waiting: NeedsWaiting[bool] | None = None
+        """With `can_wait`: await its `resume` and hand what that gives to `resumed`, before anything else is fed."""
         self._lease = lease
         self._request = request
         self._output = Tally()
@@ -49,12 +54,25 @@ class Count:
         if self.stopped or not events:
             return []
         self._lease.first_event()
+        return self._fed(events)
+
+    def resumed(self, granted: object) -> list[Event]:
+        """What may be passed on of what was withheld: all of it if `granted` is True; if not, the answer ends here."""
+        withheld, self._withheld, self.waiting = self._withheld, [], None
+        if granted is not True:
+            return self._cut(withheld[1:])
+        return [*self._passed_on(withheld[:1]), *self._fed(withheld[1:])]
+
+    def _fed(self, events: list[Event]) -> list[Event]:
         for position, event in enumerate(events):
-            if not self._counted(event):
-                for later in events[position + 1 :]:
-                    if type(later) is UsageReported:
-                        self._report(later.usage)
-                return [*self._passed_on(events[:position]), *self._cut()]
+            covered = self._counted(event)
+            if covered is True:
+                continue
+            if covered and self._can_wait:
+                self.waiting = covered
+                self._withheld = events[position:]
+                return self._passed_on(events[:position])
+            return [*self._passed_on(events[:position]), *self._cut(events[position + 1 :])]
         return self._passed_on(events)
 
     def end(self) -> list[Event]:
@@ -90,8 +108,8 @@ class Count:
         is_counted = any(tally.tokens for tally in tallies) and not any(tally.is_by_bytes for tally in tallies)
         return UsageSource.COUNTED if is_counted else UsageSource.ESTIMATED
 
-    def _counted(self, event: Event) -> bool:
-        """Takes the event into account; False if the quota does not cover it."""
+    def _counted(self, event: Event) -> bool | NeedsWaiting[bool]:
+        """Takes the event into account; not True if the quota does not cover it, or not yet."""
         match event:
             case TextDelta():
                 return self._covered(self._output, event.text, event.tokens)
@@ -110,7 +128,7 @@ class Count:
                 self._is_begun = True
         return True
 
-    def _covered(self, tally: Tally, text: str, tokens: int | None = None) -> bool:
+    def _covered(self, tally: Tally, text: str, tokens: int | None = None) -> bool | NeedsWaiting[bool]:
         """Counts before it asks: a token that the limit forbids was still worked for."""
         if not text and not tokens:
             return True
@@ -137,8 +155,11 @@ class Count:
             kept.append(event)
         return kept
 
-    def _cut(self) -> list[Event]:
-        """Ends every choice that is still open, for want of quota."""
+    def _cut(self, dropped: list[Event]) -> list[Event]:
+        """Ends every choice that is still open, for want of quota. A report among what is dropped is still believed."""
+        for event in dropped:
+            if type(event) is UsageReported:
+                self._report(event.usage)
         self.stopped = True
         ended: list[Event] = [
             ChoiceFinished(FinishReason.LENGTH, choice)

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import sys
+from functools import partial
 from typing import Protocol
 
-from modelport.core.catalog import Deployment, Snapshot, Target
+from msgspec.structs import replace
+
+from modelport.core.catalog import Deployment, RateLimits, Snapshot, Target
 from modelport.core.clock import Clock
 from modelport.core.errors import ModelportError, Unavailable
 from modelport.core.identity import Principal
-from modelport.core.ports import Journal, Observer, QuotaState, Reservation
+from modelport.core.ports import Journal, NeedsWaiting, Observer, QuotaState, Refusal, Reservation
 from modelport.core.usage import Ending, TokenUsage, UsageRecord, UsageSource
+from modelport.gateway.admissions import Admissions, Asked, Repeat
 from modelport.gateway.call import Call
 from modelport.gateway.estimate import Need
 
@@ -24,17 +28,21 @@ class CallFacts:
 
     __slots__ = (
         "client_request_id",
+        "deadline",
         "deployment",
         "id",
         "key_id",
+        "limits",
         "operation",
         "principal",
         "requested_model",
         "snapshot",
+        "spilled_from",
         "started",
         "started_at",
         "streamed",
         "surface",
+        "weight",
     )
 
     def __init__(
@@ -49,6 +57,9 @@ class CallFacts:
         started_at: float,
         started: float,
         client_request_id: str | None = None,
+        limits: RateLimits | None = None,
+        weight: int = 1,
+        deadline: float | None = None,
     ) -> None:
         self.id = id
         self.surface = surface
@@ -61,9 +72,15 @@ class CallFacts:
         self.started = started
         """The same moment on the monotonic clock, which durations are measured by."""
         self.client_request_id = client_request_id
+        self.limits = limits
+        """The caller's own, beside the deployment's."""
+        self.weight = weight
+        self.deadline = deadline
+        """The moment of the monotonic clock at which nobody waits for the answer any more."""
         self.streamed = False
         self.requested_model: str | None = None
         self.deployment: str | None = None
+        self.spilled_from: str | None = None
 
     @classmethod
     def of(cls, call: Call, principal: Principal, snapshot: Snapshot, clock: Clock) -> CallFacts:
@@ -78,7 +95,15 @@ class CallFacts:
             started_at=clock.now(),
             started=clock.monotonic(),
             client_request_id=call.client_request_id,
+            limits=principal.limits,
+            weight=principal.weight,
+            deadline=call.deadline,
         )
+
+    @property
+    def repeat(self) -> Repeat | None:
+        """What a repetition of this call is recognised by."""
+        return None if self.client_request_id is None else (self.principal, self.client_request_id)
 
     def asked(self, streamed: bool, requested_model: str | None) -> None:
         """The body is read."""
@@ -122,6 +147,7 @@ class CallFacts:
             duration_seconds=duration_seconds,
             client_request_id=self.client_request_id,
             snapshot=self.snapshot,
+            spilled_from=self.spilled_from,
         )
 
 
@@ -142,7 +168,9 @@ class CallLease:
     """One admitted call. Made by `admit`; settled by the driver, always, once."""
 
     __slots__ = (
+        "_admissions",
         "_answered_model",
+        "_asked",
         "_bounded",
         "_clock",
         "_facts",
@@ -153,6 +181,7 @@ class CallLease:
         "_reservation",
         "_step",
         "_target",
+        "_wait_seconds",
         "covered_tokens",
         "meter",
         "settled",
@@ -167,8 +196,14 @@ class CallLease:
         journal: Journal,
         observer: Observer,
         clock: Clock,
+        *,
+        admissions: Admissions | None = None,
+        asked: Asked | None = None,
     ) -> None:
         facts.deployment = deployment.name
+        self._admissions = admissions
+        self._asked = asked
+        self._wait_seconds = deployment.limits.wait_seconds
         self._facts = facts
         self._reservation = reservation
         self._journal = journal
@@ -199,8 +234,9 @@ class CallLease:
         if self._first_event_seconds is None:
             self._first_event_seconds = self._clock.monotonic() - self._facts.started
 
-    def cover(self, output_tokens: int) -> bool:
+    def cover(self, output_tokens: int) -> bool | NeedsWaiting[bool]:
         """Makes sure that the reservation holds so many tokens of answer, in equal steps; False if the limit forbids.
+        NeedsWaiting: room may come, or a store has to be asked; until then nothing more may be passed on.
 
         A larger reservation is with the kernel before this returns, so that what is made under it is not lost with the
         process. Raises Unavailable if it cannot be written. A call that named its `max_tokens` always passes: what it
@@ -210,12 +246,31 @@ class CallLease:
         if short <= 0:
             return True
         tokens = -(-short // self._step) * self._step
-        if not self._reservation.top_up(tokens):
-            return False
+        taken = self._reservation.top_up(tokens)
+        if taken is True:
+            self._cover(tokens)
+            return True
+        if taken or self._wait_seconds > 0:
+            return NeedsWaiting(partial(self._covered_later, tokens, taken))
+        return False
+
+    def _cover(self, tokens: int) -> None:
         self.covered_tokens += tokens
         self._journal.open(self._opened())
         write_out(self._journal)
-        return True
+
+    async def _covered_later(self, tokens: int, taken: bool | NeedsWaiting[bool]) -> bool | Refusal:
+        is_taken = taken is True
+        if isinstance(taken, NeedsWaiting):
+            is_taken = (await taken.resume()) is True
+        if not is_taken and self._admissions is not None and self._asked is not None:
+            until = self._clock.monotonic() + self._wait_seconds
+            if self._facts.deadline is not None:
+                until = min(until, self._facts.deadline)
+            is_taken = await self._admissions.topped_up(self._reservation, tokens, replace(self._asked, until=until))
+        if is_taken:
+            self._cover(tokens)
+        return is_taken
 
     def quota(self) -> QuotaState:
         """What is left of the deployment's quota now."""
@@ -240,6 +295,8 @@ class CallLease:
         if source is None:
             source = self._source(usage)
         self._reservation.settle(usage.total)
+        if self._admissions is not None and is_our_failure(status) and not usage.total:
+            self._admissions.failures.note(self._facts.repeat, self._clock.monotonic())
         record = self._facts.record(
             ending=ending,
             status=status,
@@ -272,6 +329,11 @@ class CallLease:
             target=self._target,
             reserved_tokens=reserved,
         )
+
+
+def is_our_failure(status: int) -> bool:
+    """Whether the caller may come again with the same call and be excused."""
+    return status == 429 or status >= 500
 
 
 def record_refusal(

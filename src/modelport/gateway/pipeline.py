@@ -17,7 +17,7 @@ from typing import TypeVar
 
 from modelport.core.catalog import Deployment, Snapshot, Target
 from modelport.core.clock import Clock
-from modelport.core.errors import InternalError, ModelportError, UpstreamFailed, UpstreamTimedOut
+from modelport.core.errors import InternalError, ModelportError, RateLimited, UpstreamFailed, UpstreamTimedOut
 from modelport.core.events import Event
 from modelport.core.identity import Principal
 from modelport.core.ports import (
@@ -39,6 +39,7 @@ from modelport.core.ports import (
 from modelport.core.requests import Request
 from modelport.core.usage import Ending
 from modelport.gateway import guard
+from modelport.gateway.admissions import Admissions
 from modelport.gateway.admit import admit
 from modelport.gateway.ask import ask
 from modelport.gateway.authorize import authorize
@@ -48,7 +49,7 @@ from modelport.gateway.dispatch import InOrder
 from modelport.gateway.identify import identify
 from modelport.gateway.lease import CallFacts, CallLease, note_unauthenticated, record_refusal, write_out
 from modelport.gateway.resolve import requested_model, resolve
-from modelport.gateway.shape import shape
+from modelport.gateway.shape import Shaped, shape
 
 T = TypeVar("T")
 ERROR_BODY_BYTES = 64 * 1024
@@ -72,7 +73,7 @@ class Pipeline:
         self.snapshot = snapshot
         self.runtime = runtime
         self.authenticators = authenticators
-        self.quota = quota
+        self.quota = Admissions.over(quota, clock)
         self.journal = journal
         self.observer = observer
         self.clock = clock
@@ -95,24 +96,11 @@ class Pipeline:
             facts.asked(request.stream, requested_model(call.selector, request.model))
             deployment = passed(resolve(call.selector, request.model, request.operation, snapshot))
             facts.deployment = deployment.name
-            if (no := authorize(principal, deployment, request.operation)) is not None:
-                raise no.error
-            shaped = passed(
-                shape(
-                    request,
-                    deployment,
-                    header=call.extra_parameters,
-                    checks_extras=call.checks_extras,
-                    strict=snapshot.strict,
-                )
-            )
+            deployment, shaped, lease = await self._admitted(call, request, principal, deployment, facts, snapshot)
             request = shaped.request
-            lease = passed(
-                admit(deployment, request, facts, snapshot, self.quota, self.journal, self.observer, self.clock)
-            )
             await self._cleared(guard.prompt(request, deployment))
             write_out(self.journal)
-            count = Count(lease, request)
+            count = Count(lease, request, can_wait=True)
             async with aclosing(self._counted(request, deployment, lease, count)) as events:
                 first = await anext(events, None)
                 yield Answer(
@@ -143,6 +131,41 @@ class Pipeline:
             with suppress(OSError):  # the lines stay queued; the next call that must be recorded says so
                 self.journal.flush()
 
+    async def _admitted(
+        self,
+        call: Call,
+        request: Request,
+        principal: Principal,
+        deployment: Deployment,
+        facts: CallFacts,
+        snapshot: Snapshot,
+    ) -> tuple[Deployment, Shaped, CallLease]:
+        """The right to this call, from the deployment that was named or, once, from the one that takes over."""
+        shaped = passed(shaped_for(call, request, principal, deployment, snapshot))
+        outcome = await self._asked_for(deployment, shaped.request, facts, snapshot)
+        if not isinstance(outcome, Refusal):
+            return deployment, shaped, outcome
+        second = snapshot.deployment(outcome.spill_to) if outcome.spill_to is not None else None
+        if second is None or request.operation not in second.profile.operations:
+            raise outcome.error
+        # The caller has not named the second: where that one says no to it, the first's answer stands.
+        spilled = shaped_for(call, request, principal, second, snapshot)
+        if isinstance(spilled, Refusal):
+            raise outcome.error
+        facts.spilled_from = deployment.name
+        lease = await self._asked_for(second, spilled.request, facts, snapshot)
+        if isinstance(lease, Refusal):
+            facts.spilled_from = None
+            raise sooner(outcome.error, lease.error)
+        return second, spilled, lease
+
+    async def _asked_for(
+        self, deployment: Deployment, request: Request, facts: CallFacts, snapshot: Snapshot
+    ) -> CallLease | Refusal:
+        """`admit`, awaited where it must wait."""
+        outcome = admit(deployment, request, facts, snapshot, self.quota, self.journal, self.observer, self.clock)
+        return await outcome.resume() if isinstance(outcome, NeedsWaiting) else outcome
+
     def _identified(self, call: Call, snapshot: Snapshot) -> Principal:
         """Who asks. A stranger leaves a number in the metrics and nothing else."""
         found = identify(call.credential, snapshot, self.authenticators, self.clock.now())
@@ -161,6 +184,10 @@ class Pipeline:
                 passed_on = completion.feed(count.feed(batch))
                 if passed_on:
                     yield passed_on
+                while count.waiting is not None:
+                    granted = await count.waiting.resume()
+                    if passed_on := completion.feed(count.resumed(granted)):
+                        yield passed_on
                 if count.stopped:
                     break
         rest = [*completion.end(), *count.end()]
@@ -272,6 +299,28 @@ async def joined(first: list[Event] | None, rest: AsyncIterator[list[Event]]) ->
     yield first
     async for batch in rest:
         yield batch
+
+
+def shaped_for(
+    call: Call, request: Request, principal: Principal, deployment: Deployment, snapshot: Snapshot
+) -> Shaped | Refusal:
+    """What this deployment would be asked, if this caller may."""
+    if (no := authorize(principal, deployment, request.operation)) is not None:
+        return no
+    return shape(
+        request,
+        deployment,
+        header=call.extra_parameters,
+        checks_extras=call.checks_extras,
+        strict=snapshot.strict,
+    )
+
+
+def sooner(first: ModelportError, second: ModelportError) -> ModelportError:
+    """Of two refusals for want of room, the one that ends first."""
+    if isinstance(second, RateLimited) and (second.retry_after or 1) >= (first.retry_after or 1):
+        return first
+    return second
 
 
 def ended_by(error: ModelportError, facts: CallFacts, count: Count | None) -> tuple[Ending, int, str]:

@@ -102,6 +102,7 @@ def called(exchange: Exchange, door: Door, inference: Inference, speech: Speech,
         checks_extras=inference.checks_extras,
         request_id=head.request_id,
         client_request_id=head.client_request_id,
+        deadline=exchange.options.clock.monotonic() + exchange.options.limits.request_seconds,
         why_cancelled=why_cancelled,
     )
 

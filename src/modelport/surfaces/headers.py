@@ -137,7 +137,7 @@ def error_headers(error: ModelportError, encoded: ErrorBody) -> Headers:
         # azure-core re-sends whatever carries it, even a 400.
         headers.pop(b"retry-after", None)
     if isinstance(error, RateLimited):
-        for name, value in _used_up(error):
+        for name, value in [*_used_up(error), *quota_headers(error.quota or QuotaState())]:
             headers.setdefault(name, value)
     if isinstance(error, MethodNotAllowed):
         headers.setdefault(b"allow", ", ".join(error.allow).encode())
@@ -148,6 +148,7 @@ def _used_up(error: RateLimited) -> Headers:
     if error.kind not in ("requests", "tokens") or error.limit is None:
         return []
     kind = error.kind.encode()
+    # What is left is too little for this call; small clients read anything but 0 as an invitation.
     return [
         (b"x-ratelimit-limit-" + kind, b"%d" % error.limit),
         (b"x-ratelimit-remaining-" + kind, b"0"),

@@ -9,6 +9,7 @@ reserved can go beyond: that excess is booked at once and keeps later calls wait
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Final, Literal
 
 from modelport.core.catalog import RateLimits
@@ -28,19 +29,30 @@ class MemoryQuota:
         self._clock = clock
         self._accounts: dict[str, Account] = {}
         self._sweep_at = SWEEP_AT
+        self.wake: Callable[[], None] | None = None
 
-    def reserve(self, subject: str, limits: RateLimits, tokens: int, now: float) -> Reservation | QuotaRefusal:
-        """Takes one request, one place and `tokens` tokens in one step, or nothing."""
+    def reserve(
+        self, subject: str, limits: RateLimits, tokens: int, now: float, *, requests: int = 1
+    ) -> Reservation | QuotaRefusal:
+        """Takes `requests`, one place and `tokens` tokens in one step, or nothing."""
         account = self._accounts.get(subject)
         if account is None:
             account = self._opened(subject, now)
-        refusal = account.refusal(limits, tokens, now)
+        refusal = account.refusal(limits, tokens, now, requests)
         if refusal is not None:
             return refusal
-        account.requests.add(1, now)
+        account.requests.add(requests, now)
         account.running += 1
         account.held_tokens += tokens
-        return Held(account, limits, tokens, self._clock, now)
+        return Held(self, account, limits, tokens, requests, now)
+
+    def when_freed(self, wake: Callable[[], None] | None) -> None:
+        """`wake` is called whenever a reservation ends or shrinks."""
+        self.wake = wake
+
+    def monotonic(self) -> float:
+        """The moment, for reservations that end."""
+        return self._clock.monotonic()
 
     def __len__(self) -> int:
         return len(self._accounts)
@@ -70,13 +82,13 @@ class Account:
         """Whether forgetting it changes nothing."""
         return not (self.running or self.requests.roll(now) or self.tokens.roll(now))
 
-    def refusal(self, limits: RateLimits, tokens: int, now: float) -> QuotaRefusal | None:
+    def refusal(self, limits: RateLimits, tokens: int, now: float, requests: int = 1) -> QuotaRefusal | None:
         """The limit that keeps this call waiting longest, if any does."""
         waits: list[tuple[int, Literal["requests", "tokens", "concurrency"], int]] = []
         if limits.concurrent_requests is not None and self.running >= limits.concurrent_requests:
             waits.append((self._seconds_until_a_call_ends(), "concurrency", limits.concurrent_requests))
-        if limits.requests_per_minute is not None:
-            excess = self.requests.roll(now) + 1 - limits.requests_per_minute
+        if requests and limits.requests_per_minute is not None:
+            excess = self.requests.roll(now) + requests - limits.requests_per_minute
             if excess > 0:
                 seconds = self.requests.seconds_until_freed(excess, now)
                 waits.append((seconds or WINDOW_SECONDS, "requests", limits.requests_per_minute))
@@ -88,7 +100,19 @@ class Account:
         if not waits:
             return None
         seconds, kind, limit = max(waits)
-        return QuotaRefusal(kind=kind, limit=limit, retry_after_seconds=seconds)
+        return QuotaRefusal(kind=kind, limit=limit, retry_after_seconds=seconds, state=self.state(limits, now))
+
+    def state(self, limits: RateLimits, now: float) -> QuotaState:
+        """What is left now. `reset_seconds`: when all of it is back, if nothing more is taken."""
+        if limits.requests_per_minute is None and limits.tokens_per_minute is None:
+            return QuotaState()
+        return QuotaState(
+            limit_requests=limits.requests_per_minute,
+            remaining_requests=left(limits.requests_per_minute, self.requests.roll(now)),
+            limit_tokens=limits.tokens_per_minute,
+            remaining_tokens=left(limits.tokens_per_minute, self.tokens.roll(now) + self.held_tokens),
+            reset_seconds=max(self.requests.seconds_until_empty(now), self.tokens.seconds_until_empty(now)),
+        )
 
     def tokens_beyond(self, limit: int, tokens: int, now: float) -> int:
         """By how much `tokens` more would exceed the limit."""
@@ -108,12 +132,15 @@ class Account:
 class Held:
     """One call's reservation."""
 
-    __slots__ = ("_account", "_clock", "_is_settled", "_limits", "_started", "reserved_tokens")
+    __slots__ = ("_account", "_is_settled", "_limits", "_quota", "_requests", "_started", "reserved_tokens")
 
-    def __init__(self, account: Account, limits: RateLimits, tokens: int, clock: Clock, now: float) -> None:
+    def __init__(
+        self, quota: MemoryQuota, account: Account, limits: RateLimits, tokens: int, requests: int, now: float
+    ) -> None:
+        self._quota = quota
         self._account = account
         self._limits = limits
-        self._clock = clock
+        self._requests = requests
         self._started = now
         self._is_settled = False
         self.reserved_tokens = tokens
@@ -123,37 +150,51 @@ class Held:
         limit = self._limits.tokens_per_minute
         if self._is_settled:
             return False
-        if limit is not None and self._account.tokens_beyond(limit, tokens, self._clock.monotonic()) > 0:
+        if limit is not None and self._account.tokens_beyond(limit, tokens, self._quota.monotonic()) > 0:
             return False
         self._account.held_tokens += tokens
         self.reserved_tokens += tokens
         return True
 
+    def give_back(self, tokens: int) -> None:
+        """Undoes a part of what was taken; never more than is held."""
+        if self._is_settled:
+            return
+        tokens = min(tokens, self.reserved_tokens)
+        self._account.held_tokens -= tokens
+        self.reserved_tokens -= tokens
+        self._tell()
+
     def settle(self, actual_tokens: int) -> None:
         """Books what was used, gives back the rest, frees the place. Only the first call counts."""
         if self._is_settled:
             return
-        self._is_settled = True
-        now = self._clock.monotonic()
-        account = self._account
-        account.running -= 1
-        account.held_tokens -= self.reserved_tokens
-        account.tokens.add(max(0, actual_tokens), now)
-        account.mean_seconds += (now - self._started - account.mean_seconds) / REMEMBERED_CALLS
+        now = self._quota.monotonic()
+        self._end()
+        self._account.tokens.add(max(0, actual_tokens), now)
+        self._account.mean_seconds += (now - self._started - self._account.mean_seconds) / REMEMBERED_CALLS
+        self._tell()
+
+    def cancel(self) -> None:
+        """Gives everything back, the request too."""
+        if self._is_settled:
+            return
+        self._end()
+        self._account.requests.take_back(self._requests, self._started)
+        self._tell()
 
     def state(self) -> QuotaState:
-        """What is left now. `reset_seconds`: when all of it is back, if nothing more is taken."""
-        limits, account, now = self._limits, self._account, self._clock.monotonic()
-        state = QuotaState(limit_requests=limits.requests_per_minute, limit_tokens=limits.tokens_per_minute)
-        if state.limit_requests is None and state.limit_tokens is None:
-            return state
-        return QuotaState(
-            limit_requests=state.limit_requests,
-            remaining_requests=left(state.limit_requests, account.requests.roll(now)),
-            limit_tokens=state.limit_tokens,
-            remaining_tokens=left(state.limit_tokens, account.tokens.roll(now) + account.held_tokens),
-            reset_seconds=max(account.requests.seconds_until_empty(now), account.tokens.seconds_until_empty(now)),
-        )
+        """What is left now."""
+        return self._account.state(self._limits, self._quota.monotonic())
+
+    def _end(self) -> None:
+        self._is_settled = True
+        self._account.running -= 1
+        self._account.held_tokens -= self.reserved_tokens
+
+    def _tell(self) -> None:
+        if self._quota.wake is not None:
+            self._quota.wake()
 
 
 def left(limit: int | None, used: int) -> int | None:

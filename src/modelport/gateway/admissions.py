@@ -1,0 +1,259 @@
+"""What a call is let in by: the limits of its deployment and of its caller together, the queue before them, and the
+memory of calls that failed without a token and may be repeated.
+
+One per process. It stands where `admit` wants a quota, so that every driver has the same queue and the same memory.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Final
+
+from msgspec import Struct
+
+from modelport.core.catalog import RateLimits
+from modelport.core.clock import Clock
+from modelport.core.ports import NeedsWaiting, Quota, QuotaRefusal, QuotaState, Refusal, Reservation
+from modelport.gateway.waiting import RUNNING, Denied, FairQueue, Turn
+
+REPEAT_SECONDS: Final = 120.0
+REMEMBERED_FAILURES: Final = 10_000
+
+Repeat = tuple[str, str]
+"""A caller, and the id that it gave its call."""
+
+
+class Claim(Struct, frozen=True):
+    """One account that a call draws on."""
+
+    subject: str
+    limits: RateLimits
+
+
+class Asked(Struct, frozen=True):
+    """What one call asks for. All claims are met, or none."""
+
+    claims: tuple[Claim, ...]
+    tokens: int
+    turn: Turn
+    until: float
+    """The moment of the monotonic clock until which it may wait; one that is past: it may not."""
+    repeat: Repeat | None = None
+
+    @property
+    def subjects(self) -> tuple[str, ...]:
+        """The names of the accounts."""
+        return tuple(claim.subject for claim in self.claims)
+
+
+Outcome = Reservation | Denied | Refusal
+
+
+class Admissions:
+    """Takes for calls what their limits allow, now or when it is their turn."""
+
+    def __init__(self, quota: Quota, clock: Clock) -> None:
+        self.quota = quota
+        self.clock = clock
+        self.queue = FairQueue(quota, clock)
+        self.failures = Failures()
+
+    @classmethod
+    def over(cls, quota: Quota | Admissions, clock: Clock) -> Admissions:
+        """`quota` itself if it is one already."""
+        return quota if isinstance(quota, Admissions) else cls(quota, clock)
+
+    def take(self, asked: Asked) -> Outcome | NeedsWaiting[Reservation | Denied]:
+        """The reservation of all claims. NeedsWaiting: nothing is taken, and `resume` waits for room or for a store."""
+        if self.may_wait(asked) and self.queue.is_waited_for(asked.subjects):
+            return NeedsWaiting(partial(self._queued, asked))
+        outcome = self._attempt(asked)
+        if isinstance(outcome, NeedsWaiting):
+            return NeedsWaiting(partial(self._fetched, asked, outcome))
+        if isinstance(outcome, Denied) and self._is_worth_waiting(asked, outcome):
+            return NeedsWaiting(partial(self._queued, asked))
+        return outcome
+
+    def may_wait(self, asked: Asked) -> bool:
+        """Whether it may, and there is a place in the queue."""
+        return asked.until > self.clock.monotonic() and self.queue.has_place(asked.turn.caller)
+
+    async def topped_up(self, reservation: Reservation, tokens: int, asked: Asked) -> bool:
+        """Waits for room for a running answer: it goes before every new call."""
+
+        def attempt() -> bool | Denied | NeedsWaiting[bool | Denied]:
+            taken = reservation.top_up(tokens)
+            if isinstance(taken, NeedsWaiting):
+                return NeedsWaiting(partial(waited, taken))
+            return taken or short
+
+        async def waited(needs: NeedsWaiting[bool]) -> bool | Denied:
+            return (await needs.resume()) is True or short
+
+        short = Denied(asked.claims[0].subject, QuotaRefusal("tokens", 0, 1))
+        turn = Turn(asked.turn.caller, asked.turn.weight, RUNNING, tokens)
+        outcome = attempt()
+        if isinstance(outcome, NeedsWaiting):
+            outcome = await outcome.resume()  # type: ignore[assignment]
+        if isinstance(outcome, Denied) and self.may_wait(asked):
+            undo: Callable[[object], None] = partial(returned, reservation, tokens)
+            outcome = await self.queue.wait(attempt, undo, asked.subjects, turn, asked.until)
+        return outcome is True
+
+    def _attempt(self, asked: Asked) -> Outcome | NeedsWaiting[Reservation | Denied]:
+        """Once, without waiting. What the first account has given is undone if the second refuses."""
+        now = self.clock.monotonic()
+        requests = 0 if self.failures.excuses(asked.repeat, now) else 1
+        held: list[Reservation] = []
+        for claim in asked.claims:
+            taken = self.quota.reserve(claim.subject, claim.limits, asked.tokens, now, requests=requests)
+            if isinstance(taken, QuotaRefusal | Refusal | NeedsWaiting):
+                undone(held)
+                if isinstance(taken, NeedsWaiting):
+                    return NeedsWaiting(partial(self._attempt_waiting, asked, requests))
+                return Denied(claim.subject, taken) if isinstance(taken, QuotaRefusal) else taken
+            held.append(taken)
+        self.failures.forget(asked.repeat)
+        return held[0] if len(held) == 1 else Together(tuple(held))
+
+    async def _attempt_waiting(self, asked: Asked, requests: int) -> Outcome:
+        """The same, where a store has to be asked."""
+        held: list[Reservation] = []
+        is_kept = False
+        try:
+            for claim in asked.claims:
+                now = self.clock.monotonic()
+                taken = self.quota.reserve(claim.subject, claim.limits, asked.tokens, now, requests=requests)
+                given = await taken.resume() if isinstance(taken, NeedsWaiting) else taken
+                if isinstance(given, QuotaRefusal):
+                    return Denied(claim.subject, given)
+                if isinstance(given, Refusal):
+                    return given
+                held.append(given)
+            is_kept = True
+        finally:
+            if not is_kept:
+                undone(held)
+        self.failures.forget(asked.repeat)
+        return held[0] if len(held) == 1 else Together(tuple(held))
+
+    async def _fetched(self, asked: Asked, needs: NeedsWaiting[Reservation | Denied]) -> Outcome:
+        outcome = await needs.resume()
+        if isinstance(outcome, Denied) and self._is_worth_waiting(asked, outcome):
+            return await self._queued(asked)
+        return outcome
+
+    async def _queued(self, asked: Asked) -> Outcome:
+        outcome: Outcome = await self.queue.wait(
+            partial(self._attempt, asked), cancelled, asked.subjects, asked.turn, asked.until
+        )
+        return outcome
+
+    def _is_worth_waiting(self, asked: Asked, denied: Denied) -> bool:
+        """Not if room comes back too late: then it is kinder to say so at once."""
+        comes = self.clock.monotonic() + denied.refusal.retry_after_seconds
+        return comes <= asked.until and self.may_wait(asked)
+
+
+class Failures:
+    """Calls that we have failed before a token was made. Their repeat takes no second unit of the request quota."""
+
+    def __init__(self) -> None:
+        self._until: dict[Repeat, float] = {}
+
+    def note(self, repeat: Repeat | None, now: float) -> None:
+        """It has taken a unit, and failed."""
+        if repeat is None:
+            return
+        self._until.pop(repeat, None)
+        self._until[repeat] = now + REPEAT_SECONDS
+        if len(self._until) > REMEMBERED_FAILURES:
+            del self._until[next(iter(self._until))]
+
+    def excuses(self, repeat: Repeat | None, now: float) -> bool:
+        """Whether this call has paid already."""
+        return repeat is not None and now < self._until.get(repeat, 0.0)
+
+    def forget(self, repeat: Repeat | None) -> None:
+        """It is being repeated: once."""
+        if repeat is not None:
+            self._until.pop(repeat, None)
+
+
+class Together:
+    """One call's reservations with several accounts, as one."""
+
+    __slots__ = ("_parts",)
+
+    def __init__(self, parts: tuple[Reservation, ...]) -> None:
+        self._parts = parts
+
+    @property
+    def reserved_tokens(self) -> int:
+        """The same at every account."""
+        return self._parts[0].reserved_tokens
+
+    def top_up(self, tokens: int) -> bool | NeedsWaiting[bool]:
+        """From every account, or from none."""
+        for index, part in enumerate(self._parts):
+            taken = part.top_up(tokens)
+            if taken is not True:
+                for earlier in self._parts[:index]:
+                    earlier.give_back(tokens)
+                return NeedsWaiting(partial(self._top_up_waiting, tokens)) if taken else False
+        return True
+
+    async def _top_up_waiting(self, tokens: int) -> bool:
+        given: list[Reservation] = []
+        is_kept = False
+        try:
+            for part in self._parts:
+                taken = part.top_up(tokens)
+                if isinstance(taken, NeedsWaiting):
+                    taken = (await taken.resume()) is True
+                if not taken:
+                    return False
+                given.append(part)
+            is_kept = True
+            return True
+        finally:
+            if not is_kept:
+                for part in given:
+                    part.give_back(tokens)
+
+    def give_back(self, tokens: int) -> None:
+        """To every account."""
+        for part in self._parts:
+            part.give_back(tokens)
+
+    def settle(self, actual_tokens: int) -> None:
+        """At every account."""
+        for part in self._parts:
+            part.settle(actual_tokens)
+
+    def cancel(self) -> None:
+        """At every account."""
+        undone(self._parts)
+
+    def state(self) -> QuotaState:
+        """The first account's: the deployment's."""
+        return self._parts[0].state()
+
+
+def undone(held: list[Reservation] | tuple[Reservation, ...]) -> None:
+    """As if none of it had been taken."""
+    for reservation in held:
+        reservation.cancel()
+
+
+def cancelled(outcome: Outcome) -> None:
+    """Gives back what came for a call that is gone."""
+    if not isinstance(outcome, Denied | Refusal):
+        outcome.cancel()
+
+
+def returned(reservation: Reservation, tokens: int, outcome: object) -> None:
+    """Gives back a top-up that came for a call that is gone."""
+    if outcome is True:
+        reservation.give_back(tokens)
