@@ -320,7 +320,6 @@ def schema_format(schema: dict[str, Any]) -> dict[str, Any]:
     return {"type": "json_schema", "json_schema": {"name": "answer", "schema": schema}}
 
 
-@pytest.mark.xfail(strict=False, reason="the schema library fetches what `$schema` names")
 @pytest.mark.embedded
 def test_an_embedded_model_never_calls_out(weights: Path, tmp_path: Path, canary: Canary) -> None:
     data_dir = tmp_path / "data"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import json
 from collections.abc import Mapping
 from importlib.metadata import entry_points
@@ -22,10 +23,19 @@ from modelport.engine.weights.faults import WeightsError, WeightsFault
 from modelport.engine.weights.places import worker_options
 
 
+class ExtraMissing(Exception):
+    """A package that runs models here is not installed."""
+
+
 class ProviderFault(Exception):
     """A provider's section that only its adapter could judge; the message names the place."""
 
 
+NEEDED_MODULES: Mapping[str, tuple[str, ...]] = {
+    "llama_cpp": ("xllamacpp", "jsonschema_rs"),
+    "onnx_embeddings": ("onnxruntime", "tokenizers", "numpy"),
+    "onnx_image_embeddings": ("onnxruntime", "tokenizers", "numpy", "PIL"),
+}
 EMBEDDED_TYPES = ("llama_cpp", "onnx_embeddings", "onnx_image_embeddings")
 
 
@@ -55,10 +65,15 @@ class LiveRuntime:
 def worker_specs(settings: Settings) -> tuple[list[WorkerSpec], dict[str, str]]:
     """One worker per distinct embedded model, and which provider name is answered by which worker.
 
-    Raises WeightsError for weights that are not here."""
+    Raises ExtraMissing, and WeightsError for weights that are not here."""
     specs: dict[str, WorkerSpec] = {}
     worker_of: dict[str, str] = {}
-    for name, kind, options in wanted_engines(settings):
+    wanted = wanted_engines(settings)
+    for _, kind, _ in wanted:
+        missing = [module for module in NEEDED_MODULES[kind] if importlib.util.find_spec(module) is None]
+        if missing:
+            raise ExtraMissing(f"the models that run here need {', '.join(missing)}, not installed")
+    for name, kind, options in wanted:
         identity = json.dumps([kind, options], sort_keys=True, default=str)
         spec = specs.setdefault(identity, spec_of(name, kind, options, settings.engine))
         worker_of[name] = spec.name

@@ -1,14 +1,17 @@
-"""The HTTP/1.1 server protocol: uvicorn's httptools one, with what it leaves to its users.
+"""The HTTP/1.1 server protocol: uvicorn's httptools one, with what it leaves to its users, and with the lane.
 
 - Header bytes and header count are bounded (431), and a head must arrive in time (408).
 - `Connection: Upgrade` with anything but a websocket (every Java client on plain http asks for h2c) is answered as the
   plain HTTP/1.1 request that it also is: httptools stops at such a head and loses the body, so the head is fed again
   to a fresh parser without the upgrade.
 - What cannot be parsed gets a JSON 400.
+- A POST to an inference route is offered to the lane (lane/driver.py) once its body is here. Everything else, and what
+  the lane hands back, becomes a cycle of uvicorn's and goes to the application, on the same connection.
 
-Leans on these attributes of uvicorn's class, held by contract tests: `parser`, `url`, `headers`, `transport`, `loop`,
-`cycle`, `data_received`, `on_message_begin`, `on_header`, `on_headers_complete`, `on_message_complete`,
-`connection_made`, `connection_lost`, `send_400_response`, `_unset_keepalive_if_required`.
+Leans on these attributes of uvicorn's class, held by contract tests: `parser`, `url`, `headers`, `scope`, `transport`,
+`loop`, `flow`, `cycle`, `pipeline`, `server_state`, `expect_100_continue`, `timeout_keep_alive`, `data_received`,
+`on_message_begin`, `on_headers_complete`, `on_body`, `on_message_complete`, `on_response_complete`, `connection_made`,
+`connection_lost`, `pause_writing`, `resume_writing`, `send_400_response`, `_start_asgi_task`.
 """
 
 from __future__ import annotations
@@ -20,9 +23,15 @@ import httptools
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from modelport.dialects.heads import error_head
+from modelport.lane.driver import LaneCall
+from modelport.lane.lane import Lane, Way
+from modelport.upstream.sweep import Sweep
 
 MAX_HEADERS: Final = 100
 NOT_FORWARDED: Final = (b"upgrade", b"connection", b"http2-settings")
+NEVER: Final = float("inf")
+BODY_SECONDS: Final = 1.0
+"""A body that takes longer to arrive is awaited by the coroutine driver, which has the time limits for it."""
 
 
 class HeadRefused(Exception):
@@ -30,49 +39,73 @@ class HeadRefused(Exception):
 
 
 class LaneProtocol(HttpToolsProtocol):
-    """One connection. `header_bytes` and `header_seconds` are set on a subclass by `bound`."""
+    """One connection. What all connections of a server share is set on a subclass by `bound`."""
 
     header_bytes: int = 32 * 1024
     header_seconds: float = 20.0
+    lane: Lane | None = None
+    sweep_of_all: Sweep
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._head_size = 0
-        self._head_timer: asyncio.TimerHandle | None = None
+        self._head_due = NEVER
+        self._idle_due = NEVER
         self._plain_upgrade = False
         self._refused = False
+        self._way: Way | None = None
+        """Where the request leads whose body is arriving for the lane."""
+        self._keeps_alive = False
+        self._body: list[bytes] = []
+        self._body_size = 0
+        self._body_due = NEVER
+        self._call: LaneCall | None = None
 
     # --- time ------------------------------------------------------------------------------------------------------
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)  # type: ignore[arg-type]
-        self._expect_head()
+        self._head_due = self.loop.time() + self.header_seconds
+        self.sweep_of_all.watch(self)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._stop_head_timer()
+        self.sweep_of_all.forget(self)
+        if self._call is not None:
+            self._call.client_gone()
         super().connection_lost(exc)
 
-    def _expect_head(self) -> None:
-        if self._head_timer is None:
-            self._head_timer = self.loop.call_later(self.header_seconds, self._head_late)
+    def sweep(self, now: float) -> None:
+        """Ends what is late."""
+        if self._call is not None:
+            self._call.sweep(now)
+        elif now > self._idle_due:
+            self.timeout_keep_alive_handler()
+        elif now > self._body_due:
+            self._hand_over()
+        elif now > self._head_due:
+            self._head_due = NEVER
+            busy = self.cycle is not None and not self.cycle.response_complete
+            if not busy and not self.transport.is_closing():
+                self._refuse(408, "408", "The request's head did not arrive in time.")
 
-    def _stop_head_timer(self) -> None:
-        if self._head_timer is not None:
-            self._head_timer.cancel()
-            self._head_timer = None
-
-    def _head_late(self) -> None:
-        self._head_timer = None
-        busy = self.cycle is not None and not self.cycle.response_complete
-        if not busy and not self.transport.is_closing():
-            self._refuse(408, "408", "The request's head did not arrive in time.")
+    def on_response_complete(self) -> None:
+        """As uvicorn's, without a timer for each answer."""
+        self.server_state.total_requests += 1
+        if self.transport.is_closing():
+            return
+        self.flow.resume_reading()
+        if self.pipeline:
+            cycle, app = self.pipeline.pop()
+            self._start_asgi_task(cycle, app)
+        else:
+            self._idle_due = self.loop.time() + self.timeout_keep_alive
 
     # --- size, and upgrades that are none --------------------------------------------------------------------------
 
     def data_received(self, data: bytes) -> None:
         if self._refused:
             return
-        self._unset_keepalive_if_required()
+        self._idle_due = NEVER
         try:
             self._feed(data)
         except HeadRefused:
@@ -100,21 +133,29 @@ class LaneProtocol(HttpToolsProtocol):
         return b"".join(lines)
 
     def on_message_begin(self) -> None:
+        self.url = b""
+        self.headers = []
+        self.expect_100_continue = False
         self._head_size = 0
         self._plain_upgrade = False
-        self._expect_head()
-        super().on_message_begin()
+        self._head_due = self.loop.time() + self.header_seconds
 
     def on_url(self, url: bytes) -> None:
         self._grow(len(url))
-        super().on_url(url)
+        self.url += url
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        self._grow(len(name) + len(value) + 4)
-        if len(self.headers) >= MAX_HEADERS:
+        self._head_size += len(name) + len(value) + 4
+        if self._head_size > self.header_bytes:
+            self._grow(0)
+        name = name.lower()
+        headers = self.headers
+        if len(headers) >= MAX_HEADERS:
             self._refuse(431, "431", f"The request has more than {MAX_HEADERS} header fields.")
             raise HeadRefused
-        super().on_header(name, value)
+        if name == b"expect" and value.lower() == b"100-continue":
+            self.expect_100_continue = True
+        headers.append((name, value))
 
     def _grow(self, size: int) -> None:
         self._head_size += size
@@ -122,16 +163,101 @@ class LaneProtocol(HttpToolsProtocol):
             self._refuse(431, "431", f"The request's head is larger than the limit of {self.header_bytes} bytes.")
             raise HeadRefused
 
+    # --- whose request it is ---------------------------------------------------------------------------------------
+
     def on_headers_complete(self) -> None:
-        self._stop_head_timer()
-        if self.parser.should_upgrade():
+        self._head_due = NEVER
+        parser = self.parser
+        if parser.should_upgrade():
             self._plain_upgrade = True  # data_received feeds it again without the upgrade
             return
-        super().on_headers_complete()
+        self._way = None
+        if (
+            self.lane is not None
+            and (self.cycle is None or self.cycle.response_complete)
+            and not self.expect_100_continue
+            and parser.get_method() == b"POST"
+            and parser.get_http_version() == "1.1"
+        ):
+            self._way = self.lane.way(self.url)
+        if self._way is None:
+            self._start_cycle()
+        else:
+            self._keeps_alive = parser.should_keep_alive()
+            self._body = []
+            self._body_size = 0
+            self._body_due = self.loop.time() + BODY_SECONDS
+
+    def on_body(self, body: bytes) -> None:
+        if self._way is None:
+            super().on_body(body)
+            return
+        self._body.append(body)
+        self._body_size += len(body)
+        assert self.lane is not None
+        if self._body_size > self.lane.options.limits.body_bytes:
+            self._hand_over()
 
     def on_message_complete(self) -> None:
-        if not self._plain_upgrade:
+        if self._plain_upgrade:
+            return
+        way = self._way
+        if way is None:
             super().on_message_complete()
+            return
+        assert self.lane is not None
+        body = self._body[0] if len(self._body) == 1 else b"".join(self._body)
+        call = LaneCall(self.lane, self, way, self.headers, self._keeps_alive)
+        if call.start(body):
+            self._way = None
+            self._body = []
+            self._body_due = NEVER
+            self._call = call
+            self.cycle = call.reply  # type: ignore[assignment]
+        else:
+            self._hand_over()
+            super().on_message_complete()
+
+    def _hand_over(self) -> None:
+        """Makes what has arrived of the request a cycle of uvicorn's; the rest, if any, goes there as it comes."""
+        self._way = None
+        self._body_due = NEVER
+        body, self._body = b"".join(self._body), []
+        self._start_cycle()
+        if body:
+            super().on_body(body)
+
+    def _start_cycle(self) -> None:
+        """What uvicorn does at the begin and at the end of a head, at once."""
+        url, headers, expects = self.url, self.headers, self.expect_100_continue
+        super().on_message_begin()
+        self.url, self.expect_100_continue = url, expects
+        self.headers += headers  # in place: the scope holds this list
+        super().on_headers_complete()
+
+    # --- the lane's call -------------------------------------------------------------------------------------------
+
+    def call_over(self, call: LaneCall) -> None:
+        """Its answer is written, or nobody is there to read it."""
+        self._call = None
+        if self.cycle is call.reply:
+            self.cycle = None  # type: ignore[assignment]
+        self.on_response_complete()
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        if self._call is not None:
+            self._call.pause()
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        if self._call is not None:
+            self._call.resume()
+
+    def stop_call(self) -> None:
+        """The time to drain is over."""
+        if self._call is not None:
+            self._call.stop()
 
     # --- answers to what is no request -----------------------------------------------------------------------------
 
@@ -141,7 +267,7 @@ class LaneProtocol(HttpToolsProtocol):
     def _refuse(self, status: int, code: str, message: str) -> None:
         """Writes a whole answer and closes, unless an answer is being written already."""
         self._refused = True
-        self._stop_head_timer()
+        self._head_due = NEVER
         if self.transport.is_closing():
             return
         if self.cycle is None or not self.cycle.response_started or self.cycle.response_complete:
@@ -149,6 +275,9 @@ class LaneProtocol(HttpToolsProtocol):
         self.transport.close()
 
 
-def bound(header_bytes: int, header_seconds: float) -> type[LaneProtocol]:
-    """The protocol class with these limits, for `uvicorn.Config(http=…)`."""
-    return type("BoundLaneProtocol", (LaneProtocol,), {"header_bytes": header_bytes, "header_seconds": header_seconds})
+def bound(header_bytes: int, header_seconds: float, lane: Lane | None = None) -> type[LaneProtocol]:
+    """The protocol class with these limits, for `uvicorn.Config(http=…)`. Without a lane everything goes to the
+    application."""
+    shared = {"header_bytes": header_bytes, "header_seconds": header_seconds, "lane": lane}
+    sweep = lane.connections if lane is not None else Sweep()
+    return type("BoundLaneProtocol", (LaneProtocol,), {**shared, "sweep_of_all": sweep})
