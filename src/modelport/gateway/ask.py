@@ -10,29 +10,33 @@ import msgspec
 
 from modelport.core.catalog import Snapshot
 from modelport.core.errors import InvalidParameters, ModelportError
+from modelport.core.identity import Principal
 from modelport.core.ports import Refusal
 from modelport.core.requests import Request
+from modelport.gateway.authorize import authorize
 from modelport.gateway.call import Call
 from modelport.gateway.resolve import resolve
 from modelport.gateway.shape import Shaped, shape
 
 
-def ask(call: Call, body: bytes, snapshot: Snapshot) -> Request:
+def ask(call: Call, body: bytes, snapshot: Snapshot, principal: Principal) -> Request:
     """The request. Raises MalformedBody, InvalidParameters and what else the dialect refuses with."""
     try:
         return call.decode(body)
     except InvalidParameters as error:
-        raise everything_wrong(error, call, body, snapshot) from None
+        raise everything_wrong(error, call, body, snapshot, principal) from None
 
 
-def everything_wrong(error: InvalidParameters, call: Call, body: bytes, snapshot: Snapshot) -> ModelportError:
+def everything_wrong(
+    error: InvalidParameters, call: Call, body: bytes, snapshot: Snapshot, principal: Principal
+) -> ModelportError:
     """The schema's refusal with the model's added: what is left of the request without the fields already refused is
-    held against the profile. Any other outcome leaves the refusal as it is."""
+    held against the profile. Any other outcome leaves the refusal as it is, also a model that is not the caller's."""
     refused = {offence.loc[1] for offence in error.offences if len(offence.loc) > 1}
     try:
         fields = msgspec.json.decode(body, type=dict[str, msgspec.Raw])
         rest = {name: value for name, value in fields.items() if name not in refused}
-        outcome = shaped(call, call.decode(msgspec.json.encode(rest)), snapshot)
+        outcome = shaped(call, call.decode(msgspec.json.encode(rest)), snapshot, principal)
     except (ModelportError, msgspec.MsgspecError, ValueError):
         return error  # a field that was refused was required
     if isinstance(outcome, Refusal) and isinstance(outcome.error, InvalidParameters):
@@ -40,10 +44,12 @@ def everything_wrong(error: InvalidParameters, call: Call, body: bytes, snapshot
     return error
 
 
-def shaped(call: Call, request: Request, snapshot: Snapshot) -> Shaped | Refusal:
+def shaped(call: Call, request: Request, snapshot: Snapshot, principal: Principal) -> Shaped | Refusal:
     """What the deployment's profile says of it."""
     deployment = resolve(call.selector, request.model, request.operation, snapshot)
     if isinstance(deployment, Refusal):
         return deployment
+    if (no := authorize(principal, deployment, request.operation)) is not None:
+        return no
     header, checks = call.extra_parameters, call.checks_extras
     return shape(request, deployment, header=header, checks_extras=checks, strict=snapshot.strict)

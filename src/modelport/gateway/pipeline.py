@@ -92,7 +92,7 @@ class Pipeline:
         ending, status, code = Ending.CANCELLED, 499, None
         count: Count | None = None
         try:
-            request = ask(call, await call.read(), snapshot)
+            request = ask(call, await call.read(), snapshot, principal)
             facts.asked(request.stream, requested_model(call.selector, request.model))
             deployment = passed(resolve(call.selector, request.model, request.operation, snapshot))
             facts.deployment = deployment.name
@@ -190,6 +190,8 @@ class Pipeline:
                         yield passed_on
                 if count.stopped:
                     break
+        if not count.is_begun:
+            raise UpstreamFailed("The model gave an empty answer.")
         rest = [*completion.end(), *count.end()]
         if rest:
             yield rest
@@ -294,9 +296,8 @@ async def timed_events(
 
 async def joined(first: list[Event] | None, rest: AsyncIterator[list[Event]]) -> AsyncIterator[list[Event]]:
     """The batch that was waited for, then the others."""
-    if first is None:
-        raise UpstreamFailed("The model gave an empty answer.")
-    yield first
+    if first is not None:
+        yield first
     async for batch in rest:
         yield batch
 

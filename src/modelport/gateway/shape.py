@@ -61,6 +61,8 @@ def shape(
     checked = [*unsupported(request, deployment, strict=strict)]
     if mode == "drop":
         droppable = [name for name, _ in checked if name in _resets(request)]
+        if "tools" in droppable and isinstance(request, ChatRequest) and request.tool_choice is not None:
+            droppable.append("tool_choice")  # it means nothing without them, and some models refuse it then
         dropped.extend(droppable)
         resets = _resets(request)
         request = msgspec.structs.replace(request, **{name: resets[name] for name in droppable})
@@ -95,9 +97,10 @@ def parameter_offences(
 ) -> list[tuple[str, Offence]]:
     """Standard parameters against the profile's table."""
     found: list[tuple[str, Offence]] = []
+    resets = _resets(request)
     for name, rule in profile.parameters.items():
         value = getattr(request, name, None)
-        if value is None or value == CHAT_DEFAULTS.get(name):
+        if value is None or value == resets.get(name):
             continue
         if rule is False:
             found.append((name, refused(name, model, value)))
@@ -149,6 +152,8 @@ def embeddings_offences(
         sizes = profile.dimensions or ()
         if profile.dimensions_selectable is False:
             found.append(("dimensions", refused("dimensions", model, wanted)))
+        elif profile.dimensions_selectable and len(sizes) > 1 and wanted not in sizes:
+            found.append(("dimensions", refused("dimensions", model, wanted, word=str(wanted))))
         elif profile.dimensions_selectable and sizes and wanted > max(sizes):
             found.append(("dimensions", out_of_range("dimensions", model, wanted, Range(1, max(sizes)))))
     kind = request.input_type
@@ -242,5 +247,5 @@ def _resets(request: Request) -> dict[str, Any]:
     if isinstance(request, ChatRequest):
         return CHAT_DEFAULTS
     if isinstance(request, CompletionsRequest):
-        return {**CHAT_DEFAULTS, "n": None, "best_of": None, "suffix": None, "logprobs": None}
+        return {**CHAT_DEFAULTS, "n": None, "best_of": None, "echo": False, "suffix": None, "logprobs": None}
     return {"dimensions": None, "input_type": None, "encoding_format": "float"}
