@@ -17,6 +17,7 @@ MODEL = {"format": "Custom", "name": "script", "version": "1"}
 CONFIG: dict[str, Any] = {
     "deployments": {
         "secret-plans": {"model": MODEL, "provider": {"type": "scripted"}, "default": True},
+        "secret-llama": {"model": {**MODEL, "name": "Meta-Llama-3-8B-Instruct"}, "provider": {"type": "scripted"}},
         "Open-Plans": {"model": MODEL, "provider": {"type": "scripted"}},
     },
     "keys": {
@@ -116,6 +117,16 @@ def test_a_scoped_key_is_not_told_what_another_deployment_is(served: Served, pat
     answer = served.call("GET", path, key=SCOPED)
     assert answer.json["error"]["code"] == "PermissionDenied"
     assert b"model_name" not in answer.body
+
+
+def test_a_scoped_key_is_not_told_what_another_deployments_model_cannot_do(served: Served) -> None:
+    tool = {"type": "function", "function": {"name": "f"}}
+    body = {"model": "secret-llama", "messages": [{"role": "user", "content": "Hi"}], "temperature": 9, "tools": [tool]}
+    own = served.call("POST", "/models/chat/completions", body)
+    assert [entry["loc"] for entry in own.json["detail"]] == [["body", "temperature"], ["body", "tools"]]
+    answer = served.call("POST", "/models/chat/completions", body, key=SCOPED)
+    assert b"Llama" not in answer.body
+    assert b"tools" not in answer.body
 
 
 @every_route

@@ -1,0 +1,60 @@
+"""What a key's scope covers."""
+
+from __future__ import annotations
+
+from collections.abc import Set
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from modelport.core.catalog import Deployment, Model, Target
+from modelport.core.errors import PermissionDenied
+from modelport.core.identity import Principal, Role
+from modelport.core.operations import Operation
+from modelport.core.ports import Refusal
+from modelport.gateway.authorize import authorize
+
+CHAT = Operation.CHAT_COMPLETIONS
+
+
+def outcome(
+    patterns: tuple[str, ...], name: str, operations: Set[Operation] | None = None, asked: Operation = CHAT
+) -> bool:
+    """Whether it is allowed."""
+    scope = frozenset(operations) if operations is not None else None
+    who = Principal(name="p", key_id="k", role=Role.INFERENCE_USER, deployments=patterns, operations=scope)
+    deployment = Deployment(name=name, model=Model("Custom", "m"), targets=(Target("p", "m"),))
+    refusal = authorize(who, deployment, asked)
+    if refusal is None:
+        return True
+    assert isinstance(refusal, Refusal)
+    assert isinstance(refusal.error, PermissionDenied)
+    assert refusal.error.message == "Principal does not have access to API/Operation."
+    return False
+
+
+@pytest.mark.parametrize(
+    ("patterns", "name", "allowed"),
+    [
+        (("*",), "Anything", True),
+        (("mistral-*",), "Mistral-Large", True),
+        (("mistral-*",), "my-mistral-large", False),
+        (("gpt-4o",), "GPT-4o", True),
+        (("gpt-4o",), "gpt-4o-mini", False),
+        (("a", "b-?"), "B-1", True),
+        (("a", "b-?"), "b-10", False),
+        ((), "a", False),
+    ],
+)
+def test_a_scope_names_deployments_by_pattern(patterns: tuple[str, ...], name: str, allowed: bool) -> None:
+    assert outcome(patterns, name) is allowed
+
+
+@given(st.sets(st.sampled_from(list(Operation))), st.sampled_from(list(Operation)))
+def test_a_scope_of_operations_allows_those_and_no_other(scope: set[Operation], asked: Operation) -> None:
+    assert outcome(("*",), "d", scope, asked) is (asked in scope)
+
+
+def test_no_operations_named_are_all() -> None:
+    assert all(outcome(("*",), "d", None, operation) for operation in Operation)
