@@ -240,7 +240,8 @@ class LaneProtocol(HttpToolsProtocol):
     def call_over(self, call: LaneCall) -> None:
         """Its answer is written, or nobody is there to read it."""
         self._call = None
-        if self.cycle is call.reply:
+        standing: object = self.cycle
+        if standing is call.reply:
             self.cycle = None  # type: ignore[assignment]
         self.on_response_complete()
 

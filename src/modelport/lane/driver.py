@@ -1,0 +1,390 @@
+"""The second driver: one call, stage by stage, in callbacks of the sockets. No task, no coroutine.
+
+    start → (journal written) → ask → answer_began, answer_grew …, answer_ended → (journal written) → last bytes
+
+The stages are the coroutine driver's (gateway/pipeline.py), in its order. Until `admit` has given a lease nothing is
+taken: whatever is refused or has to wait before that is handed over, with its body, and the coroutine driver answers.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Callable
+from typing import TYPE_CHECKING, ParamSpec
+
+from modelport.core.answers import AnswerHead
+from modelport.core.errors import InternalError, ModelportError
+from modelport.core.events import Event
+from modelport.core.ports import Decoder, GiveUp, NeedsWaiting, Refusal, Send, TargetFailed, Wait
+from modelport.core.usage import Ending
+from modelport.dialects import fresh_ids
+from modelport.gateway import guard
+from modelport.gateway.admit import admit
+from modelport.gateway.authorize import authorize
+from modelport.gateway.count import Count
+from modelport.gateway.dispatch import InOrder
+from modelport.gateway.fold import Fold, WholeAnswer, fold_of
+from modelport.gateway.identify import identify
+from modelport.gateway.lease import CallFacts, CallLease
+from modelport.gateway.pipeline import ERROR_BODY_BYTES, ended_by
+from modelport.gateway.resolve import requested_model, resolve
+from modelport.gateway.shape import shape
+from modelport.lane.reply import Reply
+from modelport.surfaces.answer import stopped, too_late
+from modelport.surfaces.app import frames
+from modelport.surfaces.asgi import Headers
+from modelport.surfaces.door import StreamWriter
+from modelport.surfaces.headers import RequestHead
+from modelport.upstream.wire import Exchange, RawHeaders
+
+if TYPE_CHECKING:
+    from modelport.lane.lane import Lane, Way
+    from modelport.lane.protocol import LaneProtocol
+
+P = ParamSpec("P")
+log = logging.getLogger("modelport.surfaces")
+
+
+class LaneCall:
+    """One call: upstream.wire.Receiver towards its target, lane.Waiting towards the journal."""
+
+    def __init__(self, lane: Lane, connection: LaneProtocol, way: Way, headers: RawHeaders, keep_alive: bool) -> None:
+        self._lane = lane
+        self._connection = connection
+        self._way = way
+        self._head = RequestHead(
+            method="POST",
+            path=way.path,
+            headers=dict(reversed(headers)),  # the first of several wins
+            query=way.query,
+            request_id=fresh_ids.uuid(),
+        )
+        self.reply = Reply(lane, connection, way, self._head, keep_alive)
+        self._next: Callable[[], None] = self._ask_first
+        """What to do once the journal's lines are written."""
+        self._exchange: Exchange | None = None
+        self._decoder: Decoder | None = None
+        self._refused_with: tuple[int, RawHeaders] | None = None
+        self._error_body = b""
+        self._has_begun = False
+        self._writer: StreamWriter | None = None
+        self._fold: Fold[WholeAnswer] | None = None
+
+    # --- before anything is taken ------------------------------------------------------------------------------------
+
+    def start(self, body: bytes) -> bool:
+        """Takes the call as far as its lease; False: nothing is taken, hand it over."""
+        try:
+            return not self._lane.gateway.draining and self._admitted(body)
+        except ModelportError:
+            return False
+
+    def _admitted(self, body: bytes) -> bool:
+        lane, head, inference = self._lane, self._head, self._way.inference
+        pipeline = lane.pipeline
+        clock, snapshot = pipeline.clock, pipeline.snapshot()
+        started_at, started = clock.now(), clock.monotonic()
+        principal = identify(head.credential, snapshot, pipeline.authenticators, started_at)
+        if isinstance(principal, Refusal):
+            return False
+        self._speech = inference.speech()
+        selector = inference.selector(head, self._way.parameters)
+        request = self._speech.decode(body, lane.options.limits.json_depth)
+        deployment = resolve(selector, request.model, request.operation, snapshot)
+        if isinstance(deployment, Refusal) or authorize(principal, deployment, request.operation) is not None:
+            return False
+        shaped = shape(
+            request,
+            deployment,
+            header=head.extra_parameters if inference.checks_extras else None,
+            checks_extras=inference.checks_extras,
+            strict=snapshot.strict,
+        )
+        if isinstance(shaped, Refusal) or guard.prompt(shaped.request, deployment) is not None:
+            return False
+        plan = lane.plan(deployment, snapshot)
+        if plan is None:
+            return False
+        facts = CallFacts(
+            id=head.request_id,
+            surface=self._way.door.surface,
+            operation=inference.operation,
+            principal=principal.name,
+            key_id=principal.key_id,
+            snapshot=snapshot.id,
+            started_at=started_at,
+            started=started,
+            client_request_id=head.client_request_id,
+        )
+        facts.asked(request.stream, requested_model(selector, request.model))
+        lease = admit(
+            deployment, shaped.request, facts, snapshot, pipeline.quota, pipeline.journal, pipeline.observer, clock
+        )
+        if not isinstance(lease, CallLease):
+            return False
+        self._plan, self._facts, self._lease, self._snapshot = plan, facts, lease, snapshot
+        self._request, self._deployment, self._dropped = shaped.request, deployment, shaped.dropped
+        self._count = Count(lease, shaped.request)
+        self._completion = guard.Completion()
+        self._dispatch = InOrder(deployment.targets, pipeline.random)
+        self._deadline = self._connection.loop.time() + lane.options.limits.request_seconds
+        lane.gateway.running += 1
+        pipeline.observer.call_started(inference.operation, self._way.door.surface)
+        lane.when_written(self)
+        return True
+
+    def written(self, failure: ModelportError | None) -> None:
+        """lane.Waiting: the lines are with the kernel, so on we go."""
+        if failure is not None:
+            self._guarded(self._fail, failure)
+        else:
+            self._guarded(self._next)
+
+    # --- a target ----------------------------------------------------------------------------------------------------
+
+    def _ask_first(self) -> None:
+        self._ask(None)
+
+    def _ask(self, outcome: TargetFailed | None) -> None:
+        """The next target, until one takes the request."""
+        clock = self._lane.pipeline.clock
+        while True:
+            step = self._dispatch.next(outcome, clock.monotonic())
+            if isinstance(step, GiveUp):
+                raise step.error
+            if isinstance(step, Wait):
+                seconds = max(0.0, step.until - clock.monotonic())
+                self._connection.loop.call_later(seconds, self._guarded, self._ask, outcome)
+                return
+            assert isinstance(step, Send)
+            self._target = step.target
+            self._asked = self._plan[step.target.provider]
+            self._lease.asked(step.target)
+            try:
+                if self._is_ready():
+                    self._send()
+                return
+            except ModelportError as error:
+                outcome = TargetFailed(step.target, error)
+
+    def _is_ready(self) -> bool:
+        """Whether the target can be asked now; if it must be waited for, the waiting asks it."""
+        if self._asked.readiness is None:
+            return True
+        ready = self._asked.readiness.readiness()
+        if isinstance(ready, Refusal):
+            raise ready.error
+        if isinstance(ready, NeedsWaiting):  # it was ready when the call was admitted
+            self._waiting = self._connection.loop.create_task(self._when_ready(ready))
+        return ready is None
+
+    async def _when_ready(self, waiting: NeedsWaiting[None]) -> None:
+        try:
+            ready = await waiting.resume()
+        except ModelportError as error:
+            ready = Refusal(error)
+        if isinstance(ready, Refusal):
+            self._guarded(self._ask, TargetFailed(self._target, ready.error))
+        else:
+            self._guarded(self._send_after_waiting)
+
+    def _send_after_waiting(self) -> None:
+        try:
+            self._send()
+        except ModelportError as error:
+            self._ask(TargetFailed(self._target, error))
+
+    def _send(self) -> None:
+        provider = self._asked.provider
+        self._decoder = self._refused_with = None
+        self._has_begun = False
+        upstream = provider.encode(self._request, self._target)
+        self._exchange = self._lane.wire.send(provider.address, upstream, self._deployment.timeouts, self)
+        if self._connection.flow.write_paused:
+            self._exchange.pause()
+
+    # --- its answer --------------------------------------------------------------------------------------------------
+
+    def answer_began(self, status: int, headers: RawHeaders) -> None:
+        """upstream.wire.Receiver"""
+        if 200 <= status < 400:
+            self._decoder = self._asked.provider.decoder(self._request)
+        else:
+            self._refused_with, self._error_body = (status, headers), b""
+
+    def answer_grew(self, data: bytes) -> None:
+        """upstream.wire.Receiver"""
+        self._guarded(self._grew, data)
+
+    def answer_ended(self) -> None:
+        """upstream.wire.Receiver"""
+        self._exchange = None
+        self._guarded(self._ended)
+
+    def answer_failed(self, error: ModelportError) -> None:
+        """upstream.wire.Receiver"""
+        self._exchange = None
+        self._guarded(self._broke, error)
+
+    def _grew(self, data: bytes) -> None:
+        if self._decoder is None:
+            self._error_body += data
+            if len(self._error_body) >= ERROR_BODY_BYTES:
+                self._ended()
+            return
+        try:
+            events = self._decoder.feed(data)
+        except ModelportError as error:
+            self._broke(error)
+            return
+        if events:
+            self._has_begun = True
+            self._pass_on(self._completion.feed(self._count.feed(events)))
+            if self._count.stopped:
+                self._complete()
+
+    def _ended(self) -> None:
+        if self._decoder is None:
+            self._broke(self._target_refused())
+            return
+        try:
+            events = self._decoder.end()
+        except ModelportError as error:
+            self._broke(error)
+            return
+        if events:
+            self._pass_on(self._completion.feed(self._count.feed(events)))
+        self._complete()
+
+    def _target_refused(self) -> ModelportError:
+        assert self._refused_with is not None
+        status, headers = self._refused_with
+        named = {name.decode("latin-1").lower(): value.decode("utf-8", "surrogateescape") for name, value in headers}
+        return self._asked.provider.failure(status, named, self._error_body[:ERROR_BODY_BYTES])
+
+    def _broke(self, error: ModelportError) -> None:
+        """Another target may still be tried, unless something of this one's answer has been used."""
+        self._stop_asking()
+        if self._decoder is None and self._refused_with is not None:
+            error = self._target_refused()  # what came of the error's body before it broke is its text
+        if self._has_begun:
+            raise error
+        self._ask(TargetFailed(self._target, error))
+
+    def _stop_asking(self) -> None:
+        exchange, self._exchange = self._exchange, None
+        if exchange is not None:
+            exchange.abort()
+
+    # --- our answer --------------------------------------------------------------------------------------------------
+
+    def _pass_on(self, events: list[Event]) -> None:
+        if not events:
+            return
+        if self._writer is not None:
+            data = self._writer.feed(events)
+            if data:
+                self.reply.piece(data)
+        elif self._fold is not None:
+            self._fold.feed(events)
+        else:
+            self._open(events)
+
+    def _open(self, events: list[Event]) -> None:
+        """The first events: from here on there is an answer."""
+        self._answer_head = AnswerHead(
+            id=self._speech.new_id(),
+            created=math.floor(self._lane.options.clock.now()),
+            model=self._deployment.answered_name,
+        )
+        self._about: Headers = self.reply.about_answer(
+            self._lease.quota(), self._deployment, self._snapshot, self._dropped
+        )
+        if self._speech.stream is not None and self._request.stream:
+            self._writer = self._speech.stream(self._answer_head, self._request, self._way.reasoning)
+            self.reply.stream(self._writer.feed(events), self._about)
+        else:
+            self._fold = fold_of(self._request)
+            self._fold.feed(events)
+
+    def _complete(self) -> None:
+        """All is counted: the lease is settled, and the last bytes wait for its line."""
+        self._stop_asking()
+        self._pass_on([*self._completion.end(), *self._count.end()])
+        self._lease.settle(Ending.COMPLETED, self._count.usage(), status=200)
+        self._next = self._finish
+        self._lane.when_written(self)
+
+    def _finish(self) -> None:
+        if self._writer is not None:
+            self.reply.last(self._writer.end())
+        else:
+            assert self._fold is not None
+            body = self._speech.whole(self._answer_head, self._request, self._fold.end(), self._way.reasoning)
+            self.reply.whole(body, self._about)
+        self._over()
+
+    # --- other ends --------------------------------------------------------------------------------------------------
+
+    def _guarded(self, step: Callable[P, None], *arguments: P.args, **named: P.kwargs) -> None:
+        """Runs a step, unless the call is over. What it raises ends the call."""
+        if self.reply.response_complete:
+            return
+        try:
+            step(*arguments, **named)
+        except ModelportError as error:
+            self._fail(error)
+        except Exception as error:  # noqa: BLE001 - the end of a request
+            operation = self._way.inference.operation
+            told = (type(error).__name__, operation, self._head.request_id, frames(error))
+            log.error("unhandled %s: %s request_id=%s\n%s", *told)
+            self._settle(Ending.FAILED, 500, InternalError.code)
+            self._say(InternalError())
+
+    def _fail(self, error: ModelportError) -> None:
+        """Ends the call with this error."""
+        self._settle(*ended_by(error, self._facts, self._count))
+        self._say(error)
+
+    def _settle(self, ending: Ending, status: int, code: str | None) -> None:
+        self._stop_asking()
+        self._lease.settle(ending, status=status, error_code=code)
+        self._lane.write_now()
+
+    def _say(self, error: ModelportError) -> None:
+        if not self.reply.response_started:
+            self.reply.refuse(error)
+        else:
+            assert self._writer is not None
+            self.reply.cut(self._writer.broken(error))
+        self._over()
+
+    def client_gone(self) -> None:
+        """The connection is lost: the work stops, and what was made is settled."""
+        self.reply.abandoned()
+        self._settle(Ending.CANCELLED, 499, None)
+        self._over()
+
+    def sweep(self, now: float) -> None:
+        """Ends a call that outlasts the request's own limit."""
+        if now > self._deadline:
+            self._guarded(self._fail, too_late())
+
+    def stop(self) -> None:
+        """The time to drain is over."""
+        self._guarded(self._fail, stopped())
+
+    def pause(self) -> None:
+        """The client reads more slowly than the target writes."""
+        if self._exchange is not None:
+            self._exchange.pause()
+
+    def resume(self) -> None:
+        """It has caught up."""
+        if self._exchange is not None:
+            self._exchange.resume()
+
+    def _over(self) -> None:
+        self._lane.gateway.running -= 1
+        self._connection.call_over(self)

@@ -1,0 +1,156 @@
+"""What all calls of the lane share: where a URL leads, whether a deployment can be asked from here, and the one write
+of the journal per turn of the loop."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import suppress
+from typing import TYPE_CHECKING, Final, Protocol, cast
+
+import httptools
+from msgspec import Struct
+
+from modelport.core.catalog import Deployment, Snapshot
+from modelport.core.errors import ModelportError
+from modelport.core.ports import Provider, Readiness
+from modelport.dialects.reasoning import ReasoningPlace
+from modelport.gateway.gateway import Gateway
+from modelport.gateway.lease import write_out
+from modelport.surfaces.app import Doors
+from modelport.surfaces.door import Door, Inference, Parameters
+from modelport.surfaces.headers import RequestHead
+from modelport.upstream.sweep import Sweep
+from modelport.upstream.wire import Wire
+
+if TYPE_CHECKING:
+    from modelport.lane.protocol import LaneProtocol
+
+KNOWN_URLS: Final = 1024
+
+
+class Way(Struct, frozen=True):
+    """Where a URL leads. The same URL comes again and again, so it is looked up once."""
+
+    path: str
+    query: dict[str, str]
+    parameters: Parameters
+    door: Door
+    inference: Inference
+    reasoning: ReasoningPlace
+
+
+class Asked(Struct, frozen=True):
+    """A provider as the lane asks it."""
+
+    provider: Provider
+    readiness: Readiness | None
+
+
+Plan = dict[str, Asked]
+"""By the name of the provider; all that a deployment's targets need."""
+
+
+class Waiting(Protocol):
+    """Goes on once the journal's lines are with the kernel."""
+
+    def written(self, failure: ModelportError | None) -> None:
+        """`failure`: they are not, and what cannot be recorded is not served."""
+        ...
+
+
+class Lane:
+    """One per process."""
+
+    def __init__(self, gateway: Gateway, doors: Doors, wire: Wire) -> None:
+        self.gateway = gateway
+        self.pipeline = gateway.pipeline
+        self.doors = doors
+        self.options = doors.options
+        self.wire = wire
+        self.connections = Sweep()
+        self._ways: dict[bytes, Way | None] = {}
+        self._plans: dict[str, Plan | None] = {}
+        self._planned: Snapshot | None = None
+        self._waiting: list[Waiting] = []
+
+    def way(self, url: bytes) -> Way | None:
+        """Where a POST to this URL leads; None: not into the lane."""
+        try:
+            return self._ways[url]
+        except KeyError:
+            if len(self._ways) >= KNOWN_URLS:
+                self._ways.clear()
+            way = self._ways[url] = self._looked_up(url)
+            return way
+
+    def _looked_up(self, url: bytes) -> Way | None:
+        try:
+            parsed = httptools.parse_url(url)
+        except httptools.HttpParserInvalidURLError:
+            return None
+        if parsed.path is None:
+            return None
+        scope = {"method": "POST", "headers": (), "raw_path": parsed.path, "query_string": parsed.query or b""}
+        head = RequestHead.of(scope)
+        match = self.doors.router.match(head.path)
+        route = match.route("POST")
+        if route is None or not isinstance(route.endpoint, Inference):
+            return None
+        inference = route.endpoint
+        try:
+            version = head.api_version
+        except ModelportError:
+            return None
+        if version is None and inference.needs_api_version_when_strict and self.options.strict:
+            return None
+        reasoning = inference.reasoning(version)
+        return Way(head.path, head.query, match.parameters, match.door, inference, reasoning)
+
+    def plan(self, deployment: Deployment, snapshot: Snapshot) -> Plan | None:
+        """How this deployment is asked; None: not from here, or not now."""
+        if snapshot is not self._planned:
+            self._planned, self._plans = snapshot, {}
+        try:
+            plan = self._plans[deployment.name]
+        except KeyError:
+            plan = self._plans[deployment.name] = self._planned_for(deployment)
+        if plan is not None:
+            for asked in plan.values():
+                if asked.readiness is not None and asked.readiness.readiness() is not None:
+                    return None
+        return plan
+
+    def _planned_for(self, deployment: Deployment) -> Plan | None:
+        plan: Plan = {}
+        for target in deployment.targets:
+            provider = self.pipeline.runtime.provider(target.provider)
+            if not isinstance(provider, Provider) or not Wire.reaches(provider.address):
+                return None
+            plan[target.provider] = Asked(provider, provider if isinstance(provider, Readiness) else None)
+        return plan or None
+
+    def stop(self) -> None:
+        """Ends every call that still runs: the time to drain is over."""
+        for connection in self.connections.watched():
+            cast("LaneProtocol", connection).stop_call()
+
+    def when_written(self, call: Waiting) -> None:
+        """Lets the call go on when all lines queued by now are written: with all others of this turn of the loop."""
+        if not self._waiting:
+            asyncio.get_running_loop().call_soon(self._write)
+        self._waiting.append(call)
+
+    def write_now(self) -> None:
+        """For a call that has failed: its lines go out if they can, else with the next ones."""
+        with suppress(ModelportError):
+            write_out(self.pipeline.journal)
+
+    def _write(self) -> None:
+        waiting, self._waiting = self._waiting, []
+        failure: ModelportError | None = None
+        try:
+            write_out(self.pipeline.journal)
+        except ModelportError as error:
+            failure = error
+        for call in waiting:
+            call.written(failure)

@@ -1,0 +1,116 @@
+"""An answer's bytes, as uvicorn and the doors would write them: the same heads in the same order, the same chunks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Final
+
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE
+
+from modelport.core.catalog import Deployment, Snapshot
+from modelport.core.errors import ModelportError
+from modelport.core.ports import QuotaState
+from modelport.surfaces import cors
+from modelport.surfaces.answer import STREAM_HEADERS, answer_headers
+from modelport.surfaces.app import refusal
+from modelport.surfaces.asgi import EVENT_STREAM, JSON, Headers
+from modelport.surfaces.headers import RequestHead, common_headers, printable
+
+if TYPE_CHECKING:
+    from modelport.lane.lane import Lane, Way
+    from modelport.lane.protocol import LaneProtocol
+
+LAST_CHUNK: Final = b"0\r\n\r\n"
+
+
+class Reply:
+    """One answer on its connection. To uvicorn it is the connection's cycle until it is complete."""
+
+    def __init__(self, lane: Lane, connection: LaneProtocol, way: Way, head: RequestHead, keep_alive: bool) -> None:
+        self._lane = lane
+        self._connection = connection
+        self._way = way
+        self._head = head
+        self.keep_alive = keep_alive
+        """Cleared by uvicorn when it shuts down."""
+        self.response_started = False
+        self.response_complete = False
+
+    def whole(self, body: bytes, about: Headers) -> None:
+        """The answer as one JSON object; `about`: what `about_answer` gives."""
+        about.append((b"content-length", b"%d" % len(body)))
+        head = self._begun(200, JSON, about)
+        if len(body) > 16 * 1024:
+            self._connection.transport.writelines([head, body])
+        else:
+            self._connection.transport.write(head + body)
+        self._over()
+
+    def stream(self, first: bytes, about: Headers) -> None:
+        """The head of a stream and its first piece."""
+        about += STREAM_HEADERS
+        head = self._begun(200, EVENT_STREAM, about, is_chunked=True)
+        self._connection.transport.write(head + chunk(first) if first else head)
+
+    def piece(self, data: bytes) -> None:
+        """More of a stream."""
+        self._connection.transport.write(b"%x\r\n%b\r\n" % (len(data), data))
+
+    def last(self, data: bytes) -> None:
+        """The end of a stream."""
+        self._connection.transport.write(chunk(data) + LAST_CHUNK)
+        self._over()
+
+    def refuse(self, error: ModelportError) -> None:
+        """The error in the surface's own words, instead of an answer."""
+        said = refusal(error, self._head, self._way.door, self._way.inference.operation)
+        more = [*said.headers, (b"content-length", b"%d" % len(said.body))]
+        self._connection.transport.write(self._begun(said.status, JSON, more) + said.body)
+        self._over()
+
+    def cut(self, last_word: bytes) -> None:
+        """Breaks a stream off: an error chunk, and no end."""
+        self._connection.transport.write(chunk(last_word))
+        self.keep_alive = False
+        self._over()
+
+    def abandoned(self) -> None:
+        """Nobody is there any more."""
+        self.response_complete = True
+
+    def about_answer(
+        self, quota: QuotaState, deployment: Deployment, snapshot: Snapshot, dropped: Sequence[str]
+    ) -> Headers:
+        """What a 200 says about how it was made, at the time of its first event."""
+        return answer_headers(quota, deployment, snapshot, dropped)
+
+    def _begun(self, status: int, content_type: bytes, more: Headers, *, is_chunked: bool = False) -> bytes:
+        """The head, from status line to empty line."""
+        options = self._lane.options
+        fields = [
+            *self._connection.server_state.default_headers,
+            *common_headers(self._head, printable(options.region)),
+            (b"content-type", content_type),
+            *more,
+            *cors.answer_headers(self._head, options.cors_origins),
+        ]
+        self.response_started = True
+        parts = [STATUS_LINE[status]]
+        for name, value in fields:
+            parts += (name, b": ", value, b"\r\n")
+        if self._lane.gateway.draining:
+            self.keep_alive = False
+        if not self.keep_alive:
+            parts.append(b"connection: close\r\n")
+        parts.append(b"transfer-encoding: chunked\r\n\r\n" if is_chunked else b"\r\n")
+        return b"".join(parts)
+
+    def _over(self) -> None:
+        self.response_complete = True
+        if not self.keep_alive:
+            self._connection.transport.close()
+
+
+def chunk(data: bytes) -> bytes:
+    """A piece of a chunked body; nothing for nothing, which would be its end."""
+    return b"%x\r\n%b\r\n" % (len(data), data) if data else b""
