@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ from modelport.core.ports import DeploymentState, OpeningProvider, Provider
 from modelport.engine.service import EngineProvider
 from modelport.gateway.gateway import Gateway
 from modelport.gateway.pipeline import Pipeline
+from modelport.lane.lane import Lane
 from modelport.stores.journal import FileJournal
 from modelport.surfaces.app import build as build_surfaces
 from modelport.surfaces.options import Limits, Options
@@ -28,6 +30,7 @@ from modelport.telemetry.metrics import Metrics
 from modelport.telemetry.observer import CallObserver
 from modelport.telemetry.sources import journal_source
 from modelport.upstream.transports.aiohttp import AiohttpTransport
+from modelport.upstream.wire import Wire
 
 
 @dataclass(frozen=True)
@@ -35,6 +38,7 @@ class Application:
     """Everything that serves, while it serves."""
 
     asgi: Callable[..., Any]
+    lane: Lane | None
     gateway: Gateway
     states: Callable[[], list[DeploymentState]]
     snapshot: Snapshot
@@ -55,7 +59,8 @@ async def serving(
     if owner is None:
         owner = LocalOwner(specs, clock)
     engines = {name: EngineProvider(owner.engines[worker]) for name, worker in worker_of.items()}
-    transport = AiohttpTransport()
+    transport, wire = AiohttpTransport(), Wire()
+    lane: Lane | None = None
     providers: dict[str, Provider | OpeningProvider] = {**open_providers(settings), **engines}
     runtime = LiveRuntime(transport, providers)
     async with FileJournal.opened(settings.server.data_dir / "journal") as journal:
@@ -73,16 +78,27 @@ async def serving(
         gateway = Gateway(pipeline, states=lambda: runtime.states(snapshot), metrics=lambda: owner.rendered(metrics))
         try:
             await owner.start()
+            doors = build_surfaces(gateway, surface_options(settings))
+            lane = Lane(gateway, doors, wire) if lane_is_wanted() else None
             yield Application(
-                asgi=build_surfaces(gateway, surface_options(settings)),
+                asgi=doors,
+                lane=lane,
                 gateway=gateway,
                 states=lambda: runtime.states(snapshot),
                 snapshot=snapshot,
                 metrics=metrics,
             )
         finally:
+            if lane is not None:
+                lane.stop()
+            wire.close()
             await owner.close()
             await transport.close()
+
+
+def lane_is_wanted() -> bool:
+    """The lane changes nothing but speed; without it, whoever compares the two has the other one."""
+    return os.environ.get("MODELPORT_LANE") == "1"
 
 
 def surface_options(settings: Settings) -> Options:

@@ -24,7 +24,7 @@ def http_server(settings: Settings, application: Application, context: ssl.SSLCo
     """A server for this application, ready for `serve(sockets=…)`."""
     config = uvicorn.Config(
         application.asgi,
-        http=bound(settings.server.limits.header_bytes, HEADER_SECONDS),
+        http=bound(settings.server.limits.header_bytes, HEADER_SECONDS, application.lane),
         ws="none",
         loop="none",
         lifespan="off",

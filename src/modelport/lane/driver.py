@@ -8,13 +8,15 @@ taken: whatever is refused or has to wait before that is handed over, with its b
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import math
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, ParamSpec
 
 from modelport.core.answers import AnswerHead
-from modelport.core.errors import InternalError, ModelportError
+from modelport.core.errors import InternalError, ModelportError, UpstreamFailed
 from modelport.core.events import Event
 from modelport.core.ports import Decoder, GiveUp, NeedsWaiting, Refusal, Send, TargetFailed, Wait
 from modelport.core.usage import Ending
@@ -64,6 +66,10 @@ class LaneCall:
         self._next: Callable[[], None] = self._ask_first
         """What to do once the journal's lines are written."""
         self._exchange: Exchange | None = None
+        self._task: asyncio.Task[None] | None = None
+        """Waits for what cannot be had at once: a target that has to load, room for a longer answer."""
+        self._held_back: list[Callable[[], None]] = []
+        """What came meanwhile."""
         self._decoder: Decoder | None = None
         self._refused_with: tuple[int, RawHeaders] | None = None
         self._error_body = b""
@@ -116,6 +122,9 @@ class LaneCall:
             started_at=started_at,
             started=started,
             client_request_id=head.client_request_id,
+            limits=principal.limits,
+            weight=principal.weight,
+            deadline=started + lane.options.limits.request_seconds,
         )
         facts.asked(request.stream, requested_model(selector, request.model))
         lease = admit(
@@ -125,7 +134,7 @@ class LaneCall:
             return False
         self._plan, self._facts, self._lease, self._snapshot = plan, facts, lease, snapshot
         self._request, self._deployment, self._dropped = shaped.request, deployment, shaped.dropped
-        self._count = Count(lease, shaped.request)
+        self._count = Count(lease, shaped.request, can_wait=True)
         self._completion = guard.Completion()
         self._dispatch = InOrder(deployment.targets, pipeline.random)
         self._deadline = self._connection.loop.time() + lane.options.limits.request_seconds
@@ -176,21 +185,21 @@ class LaneCall:
         if isinstance(ready, Refusal):
             raise ready.error
         if isinstance(ready, NeedsWaiting):  # it was ready when the call was admitted
-            self._waiting = self._connection.loop.create_task(self._when_ready(ready))
+            self._task = self._connection.loop.create_task(self._when_ready(ready))
         return ready is None
 
     async def _when_ready(self, waiting: NeedsWaiting[None]) -> None:
         try:
-            ready = await waiting.resume()
-        except ModelportError as error:
-            ready = Refusal(error)
-        if isinstance(ready, Refusal):
-            self._guarded(self._ask, TargetFailed(self._target, ready.error))
-        else:
-            self._guarded(self._send_after_waiting)
+            step = partial(self._readied, await waiting.resume())
+        except Exception as error:  # noqa: BLE001 - whatever it is, it ends the call and not this task
+            step = partial(raised, error)
+        self._task = None
+        self._guarded(step)
 
-    def _send_after_waiting(self) -> None:
+    def _readied(self, refusal: Refusal | None) -> None:
         try:
+            if refusal is not None:
+                raise refusal.error
             self._send()
         except ModelportError as error:
             self._ask(TargetFailed(self._target, error))
@@ -215,17 +224,26 @@ class LaneCall:
 
     def answer_grew(self, data: bytes) -> None:
         """upstream.wire.Receiver"""
-        self._guarded(self._grew, data)
+        if self._task is None:
+            self._guarded(self._grew, data)
+        else:
+            self._held_back.append(partial(self._grew, data))
 
     def answer_ended(self) -> None:
         """upstream.wire.Receiver"""
         self._exchange = None
-        self._guarded(self._ended)
+        if self._task is None:
+            self._guarded(self._ended)
+        else:
+            self._held_back.append(self._ended)
 
     def answer_failed(self, error: ModelportError) -> None:
         """upstream.wire.Receiver"""
         self._exchange = None
-        self._guarded(self._broke, error)
+        if self._task is None:
+            self._guarded(self._broke, error)
+        else:
+            self._held_back.append(partial(self._broke, error))
 
     def _grew(self, data: bytes) -> None:
         if self._decoder is None:
@@ -240,9 +258,7 @@ class LaneCall:
             return
         if events:
             self._has_begun = True
-            self._pass_on(self._completion.feed(self._count.feed(events)))
-            if self._count.stopped:
-                self._complete()
+            self._take(events)
 
     def _ended(self) -> None:
         if self._decoder is None:
@@ -254,8 +270,42 @@ class LaneCall:
             self._broke(error)
             return
         if events:
-            self._pass_on(self._completion.feed(self._count.feed(events)))
-        self._complete()
+            self._has_begun = True
+            self._held_back.append(self._complete)
+            self._take(events)
+        else:
+            self._complete()
+
+    def _take(self, events: list[Event]) -> None:
+        """Counts, filters and passes on."""
+        self._pass_on(self._completion.feed(self._count.feed(events)))
+        self._go_on()
+
+    def _go_on(self) -> None:
+        """What the count has to say first, then what was held back, until something has to wait again."""
+        if self._count.waiting is not None:
+            self.pause()
+            self._task = self._connection.loop.create_task(self._when_covered(self._count.waiting))
+        elif self._count.stopped:
+            self._held_back.clear()
+            self._complete()
+        else:
+            while self._held_back and self._task is None:
+                self._held_back.pop(0)()
+
+    async def _when_covered(self, waiting: NeedsWaiting[bool]) -> None:
+        try:
+            step = partial(self._covered, await waiting.resume())
+        except Exception as error:  # noqa: BLE001 - whatever it is, it ends the call and not this task
+            step = partial(raised, error)
+        self._task = None
+        self._guarded(step)
+
+    def _covered(self, granted: object) -> None:
+        if not self._connection.flow.write_paused:
+            self.resume()
+        self._pass_on(self._completion.feed(self._count.resumed(granted)))
+        self._go_on()
 
     def _target_refused(self) -> ModelportError:
         assert self._refused_with is not None
@@ -311,6 +361,8 @@ class LaneCall:
     def _complete(self) -> None:
         """All is counted: the lease is settled, and the last bytes wait for its line."""
         self._stop_asking()
+        if not self._count.is_begun:
+            raise UpstreamFailed("The model gave an empty answer.")
         self._pass_on([*self._completion.end(), *self._count.end()])
         self._lease.settle(Ending.COMPLETED, self._count.usage(), status=200)
         self._next = self._finish
@@ -349,6 +401,8 @@ class LaneCall:
 
     def _settle(self, ending: Ending, status: int, code: str | None) -> None:
         self._stop_asking()
+        if self._task is not None and self._task is not asyncio.current_task():
+            self._task.cancel()
         self._lease.settle(ending, status=status, error_code=code)
         self._lane.write_now()
 
@@ -388,3 +442,8 @@ class LaneCall:
     def _over(self) -> None:
         self._lane.gateway.running -= 1
         self._connection.call_over(self)
+
+
+def raised(error: Exception) -> None:
+    """For a step that failed elsewhere."""
+    raise error

@@ -12,7 +12,7 @@ from modelport.core.errors import InternalError, MethodNotAllowed, ModelportErro
 from modelport.core.operations import Operation
 from modelport.surfaces import azure_inference, azure_openai, cors, health, openai_v1, pages
 from modelport.surfaces.answer import infer, stopped
-from modelport.surfaces.asgi import Application, Receive, Reply, Scope, Send
+from modelport.surfaces.asgi import Receive, Reply, Scope, Send
 from modelport.surfaces.door import Door, Inference, Route
 from modelport.surfaces.exchange import Exchange
 from modelport.surfaces.gateway_port import Gateway
@@ -25,7 +25,7 @@ from modelport.surfaces.router import Match, Router
 log = logging.getLogger("modelport.surfaces")
 
 
-def build(gateway: Gateway, options: Options | None = None) -> Application:
+def build(gateway: Gateway, options: Options | None = None) -> Doors:
     """The doors, ready for a server. Raises UnusableRoute for a table with a route that declares no permission."""
     return Doors(gateway, options or Options())
 
