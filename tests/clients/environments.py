@@ -6,6 +6,7 @@ Made again only when its requirements have changed, so a second run starts at on
 from __future__ import annotations
 
 import hashlib
+import json
 import shutil
 import subprocess
 import sys
@@ -25,10 +26,11 @@ class CannotPrepare(Exception):
 
 @dataclass(frozen=True)
 class Client:
-    """A client of the matrix: its name, and the tests that run with it."""
+    """A client of the matrix: its name, the tests that run with it, and the packages that it is about."""
 
     name: str
     tests: str
+    packages: tuple[str, ...] = ("azure-ai-inference",)
 
     @property
     def requirements(self) -> Path:
@@ -37,6 +39,12 @@ class Client:
     @property
     def interpreter(self) -> Path:
         return ENVIRONMENTS / self.name / "bin" / "python"
+
+    def versions(self) -> dict[str, str]:
+        """The pinned version of each package that this client is about."""
+        lines = self.requirements.read_text(encoding="utf-8").splitlines()
+        pinned = dict(line.split("==", 1) for line in lines if "==" in line)
+        return {package: pinned[package] for package in self.packages}
 
 
 @dataclass(frozen=True)
@@ -51,17 +59,26 @@ class NodeClient(Client):
     def interpreter(self) -> Path:
         return Path(sys.executable)
 
+    def versions(self) -> dict[str, str]:
+        pinned: dict[str, str] = json.loads(self.requirements.read_text(encoding="utf-8"))["dependencies"]
+        several = [pinned[name].rpartition("@")[2] for name in sorted(pinned) if name.startswith(self.packages[0])]
+        return {self.packages[0]: ", ".join(sorted(several))}
+
 
 CLIENTS: list[Client] = [
     *(Client(name, "test_azure_ai_inference.py") for name in BETAS),
-    NodeClient("node", "test_node.py"),
-    Client("langchain", "test_langchain.py"),
-    Client("llama-index", "test_llama_index.py"),
-    Client("litellm", "test_litellm.py"),
-    Client("semantic-kernel", "test_semantic_kernel.py"),
-    Client("autogen", "test_autogen.py"),
-    Client("pydantic-ai", "test_pydantic_ai.py"),
-    Client("haystack", "test_haystack.py"),
+    NodeClient("node", "test_node.py", ("@azure-rest/ai-inference",)),
+    Client("langchain", "test_langchain.py", ("langchain-azure-ai", "langchain-openai", "azure-ai-inference")),
+    Client(
+        "llama-index",
+        "test_llama_index.py",
+        ("llama-index-llms-azure-inference", "llama-index-embeddings-azure-inference"),
+    ),
+    Client("litellm", "test_litellm.py", ("litellm",)),
+    Client("semantic-kernel", "test_semantic_kernel.py", ("semantic-kernel", "azure-ai-inference")),
+    Client("autogen", "test_autogen.py", ("autogen-ext", "azure-ai-inference")),
+    Client("pydantic-ai", "test_pydantic_ai.py", ("pydantic-ai-slim", "openai")),
+    Client("haystack", "test_haystack.py", ("haystack-ai", "openai")),
     Client("tracing", "test_tracing.py"),
 ]
 

@@ -7,6 +7,7 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from .checks import CHECKS
+from .environments import CLIENTS
 
 HEAD = """\
 # Conformance
@@ -20,6 +21,12 @@ environment (azure-ai-inference 1.0.0b9, openai, curl and plain sockets); the ot
 | Check | What must be seen | Result | Proven in | By |
 | ---: | --- | --- | --- | --- |
 """
+CLIENT_HEAD = """
+## The clients
+
+| Environment | Packages |
+| --- | --- |
+"""
 
 
 def render(outcomes: Iterable[dict[str, Any]]) -> str:
@@ -27,7 +34,16 @@ def render(outcomes: Iterable[dict[str, Any]]) -> str:
     rows = list(outcomes)
     lines = [_row(number, text, [row for row in rows if number in row["checks"]]) for number, text in CHECKS.items()]
     passing = sum(" | pass | " in line for line in lines)
-    return f"{HEAD}{''.join(lines)}\n{passing} of {len(CHECKS)} checks pass.\n"
+    return f"{HEAD}{''.join(lines)}\n{passing} of {len(CHECKS)} checks pass.\n{clients()}"
+
+
+def clients() -> str:
+    """Which versions those were."""
+    rows = [
+        f"| {client.name} | {', '.join(f'{name} {version}' for name, version in client.versions().items())} |\n"
+        for client in CLIENTS
+    ]
+    return CLIENT_HEAD + "".join(rows)
 
 
 def result_of(outcomes: set[str]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 from typing import Any
 
 import openai
@@ -128,6 +129,22 @@ def test_openai_v1_has_log_probabilities(client: openai.OpenAI) -> None:
     assert logprobs is not None
     assert len(logprobs.content or []) == 3
     assert all(len(entry.top_logprobs) == 2 for entry in logprobs.content or [])
+
+
+@pytest.mark.check(116, 117)
+def test_both_clients_work_over_https(secure: Server) -> None:
+    trusted = ssl.create_default_context(cafile=str(secure.ca_file))
+    with openai.OpenAI(
+        base_url=f"{secure.url}/openai/v1", api_key=secure.key, http_client=openai.DefaultHttpxClient(verify=trusted)
+    ) as client:
+        assert client.chat.completions.create(model="mistral-large", messages=HELLO).choices
+    with openai.AzureOpenAI(
+        azure_endpoint=secure.url,
+        api_key=secure.key,
+        api_version="2024-10-21",
+        http_client=openai.DefaultHttpxClient(verify=trusted),
+    ) as azure:
+        assert azure.chat.completions.create(model="mistral-large", messages=HELLO).choices
 
 
 @pytest.mark.check(117)

@@ -35,6 +35,11 @@ def test_the_sample_of_an_extra(server: Server) -> None:
     assert printed == RIEMANN + "\n"
 
 
+def test_the_sample_of_content_safety_prints_the_answer(server: Server) -> None:
+    printed = run_python("api-client", "api-safety", endpoint=server.root_of(SCRIPTED_LLAMA), key=server.key)
+    assert printed == LANGUAGES + "\n"
+
+
 @pytest.mark.check(26, 27, 68, 74, 81, 96)
 @pytest.mark.parametrize("deployment", LLAMAS)
 def test_the_samples_of_the_llama_family(server: Server, deployment: str) -> None:
