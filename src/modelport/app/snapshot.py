@@ -18,6 +18,7 @@ from modelport.config.deployments import (
     LimitSettings,
     ModelSettings,
 )
+from modelport.config.policies import KeyLimitSettings
 from modelport.config.secrets import Secret
 from modelport.config.settings import Settings
 from modelport.control.profiles import ProfileError, Profiles
@@ -160,6 +161,14 @@ def deployments(settings: Settings, profiles: Profiles) -> Iterator[Deployment]:
         )
 
 
+def key_limits(given: KeyLimitSettings) -> RateLimits | None:
+    """A key's own limits; None where it has none, which saves an account."""
+    tokens, requests = (None if v == "default" else v for v in (given.tokens_per_minute, given.requests_per_minute))
+    if tokens is None and requests is None and given.concurrent_requests is None:
+        return None
+    return RateLimits(tokens, requests, given.concurrent_requests)
+
+
 def keys(settings: Settings, salt: bytes, generated: Secret | None) -> dict[bytes, KeyEntry]:
     """Every key by its keyed hash: the operator's are Administrators, `keys:` entries Inference Users."""
     found: dict[bytes, KeyEntry] = {}
@@ -179,6 +188,8 @@ def keys(settings: Settings, salt: bytes, generated: Secret | None) -> dict[byte
                 role=Role.INFERENCE_USER,
                 deployments=tuple(pattern.lower() for pattern in entry.deployments),
                 operations=frozenset(entry.operations) if entry.operations is not None else None,
+                limits=key_limits(entry.limits),
+                weight=entry.weight,
             )
             hashed = digest(salt, given.reveal())
             found[hashed] = KeyEntry(hashed, principal, expires_at)

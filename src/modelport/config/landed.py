@@ -30,13 +30,10 @@ NOT_LANDED: Final = (
     NotLanded(
         "deployments.*.content_filter", ("Microsoft.Nill",), "content filters are", "remove it or set Microsoft.Nill"
     ),
-    NotLanded("deployments.*.spillover", (), "spillover is", "remove it"),
-    NotLanded("deployments.*.limits.wait_seconds", (0,), "waiting for room is", "remove it or set 0"),
     NotLanded("content_filters", ({},), "content filters are", "remove it"),
     NotLanded("blocklists", ({},), "blocklists are", "remove it"),
     NotLanded("projects", ({},), "projects are", "remove it"),
     NotLanded("keys.*.project", (), "projects are", "remove it"),
-    NotLanded("keys.*.limits", ({},), "limits of a key are", "remove it"),
     NotLanded("keys.*.budget", (), "budgets are", "remove it"),
     NotLanded("prices.file", (), "price lists are", "remove it"),
     NotLanded("prices.currency", ("USD",), "prices are", "remove it or set USD"),

@@ -56,6 +56,9 @@ class KeySettings(Section):
     operations: tuple[Operation, ...] | None = None
     """Absent: all."""
     limits: KeyLimitSettings = KeyLimitSettings()
+    """Beside the deployments' own; both keys share them. `default` is unlimited here."""
+    weight: Annotated[int, Field(ge=1, le=1000)] = 1
+    """The share of what comes free while calls wait for room."""
     budget: BudgetSettings | None = None
 
     @model_validator(mode="after")

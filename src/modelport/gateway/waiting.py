@@ -48,7 +48,7 @@ class Turn(Struct, frozen=True):
 class Waiter:
     """One call in the queue. `attempt` takes what it waits for or says Denied; `undo` gives it back."""
 
-    __slots__ = ("attempt", "finish", "number", "outcome", "start", "subjects", "turn", "undo", "until")
+    __slots__ = ("attempt", "number", "outcome", "start", "subjects", "turn", "undo", "until")
 
     def __init__(
         self,
@@ -65,12 +65,12 @@ class Waiter:
         self.turn = turn
         self.until = until
         self.outcome = outcome
-        self.start = self.finish = 0.0
+        self.start = 0.0
         self.number = 0
 
     def key(self) -> tuple[int, float, int]:
         """Where it stands."""
-        return self.turn.rank, self.finish, self.number
+        return self.turn.rank, self.start, self.number
 
 
 class FairQueue:
@@ -124,8 +124,7 @@ class FairQueue:
         self._number += 1
         waiter.number = self._number
         waiter.start = max(self._virtual, self._finishes.get(caller, 0.0))
-        waiter.finish = waiter.start + waiter.turn.cost / waiter.turn.weight
-        self._finishes[caller] = waiter.finish
+        self._finishes[caller] = waiter.start + waiter.turn.cost / waiter.turn.weight
         self._callers[caller] = self._callers.get(caller, 0) + 1
         for subject in waiter.subjects:
             self._subjects[subject] = self._subjects.get(subject, 0) + 1
