@@ -13,7 +13,7 @@ import logging
 import math
 from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING, ParamSpec
+from typing import ParamSpec
 
 from modelport.core.answers import AnswerHead
 from modelport.core.errors import InternalError, ModelportError, UpstreamFailed
@@ -32,6 +32,7 @@ from modelport.gateway.lease import CallFacts, CallLease
 from modelport.gateway.pipeline import ERROR_BODY_BYTES, ended_by
 from modelport.gateway.resolve import requested_model, resolve
 from modelport.gateway.shape import shape
+from modelport.lane.lane import Connection, Lane, Way
 from modelport.lane.reply import Reply
 from modelport.surfaces.answer import stopped, too_late
 from modelport.surfaces.app import frames
@@ -40,10 +41,6 @@ from modelport.surfaces.door import StreamWriter
 from modelport.surfaces.headers import RequestHead
 from modelport.upstream.wire import Exchange, RawHeaders
 
-if TYPE_CHECKING:
-    from modelport.lane.lane import Lane, Way
-    from modelport.lane.protocol import LaneProtocol
-
 P = ParamSpec("P")
 log = logging.getLogger("modelport.surfaces")
 
@@ -51,7 +48,7 @@ log = logging.getLogger("modelport.surfaces")
 class LaneCall:
     """One call: upstream.wire.Receiver towards its target, lane.Waiting towards the journal."""
 
-    def __init__(self, lane: Lane, connection: LaneProtocol, way: Way, headers: RawHeaders, keep_alive: bool) -> None:
+    def __init__(self, lane: Lane, connection: Connection, way: Way, headers: RawHeaders, keep_alive: bool) -> None:
         self._lane = lane
         self._connection = connection
         self._way = way
@@ -441,7 +438,7 @@ class LaneCall:
 
     def _over(self) -> None:
         self._lane.gateway.running -= 1
-        self._connection.call_over(self)
+        self._connection.call_over(self.reply)
 
 
 def raised(error: Exception) -> None:

@@ -5,10 +5,12 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import suppress
-from typing import TYPE_CHECKING, Final, Protocol, cast
+from typing import Final, Protocol, cast
 
 import httptools
 from msgspec import Struct
+from uvicorn.protocols.http.flow_control import FlowControl
+from uvicorn.server import ServerState
 
 from modelport.core.catalog import Deployment, Snapshot
 from modelport.core.errors import ModelportError
@@ -21,9 +23,6 @@ from modelport.surfaces.door import Door, Inference, Parameters
 from modelport.surfaces.headers import RequestHead
 from modelport.upstream.sweep import Sweep
 from modelport.upstream.wire import Wire
-
-if TYPE_CHECKING:
-    from modelport.lane.protocol import LaneProtocol
 
 KNOWN_URLS: Final = 1024
 
@@ -55,6 +54,23 @@ class Waiting(Protocol):
 
     def written(self, failure: ModelportError | None) -> None:
         """`failure`: they are not, and what cannot be recorded is not served."""
+        ...
+
+
+class Connection(Protocol):
+    """What a call needs of the connection that it came by: lane.protocol.LaneProtocol."""
+
+    transport: asyncio.Transport
+    loop: asyncio.AbstractEventLoop
+    flow: FlowControl
+    server_state: ServerState
+
+    def call_over(self, reply: object) -> None:
+        """The answer is written, or nobody is there to read it."""
+        ...
+
+    def stop_call(self) -> None:
+        """The time to drain is over."""
         ...
 
 
@@ -132,7 +148,7 @@ class Lane:
     def stop(self) -> None:
         """Ends every call that still runs: the time to drain is over."""
         for connection in self.connections.watched():
-            cast("LaneProtocol", connection).stop_call()
+            cast(Connection, connection).stop_call()
 
     def when_written(self, call: Waiting) -> None:
         """Lets the call go on when all lines queued by now are written: with all others of this turn of the loop."""

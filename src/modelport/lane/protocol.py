@@ -237,11 +237,11 @@ class LaneProtocol(HttpToolsProtocol):
 
     # --- the lane's call -------------------------------------------------------------------------------------------
 
-    def call_over(self, call: LaneCall) -> None:
-        """Its answer is written, or nobody is there to read it."""
+    def call_over(self, reply: object) -> None:
+        """lane.Connection"""
         self._call = None
         standing: object = self.cycle
-        if standing is call.reply:
+        if standing is reply:
             self.cycle = None  # type: ignore[assignment]
         self.on_response_complete()
 
@@ -256,7 +256,7 @@ class LaneProtocol(HttpToolsProtocol):
             self._call.resume()
 
     def stop_call(self) -> None:
-        """The time to drain is over."""
+        """lane.Connection"""
         if self._call is not None:
             self._call.stop()
 

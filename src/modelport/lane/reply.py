@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE
 
 from modelport.core.catalog import Deployment, Snapshot
 from modelport.core.errors import ModelportError
 from modelport.core.ports import QuotaState
+from modelport.lane.lane import Connection, Lane, Way
 from modelport.surfaces import cors
 from modelport.surfaces.answer import STREAM_HEADERS, answer_headers
 from modelport.surfaces.app import refusal
 from modelport.surfaces.asgi import EVENT_STREAM, JSON, Headers
 from modelport.surfaces.headers import RequestHead, common_headers, printable
-
-if TYPE_CHECKING:
-    from modelport.lane.lane import Lane, Way
-    from modelport.lane.protocol import LaneProtocol
 
 LAST_CHUNK: Final = b"0\r\n\r\n"
 
@@ -26,7 +23,7 @@ LAST_CHUNK: Final = b"0\r\n\r\n"
 class Reply:
     """One answer on its connection. To uvicorn it is the connection's cycle until it is complete."""
 
-    def __init__(self, lane: Lane, connection: LaneProtocol, way: Way, head: RequestHead, keep_alive: bool) -> None:
+    def __init__(self, lane: Lane, connection: Connection, way: Way, head: RequestHead, keep_alive: bool) -> None:
         self._lane = lane
         self._connection = connection
         self._way = way
@@ -87,8 +84,9 @@ class Reply:
     def _begun(self, status: int, content_type: bytes, more: Headers, *, is_chunked: bool = False) -> bytes:
         """The head, from status line to empty line."""
         options = self._lane.options
+        ours = self._connection.server_state.default_headers
         fields = [
-            *self._connection.server_state.default_headers,
+            *ours,
             *common_headers(self._head, printable(options.region)),
             (b"content-type", content_type),
             *more,
@@ -98,9 +96,10 @@ class Reply:
         parts = [STATUS_LINE[status]]
         for name, value in fields:
             parts += (name, b": ", value, b"\r\n")
-        if self._lane.gateway.draining:
+        is_said = len(ours) > 1 and (b"connection", b"close") in ours
+        if self._lane.gateway.draining or is_said:
             self.keep_alive = False
-        if not self.keep_alive:
+        if not self.keep_alive and not is_said:
             parts.append(b"connection: close\r\n")
         parts.append(b"transfer-encoding: chunked\r\n\r\n" if is_chunked else b"\r\n")
         return b"".join(parts)
