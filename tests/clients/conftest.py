@@ -43,12 +43,11 @@ def _server(name: str) -> Iterator[Server]:
         yield given
         return
     from .deployments import SERVERS
-    from .serving import pulled_models, running
+    from .serving import NO_WEIGHTS, pulled_models, running
 
     described = SERVERS[name]
     if described.needs_models and not pulled_models().is_dir():
-        missing = "no weights: `modelport models pull default` gets them (MODELPORT_TEST_DATA_DIR says from where)"
-        (pytest.fail if os.environ.get("MODELPORT_CI") else pytest.skip)(missing)
+        (pytest.fail if os.environ.get("MODELPORT_CI") else pytest.skip)(NO_WEIGHTS)
     with running(described.configuration, tls=described.tls) as server:
         yield server
 

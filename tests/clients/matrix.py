@@ -25,7 +25,7 @@ from typing import Any
 from .deployments import SERVERS
 from .environments import CLIENTS, HERE, ROOT, CannotPrepare, Client, prepare
 from .report import render
-from .serving import Server, running
+from .serving import NO_WEIGHTS, Server, pulled_models, running
 
 OWN_TESTS = ["tests/clients", "tests/failures"]
 
@@ -48,6 +48,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
     if options.prepare:
         return 0
+    if not pulled_models().is_dir():
+        print(f"error: {NO_WEIGHTS}", file=sys.stderr)
+        return 2
     outcomes, failed = run_all(chosen, with_own=not options.only or "main" in options.only)
     if not options.only:
         (ROOT / "CONFORMANCE.md").write_text(render(outcomes), encoding="utf-8")

@@ -135,6 +135,9 @@ def pulled_models() -> Path:
     return Path(os.environ.get("MODELPORT_TEST_DATA_DIR") or "~/.local/share/modelport").expanduser() / "models"
 
 
+NO_WEIGHTS = "no weights: `modelport models pull default` gets them (MODELPORT_TEST_DATA_DIR says from where)"
+
+
 def lend_weights(data_dir: Path) -> None:
     """Let a server with a data directory of its own use the models that were pulled for this user."""
     data_dir.mkdir(mode=0o700, exist_ok=True)
