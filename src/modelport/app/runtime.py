@@ -50,16 +50,21 @@ class LiveRuntime:
         return self.providers[name]
 
     def states(self, snapshot: Snapshot) -> list[DeploymentState]:
-        """How every deployment is: an embedded one as its worker is, any other ready."""
-        found = []
-        for deployment in snapshot.deployments.values():
-            engines = [p for t in deployment.targets if isinstance(p := self.providers[t.provider], EngineProvider)]
-            worst = next((e for e in engines if e.state not in ("ready", "unloaded")), engines[0] if engines else None)
-            if worst is None:
-                found.append(DeploymentState(deployment, "ready"))
-            else:
-                found.append(DeploymentState(deployment, worst.state, worst.reason))
-        return found
+        """How every deployment is."""
+        return states(snapshot, self.providers)
+
+
+def states(snapshot: Snapshot, providers: Mapping[str, Provider | OpeningProvider]) -> list[DeploymentState]:
+    """How every deployment is: an embedded one as its worker is, any other ready."""
+    found = []
+    for deployment in snapshot.deployments.values():
+        engines = [p for t in deployment.targets if isinstance(p := providers.get(t.provider), EngineProvider)]
+        worst = next((e for e in engines if e.state not in ("ready", "unloaded")), engines[0] if engines else None)
+        if worst is None:
+            found.append(DeploymentState(deployment, "ready"))
+        else:
+            found.append(DeploymentState(deployment, worst.state, worst.reason))
+    return found
 
 
 def worker_specs(settings: Settings) -> tuple[list[WorkerSpec], dict[str, str]]:

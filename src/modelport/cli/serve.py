@@ -14,6 +14,10 @@ import uvloop
 
 from modelport.app.build import serving
 from modelport.app.http_server import http_server, settle_memory
+from modelport.app.processes import owner_process
+from modelport.app.processes.fleet import FleetFailed
+from modelport.app.processes.listening import shared
+from modelport.app.processes.nursery_process import NurseryFailed
 from modelport.app.runtime import ExtraMissing, ProviderFault
 from modelport.cli.keys import ConfigOption, DataDirOption, settings_or_fail
 from modelport.cli.output import ExitCode, fail
@@ -44,6 +48,7 @@ def serve(
     log_level: Annotated[
         str | None, typer.Option(help="debug, info, warning or error. [env: MODELPORT_LOG_LEVEL]")
     ] = None,
+    workers: Annotated[int | None, typer.Option(help="Processes that serve. [env: MODELPORT_WORKERS]")] = None,
 ) -> None:
     """Run the endpoint."""
     flags = Flags(
@@ -54,6 +59,7 @@ def serve(
         tls_cert=tls_cert,
         tls_key=tls_key,
         log_level=log_level,
+        workers=workers,
     )
     settings = settings_or_fail(config, flags)
     configure_logging(settings.telemetry.log, settings.telemetry.log_level)
@@ -63,7 +69,10 @@ def serve(
     listener = listener_or_fail(settings)
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            runner.run(run(settings, key, listener, config))
+            if settings.server.workers > 1:
+                runner.run(run_processes(settings, key, listener, config, flags))
+            else:
+                runner.run(run(settings, key, listener, config))
     except ConfigError as error:
         fail(ExitCode.CONFIG_INVALID, str(error))
     except (ProfileError, ProviderFault) as error:
@@ -72,6 +81,8 @@ def serve(
         fail(ExitCode.EXTRA_MISSING, str(error), "pip install 'modelport[local]'")
     except WeightsError as error:
         fail(ExitCode.WEIGHTS_MISSING, str(error))
+    except (NurseryFailed, FleetFailed) as error:
+        fail(ExitCode.UNEXPECTED, str(error))
     except KeyboardInterrupt:
         raise typer.Exit(ExitCode.INTERRUPTED) from None
     finally:
@@ -90,6 +101,25 @@ async def run(settings: Settings, key: GeneratedKey | None, listener: socket.soc
             await server.serve(sockets=[listener])
         finally:
             display.cancel()
+
+
+async def run_processes(
+    settings: Settings, key: GeneratedKey | None, listener: socket.socket, config: Path | None, flags: Flags
+) -> None:
+    """The same with several processes: this one is their owner."""
+    files = tls_files(settings)
+    if files is not None:
+        server_context(files)  # the workers make their own; a wrong file is told here
+    listeners = shared(listener, settings.server.workers)
+    secret = key.secret if key is not None else None
+    await owner_process.run(
+        settings,
+        secret,
+        listeners,
+        config,
+        flags,
+        lambda shown: announce(settings, key, listeners[0], shown, files, config),
+    )
 
 
 def operator_key_or_fail(settings: Settings) -> GeneratedKey | None:

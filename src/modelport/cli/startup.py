@@ -8,19 +8,31 @@ import shlex
 import shutil
 import socket
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Protocol
 
 from rich.console import Console
 
 from modelport import __version__
-from modelport.app.build import Application
 from modelport.cli.output import write_line
 from modelport.config.secrets import GeneratedKey
 from modelport.config.settings import Settings
 from modelport.config.tls import TlsFiles
-from modelport.core.catalog import Deployment
+from modelport.core.catalog import Deployment, Snapshot
 from modelport.core.operations import Operation
 from modelport.core.ports import DeploymentState
+
+
+class Shown(Protocol):
+    """What is told about: a server of one process, or of several."""
+
+    @property
+    def states(self) -> Callable[[], list[DeploymentState]]: ...
+
+    @property
+    def snapshot(self) -> Snapshot: ...
+
 
 POLL_SECONDS = 0.1
 MARKS = {"ready": "ready", "unloaded": "loads at first use", "failed": "failed"}
@@ -40,7 +52,7 @@ async def announce(
     settings: Settings,
     key: GeneratedKey | None,
     listener: socket.socket,
-    application: Application,
+    application: Shown,
     files: TlsFiles | None,
     config: Path | None,
 ) -> None:
@@ -56,7 +68,7 @@ async def announce(
     sys.stdout.flush()
 
 
-async def deployments_settled(application: Application) -> None:
+async def deployments_settled(application: Shown) -> None:
     """Tells each deployment's state as it becomes known: a spinner on a terminal, a line each otherwise."""
     console = Console(highlight=False, markup=False)
     width = max((len(state.deployment.name) for state in application.states()), default=0)
@@ -88,7 +100,7 @@ def described(state: DeploymentState, width: int) -> str:
 def calls(
     base: str,
     settings: Settings,
-    application: Application,
+    application: Shown,
     files: TlsFiles | None,
     config: Path | None,
     *,
@@ -135,7 +147,7 @@ def calls(
     ]
 
 
-def shown_deployment(application: Application) -> Deployment | None:
+def shown_deployment(application: Shown) -> Deployment | None:
     """The default chat deployment, else any that chats."""
     chats = [d for d in application.snapshot.deployments.values() if Operation.CHAT_COMPLETIONS in d.profile.operations]
     return next((d for d in chats if d.default), chats[0] if chats else None)

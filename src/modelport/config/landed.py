@@ -22,7 +22,6 @@ class NotLanded:
 
 
 NOT_LANDED: Final = (
-    NotLanded("server.workers", (1,), "several worker processes are", "remove it or set 1"),
     NotLanded(
         "server.default_content_filter", ("Microsoft.Nill",), "content filters are", "remove it or set Microsoft.Nill"
     ),

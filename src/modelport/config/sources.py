@@ -26,6 +26,7 @@ class Flags:
     tls_cert: FilePath | None = None
     tls_key: FilePath | None = None
     log_level: str | None = None
+    workers: int | None = None
 
 
 PLACES: Final[Mapping[str, Path]] = {

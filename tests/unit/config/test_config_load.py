@@ -252,7 +252,6 @@ def test_only_one_deployment_is_the_default(write: Write) -> None:
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("server: {workers: 2}", "server.workers: 2: several worker processes are"),
         ("server: {default_content_filter: Microsoft.DefaultV2}", "content filters are"),
         ("auth: {oidc: [{issuer: https://i.example, audiences: [a]}]}", "auth.oidc: a list: token credentials are"),
         ("content_filters: {strict: {mode: blocking}}", "content_filters: a mapping: content filters are"),

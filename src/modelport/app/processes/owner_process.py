@@ -1,0 +1,250 @@
+"""The parent: engines, quota and metrics for all workers, signals, and the socket at which they reach it."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import secrets
+import shutil
+import signal
+import socket
+import tempfile
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager, suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+
+from modelport.app.owner import LocalOwner
+from modelport.app.processes.engines import news_of, told
+from modelport.app.processes.fleet import Fleet, Member, first
+from modelport.app.processes.nursery_process import NurseryFailed
+from modelport.app.processes.peer import LINE_LIMIT_BYTES, Handler, Peer, introduced
+from modelport.app.processes.plan import Plan, owned
+from modelport.app.runtime import open_providers, states, worker_specs
+from modelport.app.snapshot import build as build_snapshot
+from modelport.auth import api_key
+from modelport.config.secrets import Secret
+from modelport.config.settings import Settings
+from modelport.config.sources import Flags
+from modelport.core.catalog import Snapshot
+from modelport.core.clock import SystemClock
+from modelport.core.ports import DeploymentState
+from modelport.engine.service import EngineProvider
+from modelport.telemetry.figures import Sum, figures_of, rendered
+from modelport.telemetry.metrics import Metrics
+
+NEWS_SECONDS: Final = 0.1
+INTRODUCTION_SECONDS: Final = 5.0
+
+_logger = logging.getLogger("modelport.processes")
+
+
+@dataclass(frozen=True)
+class Serving:
+    """What may be told of a server that runs."""
+
+    states: Callable[[], list[DeploymentState]]
+    snapshot: Snapshot
+
+
+Display = Callable[[Serving], Coroutine[Any, Any, None]]
+
+
+async def run(
+    settings: Settings,
+    generated: Secret | None,
+    listeners: Sequence[socket.socket],
+    config: Path | None,
+    flags: Flags,
+    display: Display,
+) -> None:
+    """Serves with several processes until a signal has drained them. Raises what loading raises, NurseryFailed,
+    FleetFailed."""
+    open_providers(settings)
+    snapshot = build_snapshot(settings, api_key.fresh_salt(), generated)
+    specs, worker_of = worker_specs(settings)
+    owner = LocalOwner(specs, SystemClock())
+    engines = {name: EngineProvider(owner.engines[worker]) for name, worker in worker_of.items()}
+    directory = Path(tempfile.mkdtemp(prefix=f"modelport-{os.getpid()}-"))
+    plan = Plan(
+        config=str(config) if config is not None else None,
+        flags={name: str(value) if isinstance(value, Path) else value for name, value in asdict(flags).items()},
+        key=generated.reveal() if generated is not None else None,
+        owner_socket=str(directory / "owner.sock"),
+        owner_secret=secrets.token_urlsafe(32),
+        listeners=tuple(listener.fileno() for listener in listeners),
+    )
+    process = OwnerProcess(plan, owner, settings.server.limits.request_seconds)
+    try:
+        async with process.reachable():
+            await owner.start()
+            shown = Serving(lambda: states(snapshot, engines), snapshot)
+            await process.serve(owned(settings, specs), lambda: display(shown))
+    finally:
+        await owner.close()
+        shutil.rmtree(directory, ignore_errors=True)
+
+
+class OwnerProcess:
+    """The owner's side of everything."""
+
+    def __init__(self, plan: Plan, owner: LocalOwner, drain_seconds: float) -> None:
+        self._plan = plan
+        self._owner = owner
+        self._drain_seconds = drain_seconds
+        self.fleet = Fleet(plan, self._welcome)
+        self._metrics = Metrics((*owner.sources, fleet_source(self.fleet)))
+        self._stop = asyncio.Event()
+        self._stop_now = asyncio.Event()
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    # --- life ---------------------------------------------------------------------------------------------------------
+
+    async def serve(self, owned_now: str, display: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        """Until a signal has drained the workers, or a second one has cut them."""
+        with self._signals():
+            starting = asyncio.create_task(self.fleet.start(owned_now))
+            try:
+                await first(asyncio.shield(starting), self._stop.wait())
+                if not self._stop.is_set():
+                    starting.result()
+                    self._do(display())
+                    await self._stop.wait()
+                    await self._drained()
+            finally:
+                starting.cancel()
+                await asyncio.gather(starting, return_exceptions=True)
+                for task in self._tasks:
+                    task.cancel()
+                await self.fleet.close(now=not self.fleet.is_drained.is_set())
+
+    async def _drained(self) -> None:
+        """All running answers have ended, or nobody wants to wait for them any longer."""
+        self.fleet.drain()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(self._drain_seconds):
+                await first(self.fleet.is_drained.wait(), self._stop_now.wait())
+
+    @contextmanager
+    def _signals(self) -> Iterator[None]:
+        loop = asyncio.get_running_loop()
+        handlers = {signal.SIGTERM: self._told_to_stop, signal.SIGINT: self._told_to_stop, signal.SIGHUP: self._renew}
+        for number, handler in handlers.items():
+            loop.add_signal_handler(number, handler)
+        try:
+            yield
+        finally:
+            for number in handlers:
+                loop.remove_signal_handler(number)
+
+    def _told_to_stop(self) -> None:
+        if self._stop.is_set():
+            self._stop_now.set()
+        self._stop.set()
+
+    def _renew(self) -> None:
+        if not self._stop.is_set():
+            self._do(self._renewed())
+
+    async def _renewed(self) -> None:
+        try:
+            await self.fleet.reload()
+        except NurseryFailed as error:
+            _logger.error("the server goes on as it was: %s", error)
+        else:
+            _logger.info("new worker processes serve, with the configuration as it is now")
+
+    def _do(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    # --- the socket ---------------------------------------------------------------------------------------------------
+
+    @asynccontextmanager
+    async def reachable(self) -> AsyncIterator[None]:
+        """Listens for workers."""
+        server = await asyncio.start_unix_server(self._connected, self._plan.owner_socket, limit=LINE_LIMIT_BYTES)
+        news = asyncio.create_task(self._tell_news())
+        try:
+            yield
+        finally:
+            news.cancel()
+            server.close()
+
+    async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        handlers: dict[str, Handler] = {}
+        peer = Peer(reader, writer, handlers)
+        try:
+            async with asyncio.timeout(INTRODUCTION_SECONDS):
+                process_id = await introduced(reader, self._plan.owner_secret)
+                member = await self.fleet.member(process_id, peer) if process_id is not None else None
+        except TimeoutError:
+            member = None
+        if member is None:
+            _logger.error("a process that is no worker has tried to reach the owner")
+            peer.close()
+            return
+        handlers.update(self._handlers(member))
+        await peer.run()
+        self.fleet.lost(member)
+
+    def _handlers(self, member: Member) -> dict[str, Handler]:
+        """What a worker can say, and ask."""
+        return {
+            "serving": lambda _: self.fleet.serves(member),
+            "retiring": lambda _: self.fleet.retires(member),
+            "drained": lambda _: self.fleet.drained(member),
+            "figures": lambda figures: self.fleet.heard(member, figures),
+            "metrics": lambda figures: self._rendered(member, figures),
+            "start_engine": self._start_engine,
+        }
+
+    # --- engines and metrics ------------------------------------------------------------------------------------------
+
+    def _welcome(self, member: Member) -> None:
+        member.tell("engines", told(news_of(self._owner.supervisor)))
+
+    async def _tell_news(self) -> None:
+        """Whatever changes with an engine is known everywhere a moment later."""
+        last = news_of(self._owner.supervisor)
+        while True:
+            await asyncio.sleep(NEWS_SECONDS)
+            now = news_of(self._owner.supervisor)
+            changed = [news for news, before in zip(now, last, strict=True) if news != before]
+            if changed:
+                for member in self.fleet.members.values():
+                    member.tell("engines", told(changed))
+            last = now
+
+    def _start_engine(self, name: str) -> None:
+        worker = self._owner.supervisor.workers.get(name)
+        if worker is not None:
+            worker.start()
+
+    async def _rendered(self, asking: Member, figures: Any) -> str:
+        """One text for all processes."""
+        self.fleet.heard(asking, figures)
+        total = Sum()
+        for found in await self.fleet.figures(asking):
+            total.add(found)
+        total.add(self.fleet.past.figures())
+        total.add(figures_of(self._metrics.families()))
+        return rendered(total.figures()).decode()
+
+
+def fleet_source(fleet: Fleet) -> Callable[[], Iterator[Metric]]:
+    """`modelport_worker_*`."""
+
+    def families() -> Iterator[Metric]:
+        serving = sum(member.serves.is_set() for member in fleet.members.values())
+        yield GaugeMetricFamily("modelport_worker_processes", "Processes that serve.", serving)
+        yield CounterMetricFamily(
+            "modelport_worker_process_restarts", "Processes that had to be replaced.", fleet.restarts
+        )
+
+    return families

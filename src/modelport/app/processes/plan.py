@@ -1,0 +1,70 @@
+"""What the owner hands to a nursery, and what a nursery says of itself."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from msgspec import Struct, structs
+
+from modelport.config.settings import Settings
+from modelport.engine.supervisor import WorkerSpec
+
+
+class Plan(Struct, frozen=True):
+    """How to serve: where the configuration is read from, and the owner's doors. A nursery's first line."""
+
+    config: str | None
+    flags: dict[str, Any]
+    key: str | None
+    """The operator's key that was made at the first start, where one was."""
+    owner_socket: str
+    owner_secret: str
+    listeners: tuple[int, ...]
+    """Descriptors of the listening sockets, one for each worker."""
+
+    def __repr__(self) -> str:
+        return f"Plan({self.config})"
+
+
+class Order(Struct, frozen=True):
+    """A line of the nursery's input."""
+
+    fork: int | None = None
+    """A worker for this listener."""
+    end: bool = False
+    """No more forks; the nursery ends when its last worker has."""
+
+
+class Report(Struct, frozen=True, omit_defaults=True):
+    """A line of the nursery's output."""
+
+    ready: str | None = None
+    """Everything is loaded: the identity of what the owner alone can provide."""
+    failed: str | None = None
+    """Nothing can be served with this configuration, and why."""
+    forked: int | None = None
+    listener: int | None = None
+    ended: int | None = None
+    code: int = 0
+
+
+def owned(settings: Settings, specs: Sequence[WorkerSpec]) -> str:
+    """The identity of what a new configuration cannot change while the owner runs: the address, the data directory,
+    the number of processes and the engines."""
+    server = settings.server
+    plain = [
+        server.host,
+        server.port,
+        str(server.data_dir),
+        server.workers,
+        [[spec.name, spec.backend, dict(spec.options), spec.load, spec.idle_unload_seconds] for spec in specs],
+    ]
+    return hashlib.sha256(json.dumps(plain, sort_keys=True, default=str).encode()).hexdigest()[:16]
+
+
+def with_listeners(plan: Plan, listeners: Sequence[int]) -> Plan:
+    """The plan for other descriptors."""
+    return structs.replace(plan, listeners=tuple(listeners))

@@ -1,0 +1,84 @@
+"""The owner, as a worker reaches it."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import msgspec
+
+from modelport.app.processes.engines import DistantEngines
+from modelport.app.processes.peer import Handler, Peer, PeerGone, PeerRefused, connected
+from modelport.app.processes.plan import Plan
+from modelport.core.clock import Clock
+from modelport.core.ports import Quota
+from modelport.engine.service import EngineWorker
+from modelport.engine.supervisor import EngineUnavailableError, WorkerSpec
+from modelport.stores.memory.quota import MemoryQuota
+from modelport.telemetry.figures import figures_of
+from modelport.telemetry.metrics import Metrics, Source
+
+
+class RemoteOwner:
+    """app.owner.Owner over the owner's socket. `on` says what its orders do; `run` reads them."""
+
+    def __init__(self, plan: Plan, specs: Sequence[WorkerSpec], clock: Clock) -> None:
+        self._plan = plan
+        self._engines = DistantEngines(specs, self._start_engine)
+        self._handlers: dict[str, Handler] = {"engines": self._engines.learn}
+        self._peer: Peer | None = None
+        self._reading: asyncio.Task[None] | None = None
+        self.quota: Quota = MemoryQuota(clock)
+        self.sources: Sequence[Source] = ()
+
+    @property
+    def engines(self) -> Mapping[str, EngineWorker]:
+        """Owner"""
+        return self._engines.by_name
+
+    @property
+    def peer(self) -> Peer:
+        """The connection. Raises PeerGone before `start`."""
+        if self._peer is None:
+            raise PeerGone
+        return self._peer
+
+    def on(self, orders: Mapping[str, Handler]) -> None:
+        """What to do when the owner says so."""
+        self._handlers.update(orders)
+
+    async def start(self) -> None:
+        """Connects. Raises OSError when the owner is gone."""
+        plan = self._plan
+        self._peer = await connected(plan.owner_socket, plan.owner_secret, os.getpid(), self._handlers)
+
+    async def run(self, gone: Callable[[], None]) -> None:
+        """Reads what the owner says until it is gone."""
+        await self.peer.run()
+        gone()
+
+    async def close(self) -> None:
+        """Ends the connection."""
+        if self._peer is not None:
+            self._peer.close()
+
+    async def rendered(self, metrics: Metrics) -> bytes:
+        """The whole server's metrics; where the owner does not answer, those of this process."""
+        try:
+            text: str = await self.peer.ask("metrics", told_figures(metrics))
+        except (PeerGone, PeerRefused):
+            return metrics.render()
+        return text.encode()
+
+    async def _start_engine(self, name: str) -> None:
+        try:
+            await self.peer.ask("start_engine", name)
+        except (PeerGone, PeerRefused):
+            raise EngineUnavailableError("The server is shutting down.", permanent=False) from None
+
+
+def told_figures(metrics: Metrics) -> Any:
+    """The body of the message `figures`."""
+    return msgspec.to_builtins(figures_of(metrics.families()))
