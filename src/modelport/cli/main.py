@@ -16,6 +16,7 @@ app = typer.Typer(
     help="One endpoint and one credential in front of every model.",
     no_args_is_help=True,
     add_completion=False,
+    rich_markup_mode=None,  # it would take "[env: …]" for markup and leave it out
     pretty_exceptions_enable=False,
 )
 app.command()(serve)
