@@ -1,0 +1,270 @@
+"""`modelport serve` as a process: what it prints, and how it ends when it cannot start."""
+
+from __future__ import annotations
+
+import http.client
+import os
+import re
+import socket
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from typer.testing import CliRunner
+
+from modelport.cli.main import app
+from modelport.cli.output import ExitCode
+from served import KEY, Served
+
+MODEL = {"format": "Custom", "name": "script", "version": "1"}
+SCRIPTED: dict[str, Any] = {"deployments": {"script": {"model": MODEL, "provider": {"type": "scripted"}}}}
+Start = Callable[..., "subprocess.CompletedProcess[str]"]
+
+
+@pytest.fixture
+def start(tmp_path: Path, data_dir: Path) -> Start:
+    """Runs `modelport serve` to its end; for starts that fail."""
+
+    def run(config: Any = SCRIPTED, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+        file = tmp_path / "modelport.yaml"
+        if isinstance(config, bytes):
+            file.write_bytes(config)
+        elif config is not None:
+            file.write_text(config if isinstance(config, str) else yaml.safe_dump(config))
+        inherited = {name: value for name, value in os.environ.items() if not name.startswith("MODELPORT_")}
+        return subprocess.run(
+            [sys.executable, "-m", "modelport", "serve", "--config", str(file), "--port", "0", *arguments],
+            env={**inherited, "MODELPORT_DATA_DIR": str(data_dir), "MODELPORT_API_KEY": KEY, **environment},
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+
+    return run
+
+
+def refused(ended: subprocess.CompletedProcess[str], code: ExitCode, *words: str) -> None:
+    """One line, the words in it, nothing of Python's, and the code that says why."""
+    assert ended.returncode == code, ended.stderr
+    assert ended.stdout == ""
+    lines = ended.stderr.strip().splitlines()
+    assert lines[0].startswith("modelport: ")
+    assert "Traceback" not in ended.stderr
+    assert KEY not in ended.stderr
+    for word in words:
+        assert word in ended.stderr
+
+
+def test_a_port_in_use(start: Start) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        ended = start(SCRIPTED, "--port", port)
+    refused(ended, ExitCode.PORT_IN_USE, f"127.0.0.1:{port}", "in use", "--port")
+
+
+def test_an_address_that_is_not_ours(start: Start) -> None:
+    refused(start(SCRIPTED, "--host", "192.0.2.1"), ExitCode.PORT_IN_USE, "192.0.2.1")
+
+
+def test_a_host_that_is_no_address(start: Start) -> None:
+    ended = start(SCRIPTED, "--host", "no such host")
+    assert ended.returncode in (ExitCode.PORT_IN_USE, ExitCode.CONFIG_INVALID)
+    assert "Traceback" not in ended.stderr
+
+
+def test_a_configuration_that_is_not_there(start: Start) -> None:
+    refused(start(None), ExitCode.CONFIG_INVALID, "modelport.yaml")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        b"deployments: [",
+        b"\xff\xfe\x00",
+        b"just a word",
+        b"- a\n- list",
+        b"a: &x [*x]",
+        b"deployments: {a: 1}\n",
+        b"\0",
+    ],
+)
+def test_a_configuration_that_cannot_be_read(tmp_path: Path, text: bytes) -> None:
+    file = tmp_path / "modelport.yaml"
+    file.write_bytes(text)
+    ended = CliRunner().invoke(app, ["serve", "--config", str(file)])
+    assert ended.exit_code == ExitCode.CONFIG_INVALID
+    assert ended.stderr.startswith(f"modelport: {file}")
+    assert ended.stdout == ""
+
+
+def test_a_configuration_with_faults_names_line_and_key(start: Start) -> None:
+    text = yaml.safe_dump({**SCRIPTED, "servr": {}}, sort_keys=False)
+    line = text.splitlines().index("servr: {}") + 1
+    refused(start(text), ExitCode.CONFIG_INVALID, f"modelport.yaml:{line}: servr", "server")
+
+
+def test_a_configuration_that_is_a_folder(start: Start, tmp_path: Path) -> None:
+    ended = start(None, "--config", str(tmp_path))
+    refused(ended, ExitCode.CONFIG_INVALID, str(tmp_path))
+
+
+def test_a_script_that_cannot_be_read(start: Start, tmp_path: Path) -> None:
+    script = tmp_path / "replies.yaml"
+    script.write_text("replies: [{txt: Hello}]")
+    provider = {"type": "scripted", "script": str(script)}
+    ended = start({"deployments": {"script": {"model": MODEL, "provider": provider}}})
+    refused(ended, ExitCode.CONFIG_INVALID, "txt")
+
+
+def test_a_profile_that_says_something_impossible(start: Start) -> None:
+    deployment = {"model": MODEL, "provider": {"type": "scripted"}, "profile": {"tols": "supported"}}
+    refused(start({"deployments": {"script": deployment}}), ExitCode.CONFIG_INVALID, "script", "tols")
+
+
+def test_weights_that_are_not_here(start: Start) -> None:
+    deployment = {"model": {"format": "Alibaba", "name": "qwen2.5-coder-1.5b", "version": "1"}}
+    ended = start({"deployments": {"coder": deployment}})
+    refused(ended, ExitCode.WEIGHTS_MISSING, "`modelport models pull qwen2.5-coder-1.5b`")
+
+
+def test_weights_of_ones_own_that_are_not_there(start: Start, tmp_path: Path) -> None:
+    provider = {"type": "llama_cpp", "weights": str(tmp_path / "none.gguf")}
+    ended = start({"deployments": {"mine": {"model": MODEL, "provider": provider}}})
+    refused(ended, ExitCode.WEIGHTS_MISSING, "mine", "none.gguf")
+
+
+def test_no_configuration_and_no_weights_names_the_command_that_gets_them(start: Start) -> None:
+    ended = start("{}")
+    refused(ended, ExitCode.WEIGHTS_MISSING, "`modelport models pull default`")
+
+
+def test_everybody_on_an_address_that_others_reach(start: Start) -> None:
+    open_to_all = {**SCRIPTED, "auth": {"anonymous": True}}
+    refused(start(open_to_all, "--host", "0.0.0.0"), ExitCode.UNSAFE_LISTEN, "0.0.0.0", "anonymous")
+
+
+def test_a_generated_key_on_an_address_that_others_reach(start: Start) -> None:
+    ended = start(SCRIPTED, "--host", "0.0.0.0", MODELPORT_API_KEY="")
+    refused(ended, ExitCode.UNSAFE_LISTEN, "0.0.0.0", "MODELPORT_API_KEY")
+
+
+def test_a_data_directory_that_cannot_be_used(start: Start, tmp_path: Path) -> None:
+    file = tmp_path / "file"
+    file.write_text("")
+    refused(start(SCRIPTED, "--data-dir", str(file / "below")), ExitCode.DATA_DIR_UNUSABLE, str(file))
+
+
+@pytest.mark.parametrize(
+    ("section", "word"),
+    [
+        ({"auth": {"oidc": [{"issuer": "https://login.example/", "audiences": ["a"]}]}}, "oidc"),
+        ({"server": {"default_content_filter": "Microsoft.DefaultV2"}}, "default_content_filter"),
+    ],
+)
+def test_what_has_not_landed_refuses_to_start(start: Start, section: dict[str, Any], word: str) -> None:
+    refused(start({**SCRIPTED, **section}), ExitCode.CONFIG_INVALID, word)
+
+
+def test_an_option_that_is_none() -> None:
+    ended = CliRunner().invoke(app, ["serve", "--prot", "1"])
+    assert ended.exit_code == ExitCode.USAGE
+    assert "--port" in ended.stderr
+
+
+# --- a start that works --------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def served(serve_module: Callable[..., Served]) -> Served:
+    return serve_module({**SCRIPTED, "auth": {"keys": ["env:MODELPORT_API_KEY"]}})
+
+
+def printed(served: Served) -> str:
+    """What it has told on standard output so far, up to the last call to paste."""
+    assert served.process.stdout is not None
+    lines = [served.first_line]
+    while lines.count("EOF\n") < 2:
+        lines.append(served.process.stdout.readline().decode())
+    return "".join(lines)
+
+
+def test_the_start_tells_where_it_listens_what_is_deployed_and_calls_that_work_as_pasted(served: Served) -> None:
+    told = printed(served)
+    assert re.match(r"modelport \d+\.\d+\.\d+ listens on http://127\.0\.0\.1:\d+\n", told)
+    assert re.search(r"^  script +script +ready", told, re.MULTILINE)
+    assert KEY not in told
+    curl = re.search(r"^curl .*\\\n.*$", told, re.MULTILINE)
+    assert curl is not None
+    snippets = re.findall(r"^MODELPORT_API_KEY=.*?^EOF$", told, re.MULTILINE | re.DOTALL)
+    assert len(snippets) == 2
+    beside = str(Path(sys.executable).parent)
+    environment = {**os.environ, "MODELPORT_API_KEY": KEY, "PATH": f"{beside}:{os.environ['PATH']}"}
+    for snippet in [curl[0], *snippets]:
+        done = subprocess.run(["sh", "-c", snippet], capture_output=True, text=True, env=environment, timeout=60)
+        assert done.returncode == 0, done.stderr
+        assert "Name three colours." in done.stdout
+
+
+def test_an_h2c_upgrade_is_answered_as_http_1_1(served: Served) -> None:
+    body = b'{"messages":[{"role":"user","content":"Hi"}]}'
+    head = served.head("POST", "/models/chat/completions", len(body))
+    upgrade = b"connection: Upgrade, HTTP2-Settings\r\nupgrade: h2c\r\nhttp2-settings: AAMAAABkAAQCAAAAAAIAAAAA\r\n\r\n"
+    with served.connect() as connection:
+        connection.sendall(head[:-2] + upgrade + body)
+        response = http.client.HTTPResponse(connection)
+        response.begin()
+        assert response.status == 200
+        assert b"Hi" in response.read()
+
+
+def test_two_servers_can_share_a_data_directory(serve: Any) -> None:
+    with serve(SCRIPTED) as one, serve(SCRIPTED) as other:
+        assert one.address != other.address
+        assert one.chat().status == other.chat().status == 200
+        assert len(one.journal()) == 2
+        assert one.stderr().count("completed") == 2
+
+
+@pytest.mark.parametrize("by", ["flags", "environment"])
+def test_flags_and_environment_say_the_same(serve: Any, data_dir: Path, free_port: int, by: str) -> None:
+    file = data_dir.parent / "own.yaml"
+    file.write_text(yaml.safe_dump(SCRIPTED))
+    port = str(free_port)
+    given = (
+        (["--port", port, "--data-dir", str(data_dir), "--config", str(file), "--log-level", "error"], {})
+        if by == "flags"
+        else (
+            [],
+            {
+                "MODELPORT_PORT": port,
+                "MODELPORT_DATA_DIR": str(data_dir),
+                "MODELPORT_CONFIG": str(file),
+                "MODELPORT_LOG_LEVEL": "error",
+            },
+        )
+    )
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith("MODELPORT_")}
+    command = [sys.executable, "-m", "modelport", "serve", *given[0]]
+    with subprocess.Popen(
+        command, env={**inherited, **given[1]}, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        try:
+            assert process.stdout is not None
+            assert process.stdout.readline().endswith(f"http://127.0.0.1:{port}\n")
+            assert (data_dir / "journal").is_dir()
+        finally:
+            process.terminate()
+            _, stderr = process.communicate()
+    assert (process.returncode, stderr) == (0, "")
+
+
+def test_help_names_every_option_and_its_variable() -> None:
+    done = CliRunner().invoke(app, ["serve", "--help"])
+    told = " ".join(done.stdout.split())
+    for name in ("config", "host", "port", "data-dir", "tls-self-signed", "tls-cert", "tls-key", "log-level"):
+        assert f"--{name}" in told
+        assert f"[env: MODELPORT_{name.upper().replace('-', '_')}]" in told
