@@ -7,9 +7,9 @@ BIN := $(VENV)/bin
 STAMPS := $(VENV)/.made
 DATA_DIR ?= $(if $(MODELPORT_DATA_DIR),$(MODELPORT_DATA_DIR),$(HOME)/.local/share/modelport)
 export MODELPORT_TEST_DATA_DIR := $(DATA_DIR)
-test test-clients bench: export MODELPORT_DATA_DIR := $(DATA_DIR)
+test test-clients bench bench-full: export MODELPORT_DATA_DIR := $(DATA_DIR)
 
-.PHONY: help serve test test-clients check format bench clean
+.PHONY: help serve test test-clients check format bench bench-full bench-peers bench-gate bench-soak clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -33,8 +33,20 @@ format: $(STAMPS)/dev ## rewrite the files as `check` wants them
 	$(BIN)/ruff format src tests bench scripts
 	$(BIN)/ruff check --fix src tests bench scripts
 
-bench: $(STAMPS)/dev $(STAMPS)/weights ## measure: cost per request against nginx, tokens/s against the worker alone
-	$(BIN)/python -m bench
+bench: $(STAMPS)/dev $(STAMPS)/weights ## measure, two minutes: what a request costs, against nginx and a plain relay
+	$(BIN)/python -m bench $(BENCH)
+
+bench-full: $(STAMPS)/dev $(STAMPS)/weights ## measure every scenario, a quarter of an hour (BENCH='--python /usr/bin/python3')
+	$(BIN)/python -m bench --full --name full $(BENCH)
+
+bench-peers: $(STAMPS)/dev ## measure other gateways beside ours; installs them into .venvs on first use (BENCH='--peers envoy')
+	$(BIN)/python -m bench --peers --no-tokens --name peers $(BENCH)
+
+bench-gate: $(STAMPS)/dev ## count instructions per request; fails above the limit, or the baseline of this Python
+	$(BIN)/python -m bench.gate $(BENCH)
+
+bench-soak: $(STAMPS)/dev ## ten minutes of load with hang-ups and upstream faults; memory, files, errors (BENCH='--minutes 120')
+	$(BIN)/python -m bench.soak $(BENCH)
 
 clean: ## remove what the targets made (pulled weights stay)
 	rm -rf $(VENV) .venvs build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache

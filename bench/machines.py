@@ -4,31 +4,69 @@ from __future__ import annotations
 
 import os
 import platform
-import sys
-import sysconfig
+import resource
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-TICKS = os.sysconf("SC_CLK_TCK")
+TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
+BUSY_FIELDS = (0, 1, 2, 5, 6, 7)
+"""Of a line of /proc/stat: user, nice, system, irq, softirq, steal."""
 
 
 def described() -> dict[str, Any]:
-    """What a reader needs to compare two reports."""
-    model = next(
-        (
-            line.partition(":")[2].strip()
-            for line in Path("/proc/cpuinfo").read_text().splitlines()
-            if "model name" in line
-        ),
-        platform.processor(),
-    )
+    """What a reader needs to compare two reports. No name of this machine and no path on it."""
+    lines = Path("/proc/cpuinfo").read_text().splitlines()
+    fields = {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in lines)}
+    memory = Path("/proc/meminfo").read_text().split("MemTotal:")[1].split()[0]
     return {
-        "processor": model,
-        "cores": os.cpu_count(),
+        "processor": fields.get("model name") or platform.processor() or platform.machine(),
+        "family_model": f"{fields.get('cpu family', '?')}/{fields.get('model', '?')}",
+        "cores": len(os.sched_getaffinity(0)),
+        "virtual": "hypervisor" in fields.get("flags", "").split(),
+        "memory_gb": round(int(memory) / 1e6, 1),
         "kernel": platform.release(),
-        "python": sys.version.split()[0],
-        "python_pgo": "--enable-optimizations" in (sysconfig.get_config_var("CONFIG_ARGS") or ""),
+        "libc": " ".join(platform.libc_ver()),
     }
+
+
+def cores() -> tuple[int, int]:
+    """(the core of what is measured, the core of the load): not two threads of one core, where there is a choice."""
+    allowed = sorted(os.sched_getaffinity(0))
+    measured = allowed[0]
+    siblings = _siblings(measured)
+    others = [core for core in allowed[1:] if core not in siblings] or allowed[1:] or allowed
+    return measured, others[0]
+
+
+def _siblings(core: int) -> set[int]:
+    try:
+        text = Path(f"/sys/devices/system/cpu/cpu{core}/topology/thread_siblings_list").read_text().strip()
+    except OSError:
+        return {core}
+    found: set[int] = set()
+    for part in text.split(","):
+        first, _, last = part.partition("-")
+        found.update(range(int(first), int(last or first) + 1))
+    return found
+
+
+@contextmanager
+def on_core(core: int) -> Iterator[None]:
+    """Processes started within the block live on this core."""
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {core})
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, before)
+
+
+def allow_many_files() -> None:
+    """As many open files as the machine lets us have; children inherit it."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 def tree(pid: int) -> list[int]:
@@ -44,15 +82,25 @@ def tree(pid: int) -> list[int]:
     return found
 
 
-def cpu_seconds(pid: int) -> float:
-    """Processor time of a process tree so far, user and system."""
-    total = 0.0
-    for member in tree(pid):
-        try:
-            total += sum(int(path.read_text().split()[0]) for path in Path(f"/proc/{member}/task").glob("*/schedstat"))
-        except OSError:
-            continue
+def cpu_seconds(pids: Iterable[int]) -> float:
+    """Processor time so far of these processes, user and system."""
+    total = 0
+    for pid in pids:
+        for thread in Path(f"/proc/{pid}/task").glob("*"):
+            try:
+                total += int((thread / "schedstat").read_text().split()[0])
+            except OSError:
+                continue
     return total / 1e9
+
+
+def busy_seconds(core: int) -> float:
+    """How long a core has been at work, for whomever; time stolen by the host counts."""
+    for line in Path("/proc/stat").read_text().splitlines():
+        name, *fields = line.split()
+        if name == f"cpu{core}":
+            return sum(int(fields[index]) for index in BUSY_FIELDS) / TICKS_PER_SECOND
+    return 0.0
 
 
 def resident_megabytes(pid: int) -> float:
@@ -67,10 +115,12 @@ def resident_megabytes(pid: int) -> float:
     return total / 1000
 
 
-def pin(pid: int, core: int) -> None:
-    """Keeps a process tree on one core, where there is more than one."""
-    cores = sorted(os.sched_getaffinity(0))
-    if len(cores) > 1:
-        for member in tree(pid):
-            for thread in Path(f"/proc/{member}/task").glob("*"):
-                os.sched_setaffinity(int(thread.name), {cores[core % len(cores)]})
+def open_files(pid: int) -> int:
+    """File descriptors of a process tree."""
+    total = 0
+    for member in tree(pid):
+        try:
+            total += sum(1 for _ in Path(f"/proc/{member}/fd").iterdir())
+        except OSError:
+            continue
+    return total

@@ -6,6 +6,7 @@ import asyncio
 import json
 import os
 import statistics
+import sys
 import tempfile
 import time
 from pathlib import Path
@@ -93,5 +94,6 @@ def run() -> dict[str, Any] | None:
             f"deployments:\n  {MODEL}:\n    model: {{format: Custom, name: SmolLM2-bench}}\n"
             f"    provider: {{type: llama_cpp, weights: {weights['weights']}}}\n    default: true\n"
         )
-        with servers.serving(["--config", str(config)], port):
+        command = [sys.executable, "-m", "modelport", "serve", "--config", str(config)]
+        with servers.serving(command, port, Path(folder)):
             return asyncio.run(both(port, weights))
