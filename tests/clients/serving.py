@@ -180,6 +180,7 @@ def running(
             yield Server(url, ca_file=ca_file, log_file=log_file, data_dir=data_dir, pid=process.pid)
         finally:
             _end(process)
+            # For whoever looks for a failure's cause: the directory of the server is gone in a moment.
             kept = os.environ.get("MODELPORT_TEST_KEEP_LOG")
             if kept:
                 Path(kept).write_bytes(log_file.read_bytes())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ssl
-from typing import Any
+from typing import Any, Literal
 
 import openai
 import pydantic
@@ -100,8 +100,10 @@ def test_openai_v1_calls_tools(client: openai.OpenAI) -> None:
 
 
 class Apples(pydantic.BaseModel):
-    colour: str
-    count: int
+    """Small enough that an answer always fits."""
+
+    colour: Literal["red", "green"]
+    count: Literal[1, 2, 3]
 
 
 @pytest.mark.check(117)

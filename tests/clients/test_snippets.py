@@ -118,5 +118,8 @@ def test_the_printed_stream_request(server: Server, deployment: str) -> None:
         {"index": 0, "delta": {"role": "assistant", "content": ""}, "finish_reason": None, "logprobs": None}
     ]
     final = json.loads(events[-1].removeprefix("data: "))
-    assert final["choices"] == [{"index": 0, "delta": {"content": ""}, "finish_reason": "stop", "logprobs": None}]
+    # What the embedded model says is not ours to promise: it may as well fill its context.
+    reason = final["choices"][0].pop("finish_reason")
+    assert reason == "stop" or (deployment == EMBEDDED_LLAMA and reason == "length")
+    assert final["choices"] == [{"index": 0, "delta": {"content": ""}, "logprobs": None}]
     assert set(final) == {*first, "usage"}
