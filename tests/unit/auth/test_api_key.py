@@ -1,0 +1,43 @@
+"""Keys as keyed hashes."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from modelport.auth import anonymous, api_key
+from modelport.core.catalog import Snapshot
+from modelport.core.identity import KeyEntry, Principal, Role
+from modelport.core.ports import Refusal
+
+ANY = st.text(alphabet=st.characters(exclude_categories=()), max_size=50)
+OWNER = Principal(name="owner", key_id="owner/1", role=Role.ADMINISTRATOR)
+
+
+@given(ANY, ANY)
+def test_only_the_same_key_has_the_same_digest(one: str, other: str) -> None:
+    salt = b"s" * 32
+    assert (api_key.digest(salt, one) == api_key.digest(salt, other)) is (one == other)
+
+
+@given(ANY)
+def test_anything_shown_is_judged(shown: str) -> None:
+    """Odd bytes of a header come as odd text, lone surrogates included."""
+    salt = api_key.fresh_salt()
+    hashed = api_key.digest(salt, "the-key")
+    known = Snapshot(id="s", deployments={}, keys={hashed: KeyEntry(hashed, OWNER)}, key_salt=salt)
+    found = api_key.authenticate((shown, shown + "x"), known, 0.0)
+    assert isinstance(found, Refusal) is ("the-key" not in (shown, shown + "x"))
+
+
+def test_a_salt_is_new_each_time_and_long() -> None:
+    salts = {api_key.fresh_salt() for _ in range(50)}
+    assert len(salts) == 50
+    assert {len(salt) for salt in salts} == {32}
+
+
+def test_everybody_is_anonymous_only_where_the_operator_said_so() -> None:
+    assert isinstance(anonymous.authenticate((), Snapshot(id="s", deployments={}), 0.0), Refusal)
+    allowed = anonymous.authenticate(("anything",), Snapshot(id="s", deployments={}, anonymous=True), 0.0)
+    assert isinstance(allowed, Principal)
+    assert allowed.role is Role.INFERENCE_USER
