@@ -159,6 +159,8 @@ class Snapshot(Struct, frozen=True, kw_only=True):
     """Completion tokens reserved at a time for a call that names no `max_tokens`."""
     strict: bool = False
     region: str = "local"
+    prices: Any = None
+    """The core.ports.PriceBook; None: nothing is priced."""
 
     def deployment(self, name: str) -> Deployment | None:
         """The deployment of this name, whatever its case."""

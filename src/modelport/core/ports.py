@@ -17,6 +17,7 @@ from modelport.core.errors import ModelportError
 from modelport.core.events import Event
 from modelport.core.identity import Principal
 from modelport.core.operations import Operation
+from modelport.core.pricing import Price, ServiceTier, UnpricedPolicy
 from modelport.core.quota import QuotaState as QuotaState
 from modelport.core.requests import Request
 from modelport.core.usage import TokenUsage, UsageRecord
@@ -196,6 +197,34 @@ class Dispatch(Protocol):
 
     def next(self, outcome: TargetFailed | None, now: float) -> Step:
         """The next step; `outcome` is None at the start. `now` is the monotonic clock's."""
+        ...
+
+
+# --- money --------------------------------------------------------------------------------------------------------
+
+
+class PriceBook(Protocol):
+    """The prices that a snapshot holds. Asked once a call, so it answers from memory."""
+
+    @property
+    def version(self) -> str:
+        """A short hash of every price in it and of how they are looked up."""
+        ...
+
+    @property
+    def currency(self) -> str:
+        """That of every price which it gives."""
+        ...
+
+    @property
+    def unpriced(self) -> UnpricedPolicy:
+        """What becomes of calls that it has no price for."""
+        ...
+
+    def price(
+        self, deployment: Deployment, target: Target, started_at: float, tier: ServiceTier = "standard"
+    ) -> Price | None:
+        """What this target's answer costs in a call that started at this moment (unix seconds). None: not known."""
         ...
 
 

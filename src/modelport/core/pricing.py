@@ -7,14 +7,11 @@ makes a call unpriced, never cheaper: an unknown price is not zero.
 from __future__ import annotations
 
 from decimal import ROUND_HALF_EVEN, Context, Decimal, DivisionByZero, Inexact, InvalidOperation, Overflow
-from typing import TYPE_CHECKING, Final, Literal, Protocol
+from typing import Final, Literal
 
 from msgspec import Struct
 
 from modelport.core.usage import TokenUsage
-
-if TYPE_CHECKING:
-    from modelport.core.catalog import Deployment, Target
 
 ServiceTier = Literal["standard", "batch", "priority"]
 UnpricedPolicy = Literal["allow", "deny", "estimate"]
@@ -187,31 +184,6 @@ class Price(Struct, frozen=True, kw_only=True, omit_defaults=True):
             ROUNDED.multiply(self.per_hour, Decimal(milliseconds)), Decimal(HOUR_MILLISECONDS * self.places)
         )
         return share.quantize(WORKER_TIME_STEP, context=ROUNDED)
-
-
-class PriceBook(Protocol):
-    """The prices that a snapshot holds. Asked once a call, so it answers from memory."""
-
-    @property
-    def version(self) -> str:
-        """A short hash of every price in it and of how they are looked up."""
-        ...
-
-    @property
-    def currency(self) -> str:
-        """That of every price which it gives."""
-        ...
-
-    @property
-    def unpriced(self) -> UnpricedPolicy:
-        """What becomes of calls that it has no price for."""
-        ...
-
-    def price(
-        self, deployment: Deployment, target: Target, started_at: float, tier: ServiceTier = "standard"
-    ) -> Price | None:
-        """What this target's answer costs in a call that started at this moment (unix seconds). None: not known."""
-        ...
 
 
 def for_tokens(tokens: int, rate: Decimal | None) -> Decimal:

@@ -1,0 +1,105 @@
+"""What one call costs, and at most can cost: the prices in force at its start, for the places that may answer it."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from typing import Final
+
+from msgspec import Struct
+
+from modelport.core.catalog import Deployment, Snapshot, Target
+from modelport.core.content import AudioPart, AudioUrlPart
+from modelport.core.ports import PriceBook
+from modelport.core.pricing import NONE, Price, ServiceTier, plain
+from modelport.core.requests import ChatRequest, Request
+from modelport.core.usage import Ending, Pricing, TokenUsage, UsageSource
+
+STATED_TIERS: Final = frozenset({None, "auto", "default", "standard", "priority"})
+"""Values of `service_tier` whose price is known for what it is; another one is charged as standard, as an estimate."""
+
+
+class Priced(Struct, frozen=True):
+    """What a record says of money."""
+
+    pricing: str = Pricing.UNPRICED
+    amount: Decimal | None = None
+    currency: str | None = None
+    version: str | None = None
+
+    @property
+    def cost(self) -> str | None:
+        """Every digit."""
+        return None if self.amount is None else plain(self.amount)
+
+
+NOT_PRICED: Final = Priced()
+
+
+class Charge:
+    """The prices of one call. Without a price book everything is unpriced."""
+
+    __slots__ = ("_book", "_deployment", "_hears", "_is_stated", "_speaks", "_started_at", "_tier")
+
+    def __init__(self, snapshot: Snapshot, deployment: Deployment, request: Request, started_at: float) -> None:
+        self._book: PriceBook | None = snapshot.prices
+        self._deployment = deployment
+        self._started_at = started_at
+        asked = request.extra.get("service_tier")
+        self._is_stated = asked in STATED_TIERS if asked is None or isinstance(asked, str) else False
+        self._tier: ServiceTier = "standard"
+        if deployment.sku.is_batch:
+            self._tier = "batch"
+        elif asked == "priority":
+            self._tier = "priority"
+        self._hears = isinstance(request, ChatRequest) and has_sound(request)
+        self._speaks = isinstance(request, ChatRequest) and "audio" in (request.modalities or ())
+
+    def of(self, usage: TokenUsage, source: str, ending: str, target: Target | None, duration_seconds: float) -> Priced:
+        """What the call has cost: what its target charges for what was made."""
+        book = self._book
+        if book is None:
+            return NOT_PRICED
+        if not usage.total and ending != Ending.COMPLETED:
+            return nothing_made(book)
+        price = book.price(self._deployment, target or self._deployment.targets[0], self._started_at, self._tier)
+        amount = price.total(usage, milliseconds=round(duration_seconds * 1000)) if price is not None else None
+        if price is None or amount is None:
+            return Priced(Pricing.UNPRICED, version=book.version)
+        if price.is_estimate or not self._is_stated or (source != UsageSource.REPORTED and price.per_hour is None):
+            pricing = Pricing.ESTIMATED
+        else:
+            pricing = Pricing.PRICED if amount else Pricing.FREE
+        return Priced(pricing, amount, book.currency, book.version)
+
+    def bound(self, prompt: int, completion: int) -> Priced:
+        """The most that it can cost with so many tokens, whichever target answers. Unpriced if one has no price."""
+        book = self._book
+        if book is None:
+            return NOT_PRICED
+        dearest = NONE
+        for target in self._deployment.targets:
+            price = book.price(self._deployment, target, self._started_at, self._tier)
+            amount = self._bound(price, prompt, completion) if price is not None else None
+            if amount is None:
+                return Priced(Pricing.UNPRICED, version=book.version)
+            dearest = max(dearest, amount)
+        return Priced(Pricing.ESTIMATED, dearest, book.currency, book.version)
+
+    def _bound(self, price: Price, prompt: int, completion: int) -> Decimal | None:
+        longest = round(self._deployment.timeouts.whole * 1000)
+        return price.bound(prompt, completion, hears=self._hears, speaks=self._speaks, milliseconds=longest)
+
+
+def nothing_made(book: PriceBook | None) -> Priced:
+    """What a call costs that came to nothing: nothing, and that is known."""
+    return NOT_PRICED if book is None else Priced(Pricing.FREE, NONE, book.currency, book.version)
+
+
+def has_sound(request: ChatRequest) -> bool:
+    """Whether the model has to listen."""
+    return any(
+        isinstance(part, AudioPart | AudioUrlPart)
+        for message in request.messages
+        if message.content is not None and not isinstance(message.content, str)
+        for part in message.content
+    )
