@@ -45,6 +45,8 @@ class Principal(Struct, frozen=True):
     """What all its calls together may use, whatever the deployment. None: nothing but the deployments' limits."""
     weight: int = 1
     """Its share where calls wait for room: twice the weight, twice the tokens."""
+    project: str | None = None
+    """Whose costs its calls are booked with."""
 
 
 ANONYMOUS = Principal(name="anonymous", key_id=None, role=Role.INFERENCE_USER)

@@ -14,6 +14,7 @@ from modelport.core.errors import RateLimited
 from modelport.core.ports import Journal, NeedsWaiting, Observer, Quota, Refusal, Reservation
 from modelport.core.requests import Request
 from modelport.gateway.admissions import Admissions, Asked, Claim
+from modelport.gateway.charge import Charge
 from modelport.gateway.estimate import Need, need
 from modelport.gateway.lease import CallFacts, CallLease, unrecordable
 from modelport.gateway.waiting import BATCH, INTERACTIVE, Denied, Turn
@@ -54,7 +55,8 @@ def admit(
             return outcome
         if isinstance(outcome, Denied):
             return refused(deployment, outcome)
-        return opened(deployment, facts, needed, outcome, admissions, asked, journal, observer)
+        charge = Charge(snapshot, deployment, request, facts.started_at)
+        return opened(deployment, facts, needed, outcome, admissions, asked, journal, observer, charge)
 
     async def resumed(needs: NeedsWaiting[Reservation | Denied]) -> CallLease | Refusal:
         return leased(await needs.resume())
@@ -106,6 +108,7 @@ def opened(
     asked: Asked,
     journal: Journal,
     observer: Observer,
+    charge: Charge,
 ) -> CallLease | Refusal:
     """The lease over this reservation, with its `open` line queued."""
     try:
@@ -119,6 +122,7 @@ def opened(
             admissions.clock,
             admissions=admissions,
             asked=asked,
+            charge=charge,
         )
     except OSError:
         reservation.cancel()

@@ -12,10 +12,11 @@ from modelport.core.catalog import Deployment, RateLimits, Snapshot, Target
 from modelport.core.clock import Clock
 from modelport.core.errors import ModelportError, Unavailable
 from modelport.core.identity import Principal
-from modelport.core.ports import Journal, NeedsWaiting, Observer, QuotaState, Refusal, Reservation
+from modelport.core.ports import Journal, NeedsWaiting, Observer, PriceBook, QuotaState, Refusal, Reservation
 from modelport.core.usage import Ending, TokenUsage, UsageRecord, UsageSource
 from modelport.gateway.admissions import Admissions, Asked, Repeat
 from modelport.gateway.call import Call
+from modelport.gateway.charge import NOT_PRICED, Charge, Priced, nothing_made
 from modelport.gateway.estimate import Need
 
 NOTHING = TokenUsage()
@@ -34,7 +35,9 @@ class CallFacts:
         "key_id",
         "limits",
         "operation",
+        "prices",
         "principal",
+        "project",
         "requested_model",
         "snapshot",
         "spilled_from",
@@ -60,6 +63,8 @@ class CallFacts:
         limits: RateLimits | None = None,
         weight: int = 1,
         deadline: float | None = None,
+        project: str | None = None,
+        prices: PriceBook | None = None,
     ) -> None:
         self.id = id
         self.surface = surface
@@ -77,6 +82,8 @@ class CallFacts:
         self.weight = weight
         self.deadline = deadline
         """The moment of the monotonic clock at which nobody waits for the answer any more."""
+        self.project = project
+        self.prices = prices
         self.streamed = False
         self.requested_model: str | None = None
         self.deployment: str | None = None
@@ -98,6 +105,8 @@ class CallFacts:
             limits=principal.limits,
             weight=principal.weight,
             deadline=call.deadline,
+            project=principal.project,
+            prices=snapshot.prices,
         )
 
     @property
@@ -123,6 +132,8 @@ class CallFacts:
         reserved_tokens: int = 0,
         first_event_seconds: float | None = None,
         duration_seconds: float = 0.0,
+        provider: str | None = None,
+        priced: Priced = NOT_PRICED,
     ) -> UsageRecord:
         """The immutable line."""
         return UsageRecord(
@@ -148,6 +159,12 @@ class CallFacts:
             client_request_id=self.client_request_id,
             snapshot=self.snapshot,
             spilled_from=self.spilled_from,
+            cost=priced.cost,
+            currency=priced.currency,
+            price_version=priced.version,
+            pricing=priced.pricing,
+            project=self.project,
+            provider=provider,
         )
 
 
@@ -172,6 +189,7 @@ class CallLease:
         "_answered_model",
         "_asked",
         "_bounded",
+        "_charge",
         "_clock",
         "_facts",
         "_first_event_seconds",
@@ -199,8 +217,10 @@ class CallLease:
         *,
         admissions: Admissions | None = None,
         asked: Asked | None = None,
+        charge: Charge | None = None,
     ) -> None:
         facts.deployment = deployment.name
+        self._charge = charge
         self._admissions = admissions
         self._asked = asked
         self._wait_seconds = deployment.limits.wait_seconds
@@ -212,7 +232,7 @@ class CallLease:
         self._bounded = need.bounded
         self._prompt_tokens = need.prompt
         self._step = max(1, need.step)
-        self._target: str | None = None
+        self._target: Target | None = None
         self._answered_model: str | None = None
         self._first_event_seconds: float | None = None
         self.covered_tokens = BEYOND_ANY_COUNT if need.bounded else need.completion
@@ -223,7 +243,7 @@ class CallLease:
 
     def asked(self, target: Target) -> None:
         """The call goes to this target now."""
-        self._target = f"{target.provider}/{target.model}"
+        self._target = target
 
     def answered(self, model: str | None) -> None:
         """The name that the target gives its model."""
@@ -297,6 +317,10 @@ class CallLease:
         self._reservation.settle(usage.total)
         if self._admissions is not None and is_our_failure(status) and not usage.total:
             self._admissions.failures.note(self._facts.repeat, self._clock.monotonic())
+        duration_seconds = self._clock.monotonic() - self._facts.started
+        priced = NOT_PRICED
+        if self._charge is not None:
+            priced = self._charge.of(usage, source, ending, self._target, duration_seconds)
         record = self._facts.record(
             ending=ending,
             status=status,
@@ -304,10 +328,12 @@ class CallLease:
             usage=usage,
             usage_source=source,
             answered_model=self._answered_model,
-            target=self._target,
+            target=self._target_name(),
             reserved_tokens=self._reservation.reserved_tokens,
             first_event_seconds=self._first_event_seconds,
-            duration_seconds=self._clock.monotonic() - self._facts.started,
+            duration_seconds=duration_seconds,
+            provider=self._target.provider if self._target is not None else None,
+            priced=priced,
         )
         self._journal.close(record)
         self._observer.call_ended(record)
@@ -326,9 +352,14 @@ class CallLease:
             status=0,
             usage=TokenUsage(input=prompt, output=reserved - prompt),
             usage_source=UsageSource.ESTIMATED if reserved else UsageSource.NONE,
-            target=self._target,
+            target=self._target_name(),
             reserved_tokens=reserved,
+            provider=self._target.provider if self._target is not None else None,
+            priced=self._charge.bound(prompt, reserved - prompt) if self._charge is not None else NOT_PRICED,
         )
+
+    def _target_name(self) -> str | None:
+        return f"{self._target.provider}/{self._target.model}" if self._target is not None else None
 
 
 def is_our_failure(status: int) -> bool:
@@ -347,7 +378,11 @@ def record_refusal(
 ) -> None:
     """Leaves the one record of a call that never held a lease: refused (404, 422, 429 …), failed or hung up."""
     record = facts.record(
-        ending=ending, status=status, error_code=error_code, duration_seconds=clock.monotonic() - facts.started
+        ending=ending,
+        status=status,
+        error_code=error_code,
+        duration_seconds=clock.monotonic() - facts.started,
+        priced=nothing_made(facts.prices),
     )
     journal.close(record)
     observer.call_ended(record)

@@ -178,6 +178,7 @@ def test_a_settled_call_leaves_one_record_with_everything_that_is_known(house):
         deployment="Gpt",
         answered_model="gpt-4o-2024-08-06",
         target="house/upstream-name",
+        provider="house",
         status=200,
         ending=Ending.COMPLETED,
         usage=TokenUsage(input=9, output=2),
