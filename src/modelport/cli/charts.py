@@ -95,6 +95,25 @@ def percentile_curves(title: str, unit: str, series: Mapping[str, Sequence[float
     return _svg(parts, bottom + 56)
 
 
+def timeline(title: str, seconds: float, values: Sequence[float]) -> str:
+    """Equal spans of a time as columns side by side."""
+    most = max(values, default=0) or 1
+    left, right, top, bottom = 70, WIDTH - 20, TITLE_HEIGHT + 10, TITLE_HEIGHT + PLOT_HEIGHT // 2
+    parts = [_title(title)]
+    for value in (0, most / 2, most):
+        y = bottom - value / most * (bottom - top)
+        parts.append(f'<line class="grid" x1="{left}" y1="{y:.1f}" x2="{right}" y2="{y:.1f}"/>')
+        parts.append(f'<text class="quiet" x="{left - 8}" y="{y + 4:.1f}" text-anchor="end">{value:.3g}</text>')
+    width = (right - left) / max(len(values), 1)
+    for number, value in enumerate(values):
+        height = value / most * (bottom - top)
+        x = left + number * width
+        place = f'x="{x:.1f}" y="{bottom - height:.1f}" width="{width - 1:.1f}" height="{height:.1f}"'
+        parts.append(f'<rect class="bar marked" {place}/>')
+    parts.append(f'<text class="quiet" x="{right}" y="{bottom + 18}" text-anchor="end">{seconds:.3g} s</text>')
+    return _svg(parts, bottom + 30)
+
+
 def percentile(ordered: Sequence[float], share: float) -> float:
     """The value below which this share of the (sorted) values lies; 0 where there is none."""
     return ordered[min(int(share * len(ordered)), len(ordered) - 1)] if ordered else 0.0
@@ -106,6 +125,21 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     lines = ("".join(f"<td>{escape(cell)}</td>" for cell in row) for row in rows)
     body = "\n".join(f"<tr>{line}</tr>" for line in lines)
     return f'<div class="scroll"><table><tr>{head}</tr>\n{body}</table></div>'
+
+
+def paragraph(text: str) -> str:
+    """An HTML paragraph."""
+    return f"<p>{escape(text)}</p>"
+
+
+def stacked(images: Sequence[str]) -> str:
+    """Several charts below each other, as one SVG."""
+    parts = []
+    y = 0.0
+    for image in images:
+        parts.append(f'<svg y="{y:.0f}"{image.removeprefix("<svg")}')
+        y += float(image.split('viewBox="0 0 ')[1].split('"')[0].split()[1]) + 16
+    return _svg(parts, y)
 
 
 def page(title: str, parts: Sequence[str]) -> str:

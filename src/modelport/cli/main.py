@@ -5,6 +5,7 @@ from __future__ import annotations
 import typer
 
 from modelport import __version__
+from modelport.cli.bench import bench
 from modelport.cli.chat import chat
 from modelport.cli.check import check
 from modelport.cli.keys import app as keys
@@ -22,6 +23,7 @@ app = typer.Typer(
 app.command()(serve)
 app.command()(chat)
 app.command()(check)
+app.command()(bench)
 app.add_typer(models, name="models")
 app.add_typer(keys, name="keys")
 
