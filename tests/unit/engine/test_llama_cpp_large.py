@@ -11,7 +11,7 @@ from running_worker import find_weights, running_worker
 
 from modelport.engine.local_http import LocalHttp
 
-pytestmark = pytest.mark.embedded
+pytestmark = pytest.mark.large
 
 WEATHER = {
     "type": "function",

@@ -228,7 +228,7 @@ async def test_minilm_puts_a_paraphrase_nearer_than_another_subject(minilm: Onnx
     assert answer["usage"]["prompt_tokens"] == 9 + 10 + 8
 
 
-@pytest.mark.embedded
+@pytest.mark.large
 async def test_minilm_in_full_precision_gives_nearly_the_same_vectors(minilm: OnnxEmbeddings) -> None:
     data_dir = Path(os.environ.get("MODELPORT_DATA_DIR", "~/.local/share/modelport")).expanduser()
     options = weights.worker_options("all-minilm-l6-v2-float32", data_dir)
