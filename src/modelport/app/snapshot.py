@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 import yaml
 
+from modelport.app.prices import price_book
 from modelport.auth.api_key import digest
 from modelport.config.deployments import (
     CatalogueEntry,
@@ -190,6 +191,7 @@ def keys(settings: Settings, salt: bytes, generated: Secret | None) -> dict[byte
                 operations=frozenset(entry.operations) if entry.operations is not None else None,
                 limits=key_limits(entry.limits),
                 weight=entry.weight,
+                project=entry.project,
             )
             hashed = digest(salt, given.reveal())
             found[hashed] = KeyEntry(hashed, principal, expires_at)
@@ -211,6 +213,7 @@ def build(settings: Settings, salt: bytes, generated: Secret | None) -> Snapshot
         anonymous=settings.auth.anonymous,
         strict=settings.server.strict,
         region=settings.server.region,
+        prices=price_book(settings, inline_name),
     )
 
 

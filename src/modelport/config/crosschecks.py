@@ -39,6 +39,7 @@ def findings(data: Mapping[str, Any], declared: Declared) -> Iterator[Finding]:
     """Everything in raw data that does not fit together."""
     yield from _taken_twice("deployments", declared.deployments)
     yield from _taken_twice("keys", _mapping(data.get("keys")))
+    yield from _projects(_mapping(data.get("projects")), _mapping(data.get("keys")))
     yield from _several_defaults(_mapping(data.get("deployments")))
     yield from _catalogue(data.get("models"), declared)
     for name, deployment in _mapping(data.get("deployments")).items():
@@ -82,6 +83,13 @@ def _without_provider(model: Any, path: Path, declared: Declared) -> Iterator[Fi
 def _provider(name: Any, path: Path, declared: Declared) -> Iterator[Finding]:
     if isinstance(name, str) and name not in declared.providers:
         yield path, f"there is no provider {shown(name)}{did_you_mean(name, declared.providers)}"
+
+
+def _projects(projects: Mapping[str, Any], keys: Mapping[str, Any]) -> Iterator[Finding]:
+    for name, key in keys.items():
+        project = _mapping(key).get("project")
+        if isinstance(project, str) and project not in projects:
+            yield ("keys", name, "project"), f"there is no project {shown(project)}{did_you_mean(project, projects)}"
 
 
 def _taken_twice(section: str, names: Iterable[str]) -> Iterator[Finding]:

@@ -16,6 +16,7 @@ from modelport.config.embedded import embedded_models
 from modelport.config.faults import ConfigError, Fault, Path
 from modelport.config.landed import refusals
 from modelport.config.messages import Explainer
+from modelport.config.prices import read_prices
 from modelport.config.secrets import SecretSources
 from modelport.config.settings import Settings
 from modelport.config.sources import CONFIG_VARIABLE, Flags, overlay
@@ -86,9 +87,15 @@ def parse(
     check = _Check(laid.data, Explainer(laid.data, place), SecretSources(environ, directory))
     settings = check.settings()
     faults = [*document.faults, *check.faults(document.faults)]
+    slips: tuple[str, ...] = ()
+    if settings is not None and settings.prices.file is not None:
+        try:
+            _, slips = read_prices(settings.prices.file, settings.prices.currency)
+        except ConfigError as exc:
+            faults += exc.faults
     if faults or settings is None:
         raise ConfigError(sorted(faults, key=lambda fault: (fault.line or 0, fault.source)))
-    return Loaded(settings, file, tuple(dict.fromkeys(check.sources.warnings)))
+    return Loaded(settings, file, (*dict.fromkeys(check.sources.warnings), *slips))
 
 
 class _Check:

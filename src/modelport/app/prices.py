@@ -1,0 +1,36 @@
+"""Settings → the price book of a snapshot."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+from modelport.config.deployments import InlineProviderSettings, ProviderSettings
+from modelport.config.prices import read_carried, read_prices
+from modelport.config.settings import Settings
+from modelport.control.prices import Book
+
+
+def price_book(settings: Settings, inline_name: Callable[[str], str]) -> Book:
+    """The operator's list over the carried one. `inline_name`: the runtime's name of a provider that is written in its
+    deployment. Raises ConfigError."""
+    given = settings.prices
+    own = read_prices(given.file, given.currency)[0] if given.file is not None else None
+    return Book(
+        read_carried(),
+        own,
+        currency=given.currency,
+        unpriced=given.unpriced,
+        addresses=dict(addresses(settings, inline_name)),
+    )
+
+
+def addresses(settings: Settings, inline_name: Callable[[str], str]) -> Iterator[tuple[str, str]]:
+    """Where each provider is, by the runtime's name of it: that is how we know who bills."""
+    named: list[tuple[str, ProviderSettings]] = list(settings.providers.items())
+    for name, deployment in settings.deployments.items():
+        if isinstance(deployment.provider, InlineProviderSettings):
+            named.append((inline_name(name), deployment.provider))
+    for name, provider in named:
+        address = provider.options().get("base_url")
+        if isinstance(address, str):
+            yield name, address
