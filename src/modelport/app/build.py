@@ -98,7 +98,7 @@ async def serving(
 
 def lane_is_wanted() -> bool:
     """The lane changes nothing but speed; without it, whoever compares the two has the other one."""
-    return os.environ.get("MODELPORT_LANE") == "1"
+    return os.environ.get("MODELPORT_LANE") != "0"
 
 
 def surface_options(settings: Settings) -> Options:

@@ -1,0 +1,303 @@
+"""A whole server in this process, with one driver or the other, before an upstream made of a bare socket."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import re
+import socket
+import ssl
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import httptools
+import msgspec
+import uvloop
+from msgspec import Struct
+
+from modelport.app.build import serving
+from modelport.app.http_server import http_server
+from modelport.config.load import load
+from modelport.core.usage import UsageRecord
+from modelport.lane.server import Server
+from modelport.stores.journal.reading import read_lines
+
+KEY = "key-of-the-tests-0123456789abcdef"
+TIMES = {"started_at", "duration_seconds", "first_event_seconds"}
+
+
+class Upstream(Struct):
+    """What the upstream does with its next request, and what it has seen."""
+
+    pieces: list[bytes] = []
+    """Written one by one."""
+    pause_seconds: float = 0.0
+    ends: str = "keeps"
+    """`keeps` the connection, `closes` it, or `waits` for the gateway to go."""
+    seen: list[bytes] = []
+    gone: asyncio.Event | None = None
+    writing: asyncio.Event | None = None
+    port: int = 0
+    unix_socket: str | None = None
+
+
+async def requested(reader: asyncio.StreamReader) -> bytes:
+    """One whole request; empty at the end."""
+    try:
+        head = await reader.readuntil(b"\r\n\r\n")
+    except (asyncio.IncompleteReadError, ConnectionError):
+        return b""
+    found = re.search(rb"(?i)content-length: (\d+)", head)
+    return head + await reader.readexactly(int(found[1]) if found else 0)
+
+
+@asynccontextmanager
+async def upstream(unix_socket: str | None = None) -> AsyncIterator[Upstream]:
+    """Listens until the block ends."""
+    state = Upstream(gone=asyncio.Event(), writing=asyncio.Event(), seen=[], unix_socket=unix_socket)
+    writers: set[asyncio.StreamWriter] = set()
+
+    async def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writers.add(writer)
+        try:
+            while request := await requested(reader):
+                state.seen.append(request)
+                for piece in state.pieces:
+                    writer.write(piece)
+                    await writer.drain()
+                    if state.pause_seconds:
+                        await asyncio.sleep(state.pause_seconds)
+                assert state.gone is not None
+                if state.ends == "waits":
+                    await reader.read()
+                    state.gone.set()
+                if state.ends != "keeps":
+                    return
+        except ConnectionError:
+            assert state.gone is not None
+            state.gone.set()
+        finally:
+            writer.close()
+            writers.discard(writer)
+
+    if unix_socket is None:
+        server = await asyncio.start_server(accept, "127.0.0.1", 0)
+        state.port = server.sockets[0].getsockname()[1]
+    else:
+        server = await asyncio.start_unix_server(accept, unix_socket)
+    try:
+        yield state
+    finally:
+        server.close()
+        for writer in tuple(writers):
+            writer.transport.abort()
+
+
+class Seen:
+    """An observer that notes, around the server's own."""
+
+    def __init__(self, inner: Any) -> None:
+        self._inner = inner
+        self.started: list[tuple[str, str]] = []
+        self.records: list[UsageRecord] = []
+
+    def call_started(self, operation: str, surface: str) -> None:
+        self.started.append((str(operation), surface))
+        self._inner.call_started(operation, surface)
+
+    def call_ended(self, record: UsageRecord) -> None:
+        self.records.append(record)
+        self._inner.call_ended(record)
+
+
+class Gateway(Struct):
+    """A server under test."""
+
+    port: int
+    application: Any
+    server: Any
+    data_dir: Path
+    seen: Any
+    taken: list[bool]
+    """One for each call that was offered to the lane: whether it kept it."""
+    context: ssl.SSLContext | None = None
+
+    def records(self) -> list[dict[str, Any]]:
+        """What the observer was told, without times and ids."""
+        return [normal_record(record) for record in self.seen.records]
+
+    def lines(self) -> list[tuple[str, dict[str, Any]]]:
+        """The journal's lines, likewise; the observer's own order is not the journal's, so sorted by call."""
+        found = []
+        for path in sorted((self.data_dir / "journal").glob("*.jsonl")):
+            found += [(line.kind, line.usage()) for line in read_lines(path) if line.kind in ("open", "close")]
+        return [(kind, normal_record(record)) for kind, record in found]
+
+    async def connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        """A client's connection."""
+        return await asyncio.open_connection("127.0.0.1", self.port, ssl=self.context)
+
+
+def normal_record(record: UsageRecord) -> dict[str, Any]:
+    """What must be the same whoever drives."""
+    fields: dict[str, Any] = msgspec.to_builtins(record)
+    return {name: value for name, value in fields.items() if name not in TIMES | {"id"}}
+
+
+@asynccontextmanager
+async def gateway(
+    folder: Path,
+    config: str,
+    monkeypatch: Any,
+    *,
+    lane: bool,
+    tls: tuple[ssl.SSLContext, ssl.SSLContext] | None = None,
+) -> AsyncIterator[Gateway]:
+    """A server with this configuration. `tls`: the server's and the client's context."""
+    data_dir = folder / ("lane" if lane else "coroutine")
+    (folder / "modelport.yaml").write_text(config)
+    environment = {
+        "MODELPORT_API_KEY": KEY,
+        "MODELPORT_DATA_DIR": str(data_dir),
+        "UPSTREAM_KEY": "upstream-key",
+        "PROXY": "http://127.0.0.1:9",
+    }
+    monkeypatch.setenv("MODELPORT_LANE", "1" if lane else "0")
+    settings = load(folder / "modelport.yaml", environment)
+    data_dir.mkdir(parents=True, exist_ok=True)
+    async with serving(settings, None) as application:
+        pipeline = application.gateway.pipeline
+        pipeline.observer = seen = Seen(pipeline.observer)
+        taken: list[bool] = []
+        if lane:
+            monkeypatch.setattr("modelport.lane.protocol.LaneCall.start", noting(taken), raising=True)
+        server = http_server(settings, application, tls[0] if tls else None, Server)
+        server.capture_signals = contextlib.nullcontext  # type: ignore[method-assign]
+        listener = socket.socket()
+        listener.bind(("127.0.0.1", 0))
+        listener.listen(128)
+        task = asyncio.create_task(server.serve(sockets=[listener]))
+        while not server.started:
+            await asyncio.sleep(0.005)
+        port = listener.getsockname()[1]
+        try:
+            yield Gateway(port, application, server, data_dir, seen, taken, tls[1] if tls else None)
+        finally:
+            server.should_exit = server.force_exit = True
+            await task
+            monkeypatch.undo()
+
+
+def noting(taken: list[bool]) -> Callable[..., bool]:
+    """`LaneCall.start`, told about."""
+    from modelport.lane.driver import LaneCall
+
+    start = LaneCall.start
+
+    def noted(self: Any, body: bytes) -> bool:
+        kept = start(self, body)
+        taken.append(kept)
+        return kept
+
+    return noted
+
+
+class Answer:
+    """One answer read from a socket."""
+
+    def __init__(self) -> None:
+        self.parser = httptools.HttpResponseParser(self)
+        self.status = 0
+        self.headers: list[tuple[str, str]] = []
+        self.body = b""
+        self.is_complete = False
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        self.headers.append((name.decode(), value.decode()))
+
+    def on_headers_complete(self) -> None:
+        self.status = self.parser.get_status_code()
+        if self.status < 200:
+            self.headers = []
+
+    def on_body(self, body: bytes) -> None:
+        self.body += body
+
+    def on_message_complete(self) -> None:
+        self.is_complete = self.status >= 200
+
+    @property
+    def normal(self) -> tuple[int, tuple[tuple[str, str], ...], bytes, bool]:
+        """Without what differs from one call to the next: ids, dates, and the second in which the quota is empty."""
+        headers = []
+        for name, value in self.headers:
+            if (
+                name in ("x-request-id", "apim-request-id", "date")
+                or name.startswith("x-ratelimit-reset")
+                or (name == "x-ms-client-request-id" and re.fullmatch(r"[0-9a-f-]{36}", value))
+                or (name == "content-length" and self.body)
+            ):
+                value = "…"
+            headers.append((name, value))
+        body = re.sub(rb'"id":"(chatcmpl-|cmpl-)?[0-9A-Za-z]{29,32}"', rb'"id":"\1ID"', self.body)
+        body = re.sub(rb'"id":"call_[0-9a-f]{24}"', b'"id":"call_ID"', body)
+        return self.status, tuple(headers), re.sub(rb'"created":\d+', b'"created":0', body), self.is_complete
+
+
+async def read_answer(reader: asyncio.StreamReader, seconds: float = 20) -> Answer:
+    """The next answer, or as much as comes of it."""
+    answer = Answer()
+    async with asyncio.timeout(seconds):
+        while not answer.is_complete:
+            try:
+                data = await reader.read(65536)
+            except ConnectionError:
+                break
+            if not data:
+                break
+            answer.parser.feed_data(data)
+    return answer
+
+
+async def ask(gateway: Gateway, *pieces: bytes, pause_seconds: float = 0.0) -> Answer:
+    """One request on a connection of its own."""
+    reader, writer = await gateway.connect()
+    for piece in pieces:
+        writer.write(piece)
+        await writer.drain()
+        if pause_seconds:
+            await asyncio.sleep(pause_seconds)
+    answer = await read_answer(reader)
+    writer.transport.abort()
+    return answer
+
+
+def post(target: str, body: bytes, *headers: str, key: str | None = KEY, method: str = "POST") -> bytes:
+    """A request as bytes."""
+    lines = [f"{method} {target} HTTP/1.1", "Host: test", "Content-Type: application/json", *headers]
+    if key is not None:
+        lines.append(f"Authorization: Bearer {key}")
+    return "\r\n".join([*lines, f"Content-Length: {len(body)}", "", ""]).encode() + body
+
+
+def chunked(body: bytes, *cuts: int) -> list[bytes]:
+    """A 200 with this body, a chunk from each cut to the next."""
+    bounds = [0, *cuts, len(body)]
+    parts = [body[a:b] for a, b in pairwise(bounds) if a != b]
+    head = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
+    return [head, *(b"%x\r\n%b\r\n" % (len(part), part) for part in parts), b"0\r\n\r\n"]
+
+
+def whole(body: bytes, status: str = "200 OK", *headers: str) -> list[bytes]:
+    """An answer with a length."""
+    lines = [f"HTTP/1.1 {status}", "Content-Type: application/json", *headers, f"Content-Length: {len(body)}", "", ""]
+    return ["\r\n".join(lines).encode() + body]
+
+
+def on_uvloop(main: Callable[[], Any]) -> Any:
+    """Runs a coroutine function on the loop that serves."""
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        return runner.run(main())
