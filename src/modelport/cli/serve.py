@@ -83,6 +83,10 @@ def serve(
         fail(ExitCode.WEIGHTS_MISSING, str(error))
     except (NurseryFailed, FleetFailed) as error:
         fail(ExitCode.UNEXPECTED, str(error))
+    except OSError as error:
+        if not is_inside(settings.server.data_dir, error.filename):
+            raise
+        fail(ExitCode.DATA_DIR_UNUSABLE, f"the data directory {settings.server.data_dir} cannot be used: {error}")
     except KeyboardInterrupt:
         raise typer.Exit(ExitCode.INTERRUPTED) from None
     finally:
@@ -120,6 +124,11 @@ async def run_processes(
         flags,
         lambda shown: announce(settings, key, listeners[0], shown, files, config),
     )
+
+
+def is_inside(directory: Path, name: object) -> bool:
+    """Whether an error is about this directory or something in it."""
+    return isinstance(name, str | Path) and Path(name).is_relative_to(directory)
 
 
 def operator_key_or_fail(settings: Settings) -> GeneratedKey | None:

@@ -158,6 +158,11 @@ def test_a_data_directory_that_cannot_be_used(start: Start, tmp_path: Path) -> N
     refused(start(SCRIPTED, "--data-dir", str(file / "below")), ExitCode.DATA_DIR_UNUSABLE, str(file))
 
 
+def test_a_journal_that_cannot_be_written(start: Start, data_dir: Path) -> None:
+    (data_dir / "journal").write_text("no folder")
+    refused(start(SCRIPTED), ExitCode.DATA_DIR_UNUSABLE, str(data_dir / "journal"))
+
+
 @pytest.mark.parametrize(
     ("section", "word"),
     [
