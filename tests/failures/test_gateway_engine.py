@@ -192,6 +192,18 @@ def test_a_gateway_that_is_killed_leaves_no_worker_and_one_lost_record(weights: 
     assert record.usage_source == "estimated"
 
 
+@pytest.mark.parametrize("signal_number", [signal.SIGTERM, signal.SIGINT], ids=["SIGTERM", "Ctrl-C"])
+def test_a_gateway_stopped_while_it_loads_ends_at_once_and_leaves_no_worker(
+    weights: Path, tmp_path: Path, signal_number: signal.Signals
+) -> None:
+    with serve(CONFIG, lend(weights, tmp_path / "data")) as served:
+        workers = children_of(served.process.pid)
+        served.process.send_signal(signal_number)
+        assert served.ended() == 0
+        assert "Traceback" not in served.stderr()
+    eventually(lambda: not any(map(is_running, workers)), "the end of the workers")
+
+
 def test_a_truncated_model_fails_alone(weights: Path, tmp_path: Path, serve_module: Callable[..., Served]) -> None:
     whole = next((weights / "models" / SMALL).glob("*.gguf"))
     cut = tmp_path / "cut.gguf"

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import resource
 import socket
 from collections.abc import Callable
 from contextlib import ExitStack
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -62,6 +64,26 @@ def test_clients_that_do_not_read_are_let_go_and_do_not_stop_the_others(served: 
             assert served.chat().status == 200
         eventually(lambda: len(served.journal()) == before + 15, "the record of each")
     assert served.metric("modelport_journal_open_calls") == 0
+
+
+def test_a_server_out_of_descriptors_goes_on_when_there_are_some_again(serve: Callable[..., Any]) -> None:
+    with serve(CONFIG) as served:
+        few = len(list(Path(f"/proc/{served.process.pid}/fd").iterdir())) + 10
+        resource.prlimit(served.process.pid, resource.RLIMIT_NOFILE, (few, few))
+        with ExitStack() as stack:
+            for _ in range(50):
+                stack.enter_context(served.connect())
+            eventually(lambda: len(list(Path(f"/proc/{served.process.pid}/fd").iterdir())) == few, "no descriptor left")
+        eventually(lambda: is_answered(served), "an answer")
+        assert served.process.poll() is None
+
+
+def is_answered(served: Served) -> bool:
+    """Whether a call gets through. Where no descriptor is left, connections are closed unseen."""
+    try:
+        return served.chat().status == 200
+    except ConnectionError:
+        return False
 
 
 def test_a_body_over_the_limit_is_refused_before_it_is_read(served: Served) -> None:
