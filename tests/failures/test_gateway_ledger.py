@@ -286,6 +286,23 @@ def test_no_call_is_left_open_and_none_has_two_ends(ledger: Ledger) -> None:
     assert ledger.served.metric("modelport_journal_open_calls") == 0
 
 
+def test_the_metrics_count_what_the_journal_holds(ledger: Ledger) -> None:
+    for case in CASES[:4]:
+        ledger.call(case)
+        ledger.call(case, deployment="Nowhere")
+    served, records = ledger.served, ledger.served.journal()
+    for name in ("input", "cached_input", "output", "reasoning", "audio_input", "audio_output", "image"):
+        made = sum(getattr(record.usage, name) for record in records)
+        assert served.metric("modelport_tokens_total", **{"class": name}) == made
+    for surface in ("azure_inference", "azure_openai", "openai_v1"):
+        for status in {record.status for record in records}:
+            calls = [record for record in records if (record.surface, record.status) == (surface, status)]
+            assert served.metric("modelport_requests_total", surface=surface, status=str(status)) == len(calls)
+    assert served.metric("modelport_calls_in_flight") == 0
+    text = served.call("GET", "/metrics").body.decode()
+    assert "nowhere" not in text.lower()
+
+
 LATE = {**CONFIG, "server": {"limits": {"request_seconds": 0.5}}}
 CHAT = next(case for case in CASES if case.route.path == "/models/chat/completions" and not case.streamed)
 STREAM = next(case for case in CASES if case.route.path == "/models/chat/completions" and case.streamed)
