@@ -1,25 +1,51 @@
-"""What every quota store promises. A new store joins by adding itself to STORES."""
+"""What every quota store promises. A new store joins by adding itself to STORES.
+
+Stores that several processes share are asked through an event loop of the test's own; time is the test's, for the store
+as well.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import asyncio
+import secrets
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, rule
 
 from modelport.core.catalog import RateLimits
-from modelport.core.ports import Quota, QuotaRefusal, QuotaState
+from modelport.core.ports import NeedsWaiting, Quota, QuotaRefusal, QuotaState, Reservation
+from modelport.stores.allotments import Bank, MemoryBank, SharedQuota
 from modelport.stores.memory.quota import MemoryQuota
+from modelport.stores.redis.quota import RedisBank
+from modelport.stores.sqlite_quota import SqliteBank
+from redis_server import RedisServer, named_url
 
 
 class SettableClock:
-    """A clock that a test moves."""
+    """A clock that a test moves. What happens in the background happens every two seconds of it."""
 
     def __init__(self, start: float = 5000.0) -> None:
-        self.time = start
+        self._time = start
+        self.background: list[Callable[[], None]] = []
+
+    @property
+    def time(self) -> float:
+        return self._time
+
+    @time.setter
+    def time(self, time: float) -> None:
+        while self._time < time:
+            self._time = min(time, self._time + 2.0) if self.background else time
+            for happen in self.background:
+                happen()
 
     def now(self) -> float:
         return self.time
@@ -27,17 +53,157 @@ class SettableClock:
     def monotonic(self) -> float:
         return self.time
 
+    def milliseconds(self) -> int:
+        return int(self.time * 1000)
 
-STORES: dict[str, Callable[[SettableClock], Quota]] = {"memory": MemoryQuota}
+
+class Asked:
+    """A quota whose waiting is awaited at once."""
+
+    def __init__(self, quota: Quota, runner: asyncio.Runner) -> None:
+        self.quota = quota
+        self._runner = runner
+
+    def reserve(self, subject: str, limits: RateLimits, tokens: int, now: float, *, requests: int = 1) -> Any:
+        taken = self.final(self.quota.reserve(subject, limits, tokens, now, requests=requests))
+        return taken if isinstance(taken, QuotaRefusal) else AskedReservation(taken, self)
+
+    def final(self, outcome: Any) -> Any:
+        return self._runner.run(awaited(outcome)) if isinstance(outcome, NeedsWaiting) else outcome
+
+    def run(self, coroutine: Any) -> Any:
+        return self._runner.run(coroutine)
+
+
+async def awaited(needs: NeedsWaiting[Any]) -> Any:
+    return await needs.resume()
+
+
+class AskedReservation:
+    """Its reservation."""
+
+    def __init__(self, reservation: Reservation, asked: Asked) -> None:
+        self._reservation = reservation
+        self._asked = asked
+
+    def top_up(self, tokens: int) -> bool:
+        return self._asked.final(self._reservation.top_up(tokens)) is True
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._reservation, name)
+
+
+Connect = Callable[[], Asked]
+"""One more process that shares the store; a store of one process gives the same again."""
+
+
+@contextmanager
+def memory(clock: SettableClock) -> Iterator[Connect]:
+    with asyncio.Runner() as runner:
+        quota = Asked(MemoryQuota(clock), runner)
+        yield lambda: quota
+
+
+@contextmanager
+def shared(clock: SettableClock, bank: Callable[[], Bank]) -> Iterator[Connect]:
+    with asyncio.Runner() as runner:
+        opened: list[SharedQuota] = []
+
+        def connect() -> Asked:
+            # The machine that tests run on may be slow; how slow stores are borne is tested elsewhere.
+            opened.append(SharedQuota(bank(), clock, on_outage="refuse", budget_seconds=30.0))
+            return Asked(opened[-1], runner)
+
+        try:
+            yield connect
+        finally:
+            for quota in opened:
+                runner.run(quota.close())
+
+
+@contextmanager
+def one_bank(clock: SettableClock) -> Iterator[Connect]:
+    bank = MemoryBank(clock)
+    with shared(clock, lambda: bank) as connect:
+        yield connect
+
+
+@contextmanager
+def sqlite(clock: SettableClock) -> Iterator[Connect]:
+    with tempfile.TemporaryDirectory() as directory:
+        path = Path(directory) / "quota.sqlite"
+        with shared(clock, lambda: SqliteBank(path, now_ms=clock.milliseconds)) as connect:
+            yield connect
+
+
+@contextmanager
+def redis(clock: SettableClock) -> Iterator[Connect]:
+    url = REDIS.url
+    assert url is not None
+    prefix = f"modelport:test:{secrets.token_hex(8)}:"
+    with shared(clock, lambda: RedisBank(url, prefix=prefix, now_ms=clock.milliseconds)) as connect:
+        yield connect
+
+
+class SharedRedis:
+    """The Redis of this module: started when the first test wants it."""
+
+    def __init__(self) -> None:
+        self.url: str | None = None
+        self._own: RedisServer | None = None
+        self._directory: tempfile.TemporaryDirectory[str] | None = None
+
+    def start(self) -> None:
+        if self.url is None and (named := named_url()) is not None:
+            self.url = named
+        if self.url is None:
+            self._directory = tempfile.TemporaryDirectory()
+            self._own = RedisServer(Path(self._directory.name))
+            self._own.start()
+            self.url = self._own.url
+
+    def end(self) -> None:
+        if self._own is not None and self._directory is not None:
+            self._own.kill()
+            self._directory.cleanup()
+
+
+REDIS = SharedRedis()
+STORES: dict[str, Any] = {"memory": memory, "one_bank": one_bank, "sqlite": sqlite, "redis": redis}
+SHARED_STORES = ["one_bank", "redis", "sqlite"]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def ended_redis() -> Iterator[None]:
+    yield
+    REDIS.end()
+
+
+def opened(name: str, clock: SettableClock) -> Any:
+    if name == "redis":
+        REDIS.start()
+    return STORES[name](clock)
 
 
 @pytest.fixture(params=sorted(STORES))
 def store(request):
     clock = SettableClock()
-    return STORES[request.param](clock), clock
+    with opened(request.param, clock) as connect:
+        asked = connect()
+        if isinstance(quota := asked.quota, SharedQuota):
+            clock.background.append(lambda: asked.run(ticked(quota, True)))
+        yield asked, clock
 
 
-def take(store: tuple[Quota, SettableClock], limits: RateLimits, tokens: int, subject: str = "a") -> Any:
+@pytest.fixture(params=SHARED_STORES)
+def two(request):
+    """Two processes that share a store, and the clock."""
+    clock = SettableClock()
+    with opened(request.param, clock) as connect:
+        yield (connect(), clock), (connect(), clock)
+
+
+def take(store: tuple[Any, SettableClock], limits: RateLimits, tokens: int, subject: str = "a") -> Any:
     quota, clock = store
     return quota.reserve(subject, limits, tokens, clock.monotonic())
 
@@ -174,35 +340,171 @@ def test_the_state_says_what_is_left_and_when_all_of_it_is_back(store):
     assert held.state() == QuotaState(5, 4, 100, 80, 61)
 
 
+def test_a_reservation_that_is_cancelled_was_never_taken(store):
+    limits = RateLimits(tokens_per_minute=100, requests_per_minute=1, concurrent_requests=1)
+    take(store, limits, 60).cancel()
+    held = take(store, limits, 100)
+    assert not isinstance(held, QuotaRefusal)
+    held.settle(1)
+    held.cancel()
+    assert isinstance(take(store, limits, 1), QuotaRefusal)
+
+
+def test_a_part_that_is_given_back_can_be_taken_again(store):
+    limits = RateLimits(tokens_per_minute=100)
+    held = take(store, limits, 80)
+    held.give_back(30)
+    assert held.reserved_tokens == 50
+    assert not isinstance(take(store, limits, 50), QuotaRefusal)
+    assert isinstance(take(store, limits, 1), QuotaRefusal)
+
+
+def test_a_repeat_takes_tokens_and_a_place_and_no_request(store):
+    limits = RateLimits(tokens_per_minute=100, requests_per_minute=1)
+    take(store, limits, 10).settle(10)
+    repeated = store[0].reserve("a", limits, 10, store[1].monotonic(), requests=0)
+    assert repeated.state().remaining_tokens == 80
+    assert isinstance(take(store, limits, 10), QuotaRefusal)
+
+
+def test_a_refusal_says_what_is_left(store):
+    limits = RateLimits(tokens_per_minute=100, requests_per_minute=5)
+    take(store, limits, 90)
+    state = take(store, limits, 20).state
+    assert (state.remaining_tokens, state.remaining_requests) == (10, 4)
+
+
+# --- several processes ---------------------------------------------------------------------------------------------
+
+
+def test_processes_share_one_limit(two):
+    first, second = two
+    limits = RateLimits(tokens_per_minute=50, requests_per_minute=3)
+    take(first, limits, 30).settle(30)
+    assert isinstance(take(second, limits, 21), QuotaRefusal)
+    take(second, limits, 20).settle(20)
+    assert isinstance(take(first, limits, 1), QuotaRefusal)
+
+
+def test_what_one_process_gives_back_another_can_use(two):
+    first, second = two
+    limits = RateLimits(tokens_per_minute=100)
+    held = take(first, limits, 100)
+    assert isinstance(take(second, limits, 90), QuotaRefusal)
+    held.settle(5)
+    quota = first[0].quota
+    first[1].time += 5  # nobody has called it lately: it keeps nothing
+    first[0].run(ticked(quota, True))
+    first[0].run(quota.tell())
+    assert not isinstance(take(second, limits, 90), QuotaRefusal)
+
+
+def test_what_a_dead_process_held_counts_as_used_and_comes_back_with_the_window(two):
+    first, second = two
+    limits = RateLimits(tokens_per_minute=100)
+    take(first, limits, 80)
+    second[1].time += 11  # it is not heard of any more
+    assert isinstance(take(second, limits, 50), QuotaRefusal)
+    second[1].time += 61
+    assert not isinstance(take(second, limits, 100), QuotaRefusal)
+
+
+def test_a_process_that_was_silent_for_too_long_spends_nothing_without_asking(two):
+    first, second = two
+    limits = RateLimits(tokens_per_minute=6400)
+    take(first, limits, 10).settle(10)
+    assert first[0].quota._accounts["a"].free[0] > 0
+    first[1].time += 9
+    assert isinstance(first[0].quota.reserve("a", limits, 1, first[1].time), NeedsWaiting)
+    take(second, limits, 1)
+
+
+def test_a_process_that_closes_leaves_everything_to_the_others(two):
+    first, second = two
+    limits = RateLimits(tokens_per_minute=6400)
+    take(first, limits, 10).settle(10)
+    first[0].run(first[0].quota.tell())
+    assert isinstance(take(second, limits, 6390), QuotaRefusal)
+    first[0].quota._is_closing = True
+    first[0].run(first[0].quota.tell())
+    second[1].time += 1
+    assert not isinstance(take(second, limits, 6390), QuotaRefusal)
+
+
+@pytest.mark.parametrize("name", ["redis", "sqlite"])
+def test_a_restarted_process_finds_what_the_last_minute_used(name):
+    clock = SettableClock()
+    with opened(name, clock) as connect:
+        limits = RateLimits(tokens_per_minute=100)
+        before = connect()
+        take((before, clock), limits, 70).settle(70)
+        before.run(before.quota.tell())
+        assert isinstance(take((connect(), clock), limits, 31), QuotaRefusal)
+
+
 class Accounting(RuleBasedStateMachine):
     """Calls that use at most what they reserved, at any times, under any top-ups."""
 
     limits = RateLimits(tokens_per_minute=1000, requests_per_minute=12, concurrent_requests=6)
-    make: Callable[[SettableClock], Quota]
+    open: Callable[[SettableClock], Any]
+    processes = 1
     running = Bundle("running")
 
     def __init__(self) -> None:
         super().__init__()
         self.clock = SettableClock()
-        self.quota = type(self).make(self.clock)
+        self.stack = ExitStack()
+        self.connect = self.stack.enter_context(type(self).open(self.clock))
+        self.quotas: list[Asked] = [self.connect() for _ in range(self.processes)]
         self.started: list[float] = []
         self.settled: list[tuple[float, float, int]] = []
-        self.held: dict[int, tuple[Any, float]] = {}
+        self.held: dict[int, tuple[Any, float, int]] = {}
         self.number = 0
 
     @rule(seconds=st.floats(min_value=0.0, max_value=70.0))
     def wait(self, seconds: float) -> None:
-        self.clock.time += seconds
+        """Processes that live are heard of every few seconds."""
+        until = self.clock.time + seconds
+        while self.clock.time < until:
+            self.clock.time = min(until, self.clock.time + 5.0)
+            for process in range(self.processes):
+                self.tick(process=process, is_second=True)
 
-    @rule(target=running, tokens=st.integers(min_value=0, max_value=700))
-    def start(self, tokens: int) -> int:
+    @rule(process=st.integers(min_value=0, max_value=9))
+    def die(self, process: int) -> None:
+        """The calls of a process that dies are charged with all that they had reserved, by the ledger as well."""
+        index = process % self.processes
+        if not isinstance(self.quotas[index].quota, SharedQuota):
+            return
+        for number, (reservation, at, owner) in list(self.held.items()):
+            if owner == index:
+                del self.held[number]
+                self.settled.append((at, self.clock.time, reservation.reserved_tokens))
+        self.quotas[index] = self.connect()
+
+    def teardown(self) -> None:
+        self.stack.close()
+
+    @rule(process=st.integers(min_value=0, max_value=9), is_second=st.booleans())
+    def tick(self, process: int, is_second: bool) -> None:
+        asked = self.quotas[process % self.processes]
+        if isinstance(asked.quota, SharedQuota):
+            asked.run(ticked(asked.quota, is_second))
+
+    @rule(
+        target=running,
+        tokens=st.integers(min_value=0, max_value=700),
+        process=st.integers(min_value=0, max_value=9),
+    )
+    def start(self, tokens: int, process: int) -> int:
         self.number += 1
-        taken = self.quota.reserve("a", self.limits, tokens, self.clock.monotonic())
+        quota = self.quotas[process % self.processes]
+        taken = quota.reserve("a", self.limits, tokens, self.clock.monotonic())
         if isinstance(taken, QuotaRefusal):
             assert 1 <= taken.retry_after_seconds <= 61
         else:
             self.started.append(self.clock.time)
-            self.held[self.number] = (taken, self.clock.time)
+            self.held[self.number] = (taken, self.clock.time, process % self.processes)
         return self.number
 
     @rule(number=running, tokens=st.integers(min_value=1, max_value=300))
@@ -216,14 +518,14 @@ class Accounting(RuleBasedStateMachine):
     @rule(number=consumes(running), used=st.floats(min_value=0.0, max_value=1.0))
     def settle(self, number: int, used: float) -> None:
         if number in self.held:
-            reservation, at = self.held.pop(number)
+            reservation, at, _ = self.held.pop(number)
             actual = int(reservation.reserved_tokens * used)
             reservation.settle(actual)
             self.settled.append((at, self.clock.time, actual))
 
     @invariant()
     def tokens_used_and_held_stay_within_the_limit_over_every_window(self) -> None:
-        held = sum(reservation.reserved_tokens for reservation, _ in self.held.values())
+        held = sum(reservation.reserved_tokens for reservation, _, _ in self.held.values())
         edge = self.clock.time - 60
         by_end = sum(tokens for _, ended, tokens in self.settled if ended > edge)
         by_start = sum(tokens for began, _, tokens in self.settled if began > edge)
@@ -235,8 +537,23 @@ class Accounting(RuleBasedStateMachine):
         assert len(self.held) <= 6
 
 
-@pytest.mark.parametrize("name", sorted(STORES))
-def test_used_and_held_never_exceed_the_limit(name):
-    machine = type(f"Accounting_{name}", (Accounting,), {"make": staticmethod(STORES[name])})
-    machine.TestCase.settings = settings(max_examples=100, stateful_step_count=40, deadline=None)
+async def ticked(quota: SharedQuota, is_second: bool) -> None:
+    """What happens in the background every quarter of a second, to its end."""
+    quota._tick(is_second)
+    talking = [account.talking for account in quota._accounts.values() if account.talking is not None]
+    await asyncio.gather(*talking)
+
+
+@pytest.mark.parametrize(
+    ("name", "processes"), [("memory", 1), *[(name, count) for name in SHARED_STORES for count in (1, 3)]]
+)
+def test_used_and_held_never_exceed_the_limit(name, processes):
+    fields = {"open": staticmethod(partial(opened, name)), "processes": processes}
+    machine = type(f"Accounting_{name}", (Accounting,), fields)
+    machine.TestCase.settings = settings(
+        max_examples=100 if name in ("memory", "one_bank") else 25,
+        stateful_step_count=40,
+        deadline=None,
+        suppress_health_check=[HealthCheck.too_slow],
+    )
     machine.TestCase("runTest").runTest()

@@ -97,6 +97,12 @@ class RollingWindow:
             self._buckets[second % BUCKETS] -= undone
             self.total -= undone
 
+    def by_second(self, now: float) -> list[tuple[int, int]]:
+        """(second, amount) of what the window holds."""
+        self.roll(now)
+        seconds = range(self._second - WINDOW_SECONDS, self._second + 1)
+        return [(second, self._buckets[second % BUCKETS]) for second in seconds if self._buckets[second % BUCKETS]]
+
     def seconds_until_freed(self, amount: int, now: float) -> int | None:
         """Whole seconds, at least 1, until so much has left the window; None if it does not hold so much."""
         self.roll(now)

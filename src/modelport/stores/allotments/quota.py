@@ -1,0 +1,360 @@
+"""core.ports.Quota for several processes: calls spend what this process holds, and only an empty allotment waits for
+the store.
+
+Every message to the store has 50 ms. A store that is slower or gone is left alone until it answers in time again; so
+long calls that find nothing here are refused, or let in as far as this process's share of the limit goes, as the
+operator has declared. What was used meanwhile is told afterwards.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections.abc import Callable, Coroutine
+from contextlib import suppress
+from functools import partial
+from typing import Any, Final, Literal, TypeVar
+
+from msgspec.structs import replace
+
+from modelport.core.catalog import RateLimits
+from modelport.core.clock import Clock
+from modelport.core.errors import Unavailable
+from modelport.core.ports import NeedsWaiting, QuotaRefusal, Refusal, Taken
+from modelport.stores.allotments.account import LocalAccount, Wanted, missing
+from modelport.stores.allotments.bank import Amount, Answer, Bank, StoreGone
+from modelport.stores.allotments.held import SharedHeld
+
+OnOutage = Literal["local_cap", "refuse"]
+BUDGET_SECONDS: Final = 0.05
+TICK_SECONDS: Final = 0.25
+TICKS_A_SECOND: Final = 4
+RENEW_SECONDS: Final = 2.5
+PROBE_SECONDS: Final = 0.5
+NOTHING: Final = Amount()
+T = TypeVar("T")
+
+
+class SharedQuota:
+    """One per process."""
+
+    def __init__(
+        self,
+        bank: Bank,
+        clock: Clock,
+        *,
+        on_outage: OnOutage = "local_cap",
+        budget_seconds: float = BUDGET_SECONDS,
+    ) -> None:
+        self._bank = bank
+        self._clock = clock
+        self._on_outage = on_outage
+        self._budget_seconds = budget_seconds
+        self._holder = secrets.token_hex(8)
+        self._accounts: dict[str, LocalAccount] = {}
+        self._wake: Callable[[], None] | None = None
+        self._ticking: asyncio.Task[None] | None = None
+        self._next_probe = 0.0
+        self._is_closing = False
+        self.is_degraded = False
+        """The store does not answer in time."""
+        self.exchanges = 0
+        self.failures = 0
+        self.refused_for_outage = 0
+
+    # --- the port ----------------------------------------------------------------------------------------------------
+
+    def reserve(
+        self, subject: str, limits: RateLimits, tokens: int, now: float, *, requests: int = 1
+    ) -> Taken | Refusal | NeedsWaiting[Taken]:
+        """Takes it from what is here; NeedsWaiting asks the store."""
+        account = self._accounts.get(subject)
+        if account is None:
+            account = self._accounts[subject] = LocalAccount(subject)
+        # Who waits for the store goes first: a stream of small calls must not eat what is fetched for a large one.
+        backed = account.take(limits, tokens, requests, now) if not account.wanted else None
+        if backed is not None:
+            return SharedHeld(self, account, limits, tokens, requests, backed, now)
+        if self.is_degraded:
+            return self._without_store(account, limits, tokens, requests, now)
+        amount = Amount(tokens, requests, 1)
+        if (refused := self._refused_lately(account, amount, now)) is not None:
+            return refused
+        return NeedsWaiting(partial(self._reserved, account, limits, amount))
+
+    def when_freed(self, wake: Callable[[], None] | None) -> None:
+        """`wake` is called when something comes back to this process."""
+        self._wake = wake
+
+    def start(self) -> None:
+        """Keeps the store told from now on."""
+        if self._ticking is None:
+            self._ticking = asyncio.create_task(self._tick_for_ever(), name="quota")
+
+    async def close(self) -> None:
+        """Tells the store what was used and gives everything back."""
+        if self._ticking is not None:
+            self._ticking.cancel()
+            with suppress(asyncio.CancelledError):
+                await self._ticking
+        self._is_closing = True
+        if not self.is_degraded:
+            await self.tell()
+        await self._bank.close()
+
+    async def tell(self) -> None:
+        """Tells the store everything now."""
+        for account in list(self._accounts.values()):
+            self._talk(account)
+            if account.talking is not None:
+                await account.talking
+
+    # --- for reservations --------------------------------------------------------------------------------------------
+
+    def monotonic(self) -> float:
+        """Desk"""
+        return self._clock.monotonic()
+
+    def freed(self) -> None:
+        """Desk"""
+        if self._wake is not None:
+            self._wake()
+
+    def top_up(self, held: SharedHeld, tokens: int) -> bool | NeedsWaiting[bool]:
+        """Desk"""
+        account, now = held.account, self._clock.monotonic()
+        if topped_up(held, tokens, now):
+            return True
+        if self.is_degraded:
+            return self._top_up_without_store(held, tokens, now)
+        amount = Amount(tokens, 0, 0)
+        if self._refused_lately(account, amount, now) is not None:
+            return False
+        return NeedsWaiting(partial(self._topped_up, held, amount))
+
+    # --- the store ---------------------------------------------------------------------------------------------------
+
+    async def _reserved(self, account: LocalAccount, limits: RateLimits, amount: Amount) -> Taken | Refusal:
+        def take(now: float) -> SharedHeld | None:
+            backed = account.take(limits, amount.tokens, amount.requests, now)
+            if backed is None:
+                return None
+            return SharedHeld(self, account, limits, amount.tokens, amount.requests, backed, now)
+
+        def undo(outcome: Any) -> None:
+            if isinstance(outcome, SharedHeld):
+                outcome.cancel()
+
+        outcome = await self._wanted(account, amount, take, undo)
+        if outcome is None:
+            return self._without_store(account, limits, amount.tokens, amount.requests, self._clock.monotonic())
+        found: Taken = outcome
+        return found
+
+    async def _topped_up(self, held: SharedHeld, amount: Amount) -> bool:
+        def take(now: float) -> bool | None:
+            return topped_up(held, amount.tokens, now) or None
+
+        def undo(outcome: Any) -> None:
+            if outcome is True:
+                held.give_back(amount.tokens)
+
+        outcome = await self._wanted(held.account, amount, take, undo)
+        if outcome is None:
+            return self._top_up_without_store(held, amount.tokens, self._clock.monotonic())
+        return outcome is True
+
+    async def _wanted(
+        self, account: LocalAccount, amount: Amount, take: Callable[[float], Any], undo: Callable[[Any], None]
+    ) -> Any:
+        """What `take` gives once the store has granted it, a QuotaRefusal, or None if the store is gone."""
+        future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        account.wanted.append(Wanted(amount, take, undo, future))
+        self._talk(account)
+        try:
+            return await future
+        except asyncio.CancelledError:
+            if future.done() and not future.cancelled():
+                undo(future.result())
+            raise
+
+    def _talk(self, account: LocalAccount) -> None:
+        account.must_tell = True
+        if account.talking is None or account.talking.done():
+            account.talking = asyncio.create_task(self._talked(account), name="quota of one subject")
+
+    async def _talked(self, account: LocalAccount) -> None:
+        """One message after the other, until nobody wants anything. Ends also when the store is gone."""
+        while account.must_tell or account.wanted:
+            account.must_tell = False
+            need, want = needed(account, self._clock.monotonic())
+            if self._is_closing:
+                account.free, want = [0, 0, 0], need
+            try:
+                answer = await self._exchange(account, need, want)
+            except StoreGone:
+                answer = None
+            serve(account, answer, self._clock.monotonic())
+            self.freed()
+
+    async def _exchange(self, account: LocalAccount, need: Amount, want: Amount) -> Answer:
+        """One message and what comes of it. Raises StoreGone."""
+        for _ in range(2):
+            sent_at = self._clock.monotonic()
+            ask = account.ask(need, want, sent_at, self._holder, secrets.token_hex(8))
+            self.exchanges += 1
+            try:
+                answer = await self._in_time(self._bank.exchange(ask))
+            except StoreGone:
+                self.failures += 1
+                self.is_degraded = True
+                raise
+            now = self._clock.monotonic()
+            self.is_degraded = False
+            if answer.status == "lost":
+                account.forget_store(answer.epoch, now)
+                continue
+            if answer.status != "stale":
+                account.learn(answer, sent_at, now)
+            return answer
+        raise StoreGone("the state changes again and again")
+
+    async def _in_time(self, exchange: Coroutine[Any, Any, Answer]) -> Answer:
+        """The answer, if it comes within the budget; where this process itself was late, it gets a little more."""
+        loop = asyncio.get_running_loop()
+        task = loop.create_task(exchange)
+        task.add_done_callback(seen)
+        try:
+            started = loop.time()
+            await asyncio.wait((task,), timeout=self._budget_seconds)
+            if not task.done() and loop.time() - started > 1.2 * self._budget_seconds:
+                await asyncio.wait((task,), timeout=self._budget_seconds / 2)
+            if not task.done():
+                raise StoreGone("slow")
+            return task.result()
+        finally:
+            task.cancel()
+
+    def _refused_lately(self, account: LocalAccount, amount: Amount, now: float) -> QuotaRefusal | None:
+        """What the store's last refusal says of this, while it is fresh."""
+        if now >= account.refused_until or account.wanted:
+            return None
+        return account.refusal(missing(account.free, amount), now)
+
+    # --- without the store -------------------------------------------------------------------------------------------
+
+    def _without_store(
+        self, account: LocalAccount, limits: RateLimits, tokens: int, requests: int, now: float
+    ) -> SharedHeld | QuotaRefusal | Refusal:
+        if self._on_outage == "refuse":
+            self.refused_for_outage += 1
+            return Refusal(Unavailable("The limits of this deployment cannot be checked now.", retry_after=1))
+        own = local_share(limits, account.holders)
+        refusal = account.own.refusal(own, tokens, now, requests)
+        if refusal is not None:
+            return replace(refusal, state=account.state(limits, now))
+        account.started(tokens, requests, now)
+        return SharedHeld(self, account, limits, tokens, requests, NOTHING, now)
+
+    def _top_up_without_store(self, held: SharedHeld, tokens: int, now: float) -> bool:
+        limit = local_share(held.limits, held.account.holders).tokens_per_minute
+        if self._on_outage == "refuse" or (
+            limit is not None and held.account.own.tokens_beyond(limit, tokens, now) > 0
+        ):
+            return False
+        held.grow(tokens, 0)
+        return True
+
+    # --- in the background -------------------------------------------------------------------------------------------
+
+    async def _tick_for_ever(self) -> None:
+        ticks = 0
+        while True:
+            await asyncio.sleep(TICK_SECONDS)
+            ticks += 1
+            self._tick(ticks % TICKS_A_SECOND == 0)
+
+    def _tick(self, is_second: bool) -> None:
+        """Tells the store what it should know, fetches what will be needed, forgets who is idle."""
+        now = self._clock.monotonic()
+        due = []
+        for account in list(self._accounts.values()):
+            if is_second:
+                account.turn_second()
+            is_low = account.free[0] < account.peak(0) // 2 or account.free[1] < account.peak(1) // 2
+            renews = account.holds() and now - account.told_at > RENEW_SECONDS
+            if account.give_back_surplus(now) or account.is_dirty() or renews or is_low:
+                due.append(account)
+            elif account.is_idle(now) and not account.wanted:
+                del self._accounts[account.subject]
+        if not self.is_degraded:
+            for account in due:
+                self._talk(account)
+        elif now >= self._next_probe and self._accounts:
+            self._next_probe = now + PROBE_SECONDS
+            self._talk(due[0] if due else next(iter(self._accounts.values())))
+
+
+def needed(account: LocalAccount, now: float) -> tuple[Amount, Amount]:
+    """What the first that waits needs from the store, and what would be good to have."""
+    chunk, free = account.chunk(now), account.free
+    need = missing(account.free, account.wanted[0].amount) if account.wanted else NOTHING
+    waiting = [wanted.amount for wanted in account.wanted]
+    sums = (sum(a.tokens for a in waiting), sum(a.requests for a in waiting), sum(a.places for a in waiting))
+    want = Amount(
+        max(need.tokens, sums[0] + chunk.tokens - free[0]),
+        max(need.requests, sums[1] + chunk.requests - free[1]),
+        max(need.places, sums[2] + chunk.places - free[2]),
+    )
+    return need, want
+
+
+def serve(account: LocalAccount, answer: Answer | None, now: float) -> None:
+    """Hands out what has come: to each that waits what it wants, or why not. Who may still get it goes on waiting."""
+    is_gone = answer is None or answer.status == "recovering"
+    is_refused = answer is not None and answer.status == "refused"
+    for _ in range(len(account.wanted)):
+        wanted = account.wanted.popleft()
+        if wanted.future.done():
+            continue
+        outcome = wanted.take(now)
+        if outcome is None and is_refused:
+            outcome = account.refusal(missing(account.free, wanted.amount), now)
+        if outcome is not None or is_gone:
+            wanted.future.set_result(outcome)
+        else:
+            account.wanted.append(wanted)
+
+
+def topped_up(held: SharedHeld, tokens: int, now: float) -> bool:
+    """Takes it from what is here."""
+    account = held.account
+    if held.is_settled:
+        return False
+    if held.limits.tokens_per_minute is None:
+        held.grow(tokens, 0)
+        return True
+    if now >= account.sure_until and any(account.free):
+        account.lapse()
+    if account.free[0] < tokens:
+        return False
+    account.free[0] -= tokens
+    held.grow(tokens, tokens if held.generation == account.generation else 0)
+    return True
+
+
+def local_share(limits: RateLimits, holders: int) -> RateLimits:
+    """This process's part of the limits, if all that were there share alike."""
+
+    def part(limit: int | None) -> int | None:
+        return None if limit is None else max(1, limit // holders)
+
+    return RateLimits(
+        part(limits.tokens_per_minute), part(limits.requests_per_minute), part(limits.concurrent_requests)
+    )
+
+
+def seen(task: asyncio.Task[Answer]) -> None:
+    """Of an answer that came too late nobody wants to know."""
+    if not task.cancelled():
+        task.exception()

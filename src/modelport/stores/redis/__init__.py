@@ -1,0 +1,1 @@
+"""What a fleet shares in Redis. The client library is the `redis` extra."""
