@@ -42,6 +42,8 @@ SAMPLES: dict[type[ModelportError], ModelportError] = {
     tree.RequestTimedOut: tree.RequestTimedOut(),
     tree.BodyTooLarge: tree.BodyTooLarge(1),
     tree.InvalidParameters: tree.InvalidParameters([Offence("t", ("body", "x"), "m", 1)]),
+    tree.BudgetExhausted: tree.BudgetExhausted("project p", "month", "2027-01-01T00:00:00Z"),
+    tree.PriceUnknown: tree.PriceUnknown("d"),
     tree.RateLimited: tree.RateLimited("tokens", 1, 1),
     tree.InternalError: tree.InternalError(),
     tree.Unavailable: tree.Unavailable("m"),

@@ -8,6 +8,7 @@ from typing import Any, Literal
 import msgspec
 from msgspec import Struct
 
+from modelport.core.budgets import Budget
 from modelport.core.operations import Operation
 
 ExtraParametersMode = Literal["error", "drop", "pass-through"]
@@ -135,6 +136,7 @@ class Deployment(Struct, frozen=True, kw_only=True):
     answers_as: Literal["model", "deployment"] = "model"
     content_filter: str = "Microsoft.Nill"
     spillover: str | None = None
+    budget: Budget | None = None
     default: bool = False
 
     @property

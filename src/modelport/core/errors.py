@@ -13,6 +13,7 @@ ModelportError
 ├── Unauthenticated 401
 ├── PermissionDenied 401              a known principal without the role (Azure answers 401, not 403)
 ├── Forbidden 403                     network policy
+├── PriceUnknown 403                  a budget of money cannot count the call
 ├── NotFound 404
 │   ├── DeploymentNotFound
 │   └── RouteNotFound
@@ -22,6 +23,7 @@ ModelportError
 ├── HeadersTooLarge 431
 ├── InvalidParameters 422             every offending field, each with its place and value
 ├── RateLimited 429                   always with retry_after
+├── BudgetExhausted 429               a budget of money or tokens is used up; seldom with retry_after
 ├── InternalError 500
 ├── EngineFailed 500                  the model broke while the gateway is fine (424 on the managed form)
 ├── UpstreamFailed 502→503            an upstream answered nonsense, or not at all
@@ -323,6 +325,36 @@ class RateLimited(ModelportError):
         self.limit = limit
         self.window_seconds = window_seconds
         super().__init__("Rate limit exceeded.", retry_after=max(1, retry_after))
+
+
+class BudgetExhausted(ModelportError):
+    """A budget of money or tokens has no room for the call until its day or month ends: `insufficient_quota`, as OpenAI
+    says it. Without Retry-After, unless that is less than a minute away: clients would wait for days."""
+
+    status = 429
+    code = "insufficient_quota"
+
+    def __init__(self, whose: str, per: str, resets_at: str, retry_after: int | None = None) -> None:
+        self.whose = whose
+        span = {"day": "daily", "month": "monthly"}.get(per, per)
+        super().__init__(
+            f"You exceeded your current quota: the {span} budget of {whose} has no room for this call. "
+            f"It begins anew at {resets_at}.",
+            retry_after=retry_after,
+        )
+
+
+class PriceUnknown(ModelportError):
+    """A budget of money counts the call, its price is unknown, and the operator denies such calls."""
+
+    status = 403
+    code = "PriceUnknown"
+
+    def __init__(self, deployment: str) -> None:
+        super().__init__(
+            f"The price of deployment {deployment} is unknown, and a budget of money counts this call. "
+            "The operator of this service has to give the deployment a price."
+        )
 
 
 class InternalError(ModelportError):

@@ -6,6 +6,7 @@ from enum import StrEnum
 
 from msgspec import Struct
 
+from modelport.core.budgets import Budget
 from modelport.core.catalog import RateLimits
 from modelport.core.operations import Operation
 
@@ -47,6 +48,8 @@ class Principal(Struct, frozen=True):
     """Its share where calls wait for room: twice the weight, twice the tokens."""
     project: str | None = None
     """Whose costs its calls are booked with."""
+    budgets: tuple[Budget, ...] = ()
+    """Its own and its project's."""
 
 
 ANONYMOUS = Principal(name="anonymous", key_id=None, role=Role.INFERENCE_USER)

@@ -7,11 +7,13 @@ NeedsWaiting: nothing was taken, and `resume()` is a coroutine function that giv
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
+from decimal import Decimal
 from typing import Generic, Literal, Protocol, TypeVar, runtime_checkable
 
 from msgspec import Struct
 
+from modelport.core.budgets import Budget, BudgetCrossed
 from modelport.core.catalog import Deployment, RateLimits, Snapshot, Target, Timeouts
 from modelport.core.errors import ModelportError
 from modelport.core.events import Event
@@ -225,6 +227,44 @@ class PriceBook(Protocol):
         self, deployment: Deployment, target: Target, started_at: float, tier: ServiceTier = "standard"
     ) -> Price | None:
         """What this target's answer costs in a call that started at this moment (unix seconds). None: not known."""
+        ...
+
+
+class BudgetRefusal(Struct, frozen=True):
+    """Which budget has no room for the call, and when it begins anew (unix seconds)."""
+
+    budget: Budget
+    resets_at: float
+
+
+class BudgetHold(Protocol):
+    """What one call has taken from its budgets. It counts in the windows in which it began, however long it lasts."""
+
+    def top_up(self, amount: Decimal, tokens: int) -> bool:
+        """Takes more; False (and nothing taken) if a budget has no room for it."""
+        ...
+
+    def settle(self, amount: Decimal, tokens: int) -> None:
+        """Books what was used and gives back the rest. Only the first call counts."""
+        ...
+
+
+class Budgets(Protocol):
+    """What may be spent in a day or month. Settled and held together stay within each budget where what is held bounds
+    what is used; what goes beyond is booked all the same."""
+
+    def reserve(
+        self, budgets: tuple[Budget, ...], amount: Decimal, tokens: int, now: float
+    ) -> BudgetHold | BudgetRefusal | Refusal:
+        """Takes from all of them in one step, or from none. `now` is in unix seconds. A Refusal: the store is gone."""
+        ...
+
+    def restore(self, budgets: tuple[Budget, ...], records: Iterable[UsageRecord], now: float) -> None:
+        """Books what calls of the windows of `now` have used before this process began. Tells nobody."""
+        ...
+
+    def on_crossing(self, tell: Callable[[BudgetCrossed], None]) -> None:
+        """`tell` is called when a budget reaches a threshold. It must not block or raise."""
         ...
 
 

@@ -14,7 +14,7 @@ from msgspec import Struct
 
 from modelport.core.catalog import RateLimits
 from modelport.core.clock import Clock
-from modelport.core.ports import NeedsWaiting, Quota, QuotaRefusal, QuotaState, Refusal, Reservation
+from modelport.core.ports import Budgets, NeedsWaiting, Quota, QuotaRefusal, QuotaState, Refusal, Reservation
 from modelport.gateway.waiting import RUNNING, Denied, FairQueue, Turn
 
 REPEAT_SECONDS: Final = 120.0
@@ -58,6 +58,8 @@ class Admissions:
         self.clock = clock
         self.queue = FairQueue(quota, clock)
         self.failures = Failures()
+        self.budgets: Budgets | None = None
+        """None: nobody keeps any, and a call that draws on one is refused."""
 
     @classmethod
     def over(cls, quota: Quota | Admissions, clock: Clock) -> Admissions:

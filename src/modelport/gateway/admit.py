@@ -14,6 +14,7 @@ from modelport.core.errors import RateLimited
 from modelport.core.ports import Journal, NeedsWaiting, Observer, Quota, Refusal, Reservation
 from modelport.core.requests import Request
 from modelport.gateway.admissions import Admissions, Asked, Claim
+from modelport.gateway.afford import CallHold, afford
 from modelport.gateway.charge import Charge
 from modelport.gateway.estimate import Need, need
 from modelport.gateway.lease import CallFacts, CallLease, unrecordable
@@ -56,7 +57,11 @@ def admit(
         if isinstance(outcome, Denied):
             return refused(deployment, outcome)
         charge = Charge(snapshot, deployment, request, facts.started_at)
-        return opened(deployment, facts, needed, outcome, admissions, asked, journal, observer, charge)
+        held = afford(admissions.budgets, facts.budgets, deployment, charge, needed, facts.started_at)
+        if isinstance(held, Refusal):
+            outcome.cancel()
+            return held
+        return opened(deployment, facts, needed, outcome, admissions, asked, journal, observer, charge, held)
 
     async def resumed(needs: NeedsWaiting[Reservation | Denied]) -> CallLease | Refusal:
         return leased(await needs.resume())
@@ -109,6 +114,7 @@ def opened(
     journal: Journal,
     observer: Observer,
     charge: Charge,
+    hold: CallHold | None,
 ) -> CallLease | Refusal:
     """The lease over this reservation, with its `open` line queued."""
     try:
@@ -123,7 +129,10 @@ def opened(
             admissions=admissions,
             asked=asked,
             charge=charge,
+            hold=hold,
         )
     except OSError:
         reservation.cancel()
+        if hold is not None:
+            hold.cancel()
         return Refusal(unrecordable())

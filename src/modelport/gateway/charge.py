@@ -54,6 +54,11 @@ class Charge:
         self._hears = isinstance(request, ChatRequest) and has_sound(request)
         self._speaks = isinstance(request, ChatRequest) and "audio" in (request.modalities or ())
 
+    @property
+    def denies_unpriced(self) -> bool:
+        """Whether a budget of money refuses what has no price. It does too where nothing at all has one."""
+        return self._book is None or self._book.unpriced == "deny"
+
     def of(self, usage: TokenUsage, source: str, ending: str, target: Target | None, duration_seconds: float) -> Priced:
         """What the call has cost: what its target charges for what was made."""
         book = self._book

@@ -8,6 +8,7 @@ from typing import Protocol
 
 from msgspec.structs import replace
 
+from modelport.core.budgets import Budget
 from modelport.core.catalog import Deployment, RateLimits, Snapshot, Target
 from modelport.core.clock import Clock
 from modelport.core.errors import ModelportError, Unavailable
@@ -15,6 +16,7 @@ from modelport.core.identity import Principal
 from modelport.core.ports import Journal, NeedsWaiting, Observer, PriceBook, QuotaState, Refusal, Reservation
 from modelport.core.usage import Ending, TokenUsage, UsageRecord, UsageSource
 from modelport.gateway.admissions import Admissions, Asked, Repeat
+from modelport.gateway.afford import CallHold
 from modelport.gateway.call import Call
 from modelport.gateway.charge import NOT_PRICED, Charge, Priced, nothing_made
 from modelport.gateway.estimate import Need
@@ -28,6 +30,7 @@ class CallFacts:
     """What is known of a call so far. The driver adds to it stage by stage; only the record made from it is kept."""
 
     __slots__ = (
+        "budgets",
         "client_request_id",
         "deadline",
         "deployment",
@@ -64,6 +67,7 @@ class CallFacts:
         weight: int = 1,
         deadline: float | None = None,
         project: str | None = None,
+        budgets: tuple[Budget, ...] = (),
         prices: PriceBook | None = None,
     ) -> None:
         self.id = id
@@ -83,6 +87,8 @@ class CallFacts:
         self.deadline = deadline
         """The moment of the monotonic clock at which nobody waits for the answer any more."""
         self.project = project
+        self.budgets = budgets
+        """The caller's and its project's, beside the deployment's."""
         self.prices = prices
         self.streamed = False
         self.requested_model: str | None = None
@@ -106,6 +112,7 @@ class CallFacts:
             weight=principal.weight,
             deadline=call.deadline,
             project=principal.project,
+            budgets=principal.budgets,
             prices=snapshot.prices,
         )
 
@@ -193,6 +200,7 @@ class CallLease:
         "_clock",
         "_facts",
         "_first_event_seconds",
+        "_hold",
         "_journal",
         "_observer",
         "_prompt_tokens",
@@ -218,9 +226,11 @@ class CallLease:
         admissions: Admissions | None = None,
         asked: Asked | None = None,
         charge: Charge | None = None,
+        hold: CallHold | None = None,
     ) -> None:
         facts.deployment = deployment.name
         self._charge = charge
+        self._hold = hold
         self._admissions = admissions
         self._asked = asked
         self._wait_seconds = deployment.limits.wait_seconds
@@ -268,16 +278,19 @@ class CallLease:
         tokens = -(-short // self._step) * self._step
         taken = self._reservation.top_up(tokens)
         if taken is True:
-            self._cover(tokens)
-            return True
+            return self._cover(tokens)
         if taken or self._wait_seconds > 0:
             return NeedsWaiting(partial(self._covered_later, tokens, taken))
         return False
 
-    def _cover(self, tokens: int) -> None:
+    def _cover(self, tokens: int) -> bool:
+        if self._hold is not None and not self._hold.top_up(tokens):
+            self._reservation.give_back(tokens)
+            return False
         self.covered_tokens += tokens
         self._journal.open(self._opened())
         write_out(self._journal)
+        return True
 
     async def _covered_later(self, tokens: int, taken: bool | NeedsWaiting[bool]) -> bool | Refusal:
         is_taken = taken is True
@@ -288,9 +301,7 @@ class CallLease:
             if self._facts.deadline is not None:
                 until = min(until, self._facts.deadline)
             is_taken = await self._admissions.topped_up(self._reservation, tokens, replace(self._asked, until=until))
-        if is_taken:
-            self._cover(tokens)
-        return is_taken
+        return is_taken and self._cover(tokens)
 
     def quota(self) -> QuotaState:
         """What is left of the deployment's quota now."""
@@ -321,6 +332,8 @@ class CallLease:
         priced = NOT_PRICED
         if self._charge is not None:
             priced = self._charge.of(usage, source, ending, self._target, duration_seconds)
+        if self._hold is not None:
+            self._hold.settle(priced.amount, usage.total)
         record = self._facts.record(
             ending=ending,
             status=status,

@@ -22,6 +22,7 @@ from modelport.core.events import Event
 from modelport.core.identity import Principal
 from modelport.core.ports import (
     Authenticator,
+    Budgets,
     GiveUp,
     Journal,
     NeedsWaiting,
@@ -69,11 +70,13 @@ class Pipeline:
         observer: Observer,
         clock: Clock,
         random: Random,
+        budgets: Budgets | None = None,
     ) -> None:
         self.snapshot = snapshot
         self.runtime = runtime
         self.authenticators = authenticators
         self.quota = Admissions.over(quota, clock)
+        self.quota.budgets = budgets if budgets is not None else self.quota.budgets
         self.journal = journal
         self.observer = observer
         self.clock = clock

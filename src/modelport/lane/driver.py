@@ -122,6 +122,9 @@ class LaneCall:
             limits=principal.limits,
             weight=principal.weight,
             deadline=started + lane.options.limits.request_seconds,
+            project=principal.project,
+            budgets=principal.budgets,
+            prices=snapshot.prices,
         )
         facts.asked(request.stream, requested_model(selector, request.model))
         lease = admit(

@@ -10,7 +10,7 @@ from urllib.parse import parse_qsl, quote
 import msgspec
 from msgspec import Struct
 
-from modelport.core.errors import BadRequest, MethodNotAllowed, ModelportError, RateLimited
+from modelport.core.errors import BadRequest, BudgetExhausted, MethodNotAllowed, ModelportError, RateLimited
 from modelport.core.identity import Credential
 from modelport.core.ports import QuotaState
 from modelport.dialects import fresh_ids
@@ -128,7 +128,10 @@ def error_headers(error: ModelportError, encoded: ErrorBody) -> Headers:
     """What a refusal adds: the dialect's own headers, and what every surface says of a used-up quota."""
     headers = {name.encode("ascii"): printable(value) for name, value in encoded.headers}
     headers.setdefault(b"x-ms-error-code", printable(encoded.code))
-    if encoded.status in (429, 503):
+    if isinstance(error, BudgetExhausted) and error.retry_after is None:
+        # OpenAI's clients would come again at once, Azure's only after a time that we name.
+        headers[b"x-should-retry"] = b"false"
+    elif encoded.status in (429, 503):
         seconds = max(1, error.retry_after or 1)
         headers.setdefault(b"retry-after", b"%d" % seconds)
         if encoded.status == 429:

@@ -7,6 +7,7 @@ from typing import Any
 
 from modelport.core.errors import (
     BadRequest,
+    BudgetExhausted,
     ContentFiltered,
     EngineFailed,
     InternalError,
@@ -67,6 +68,8 @@ def payload(
             return {"statusCode": 401, "message": wire_message(error.message), **plain(error.code, error.message)}
         case MethodNotAllowed():
             return {"detail": error.message, **plain(error.code, error.message)}
+        case BudgetExhausted():
+            return _shape(error, error.code)
         case RateLimited():
             return plain("429", _rate_limited(error, operation, api_version))
         case InternalError() | EngineFailed():

@@ -1,0 +1,179 @@
+"""The budgets of one process, in its memory. After a restart the journal of the running day and month fills them again.
+
+A hold counts in full from `reserve` to `settle`, in the window in which it was taken; what was really used is booked
+there, exactly. So what is held and what is settled together stay within a budget, unless a call uses more than it held.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from decimal import Decimal
+
+from modelport.core.budgets import (
+    THRESHOLDS,
+    Budget,
+    BudgetCrossed,
+    Period,
+    Window,
+    percent_used,
+    subjects_of,
+    window_of,
+)
+from modelport.core.ports import BudgetHold, BudgetRefusal
+from modelport.core.pricing import EXACT, NONE
+from modelport.core.usage import UsageRecord
+
+
+class MemoryBudgets:
+    """core.ports.Budgets."""
+
+    def __init__(self, thresholds: tuple[int, ...] = THRESHOLDS) -> None:
+        self._thresholds = tuple(sorted(thresholds))
+        self._accounts: dict[tuple[str, Period], Account] = {}
+        self._tell: Callable[[BudgetCrossed], None] | None = None
+
+    def reserve(
+        self, budgets: tuple[Budget, ...], amount: Decimal, tokens: int, now: float
+    ) -> BudgetHold | BudgetRefusal:
+        """Takes from all of them, or from none."""
+        pairs = tuple((budget, self._account(budget, now)) for budget in budgets)
+        full = [(account.window.ends_at, budget) for budget, account in pairs if account.lacks(budget, amount, tokens)]
+        if full:
+            resets_at, budget = max(full, key=lambda pair: pair[0])
+            return BudgetRefusal(budget, resets_at)
+        for _, account in pairs:
+            account.hold(amount, tokens)
+        return Held(self, pairs, amount, tokens)
+
+    def restore(self, budgets: tuple[Budget, ...], records: Iterable[UsageRecord], now: float) -> None:
+        """Books what is in the windows of `now`."""
+        wanted: dict[str, list[Account]] = {}
+        for budget in budgets:
+            wanted.setdefault(budget.subject, []).append(self._account(budget, now))
+        for record in records:
+            amount = Decimal(record.cost) if record.cost is not None else NONE
+            for subject in subjects_of(record.principal, record.project, record.deployment):
+                for account in wanted.get(subject, ()):
+                    if account.window.begins_at <= record.started_at < account.window.ends_at:
+                        account.book(amount, record.usage.total)
+        for budget in budgets:
+            account = self._account(budget, now)
+            account.percent = percent_used(budget, account.spent, account.spent_tokens)
+
+    def on_crossing(self, tell: Callable[[BudgetCrossed], None]) -> None:
+        """Who is told of thresholds."""
+        self._tell = tell
+
+    def spent(self, budget: Budget, now: float) -> tuple[Decimal, int]:
+        """Money and tokens settled in the budget's window."""
+        account = self._account(budget, now)
+        return account.spent, account.spent_tokens
+
+    def note(self, budget: Budget, account: Account) -> None:
+        """Tells of the thresholds that what was booked last has crossed."""
+        percent = percent_used(budget, account.spent, account.spent_tokens)
+        before, account.percent = account.percent, max(account.percent, percent)
+        if self._tell is None:
+            return
+        for threshold in self._thresholds:
+            if before < threshold <= percent:
+                self._tell(
+                    BudgetCrossed(
+                        subject=budget.subject,
+                        per=budget.per,
+                        window=account.window.name,
+                        percent=threshold,
+                        amount=budget.amount,
+                        spent=account.spent,
+                        tokens=budget.tokens,
+                        spent_tokens=account.spent_tokens,
+                    )
+                )
+
+    def _account(self, budget: Budget, now: float) -> Account:
+        key = (budget.subject, budget.per)
+        account = self._accounts.get(key)
+        if account is None or now >= account.window.ends_at:
+            account = self._accounts[key] = Account(window_of(budget.per, now))
+        return account
+
+
+class Account:
+    """What one subject has spent and holds in one window."""
+
+    __slots__ = ("held", "held_tokens", "percent", "spent", "spent_tokens", "window")
+
+    def __init__(self, window: Window) -> None:
+        self.window = window
+        self.spent = NONE
+        self.held = NONE
+        self.spent_tokens = 0
+        self.held_tokens = 0
+        self.percent = 0
+        """Of the budget, as told last."""
+
+    @property
+    def used(self) -> Decimal:
+        """Spent or held."""
+        return EXACT.add(self.spent, self.held)
+
+    @property
+    def used_tokens(self) -> int:
+        """Spent or held."""
+        return self.spent_tokens + self.held_tokens
+
+    def lacks(self, budget: Budget, amount: Decimal, tokens: int) -> bool:
+        """Whether there is no room for so much more. What costs nothing needs none."""
+        if amount and budget.amount is not None and EXACT.add(self.used, amount) > budget.amount:
+            return True
+        return bool(tokens) and budget.tokens is not None and self.used_tokens + tokens > budget.tokens
+
+    def hold(self, amount: Decimal, tokens: int) -> None:
+        """Takes it."""
+        self.held = EXACT.add(self.held, amount)
+        self.held_tokens += tokens
+
+    def release(self, amount: Decimal, tokens: int) -> None:
+        """Gives it back."""
+        self.held = EXACT.subtract(self.held, amount)
+        self.held_tokens -= tokens
+
+    def book(self, amount: Decimal, tokens: int) -> None:
+        """It is used."""
+        self.spent = EXACT.add(self.spent, amount)
+        self.spent_tokens += tokens
+
+
+class Held:
+    """core.ports.BudgetHold."""
+
+    __slots__ = ("_amount", "_budgets", "_is_settled", "_pairs", "_tokens")
+
+    def __init__(
+        self, budgets: MemoryBudgets, pairs: tuple[tuple[Budget, Account], ...], amount: Decimal, tokens: int
+    ) -> None:
+        self._budgets = budgets
+        self._pairs = pairs
+        self._amount = amount
+        self._tokens = tokens
+        self._is_settled = False
+
+    def top_up(self, amount: Decimal, tokens: int) -> bool:
+        """Takes more from all, or from none."""
+        if self._is_settled or any(account.lacks(budget, amount, tokens) for budget, account in self._pairs):
+            return False
+        for _, account in self._pairs:
+            account.hold(amount, tokens)
+        self._amount = EXACT.add(self._amount, amount)
+        self._tokens += tokens
+        return True
+
+    def settle(self, amount: Decimal, tokens: int) -> None:
+        """Books what was used."""
+        if self._is_settled:
+            return
+        self._is_settled = True
+        for budget, account in self._pairs:
+            account.release(self._amount, self._tokens)
+            account.book(amount, tokens)
+            self._budgets.note(budget, account)
