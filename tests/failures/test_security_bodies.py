@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import http.client
 import json
+import re
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from typing import Any
@@ -209,6 +210,45 @@ def test_a_body_with_two_frames_hides_no_second_request(served: Served) -> None:
     frame = head + b"content-length: %d\r\n\r\n0\r\n\r\n" % (5 + len(SMUGGLED))
     answer = served.exchange(frame + SMUGGLED)
     assert b"modelport_" not in answer
+
+
+REFUSED = {
+    "nobody": ("POST", "/v1/chat/completions", "a-wrong-key", 401),
+    "no such path": ("POST", "/v1/nothing", KEY, 404),
+    "no such method": ("PUT", "/v1/chat/completions", KEY, 405),
+    "a body where none belongs": ("GET", "/v1/models", KEY, 200),
+    "a head alone": ("HEAD", "/v1/models", KEY, 200),
+    "a preflight": ("OPTIONS", "/v1/chat/completions", KEY, 204),
+}
+
+
+@pytest.mark.parametrize("refused", REFUSED.values(), ids=REFUSED)
+@pytest.mark.parametrize("chunked", [False, True])
+def test_a_body_that_nobody_reads_is_not_taken_for_the_next_request(
+    served: Served, refused: tuple[str, str, str, int], chunked: bool
+) -> None:
+    method, path, key, status = refused
+    with closing(http.client.HTTPConnection(*served.address, timeout=30)) as connection:
+        for _ in range(3):
+            body = iter([SMUGGLED] * 3) if chunked else SMUGGLED * 3
+            headers = {"api-key": key} | ({"transfer-encoding": "chunked"} if chunked else {})
+            connection.request(method, path, body, headers, encode_chunked=chunked)
+            response = connection.getresponse()
+            answer = response.read()
+            assert response.status == status
+            assert b"modelport_" not in answer
+            connection.request("GET", "/health")
+            response = connection.getresponse()
+            assert (response.status, response.read()) == (200, b'{"status":"ok"}')
+
+
+def test_requests_in_one_piece_are_answered_one_by_one(served: Served) -> None:
+    chat = served.request("/v1/chat/completions", {"messages": [{"role": "user", "content": "Hi"}]})
+    wrong = served.request("/v1/chat/completions", b"{")
+    last = b"GET /health HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n"
+    answer = served.exchange(chat + wrong + chat + last)
+    statuses = re.findall(rb"HTTP/1\.1 (\d+)", answer)
+    assert statuses == [b"200", b"400", b"200", b"200"]
 
 
 LEAF = (
