@@ -55,7 +55,7 @@ class Inherited:
 
 def run(plan: Plan, inherited: Inherited, listener: int) -> int:
     """Serves until told to end; the exit code."""
-    threading.Thread(target=end_with_owner, name="owner-watch", daemon=True).start()
+    threading.Thread(target=end_with_owner, args=(plan.life,), name="owner-watch", daemon=True).start()
     telemetry = inherited.settings.telemetry
     configure_logging(telemetry.log, telemetry.log_level, cast(TextIO, WholeLines(2)))
     try:
@@ -69,10 +69,10 @@ def run(plan: Plan, inherited: Inherited, listener: int) -> int:
         logging.shutdown()
 
 
-def end_with_owner() -> None:
-    """Standard input is a pipe that only the owner can write to: its end is the owner's."""
+def end_with_owner(life: int) -> None:
+    """A thread, so that a loop that is stuck ends, too."""
     watched = select.poll()
-    watched.register(0, 0)  # not for reading: what comes there is the nursery's
+    watched.register(life, 0)
     watched.poll()
     time.sleep(LAST_SECONDS)
     os._exit(1)

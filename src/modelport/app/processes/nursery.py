@@ -14,6 +14,7 @@ import sys
 import traceback
 from collections.abc import Iterator
 from contextlib import suppress
+from pathlib import Path
 from typing import Final, NoReturn
 
 import msgspec
@@ -41,6 +42,7 @@ def main() -> None:
     """The process."""
     orders = lines(0)
     plan = msgspec.json.decode(next(orders), type=Plan)
+    close_all_but((0, 1, 2, plan.life, *plan.listeners))
     try:
         inherited = loaded(plan)
     except UNLOADABLE as error:
@@ -134,6 +136,14 @@ class Nursery:
                 if found:
                     self._children.discard(process_id)
                     report(Report(ended=process_id, code=os.waitstatus_to_exitcode(status)))
+
+
+def close_all_but(kept: tuple[int, ...]) -> None:
+    """Copies of our own ends that were inherited would hide from the owner that we have ended."""
+    for descriptor in [int(entry.name) for entry in Path("/proc/self/fd").iterdir()]:
+        if descriptor not in kept:
+            with suppress(OSError):  # the one that the list was read from
+                os.close(descriptor)
 
 
 def lines(descriptor: int) -> Iterator[bytes]:

@@ -8,7 +8,7 @@ import os
 import sys
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
 
 import msgspec
 
@@ -16,6 +16,7 @@ from modelport.app.processes.plan import Order, Plan, Report
 
 LOADING_SECONDS: Final = 120.0
 FORKING_SECONDS: Final = 10.0
+LAST_WORDS_SECONDS: Final = 1.0
 
 _logger = logging.getLogger("modelport.processes")
 
@@ -45,7 +46,7 @@ class NurseryProcess:
         self._gone = gone
         self._forked: dict[int, asyncio.Future[int]] = {}
         self._loaded: asyncio.Future[str] = asyncio.get_running_loop().create_future()
-        self._reading: asyncio.Task[None] | None = None
+        self._life: asyncio.Task[None] | None = None
         self.is_gone = False
 
     @classmethod
@@ -57,13 +58,13 @@ class NurseryProcess:
             *(sys.executable, "-P", "-m", "modelport.app.processes.nursery"),
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
-            pass_fds=plan.listeners,
+            pass_fds=(plan.life, *plan.listeners),
             start_new_session=True,  # Ctrl-C at the terminal is the owner's to hear
             limit=1 << 20,
         )
         nursery = cls(process, ended, gone)
         nursery._write(msgspec.json.encode(plan))
-        nursery._reading = asyncio.create_task(nursery._read())
+        nursery._life = asyncio.create_task(nursery._live())
         try:
             async with asyncio.timeout(LOADING_SECONDS):
                 return nursery, await nursery._loaded
@@ -106,8 +107,8 @@ class NurseryProcess:
         except TimeoutError:
             pass
         await self.kill()
-        if self._reading is not None:
-            await self._reading
+        if self._life is not None:
+            await self._life
 
     def _order(self, order: Order) -> None:
         self._write(msgspec.json.encode(order))
@@ -116,6 +117,18 @@ class NurseryProcess:
         assert self._process.stdin is not None
         with suppress(BrokenPipeError, ConnectionResetError, RuntimeError):
             self._process.stdin.write(line + b"\n")
+
+    async def _live(self) -> None:
+        reading = asyncio.create_task(self._read())
+        await self._process.wait()
+        await asyncio.wait({reading}, timeout=LAST_WORDS_SECONDS)
+        reading.cancel()
+        self.is_gone = True
+        awaited: list[asyncio.Future[Any]] = [self._loaded, *self._forked.values()]
+        for one in awaited:
+            if not one.done():
+                one.set_exception(NurseryGone())
+        self._gone(self)
 
     async def _read(self) -> None:
         assert self._process.stdout is not None
@@ -129,13 +142,6 @@ class NurseryProcess:
                 self._forked.pop(report.listener).set_result(report.forked)
             elif report.ended is not None:
                 self._ended(report.ended, report.code)
-        self.is_gone = True
-        if not self._loaded.done():
-            self._loaded.set_exception(NurseryGone())
-        for forked in self._forked.values():
-            if not forked.done():
-                forked.set_exception(NurseryGone())
-        self._gone(self)
 
 
 def kill(process_id: int, number: int) -> None:

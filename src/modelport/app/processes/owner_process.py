@@ -70,6 +70,7 @@ async def run(
     owner = LocalOwner(specs, SystemClock())
     engines = {name: EngineProvider(owner.engines[worker]) for name, worker in worker_of.items()}
     directory = Path(tempfile.mkdtemp(prefix=f"modelport-{os.getpid()}-"))
+    life, held = os.pipe()
     plan = Plan(
         config=str(config) if config is not None else None,
         flags={name: str(value) if isinstance(value, Path) else value for name, value in asdict(flags).items()},
@@ -77,6 +78,7 @@ async def run(
         owner_socket=str(directory / "owner.sock"),
         owner_secret=secrets.token_urlsafe(32),
         listeners=tuple(listener.fileno() for listener in listeners),
+        life=life,
     )
     process = OwnerProcess(plan, owner, settings.server.limits.request_seconds)
     try:
@@ -86,6 +88,8 @@ async def run(
             await process.serve(owned(settings, specs), lambda: display(shown))
     finally:
         await owner.close()
+        os.close(life)
+        os.close(held)
         shutil.rmtree(directory, ignore_errors=True)
 
 

@@ -7,7 +7,7 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from msgspec import Struct, structs
+from msgspec import Struct
 
 from modelport.config.settings import Settings
 from modelport.engine.supervisor import WorkerSpec
@@ -24,6 +24,8 @@ class Plan(Struct, frozen=True):
     owner_secret: str
     listeners: tuple[int, ...]
     """Descriptors of the listening sockets, one for each worker."""
+    life: int
+    """Descriptor of a pipe that only the owner can write to, and never does: its end is the owner's."""
 
     def __repr__(self) -> str:
         return f"Plan({self.config})"
@@ -63,8 +65,3 @@ def owned(settings: Settings, specs: Sequence[WorkerSpec]) -> str:
         [[spec.name, spec.backend, dict(spec.options), spec.load, spec.idle_unload_seconds] for spec in specs],
     ]
     return hashlib.sha256(json.dumps(plain, sort_keys=True, default=str).encode()).hexdigest()[:16]
-
-
-def with_listeners(plan: Plan, listeners: Sequence[int]) -> Plan:
-    """The plan for other descriptors."""
-    return structs.replace(plan, listeners=tuple(listeners))
