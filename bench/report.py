@@ -101,7 +101,7 @@ def remark(row: Mapping[str, Any]) -> str:
     if row.get("failures"):
         said.append(f"{row['failures']} failures")
     if row.get("disturbed"):
-        said.append("disturbed: times of little worth")
+        said.append("disturbed")
     elif row.get("runs", 0) > row.get("calm_runs", 0):
         said.append(f"{row['runs'] - row['calm_runs']} of {row['runs']} runs left out: disturbed")
     return ", ".join(said)
@@ -112,7 +112,8 @@ def footnotes(report: Mapping[str, Any]) -> list[str]:
     lines = [
         f"Medians of {report['rounds']} interleaved rounds of {report['seconds']:g} s; ratios within the round. One "
         "core for who is measured, another for the load and the mock.",
-        "A run is disturbed when others took over 15 % of a core: its times do not count, its processor time does.",
+        "A run is disturbed when others took over 15 % of a core: its times do not count, its processor time does. "
+        "A row that says disturbed had fewer than two calm runs, so that its times are of little worth.",
     ]
     lines += [f"Left out: {name}: {why}" for name, why in report["left_out"].items()]
     if speed := report.get("tokens"):
@@ -135,7 +136,7 @@ def number(value: float | None) -> str:
 
 def html(report: Mapping[str, Any]) -> str:
     """One file with everything."""
-    parts = [f"<p>{escape(fact)}</p>" for fact in (", ".join(facts(report)), *footnotes(report))]
+    parts = [charts.paragraph(fact) for fact in (", ".join(facts(report)), *footnotes(report))]
     for group, (title, figures) in GROUPS.items():
         found = [scenario for scenario in report["scenarios"] if scenario["group"] == group]
         if not found:

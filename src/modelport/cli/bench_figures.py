@@ -92,8 +92,12 @@ def milliseconds(value: float) -> str:
 def plot(found: Mapping[str, Any], samples: Sequence[Sample]) -> list[str]:
     """The charts: every kind of time by percentile, and the rate over the run."""
     good = [sample for sample in samples if sample.problem is None]
-    held = {TIMES[name]: values for name, values in series(good).items() if values}
-    return [charts.percentile_curves("Times by percentile", "ms", held), charts.timeline(*rates(samples))]
+    found = series(good)
+    between = found.pop("between_tokens_ms")
+    drawn = [charts.percentile_curves("Times by percentile", "ms", {TIMES[name]: found[name] for name in found})]
+    if between:
+        drawn.append(charts.percentile_curves("Between tokens", "ms", {TIMES["between_tokens_ms"]: between}))
+    return [*drawn, charts.timeline(*rates(samples))]
 
 
 def rates(samples: Sequence[Sample]) -> tuple[str, float, list[float]]:

@@ -15,7 +15,7 @@ TITLE_HEIGHT = 34
 PLOT_HEIGHT = 260
 COLOURS = ("#2563eb", "#d97706", "#059669", "#9333ea", "#64748b")
 STYLE = """
-svg { font: 13px system-ui, sans-serif; max-width: 100%; height: auto; }
+svg { font: 13px system-ui, sans-serif; max-width: 100%; }
 svg text { fill: #1f2937; } svg .quiet { fill: #6b7280; } svg .title { font-weight: 600; }
 svg .bar { fill: #cbd5e1; } svg .bar.marked { fill: #2563eb; } svg .grid { stroke: #e5e7eb; }
 @media (prefers-color-scheme: dark) {
@@ -28,7 +28,7 @@ body { font: 15px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 900px
 h1 { font-size: 1.4rem; } h2 { font-size: 1.1rem; margin-top: 2rem; }
 table { border-collapse: collapse; margin: .5rem 0 1rem; font-variant-numeric: tabular-nums; }
 th, td { padding: .15rem .9rem .15rem 0; text-align: right; } th:first-child, td:first-child { text-align: left; }
-th { font-weight: 600; border-bottom: 1px solid #9ca3af; } .scroll { overflow-x: auto; }
+th { font-weight: 600; white-space: nowrap; border-bottom: 1px solid #9ca3af; } .scroll { overflow-x: auto; }
 @media (prefers-color-scheme: dark) { body { background: #111827; color: #e5e7eb; } }
 """
 
@@ -64,7 +64,7 @@ def bars(title: str, rows: Sequence[Bar]) -> str:
 def percentile_curves(title: str, unit: str, series: Mapping[str, Sequence[float]]) -> str:
     """Each series' values by percentile; the axis stretches towards the slowest few."""
     held = {name: sorted(values) for name, values in series.items() if values}
-    most = max((values[-1] for values in held.values()), default=0) or 1
+    most = max((percentile(values, 0.999) for values in held.values()), default=0) or 1
     marks = (0.0, 0.5, 0.9, 0.99, 0.999)
     left, right, top, bottom = 70, WIDTH - 20, TITLE_HEIGHT + 10, TITLE_HEIGHT + PLOT_HEIGHT
 
@@ -158,5 +158,6 @@ def _title(text: str) -> str:
 
 
 def _svg(parts: Sequence[str], height: float) -> str:
-    head = f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height:.0f}" width="{WIDTH}" role="img">'
+    size = f'viewBox="0 0 {WIDTH} {height:.0f}" width="{WIDTH}" height="{height:.0f}"'
+    head = f'<svg xmlns="http://www.w3.org/2000/svg" {size}>'
     return "\n".join([head, f"<style>{STYLE}</style>", *parts, "</svg>"])
