@@ -1,0 +1,189 @@
+"""What calls have used, as reports: the question, its answer, and how both are written. Reads nothing itself."""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import Any, Final, Protocol
+
+from msgspec import Struct
+
+from modelport.core.pricing import plain
+from modelport.core.usage import TokenUsage, UsageRecord
+
+HOUR_SECONDS: Final = 3_600
+DAY_SECONDS: Final = 86_400
+
+GROUPINGS: Final = (
+    "deployment",
+    "key",
+    "principal",
+    "project",
+    "model",
+    "provider",
+    "surface",
+    "operation",
+    "day",
+)
+"""What a report can be divided by. `key` is a key's id, `model` what the target calls it, `day` a day of UTC."""
+MOST_ROWS: Final = 100_000
+MOST_RECORDS: Final = 1_000
+
+_SPAN: Final = re.compile(r"(\d{1,6})\s*([mhdw])")
+_SPAN_SECONDS: Final = {"m": 60, "h": HOUR_SECONDS, "d": DAY_SECONDS, "w": 7 * DAY_SECONDS}
+
+
+class UsageQuestionError(ValueError):
+    """The question cannot be understood. The text is for whoever asked."""
+
+
+class TooManyRows(Exception):
+    """The report would have more rows than MOST_ROWS."""
+
+
+class LedgerUnavailable(Exception):
+    """The database does not answer. The text holds no address and no secret."""
+
+
+class UsageQuestion(Struct, frozen=True, kw_only=True):
+    """From when (included) until when (excluded), in whole hours of unix seconds. None: without an end."""
+
+    by: tuple[str, ...] = ()
+    since: int | None = None
+    until: int | None = None
+
+
+class UsageRow(Struct, frozen=True, kw_only=True):
+    """One group's sums."""
+
+    names: dict[str, str | None]
+    """By grouping, in the question's order."""
+    calls: int
+    unpriced_calls: int
+    estimated_calls: int
+    tokens: TokenUsage
+    cost: Decimal | None
+    """Of the calls whose cost is known; None where that is none of them."""
+    currency: str | None
+
+
+class RecordsQuestion(Struct, frozen=True, kw_only=True):
+    """A page of single calls, the latest first. `before` is the place where the page before this one has ended."""
+
+    since: int | None = None
+    until: int | None = None
+    before: str | None = None
+    limit: int = 100
+
+
+class RecordsPage(Struct, frozen=True):
+    """`next`: where the following page begins; None at the end."""
+
+    records: tuple[UsageRecord, ...]
+    next: str | None
+
+
+class Ledger(Protocol):
+    """Where records are kept for good. Blocking: not for an event loop's thread. Raises LedgerUnavailable."""
+
+    def report(self, question: UsageQuestion) -> list[UsageRow]:
+        """From roll-ups alone, ordered by names. Raises TooManyRows."""
+        ...
+
+    def records(self, question: RecordsQuestion) -> RecordsPage:
+        """Single calls."""
+        ...
+
+
+# --- questions --------------------------------------------------------------------------------------------------------
+
+
+def groupings(text: str) -> tuple[str, ...]:
+    """`deployment,day` → its words. Raises UsageQuestionError."""
+    words = tuple(dict.fromkeys(word.strip().lower() for word in text.split(",") if word.strip()))
+    unknown = [word for word in words if word not in GROUPINGS]
+    if unknown:
+        raise UsageQuestionError(f"{unknown[0]!r} is no grouping; there are {', '.join(GROUPINGS)}")
+    return words
+
+
+def moment(text: str, now: float) -> float:
+    """Unix seconds of `7d` (ago), `today`, `yesterday`, `2026-11-21` or `2026-11-21T12:00:00Z`. Without an offset,
+    times are UTC. Raises UsageQuestionError."""
+    word = text.strip().lower()
+    midnight = now - now % DAY_SECONDS
+    if word in ("now", "today", "yesterday"):
+        return {"now": now, "today": midnight, "yesterday": midnight - DAY_SECONDS}[word]
+    span = _SPAN.fullmatch(word)
+    if span is not None:
+        return max(0.0, now - int(span[1]) * _SPAN_SECONDS[span[2]])
+    try:
+        parsed = datetime.fromisoformat(text.strip().replace(" ", "+") if "T" in text else text.strip())
+        found = (parsed if parsed.tzinfo is not None else parsed.replace(tzinfo=UTC)).timestamp()
+    except (ValueError, OverflowError):
+        raise UsageQuestionError(
+            f"{text!r} is no time; write 2026-11-21, 2026-11-21T12:00:00Z, today, or 24h, 7d, 4w for so long ago"
+        ) from None
+    return max(0.0, found)
+
+
+def question(by: str, since: str | None, until: str | None, now: float) -> UsageQuestion:
+    """The question in words. The first hour is the one that `since` lies in, the last the one that `until` ends or lies
+    in. Raises UsageQuestionError."""
+    first = None if not since else int(moment(since, now)) // HOUR_SECONDS * HOUR_SECONDS
+    last = None if not until else -(-int(moment(until, now)) // HOUR_SECONDS) * HOUR_SECONDS
+    if first is not None and last is not None and first > last:
+        raise UsageQuestionError("since is after until")
+    return UsageQuestion(by=groupings(by), since=first, until=last)
+
+
+# --- answers ----------------------------------------------------------------------------------------------------------
+
+
+def shown(row: UsageRow) -> dict[str, Any]:
+    """One row as JSON has it."""
+    tokens = row.tokens
+    return {
+        **row.names,
+        "calls": row.calls,
+        "input_tokens": tokens.input,
+        "cached_input_tokens": tokens.cached_input,
+        "output_tokens": tokens.output,
+        "reasoning_tokens": tokens.reasoning,
+        "audio_input_tokens": tokens.audio_input,
+        "audio_output_tokens": tokens.audio_output,
+        "image_tokens": tokens.image,
+        "cost": None if row.cost is None else plain(row.cost),
+        "currency": row.currency,
+        "unpriced_calls": row.unpriced_calls,
+        "estimated_calls": row.estimated_calls,
+    }
+
+
+def as_csv(rows: Iterable[UsageRow], by: Sequence[str]) -> str:
+    """The same columns with a line of headings, as spreadsheets read them. What is unknown is empty."""
+    columns = list(shown(UsageRow(**_NO_SUMS, names=dict.fromkeys(by))))
+    return written(columns, (shown(row) for row in rows))
+
+
+_NO_SUMS: Final[dict[str, Any]] = {
+    "calls": 0,
+    "unpriced_calls": 0,
+    "estimated_calls": 0,
+    "tokens": TokenUsage(),
+    "cost": None,
+    "currency": None,
+}
+
+
+def written(columns: Sequence[str], rows: Iterable[dict[str, Any]]) -> str:
+    """CSV with headings (RFC 4180)."""
+    out = io.StringIO()
+    writer = csv.DictWriter(out, columns, lineterminator="\r\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return out.getvalue()

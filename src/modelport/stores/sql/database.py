@@ -1,0 +1,129 @@
+"""Opens a database for writing, where it is made and brought up to date, or for reading, where it is taken as it is."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Final
+
+from sqlalchemy import Connection, Engine, create_engine, event, inspect, text
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+
+from modelport.control.usage import LedgerUnavailable
+from modelport.stores.sql.address import DatabaseAddress
+from modelport.stores.sql.schema import REVISIONS
+
+BUSY_MILLISECONDS: Final = 5_000
+CONNECT_SECONDS: Final = 5
+READ_MILLISECONDS: Final = 10_000
+"""For one report on PostgreSQL."""
+UPGRADE_LOCK: Final = 5_063_914_012
+"""PostgreSQL's advisory lock that whoever migrates holds: any number that nobody else uses."""
+
+
+def open_for_writing(address: DatabaseAddress) -> Engine:
+    """Made where it is not there, and upgraded. Raises LedgerUnavailable."""
+    with told(address):
+        engine = sqlite(address.path, is_writer=True) if address.path is not None else postgresql(address)
+        try:
+            upgrade(engine)
+        except BaseException:
+            engine.dispose()
+            raise
+        return engine
+
+
+def open_for_reading(address: DatabaseAddress) -> Engine:
+    """As it is. What is not there shows at the first question, as LedgerUnavailable."""
+    if address.path is not None:
+        return sqlite(address.path, is_writer=False)
+    return postgresql(address, options=f"-c default_transaction_read_only=on -c statement_timeout={READ_MILLISECONDS}")
+
+
+@contextmanager
+def told(address: DatabaseAddress) -> Iterator[None]:
+    """A database's failures as LedgerUnavailable: the driver's own text, without statement, values and address."""
+    try:
+        yield
+    except DBAPIError as cause:
+        reason = str(cause.orig).strip().splitlines() or [type(cause.orig).__name__]
+        if address.url is not None:
+            reason = [type(cause.orig).__name__]  # psycopg's text may quote the address
+        raise LedgerUnavailable(f"the database {address.shown} cannot be used: {reason[0]}") from cause
+    except (SQLAlchemyError, OSError) as cause:
+        raise LedgerUnavailable(f"the database {address.shown} cannot be used: {type(cause).__name__}") from cause
+
+
+def sqlite(path: Path, *, is_writer: bool) -> Engine:
+    """Write-ahead logging: readers and the one writer do not wait for each other. A commit is on the disk."""
+    mode = "rwc" if is_writer else "ro"
+    engine = create_engine(
+        f"sqlite:///file:{quoted(path)}?mode={mode}&uri=true",
+        connect_args={"timeout": BUSY_MILLISECONDS / 1000, "check_same_thread": False},
+    )
+
+    @event.listens_for(engine, "connect")
+    def prepare(connection: Any, _: Any) -> None:
+        connection.isolation_level = None  # transactions begin where we say so
+        if is_writer:
+            connection.execute("PRAGMA journal_mode=WAL")
+            connection.execute("PRAGMA synchronous=FULL")
+            connection.execute("PRAGMA foreign_keys=ON")
+
+    @event.listens_for(engine, "begin")
+    def begin(connection: Connection) -> None:
+        # Immediate: a transaction that reads before it writes could not be upgraded later.
+        connection.exec_driver_sql("BEGIN IMMEDIATE" if is_writer else "BEGIN")
+
+    if is_writer:
+        private(path)
+    return engine
+
+
+def quoted(path: Path) -> str:
+    """For SQLite's URI form."""
+    return str(path.absolute()).replace("%", "%25").replace("?", "%3f").replace("#", "%23")
+
+
+def private(path: Path) -> None:
+    """The file is its owner's alone; SQLite gives its companions the same mode. Raises OSError."""
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
+
+
+def postgresql(address: DatabaseAddress, options: str = "") -> Engine:
+    """A small pool that notices a server that was restarted."""
+    assert address.url is not None
+    arguments: dict[str, Any] = {"connect_timeout": CONNECT_SECONDS}
+    if options:
+        arguments["options"] = options
+    return create_engine(address.url, pool_size=2, max_overflow=2, pool_pre_ping=True, connect_args=arguments)
+
+
+def upgrade(engine: Engine) -> None:
+    """Runs the migrations that are due. A database of a later version is left alone: it still serves this one."""
+    with engine.begin() as connection:
+        if version(connection) is not None and version(connection) not in REVISIONS[:-1]:
+            return
+    from alembic import command
+    from alembic.config import Config
+
+    with engine.begin() as connection:
+        if engine.dialect.name == "postgresql":
+            connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": UPGRADE_LOCK})
+        if version(connection) == REVISIONS[-1]:
+            return  # somebody else was faster
+        config = Config()
+        config.set_main_option("script_location", "modelport.stores.sql:migrations")
+        config.attributes["connection"] = connection
+        command.upgrade(config, "head")
+
+
+def version(connection: Connection) -> str | None:
+    """The last migration that was run; None for a database without tables."""
+    if not inspect(connection).has_table("alembic_version"):
+        return None
+    found: str | None = connection.execute(text("SELECT version_num FROM alembic_version")).scalar()
+    return found

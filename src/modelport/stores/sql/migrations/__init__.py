@@ -1,0 +1,1 @@
+"""Alembic's home: `env.py` runs a migration on a connection that it is given."""

@@ -1,0 +1,79 @@
+"""The ledger: series, records, roll-ups by hour and day, and how far each journal is shipped."""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "0001"
+down_revision = None
+branch_labels = None
+depends_on = None
+
+TOKENS = (
+    "input_tokens",
+    "cached_input_tokens",
+    "output_tokens",
+    "reasoning_tokens",
+    "audio_input_tokens",
+    "audio_output_tokens",
+    "image_tokens",
+)
+COSTS = ("cost_units", "cost_nanos", "cost_attos")
+
+
+def upgrade() -> None:
+    """Makes the tables."""
+    op.create_table(
+        "series",
+        sa.Column("id", sa.Integer, sa.Identity(), primary_key=True),
+        sa.Column("fingerprint", sa.Text, nullable=False, unique=True),
+        sa.Column("principal", sa.Text, nullable=False),
+        *(
+            sa.Column(name, sa.Text)
+            for name in ("key_id", "project", "deployment", "model", "target", "answered_model", "provider")
+        ),
+        sa.Column("surface", sa.Text, nullable=False),
+        sa.Column("operation", sa.Text, nullable=False),
+        sa.Column("currency", sa.Text),
+    )
+    op.create_table(
+        "usage_records",
+        sa.Column("started_us", sa.BigInteger, primary_key=True),
+        sa.Column("id", sa.Text, primary_key=True),
+        sa.Column("series_id", sa.Integer, sa.ForeignKey("series.id"), nullable=False),
+        sa.Column("streamed", sa.Boolean, nullable=False),
+        sa.Column("requested_model", sa.Text),
+        sa.Column("spilled_from", sa.Text),
+        sa.Column("status", sa.Integer, nullable=False),
+        sa.Column("ending", sa.Text, nullable=False),
+        sa.Column("error_code", sa.Text),
+        sa.Column("usage_source", sa.Text, nullable=False),
+        *(sa.Column(name, sa.BigInteger, nullable=False) for name in TOKENS),
+        sa.Column("reserved_tokens", sa.BigInteger, nullable=False),
+        sa.Column("first_event_seconds", sa.Double),
+        sa.Column("duration_seconds", sa.Double, nullable=False),
+        sa.Column("client_request_id", sa.Text),
+        sa.Column("snapshot", sa.Text),
+        sa.Column("pricing", sa.Text, nullable=False),
+        sa.Column("price_version", sa.Text),
+        *(sa.Column(name, sa.BigInteger) for name in COSTS),
+    )
+    for table, bucket in (("usage_hours", "hour"), ("usage_days", "day")):
+        op.create_table(
+            table,
+            sa.Column(bucket, sa.Integer, primary_key=True, autoincrement=False),
+            sa.Column("series_id", sa.Integer, sa.ForeignKey("series.id"), primary_key=True, autoincrement=False),
+            *(
+                sa.Column(name, sa.BigInteger, nullable=False)
+                for name in ("calls", "unpriced_calls", "estimated_calls", *TOKENS, *COSTS)
+            ),
+        )
+    op.create_table(
+        "journal_positions",
+        sa.Column("source", sa.Text, primary_key=True),
+        sa.Column("writer", sa.Text, primary_key=True),
+        *(sa.Column(name, sa.BigInteger, nullable=False) for name in ("number", "offset_bytes", "line_bytes")),
+        sa.Column("digest", sa.Text, nullable=False),
+        sa.Column("sequence", sa.BigInteger, nullable=False),
+    )

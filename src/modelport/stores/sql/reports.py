@@ -1,0 +1,186 @@
+"""The ledger's reading side: answers from roll-ups, and pages of single calls."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from typing import Any, Final
+
+from sqlalchemy import ColumnElement, Connection, Engine, Integer, Table, func, literal_column, select, tuple_
+
+from modelport.control.usage import (
+    DAY_SECONDS,
+    HOUR_SECONDS,
+    MOST_RECORDS,
+    MOST_ROWS,
+    RecordsPage,
+    RecordsQuestion,
+    TooManyRows,
+    UsageQuestion,
+    UsageQuestionError,
+    UsageRow,
+)
+from modelport.stores.sql.address import DatabaseAddress
+from modelport.stores.sql.database import open_for_reading, told, version
+from modelport.stores.sql.rows import MICROSECONDS, Sums, amount, record_of, usage_of
+from modelport.stores.sql.schema import DAYS, HOURS, RECORDS, SERIES, SUM_COLUMNS, TOKEN_COLUMNS
+
+HOURS_A_DAY: Final = DAY_SECONDS // HOUR_SECONDS
+SERIES_OF: Final = {
+    "deployment": SERIES.c.deployment,
+    "key": SERIES.c.key_id,
+    "principal": SERIES.c.principal,
+    "project": SERIES.c.project,
+    "model": SERIES.c.model,
+    "provider": SERIES.c.provider,
+    "surface": SERIES.c.surface,
+    "operation": SERIES.c.operation,
+}
+
+Group = tuple[Any, ...]
+"""The names in the question's order, then the currency."""
+
+
+class SqlReports:
+    """control.usage.Ledger. For any thread."""
+
+    def __init__(self, address: DatabaseAddress) -> None:
+        self._address = address
+        self._engine: Engine | None = None
+
+    def close(self) -> None:
+        """Ends its connections."""
+        if self._engine is not None:
+            self._engine.dispose()
+
+    def report(self, question: UsageQuestion) -> list[UsageRow]:
+        """control.usage.Ledger"""
+        sums: dict[Group, Sums] = {}
+        with told(self._address), self._open().begin() as connection:
+            if not exists(connection):
+                return []
+            for table, bucket, first, last in spans(question):
+                for group, added in grouped(connection, question, table, bucket, first, last):
+                    known = sums.get(group)
+                    sums[group] = added if known is None else [a + b for a, b in zip(known, added, strict=True)]
+        if len(sums) > MOST_ROWS:
+            raise TooManyRows
+        found = [row_from(question, group, sums[group]) for group in merged(sums)]
+        return sorted(found, key=lambda row: [(value is not None, value or "") for value in order(row)])
+
+    def records(self, question: RecordsQuestion) -> RecordsPage:
+        """control.usage.Ledger"""
+        limit = max(1, min(MOST_RECORDS, question.limit))
+        wanted = [
+            *([RECORDS.c.started_us >= question.since * MICROSECONDS] if question.since is not None else []),
+            *([RECORDS.c.started_us < question.until * MICROSECONDS] if question.until is not None else []),
+            *([tuple_(RECORDS.c.started_us, RECORDS.c.id) < place_of(question.before)] if question.before else []),
+        ]
+        statement = (
+            select(RECORDS, *(column for column in SERIES.c if column.name not in ("id", "fingerprint")))
+            .join(SERIES, RECORDS.c.series_id == SERIES.c.id)
+            .where(*wanted)
+            .order_by(RECORDS.c.started_us.desc(), RECORDS.c.id.desc())
+            .limit(limit + 1)
+        )
+        with told(self._address), self._open().begin() as connection:
+            rows = connection.execute(statement).mappings().all() if exists(connection) else []
+        page = rows[:limit]
+        more = len(rows) > limit
+        return RecordsPage(
+            tuple(record_of(dict(row)) for row in page), f"{page[-1]['started_us']}~{page[-1]['id']}" if more else None
+        )
+
+    def _open(self) -> Engine:
+        if self._engine is None:
+            self._engine = open_for_reading(self._address)
+        return self._engine
+
+
+def exists(connection: Connection) -> bool:
+    """Whether anything was ever written."""
+    return version(connection) is not None
+
+
+def place_of(text: str) -> tuple[int, str]:
+    """The `before` of a page. Raises UsageQuestionError."""
+    started_us, separator, id = text.partition("~")
+    if not separator or not started_us.lstrip("-").isdigit() or len(started_us) > 18:
+        raise UsageQuestionError("`before` is not a place that a page has named")
+    return int(started_us), id
+
+
+def spans(question: UsageQuestion) -> Iterator[tuple[Table, str, int | None, int | None]]:
+    """Which roll-ups, from which bucket to which: whole days by day, what is left at both ends by hour."""
+    first = None if question.since is None else question.since // HOUR_SECONDS
+    last = None if question.until is None else -(-question.until // HOUR_SECONDS)
+    first_day = None if first is None else -(-first // HOURS_A_DAY)
+    last_day = None if last is None else last // HOURS_A_DAY
+    if first_day is not None and last_day is not None and first_day > last_day:
+        yield HOURS, "hour", first, last  # within one day
+        return
+    if first is not None and first_day is not None and first < first_day * HOURS_A_DAY:
+        end = first_day * HOURS_A_DAY
+        yield HOURS, "hour", first, end if last is None else min(end, last)
+    if first_day is None or last_day is None or first_day < last_day:
+        yield DAYS, "day", first_day, last_day
+    if last is not None and last_day is not None and last_day * HOURS_A_DAY < last:
+        yield HOURS, "hour", last_day * HOURS_A_DAY, last
+
+
+def grouped(
+    connection: Connection, question: UsageQuestion, table: Table, bucket: str, first: int | None, last: int | None
+) -> Iterator[tuple[Group, Sums]]:
+    """Sums of one roll-up, by group."""
+    time = table.c[bucket]
+    day = time if bucket == "day" else time // literal_column(str(HOURS_A_DAY), Integer)
+    names: list[ColumnElement[Any]] = [day if name == "day" else SERIES_OF[name] for name in question.by]
+    groups = [column.label(f"group_{number}") for number, column in enumerate([*names, SERIES.c.currency])]
+    limits = [*([time >= first] if first is not None else []), *([time < last] if last is not None else [])]
+    statement = (
+        select(*groups, *(func.sum(table.c[name]) for name in SUM_COLUMNS))
+        .join(SERIES, table.c.series_id == SERIES.c.id)
+        .where(*limits)
+        .group_by(*[column.element for column in groups])
+        .limit(2 * MOST_ROWS)
+    )
+    for row in connection.execute(statement):
+        yield tuple(row[: len(groups)]), [int(value) for value in row[len(groups) :]]
+
+
+def merged(sums: dict[Group, Sums]) -> list[Group]:
+    """Calls without a currency, because they cost nothing or nobody knows, join the group's only currency."""
+    by_names: dict[Group, list[Group]] = {}
+    for group in sums:
+        by_names.setdefault(group[:-1], []).append(group)
+    for groups in by_names.values():
+        if len(groups) == 2 and None in (groups[0][-1], groups[1][-1]):
+            bare, other = sorted(groups, key=lambda group: group[-1] is not None)
+            sums[other] = [a + b for a, b in zip(sums[other], sums.pop(bare), strict=True)]
+    return list(sums)
+
+
+def row_from(question: UsageQuestion, group: Group, sums: Sums) -> UsageRow:
+    """The answer's row."""
+    named = dict(zip(question.by, group[:-1], strict=True))
+    found = dict(zip(SUM_COLUMNS, sums, strict=True))
+    is_known = found["calls"] > found["unpriced_calls"]
+    return UsageRow(
+        names={name: day_text(value) if name == "day" else value for name, value in named.items()},
+        calls=found["calls"],
+        unpriced_calls=found["unpriced_calls"],
+        estimated_calls=found["estimated_calls"],
+        tokens=usage_of([found[name] for name in TOKEN_COLUMNS]),
+        cost=amount(found["cost_units"], found["cost_nanos"], found["cost_attos"]) if is_known else None,
+        currency=group[-1],
+    )
+
+
+def day_text(day: int) -> str:
+    """2026-11-21"""
+    return datetime.fromtimestamp(int(day) * DAY_SECONDS, UTC).date().isoformat()
+
+
+def order(row: UsageRow) -> list[str | None]:
+    """What rows are sorted by."""
+    return [*row.names.values(), row.currency]

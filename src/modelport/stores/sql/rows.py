@@ -1,0 +1,196 @@
+"""Records as rows, as sums, and back. A pure function of the record: whoever checks the ledger gets the same rows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from decimal import ROUND_HALF_EVEN, Context, Decimal
+from hashlib import blake2b
+from typing import Any, Final
+
+import msgspec
+
+from modelport.control.usage import DAY_SECONDS, HOUR_SECONDS
+from modelport.core.usage import Pricing, TokenUsage, UsageRecord
+from modelport.stores.sql.schema import SUM_COLUMNS, TOKEN_COLUMNS
+
+MICROSECONDS: Final = 1_000_000
+HOUR_US: Final = HOUR_SECONDS * MICROSECONDS
+DAY_US: Final = DAY_SECONDS * MICROSECONDS
+
+TEXT_LIMIT: Final = 512
+TOKENS_LIMIT: Final = 10**12
+"""For one call. Sums of what an upstream dreams up must still fit into the database's whole numbers."""
+COST_LIMIT: Final = 10**9
+PLACES: Final = Decimal("1e-18")
+"""Costs are kept to this; prices that people write have at most half as many digits."""
+_EXACT: Final = Context(prec=60, rounding=ROUND_HALF_EVEN)
+_BILLION: Final = 10**9
+
+SERIES_COLUMNS: Final = (
+    "principal",
+    "key_id",
+    "project",
+    "deployment",
+    "model",
+    "target",
+    "answered_model",
+    "provider",
+    "surface",
+    "operation",
+    "currency",
+)
+
+Key = tuple[int, str]
+"""A record's place: when it started, and its id."""
+Sums = list[int]
+"""In the order of SUM_COLUMNS."""
+
+
+def key_of(record: UsageRecord) -> Key:
+    """Where the record is kept."""
+    return round(record.started_at * MICROSECONDS), text(record.id)
+
+
+def series_of(record: UsageRecord) -> dict[str, str | None]:
+    """What the record has in common with others."""
+    return {
+        "principal": text(record.principal),
+        "key_id": optional(record.key_id),
+        "project": optional(record.project),
+        "deployment": optional(record.deployment),
+        "model": optional(model_of(record)),
+        "target": optional(record.target),
+        "answered_model": optional(record.answered_model),
+        "provider": optional(record.provider),
+        "surface": text(record.surface),
+        "operation": text(record.operation),
+        "currency": optional(record.currency),
+    }
+
+
+def model_of(record: UsageRecord) -> str | None:
+    """What the target calls its model; where it has not said, what we have called it."""
+    if record.answered_model:
+        return record.answered_model
+    return record.target.partition("/")[2] or None if record.target else None
+
+
+def fingerprint(series: Mapping[str, str | None]) -> str:
+    """One short name for each series."""
+    return blake2b(msgspec.json.encode([series[name] for name in SERIES_COLUMNS]), digest_size=16).hexdigest()
+
+
+def row_of(record: UsageRecord, series_id: int) -> dict[str, Any]:
+    """The record's row."""
+    started_us, id = key_of(record)
+    units, nanos, attos = parts(record.cost)
+    row: dict[str, Any] = {
+        "started_us": started_us,
+        "id": id,
+        "series_id": series_id,
+        "streamed": record.streamed,
+        "requested_model": optional(record.requested_model),
+        "spilled_from": optional(record.spilled_from),
+        "status": record.status,
+        "ending": text(record.ending),
+        "error_code": optional(record.error_code),
+        "usage_source": text(record.usage_source),
+        "reserved_tokens": bounded(record.reserved_tokens),
+        "first_event_seconds": record.first_event_seconds,
+        "duration_seconds": record.duration_seconds,
+        "client_request_id": optional(record.client_request_id),
+        "snapshot": optional(record.snapshot),
+        "pricing": text(record.pricing),
+        "price_version": optional(record.price_version),
+        "cost_units": units,
+        "cost_nanos": nanos,
+        "cost_attos": attos,
+    }
+    row.update(zip(TOKEN_COLUMNS, map(bounded, record.usage.classes()), strict=True))
+    return row
+
+
+def sums_of(row: Mapping[str, Any]) -> Sums:
+    """What a record's row adds to its roll-ups."""
+    return [
+        1,
+        int(row["cost_units"] is None),
+        int(row["pricing"] == Pricing.ESTIMATED),
+        *(row[name] for name in TOKEN_COLUMNS),
+        row["cost_units"] or 0,
+        row["cost_nanos"] or 0,
+        row["cost_attos"] or 0,
+    ]
+
+
+def summed(rows: Iterable[Mapping[str, Any]], bucket_us: int) -> dict[tuple[int, int], Sums]:
+    """Sums by (bucket, series)."""
+    found: dict[tuple[int, int], Sums] = {}
+    for row in rows:
+        place = row["started_us"] // bucket_us, row["series_id"]
+        added = sums_of(row)
+        known = found.get(place)
+        found[place] = added if known is None else [a + b for a, b in zip(known, added, strict=True)]
+    return found
+
+
+def roll_up_rows(sums: Mapping[tuple[int, int], Sums], bucket: str) -> list[dict[str, int]]:
+    """For the roll-up's table, in one order for everybody who writes: so nobody waits for each other in a circle."""
+    return [
+        {bucket: place[0], "series_id": place[1], **dict(zip(SUM_COLUMNS, sums[place], strict=True))}
+        for place in sorted(sums)
+    ]
+
+
+def record_of(row: Mapping[str, Any]) -> UsageRecord:
+    """The record of a row that is joined with its series."""
+    cost = None if row["cost_units"] is None else amount(row["cost_units"], row["cost_nanos"], row["cost_attos"])
+    names = [name for name in UsageRecord.__struct_fields__ if name in row.keys() - {"id", "cost"}]
+    return UsageRecord(
+        id=row["id"],
+        started_at=row["started_us"] / MICROSECONDS,
+        usage=usage_of([row[name] for name in TOKEN_COLUMNS]),
+        cost=None if cost is None else format(cost.normalize(_EXACT), "f"),
+        **{name: row[name] for name in names},
+    )
+
+
+def usage_of(counts: Sequence[int]) -> TokenUsage:
+    """From columns in the order of TOKEN_COLUMNS; a database may give its sums as decimals."""
+    return TokenUsage(*map(int, counts))
+
+
+# --- values -----------------------------------------------------------------------------------------------------------
+
+
+def parts(cost: str | None) -> tuple[int, int, int] | tuple[None, None, None]:
+    """A decimal number as units, billionths, and billionths of those. None: not known, or no amount of money."""
+    if cost is None:
+        return None, None, None
+    number = Decimal(cost)
+    if not number.is_finite() or not 0 <= number < COST_LIMIT:
+        return None, None, None
+    whole = int(_EXACT.quantize(number, PLACES).scaleb(18, _EXACT))
+    units, rest = divmod(whole, _BILLION * _BILLION)
+    return units, *divmod(rest, _BILLION)
+
+
+def amount(units: int, nanos: int, attos: int) -> Decimal:
+    """Back, from one row or from sums of many."""
+    whole = (int(units) * _BILLION + int(nanos)) * _BILLION + int(attos)
+    return Decimal(whole).scaleb(-18, _EXACT)
+
+
+def text(value: str) -> str:
+    """What every database takes: bounded, and without the one character that PostgreSQL refuses."""
+    return value[:TEXT_LIMIT].replace("\x00", "\ufffd")
+
+
+def optional(value: str | None) -> str | None:
+    """The same where there may be nothing."""
+    return None if value is None else text(value)
+
+
+def bounded(count: int) -> int:
+    """A count that sums can hold."""
+    return max(-TOKENS_LIMIT, min(TOKENS_LIMIT, count))

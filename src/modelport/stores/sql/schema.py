@@ -1,0 +1,110 @@
+"""The tables. What changes here comes with a migration of the same change (`migrations/versions`).
+
+Times are whole microseconds and hours of unix time. Costs are three whole numbers (units of the currency, billionths of
+it, and billionths of those), so that any database adds them up exactly; SQLite has no decimal type.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from sqlalchemy import BigInteger, Boolean, Column, Double, ForeignKey, Integer, MetaData, Table, Text
+from sqlalchemy import Identity as Numbered
+
+REVISIONS: Final = ("0001",)
+"""Every migration, oldest first. Known here so that Alembic is imported only where there is something to migrate."""
+
+METADATA: Final = MetaData(
+    naming_convention={
+        "pk": "pk_%(table_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_name)s",
+        "ix": "ix_%(table_name)s_%(column_0_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_name)s",
+    }
+)
+
+TOKEN_COLUMNS: Final = (
+    "input_tokens",
+    "cached_input_tokens",
+    "output_tokens",
+    "reasoning_tokens",
+    "audio_input_tokens",
+    "audio_output_tokens",
+    "image_tokens",
+)
+"""In the order of `TokenUsage.classes`."""
+COST_COLUMNS: Final = ("cost_units", "cost_nanos", "cost_attos")
+SUM_COLUMNS: Final = ("calls", "unpriced_calls", "estimated_calls", *TOKEN_COLUMNS, *COST_COLUMNS)
+
+SERIES: Final = Table(
+    "series",
+    METADATA,
+    Column("id", Integer, Numbered(), primary_key=True),
+    Column("fingerprint", Text, nullable=False, unique=True),
+    Column("principal", Text, nullable=False),
+    Column("key_id", Text),
+    Column("project", Text),
+    Column("deployment", Text),
+    Column("model", Text),
+    Column("target", Text),
+    Column("answered_model", Text),
+    Column("provider", Text),
+    Column("surface", Text, nullable=False),
+    Column("operation", Text, nullable=False),
+    Column("currency", Text),
+)
+"""What calls have in common and reports divide by; each combination once. Nothing in it is a caller's free text."""
+
+RECORDS: Final = Table(
+    "usage_records",
+    METADATA,
+    Column("started_us", BigInteger, primary_key=True),
+    Column("id", Text, primary_key=True),
+    Column("series_id", Integer, ForeignKey("series.id"), nullable=False),
+    Column("streamed", Boolean, nullable=False),
+    Column("requested_model", Text),
+    Column("spilled_from", Text),
+    Column("status", Integer, nullable=False),
+    Column("ending", Text, nullable=False),
+    Column("error_code", Text),
+    Column("usage_source", Text, nullable=False),
+    *(Column(name, BigInteger, nullable=False) for name in TOKEN_COLUMNS),
+    Column("reserved_tokens", BigInteger, nullable=False),
+    Column("first_event_seconds", Double),
+    Column("duration_seconds", Double, nullable=False),
+    Column("client_request_id", Text),
+    Column("snapshot", Text),
+    Column("pricing", Text, nullable=False),
+    Column("price_version", Text),
+    *(Column(name, BigInteger) for name in COST_COLUMNS),
+)
+"""One row for each call. The time leads the key, so that rows are appended to it and pages are read along it; a call's
+records all have its time, so the pair is as unique as the id."""
+
+
+def roll_up(name: str, bucket: str) -> Table:
+    """Sums of a span of time, by series."""
+    return Table(
+        name,
+        METADATA,
+        Column(bucket, Integer, primary_key=True, autoincrement=False),
+        Column("series_id", Integer, ForeignKey("series.id"), primary_key=True, autoincrement=False),
+        *(Column(column, BigInteger, nullable=False) for column in SUM_COLUMNS),
+    )
+
+
+HOURS: Final = roll_up("usage_hours", "hour")
+DAYS: Final = roll_up("usage_days", "day")
+
+POSITIONS: Final = Table(
+    "journal_positions",
+    METADATA,
+    Column("source", Text, primary_key=True),
+    Column("writer", Text, primary_key=True),
+    Column("number", BigInteger, nullable=False),
+    Column("offset_bytes", BigInteger, nullable=False),
+    Column("line_bytes", BigInteger, nullable=False),
+    Column("digest", Text, nullable=False),
+    Column("sequence", BigInteger, nullable=False),
+)
+"""How far each journal is in the ledger: written in the same transaction as its records."""
