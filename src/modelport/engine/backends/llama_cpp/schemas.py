@@ -13,6 +13,7 @@ import jsonschema_rs
 import msgspec
 
 from modelport.engine.backend import WorkerError
+from modelport.engine.backends.llama_cpp.finite import can_end
 
 _DEPTH_LIMIT: Final = 32
 _NODES_LIMIT: Final = 4096
@@ -90,6 +91,8 @@ def make_constraint(schema: Any, param: str, *, are_parts_checked: bool = False)
     if not isinstance(schema, dict):
         raise _invalid(param, "the schema must be an object")
     grammar_schema = _for_grammar(schema, param)
+    if not can_end(schema):
+        raise _invalid(param, "no finite text can match it")
     try:
         validator = jsonschema_rs.validator_for(schema, retriever=_never_fetched)
     except (ValueError, jsonschema_rs.ValidationError, jsonschema_rs.ReferencingError) as error:
