@@ -5,13 +5,14 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator, Mapping
 from importlib.resources import files
-from typing import Any
+from typing import Any, overload
 
 import msgspec
 import yaml
 
 from modelport.app.prices import price_book
 from modelport.auth.api_key import digest
+from modelport.config.budgets import BudgetSettings
 from modelport.config.deployments import (
     CatalogueEntry,
     DeploymentSettings,
@@ -19,10 +20,11 @@ from modelport.config.deployments import (
     LimitSettings,
     ModelSettings,
 )
-from modelport.config.policies import KeyLimitSettings
+from modelport.config.policies import KeyLimitSettings, KeySettings
 from modelport.config.secrets import Secret
 from modelport.config.settings import Settings
 from modelport.control.profiles import ProfileError, Profiles
+from modelport.core.budgets import Budget, deployment_subject, key_subject, project_subject
 from modelport.core.catalog import Deployment, Model, ModelProfile, RateLimits, Sku, Snapshot, Target, Timeouts
 from modelport.core.identity import KeyEntry, Principal, Role
 from modelport.core.operations import Operation
@@ -158,6 +160,7 @@ def deployments(settings: Settings, profiles: Profiles) -> Iterator[Deployment]:
             answers_as=given.answers_as,
             content_filter=given.content_filter or settings.server.default_content_filter,
             spillover=given.spillover,
+            budget=budget(deployment_subject(name), given.budget),
             default=given.default,
         )
 
@@ -192,10 +195,29 @@ def keys(settings: Settings, salt: bytes, generated: Secret | None) -> dict[byte
                 limits=key_limits(entry.limits),
                 weight=entry.weight,
                 project=entry.project,
+                budgets=tuple(key_budgets(name, entry, settings)),
             )
             hashed = digest(salt, given.reveal())
             found[hashed] = KeyEntry(hashed, principal, expires_at)
     return found
+
+
+def key_budgets(name: str, entry: KeySettings, settings: Settings) -> Iterator[Budget]:
+    """What both keys of an entry draw on: their own budget and their project's."""
+    if entry.budget is not None:
+        yield budget(key_subject(name), entry.budget)
+    project = settings.projects.get(entry.project) if entry.project is not None else None
+    if entry.project is not None and project is not None and project.budget is not None:
+        yield budget(project_subject(entry.project), project.budget)
+
+
+@overload
+def budget(subject: str, given: BudgetSettings) -> Budget: ...
+@overload
+def budget(subject: str, given: BudgetSettings | None) -> Budget | None: ...
+def budget(subject: str, given: BudgetSettings | None) -> Budget | None:
+    """The settings' budget in our noun."""
+    return None if given is None else Budget(subject, given.per, given.amount, given.tokens)
 
 
 def build(settings: Settings, salt: bytes, generated: Secret | None) -> Snapshot:

@@ -10,6 +10,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from modelport.config.budgets import BudgetSettings
 from modelport.config.faults import Path
 from modelport.config.secrets import Secret
 from modelport.config.section import shown
@@ -58,6 +59,25 @@ def same_keys(settings: Settings) -> Iterator[Finding]:
     for path, owner, secret in named:
         if secret is not None and owners.setdefault(secret, owner) != owner:
             yield path, f"the same key as in {owners[secret]}"
+
+
+def budgets(settings: Settings) -> Iterator[Finding]:
+    """Budgets in another currency than the prices; budgets that processes would each keep for themselves."""
+    named: list[tuple[Path, BudgetSettings | None]] = [
+        *((("projects", name, "budget"), project.budget) for name, project in settings.projects.items()),
+        *((("keys", name, "budget"), key.budget) for name, key in settings.keys.items()),
+        *((("deployments", name, "budget"), item.budget) for name, item in settings.deployments.items()),
+    ]
+    for path, budget in named:
+        if budget is None:
+            continue
+        if budget.currency is not None and budget.currency != settings.prices.currency:
+            yield (*path, "currency"), f"{budget.currency} is not prices.currency, {settings.prices.currency}"
+        if settings.server.workers > 1:
+            yield (
+                path,
+                "budgets are not available with several worker processes in this version; set server.workers to 1",
+            )
 
 
 def _deployment(deployment: Mapping[str, Any], path: Path, declared: Declared) -> Iterator[Finding]:

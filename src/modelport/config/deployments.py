@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import ConfigDict, Discriminator, Field, JsonValue, PlainSerializer, Tag, model_validator
 
+from modelport.config.budgets import BudgetSettings
 from modelport.config.secrets import Secret
 from modelport.config.section import Count, Name, Seconds, Section, Version, Word, described, refuse
 
@@ -166,6 +167,8 @@ class DeploymentSettings(Section):
     limits: LimitSettings = LimitSettings()
     spillover: Name | None = None
     """The deployment that takes over while this one is at its limit."""
+    budget: BudgetSettings | None = None
+    """What all its calls together may cost."""
     default: bool = False
     """Answers on the root form, and wherever no model is named. At most one."""
 

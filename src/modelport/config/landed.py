@@ -31,11 +31,6 @@ NOT_LANDED: Final = (
     ),
     NotLanded("content_filters", ({},), "content filters are", "remove it"),
     NotLanded("blocklists", ({},), "blocklists are", "remove it"),
-    NotLanded("projects.*.budget", (), "budgets are", "remove it"),
-    NotLanded("keys.*.budget", (), "budgets are", "remove it"),
-    NotLanded("quota.on_store_outage", ("local_cap",), "a shared quota store is", "remove it or set local_cap"),
-    NotLanded("database_url", (), "another database is", "remove it", is_secret=True),
-    NotLanded("redis_url", (), "a shared quota store is", "remove it", is_secret=True),
     NotLanded("telemetry.otlp_endpoint", (), "trace export is", "remove it"),
 )
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from decimal import Decimal
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, model_validator
 
+from modelport.config.budgets import BudgetSettings, Currency
 from modelport.config.deployments import Limit
 from modelport.config.secrets import Secret, sendable
 from modelport.config.section import Count, FilePath, Moment, Name, Pattern, Section, Word, at_most, described, refuse
@@ -15,15 +15,6 @@ from modelport.core.operations import Operation
 Severity = Literal["off", "low", "medium", "high"]
 Shield = Literal["off", "annotate", "block"]
 Key = Annotated[Secret, AfterValidator(sendable)]
-Currency = Annotated[str, Field(pattern=r"^[A-Z]{3}$")]
-
-
-class BudgetSettings(Section):
-    """Money per UTC day or month."""
-
-    amount: Annotated[Decimal, Field(gt=0, max_digits=18, decimal_places=6)]
-    currency: Currency = "USD"
-    per: Literal["day", "month"] = "month"
 
 
 class ProjectSettings(Section):
@@ -75,7 +66,7 @@ class PriceSettings(Section):
     """A price list; no list is ever fetched."""
     currency: Currency = "USD"
     unpriced: Literal["allow", "deny", "estimate"] = "allow"
-    """What happens to a call whose price is unknown."""
+    """What a budget of money does with a call of unknown price: nothing, refuse it, or count an upper estimate."""
 
 
 class HarmSettings(Section):

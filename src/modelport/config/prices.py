@@ -11,10 +11,10 @@ from typing import Annotated, Any, Final, Literal
 
 from pydantic import BeforeValidator, Field, ValidationError, model_validator
 
+from modelport.config.budgets import Currency
 from modelport.config.document import BYTES_LIMIT, Document, read_document
 from modelport.config.faults import ConfigError, Fault, Path, dotted
 from modelport.config.messages import Explainer
-from modelport.config.policies import Currency
 from modelport.config.section import Count, Name, Section, Version, Word, refuse, shown
 from modelport.control.prices import (
     CLASSES,

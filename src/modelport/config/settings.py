@@ -10,6 +10,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, model_validator
 
+from modelport.config.budgets import BudgetNoticeSettings
 from modelport.config.deployments import CatalogueEntry, DeploymentSettings, ExtraParameters, ProviderSettings
 from modelport.config.policies import (
     Blocklist,
@@ -157,8 +158,18 @@ class EngineSettings(Section):
 class QuotaSettings(Section):
     """How limits are kept when several processes share them."""
 
+    store: Literal["memory", "sqlite", "redis"] | None = None
+    """Where: `memory` of this server, `sqlite` in the data directory (it survives a restart), `redis` for several hosts.
+    Absent: Redis where `redis_url` is set, else memory."""
     on_store_outage: Literal["local_cap", "refuse"] = "local_cap"
     """What happens to calls while the shared store is gone."""
+
+
+class LedgerSettings(Section):
+    """What becomes of calls that are in the ledger."""
+
+    keep_journal_hours: Annotated[float, Field(ge=0)] | None = 24
+    """A journal file whose every call is in the ledger is removed so long after its last line. None: never."""
 
 
 class TelemetrySettings(Section):
@@ -196,9 +207,11 @@ class Settings(Section):
     keys: dict[Name, KeySettings] = Field(default_factory=dict)
     """Keys for inference, limited to deployments and operations."""
     prices: PriceSettings = PriceSettings()
+    budgets: BudgetNoticeSettings = BudgetNoticeSettings()
     quota: QuotaSettings = QuotaSettings()
     database_url: Secret | None = None
     """Where the control plane and the ledger live; absent: SQLite in the data directory."""
+    ledger: LedgerSettings = LedgerSettings()
     redis_url: Secret | None = None
-    """Where a fleet's quota lives."""
+    """Where a fleet's quota lives: `redis://host:6379/0`, `rediss://` with TLS, or `unix://`."""
     telemetry: TelemetrySettings = TelemetrySettings()
