@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from random import Random
 from typing import Any
 
+from modelport.app.budgets import kept
 from modelport.app.owner import LocalOwner, Owner
 from modelport.app.runtime import LiveRuntime, open_providers, worker_specs
 from modelport.app.snapshot import build as build_snapshot
@@ -63,7 +64,11 @@ async def serving(
     lane: Lane | None = None
     providers: dict[str, Provider | OpeningProvider] = {**open_providers(settings), **engines}
     runtime = LiveRuntime(transport, providers)
-    async with FileJournal.opened(settings.server.data_dir / "journal") as journal:
+    journals = settings.server.data_dir / "journal"
+    async with (
+        FileJournal.opened(journals) as journal,
+        kept(settings, snapshot, journals, transport, clock) as budgets,
+    ):
         metrics = Metrics((journal_source(journal), *owner.sources))
         pipeline = Pipeline(
             snapshot=lambda: snapshot,
@@ -74,6 +79,7 @@ async def serving(
             observer=CallObserver(metrics, access_log(settings.telemetry.log)),
             clock=clock,
             random=Random(),  # noqa: S311  spreads calls over targets
+            budgets=budgets,
         )
         gateway = Gateway(pipeline, states=lambda: runtime.states(snapshot), metrics=lambda: owner.rendered(metrics))
         try:
