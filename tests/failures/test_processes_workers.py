@@ -25,6 +25,7 @@ CONFIG: dict[str, Any] = {
         "script": {
             "model": {"format": "Custom", "name": "script", "version": "1"},
             "limits": UNLIMITED,
+            "default": True,
             "provider": {
                 "type": "scripted",
                 "replies": [
@@ -237,7 +238,8 @@ def test_a_new_configuration_takes_over_without_a_refused_connection(served: Ser
     running.sendall(served.request(PATH, asked("a long one", stream=True)))
     received = until(running, b"word0")
     before = set(connections)
-    changed = {**CONFIG, "deployments": {**CONFIG["deployments"], "second": CONFIG["deployments"]["script"]}}
+    second = {**CONFIG["deployments"]["script"], "default": False}
+    changed = {**CONFIG, "deployments": {**CONFIG["deployments"], "second": second}}
     with Load(served) as load:
         eventually(lambda: load.statuses[200] > 20, "the load runs")
         (tmp_path / "data.yaml").write_text(json.dumps(changed))
