@@ -13,6 +13,8 @@ from modelport.config.secrets import expanded
 
 API_KEY_VARIABLE: Final = "MODELPORT_API_KEY"
 CONFIG_VARIABLE: Final = "MODELPORT_CONFIG"
+URL_VARIABLES: Final[Mapping[str, Path]] = {"MODELPORT_DATABASE_URL": ("database_url",)}
+"""Addresses that may hold a password: their settings become references to these variables."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +64,9 @@ def overlay(data: Mapping[str, Any], environ: Mapping[str, str], flags: Flags) -
     _lay(result, origins, given, {name: f"--{name.replace('_', '-')}" for name in PLACES}, environ)
     if environ.get(API_KEY_VARIABLE):
         _lay_key(result, origins)
+    for name, place in URL_VARIABLES.items():
+        if environ.get(name) and _put(result, place, f"env:{name}"):
+            origins[place] = name
     return Overlaid(result, origins)
 
 

@@ -6,8 +6,9 @@ from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
-from modelport.control.usage import UsageRow, written
+from modelport.control.usage import written
 from modelport.core.pricing import plain
+from modelport.core.usage_reports import UsageRow
 
 GROUPINGS: Final = ("day", "project", "deployment", "key", "model", "provider", "operation")
 """What `as_focus` needs its rows divided by."""

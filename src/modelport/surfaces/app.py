@@ -8,7 +8,8 @@ import logging
 import traceback
 from collections.abc import Sequence
 
-from modelport.core.errors import InternalError, MethodNotAllowed, ModelportError, RouteNotFound
+from modelport.core.errors import InternalError, MethodNotAllowed, ModelportError, PermissionDenied, RouteNotFound
+from modelport.core.identity import Role
 from modelport.core.operations import Operation
 from modelport.surfaces import azure_inference, azure_openai, cors, health, openai_v1, pages
 from modelport.surfaces.answer import infer, stopped
@@ -25,18 +26,19 @@ from modelport.surfaces.router import Match, Router
 log = logging.getLogger("modelport.surfaces")
 
 
-def build(gateway: Gateway, options: Options | None = None) -> Doors:
-    """The doors, ready for a server. Raises UnusableRoute for a table with a route that declares no permission."""
-    return Doors(gateway, options or Options())
+def build(gateway: Gateway, options: Options | None = None, more: Sequence[Route] = ()) -> Doors:
+    """The doors, and `more` behind the same table, ready for a server. Raises UnusableRoute for a table with a route
+    that declares no permission."""
+    return Doors(gateway, options or Options(), more)
 
 
 class Doors:
     """The ASGI callable."""
 
-    def __init__(self, gateway: Gateway, options: Options) -> None:
+    def __init__(self, gateway: Gateway, options: Options, more: Sequence[Route] = ()) -> None:
         self.gateway = gateway
         self.options = options
-        self.router = Router(all_routes(options), fallbacks())
+        self.router = Router([*all_routes(options), *more], fallbacks())
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
@@ -110,6 +112,8 @@ class Doors:
             return
         if route.permission != "public":
             exchange.principal = self.gateway.identify(head.credential)
+            if route.permission == "administrator" and exchange.principal.role is not Role.ADMINISTRATOR:
+                raise PermissionDenied
         reply = route.endpoint(exchange)
         await exchange.reply(reply if isinstance(reply, Reply) else await reply)
 

@@ -20,8 +20,9 @@ from modelport.surfaces.asgi import Reply
 from modelport.surfaces.exchange import Exchange
 from modelport.surfaces.headers import RequestHead
 
-Permission = Literal["public", "credential", "operation"]
-"""`public`: anyone. `credential`: whoever is known. `operation`: whoever may do this there; the way itself asks."""
+Permission = Literal["public", "credential", "administrator", "operation"]
+"""`public`: anyone. `credential`: whoever is known. `administrator`: whoever has that role. `operation`: whoever may do
+this there; the way itself asks."""
 
 Parameters = Mapping[str, str]
 """The names in a path's places, decoded."""

@@ -20,6 +20,7 @@ GROWING: Final = ("counter", "histogram")
 GAUGES: Final[Mapping[str, Callable[[float, float], float]]] = {
     "modelport_journal_failing": max,
     "modelport_journal_file_number": max,
+    "modelport_ledger_failing": max,
     "process_max_fds": min,
     "process_start_time_seconds": min,
     "python_info": max,

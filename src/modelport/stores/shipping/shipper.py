@@ -14,8 +14,8 @@ from pathlib import Path
 from secrets import token_hex
 from typing import Final, Protocol
 
-from modelport.control.usage import LedgerUnavailable
 from modelport.core.usage import UsageRecord
+from modelport.core.usage_reports import LedgerUnavailable
 from modelport.stores.journal.files import FILE_MODE, JournalInUse, lock, make_directory, writers_in
 from modelport.stores.shipping.retention import is_kept, removable
 from modelport.stores.shipping.tail import Batch, Counter, Position, read_batch
@@ -55,14 +55,17 @@ class Shipper:
         opened: Callable[[], Destination],
         *,
         keep_seconds: float | None = KEEP_SECONDS,
+        needed_since: Callable[[float], float | None] = lambda now: None,
         poll_seconds: float = POLL_SECONDS,
         batch_records: int = BATCH_RECORDS,
     ) -> None:
         """`opened` connects to the ledger, and is asked again after each failure. `keep_seconds`: for so long a file
-        stays after its last line; None: for ever."""
+        stays after its last line; None: for ever. `needed_since`: the moment from which on others still read journals,
+        given now; None: nobody does."""
         self.directory = directory
         self._opened = opened
         self._keep_seconds = keep_seconds
+        self._needed_since = needed_since
         self._poll_seconds = poll_seconds
         self._batch_records = batch_records
         self.shipped_records = 0
@@ -176,7 +179,8 @@ class Shipper:
     def _clean(self, ledger: Destination) -> None:
         if self._keep_seconds is None:
             return
-        until = time.time() - self._keep_seconds
+        now = time.time()
+        until = min(now - self._keep_seconds, needed if (needed := self._needed_since(now)) is not None else now)
         for writer, position in self._positions.items():
             for path in removable(self.directory, writer, position.number, until):
                 if not is_kept(path, ledger.missing):

@@ -11,7 +11,7 @@ from typing import Any, Final
 from sqlalchemy import Connection, Engine, create_engine, event, inspect, text
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
-from modelport.control.usage import LedgerUnavailable
+from modelport.core.usage_reports import LedgerUnavailable
 from modelport.stores.sql.address import DatabaseAddress
 from modelport.stores.sql.schema import REVISIONS
 

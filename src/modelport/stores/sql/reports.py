@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from sqlalchemy import ColumnElement, Connection, Engine, Integer, Table, func, literal_column, select, tuple_
 
-from modelport.control.usage import (
+from modelport.core.usage_reports import (
     DAY_SECONDS,
     HOUR_SECONDS,
     MOST_RECORDS,
@@ -42,7 +42,7 @@ Group = tuple[Any, ...]
 
 
 class SqlReports:
-    """control.usage.Ledger. For any thread."""
+    """core.usage_reports.Ledger. For any thread."""
 
     def __init__(self, address: DatabaseAddress) -> None:
         self._address = address
@@ -54,7 +54,7 @@ class SqlReports:
             self._engine.dispose()
 
     def report(self, question: UsageQuestion) -> list[UsageRow]:
-        """control.usage.Ledger"""
+        """core.usage_reports.Ledger"""
         sums: dict[Group, Sums] = {}
         with told(self._address), self._open().begin() as connection:
             if not exists(connection):
@@ -69,7 +69,7 @@ class SqlReports:
         return sorted(found, key=lambda row: [(value is not None, value or "") for value in order(row)])
 
     def records(self, question: RecordsQuestion) -> RecordsPage:
-        """control.usage.Ledger"""
+        """core.usage_reports.Ledger"""
         limit = max(1, min(MOST_RECORDS, question.limit))
         wanted = [
             *([RECORDS.c.started_us >= question.since * MICROSECONDS] if question.since is not None else []),

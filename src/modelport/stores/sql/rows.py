@@ -9,8 +9,8 @@ from typing import Any, Final
 
 import msgspec
 
-from modelport.control.usage import DAY_SECONDS, HOUR_SECONDS
 from modelport.core.usage import Pricing, TokenUsage, UsageRecord
+from modelport.core.usage_reports import DAY_SECONDS, HOUR_SECONDS
 from modelport.stores.sql.schema import SUM_COLUMNS, TOKEN_COLUMNS
 
 MICROSECONDS: Final = 1_000_000

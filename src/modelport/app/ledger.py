@@ -1,0 +1,102 @@
+"""The ledger of this installation: filled by a thread, asked from other threads. SQLAlchemy is imported by those alone,
+at their first use, so that a process that only serves never has it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Final
+
+from modelport.config.faults import ConfigError, Fault
+from modelport.config.settings import Settings
+from modelport.core.budgets import window_of
+from modelport.core.usage_reports import RecordsPage, RecordsQuestion, UsageQuestion, UsageRow
+from modelport.stores.shipping.shipper import Destination, Shipper
+from modelport.stores.sql.address import DatabaseAddress, DatabaseAddressError, address_of, check_driver
+from modelport.telemetry.sources import ledger_source
+
+if TYPE_CHECKING:
+    from modelport.stores.sql.reports import SqlReports
+
+FRESH_SECONDS: Final = 2.0
+"""For so long a question waits for what has just ended to arrive in the ledger."""
+HOUR_SECONDS: Final = 3600
+
+
+class LocalLedger:
+    """The ledger in the process that fills it."""
+
+    def __init__(self, settings: Settings) -> None:
+        """Raises ConfigError, DriverMissing."""
+        self._address = database_address(settings)
+        check_driver(self._address)
+        keep_hours = settings.ledger.keep_journal_hours
+        self.shipper = Shipper(
+            settings.server.data_dir / "journal",
+            self._opened,
+            keep_seconds=None if keep_hours is None else keep_hours * HOUR_SECONDS,
+            needed_since=lambda now: budgets_begin(settings, now),
+        )
+        self.source = ledger_source(self.shipper)
+        self._reports: SqlReports | None = None
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Ships until the end of the block, and what is there then. Enter it before the journal is opened."""
+        self.shipper.start()
+        try:
+            yield
+        finally:
+            await asyncio.to_thread(self.shipper.stop)
+            if self._reports is not None:
+                self._reports.close()
+
+    async def report(self, question: UsageQuestion) -> list[UsageRow]:
+        """With all that has ended by now. Raises LedgerUnavailable, TooManyRows."""
+        return await asyncio.to_thread(self._report, question)
+
+    async def records(self, question: RecordsQuestion) -> RecordsPage:
+        """Single calls. Raises LedgerUnavailable, UsageQuestionError."""
+        return await asyncio.to_thread(self._records, question)
+
+    def _report(self, question: UsageQuestion) -> list[UsageRow]:
+        self.shipper.catch_up(FRESH_SECONDS)
+        return self._reader().report(question)
+
+    def _records(self, question: RecordsQuestion) -> RecordsPage:
+        if question.before is None:
+            self.shipper.catch_up(FRESH_SECONDS)
+        return self._reader().records(question)
+
+    def _reader(self) -> SqlReports:
+        if self._reports is None:
+            from modelport.stores.sql.reports import SqlReports
+
+            self._reports = SqlReports(self._address)
+        return self._reports
+
+    def _opened(self) -> Destination:
+        from modelport.stores.sql.ledger import SqlLedger
+
+        return SqlLedger(self._address)
+
+
+def budgets_begin(settings: Settings, now: float) -> float | None:
+    """Since when budgets need the journals: a start reads there what the day or month has used. None: no budget."""
+    budgets = (
+        *(project.budget for project in settings.projects.values()),
+        *(key.budget for key in settings.keys.values()),
+        *(deployment.budget for deployment in settings.deployments.values()),
+    )
+    return min((window_of(budget.per, now).begins_at for budget in budgets if budget is not None), default=None)
+
+
+def database_address(settings: Settings) -> DatabaseAddress:
+    """Where the ledger is. Raises ConfigError."""
+    secret = settings.database_url
+    try:
+        return address_of(None if secret is None else secret.reveal(), settings.server.data_dir)
+    except DatabaseAddressError as error:
+        origin = "configuration" if secret is None else secret.origin
+        raise ConfigError([Fault(origin, None, "database_url", str(error))]) from None
