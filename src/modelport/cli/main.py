@@ -10,6 +10,7 @@ from modelport.cli.chat import chat
 from modelport.cli.check import check
 from modelport.cli.keys import app as keys
 from modelport.cli.models import app as models
+from modelport.cli.prices import app as prices
 from modelport.cli.serve import serve
 
 app = typer.Typer(
@@ -26,6 +27,7 @@ app.command()(check)
 app.command()(bench)
 app.add_typer(models, name="models")
 app.add_typer(keys, name="keys")
+app.add_typer(prices, name="prices")
 
 
 def _print_version(wanted: bool) -> None:
