@@ -11,10 +11,11 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from bench import contenders, interpreters, machines, report, rounds, scenarios, servers, tokens
+from bench import contenders, interpreters, machines, peers, report, rounds, scenarios, servers, tokens
 from bench.contenders import Contender
 
 RESULTS = Path(__file__).parent / "results" / "local"
@@ -96,9 +97,11 @@ def entered(
     """Everybody who is measured, started at once; idle when it is not their turn."""
     above, folder, core = where.above, where.folder, where.measured_core
     starts: list[tuple[str, Callable[[], AbstractContextManager[Contender]]]] = [
-        (contenders.FLOOR, lambda: contenders.floor(above, folder / "nginx", core)),
-        (contenders.OURS, lambda: contenders.ours(above, folder / "modelport", core, python)),
+        (contenders.FLOOR, partial(contenders.floor, above, folder / "nginx", core)),
+        (contenders.OURS, partial(contenders.ours, above, folder / "modelport", core, python)),
     ]
+    for peer in peers.named(wanted.peers) if wanted.peers else ():
+        starts.append((peer.name, partial(peers.running, peer, above, folder / peer.name, core)))
     with ExitStack() as stack:
         everybody = [contenders.direct(above)]
         for name, start in starts:
@@ -110,6 +113,7 @@ def entered(
                     raise SystemExit(f"bench: {name} does not start: {reason}") from None
                 found["left_out"][name] = str(reason)
         found["versions"] |= {"nginx": nginx_version()}
+        found["versions"] |= {one.name: one.facts["version"] for one in everybody if "version" in one.facts}
         yield everybody
 
 

@@ -93,6 +93,7 @@ FEATURES: Mapping[str, Mapping[str, str]] = {
     "without metrics": {"without": "metrics"},
     "without all three": {"limits": servers.UNLIMITED, "without": "journal,metrics"},
     "with access log": {"log_level": "info"},
+    "without the lane": {"lane": "0"},
 }
 """Each differs from the first in one thing: what it costs is the difference."""
 

@@ -255,6 +255,7 @@ def modelport(
     limits: str = GENEROUS,
     log_level: str = "warning",
     without: str = "",
+    lane: str = "1",
 ) -> Iterator[Running]:
     """modelport before the mock, with key, quota, journal and metrics. `without` names parts to leave out."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -272,15 +273,21 @@ def modelport(
         )
     )
     start = ["-m", "bench.switches", without, "--"] if without else ["-m", "modelport"]
-    with serving([str(python), *start, "serve", "--config", str(config)], port, folder, core) as process:
+    command = [str(python), *start, "serve", "--config", str(config)]
+    with serving(command, port, folder, core, {"MODELPORT_LANE": lane}) as process:
         yield Running(process, port)
 
 
 @contextmanager
 def serving(
-    command: Sequence[str], port: int, folder: Path, core: int | None = None
+    command: Sequence[str],
+    port: int,
+    folder: Path,
+    core: int | None = None,
+    environment: Mapping[str, str] | None = None,
 ) -> Iterator[subprocess.Popen[bytes]]:
     """A modelport, once it is ready."""
-    with running(command, core, {"MODELPORT_API_KEY": KEY}, folder=ROOT, log=folder / "server.log") as process:
+    given = {"MODELPORT_API_KEY": KEY, **(environment or {})}
+    with running(command, core, given, folder=ROOT, log=folder / "server.log") as process:
         await_port(port, path="/health/ready", process=process)
         yield process
