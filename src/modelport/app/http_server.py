@@ -13,7 +13,6 @@ from modelport.config.settings import Settings
 from modelport.lane.protocol import bound
 from modelport.lane.server import Server
 
-HEADER_SECONDS: Final = 20.0
 KEEP_ALIVE_SECONDS: Final = 75
 BACKLOG: Final = 2048
 
@@ -22,9 +21,10 @@ Kind = TypeVar("Kind", bound=Server)
 
 def http_server(settings: Settings, application: Application, context: ssl.SSLContext | None, kind: type[Kind]) -> Kind:
     """A server for this application, ready for `serve(sockets=…)`."""
+    limits = settings.server.limits
     config = uvicorn.Config(
         application.asgi,
-        http=bound(settings.server.limits.header_bytes, HEADER_SECONDS, application.lane),
+        http=bound(limits.header_bytes, limits.header_seconds, application.lane),
         ws="none",
         loop="none",
         lifespan="off",
@@ -36,7 +36,7 @@ def http_server(settings: Settings, application: Application, context: ssl.SSLCo
         backlog=BACKLOG,
         ssl_context_factory=(lambda *_: context) if context is not None else None,
     )
-    return kind(config, application.gateway, drain_seconds=settings.server.limits.request_seconds)
+    return kind(config, application.gateway, drain_seconds=limits.request_seconds)
 
 
 def settle_memory() -> None:

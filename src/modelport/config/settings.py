@@ -72,6 +72,10 @@ class ServerLimits(Section):
     json_depth: Annotated[int, Field(ge=4, le=1000)] = 64
     """Objects and lists inside each other; more is answered 400."""
     request_seconds: Seconds = 600
+    header_seconds: Seconds = 20
+    """How long a client may take for a request's head."""
+    idle_seconds: Seconds = 30
+    """How long a request's body may stand still while it arrives."""
     """For a whole call, and for running calls when the server ends."""
 
 
@@ -159,7 +163,7 @@ class QuotaSettings(Section):
     """How limits are kept when several processes share them."""
 
     store: Literal["memory", "sqlite", "redis"] | None = None
-    """Where: `memory` of this server, `sqlite` in the data directory (it survives a restart), `redis` for several hosts.
+    """`memory` of this server, `sqlite` in the data directory (it survives a restart), `redis` for several hosts.
     Absent: Redis where `redis_url` is set, else memory."""
     on_store_outage: Literal["local_cap", "refuse"] = "local_cap"
     """What happens to calls while the shared store is gone."""
