@@ -47,7 +47,7 @@ CONFIG: dict[str, Any] = {
         "Impatient": {
             "model": {"format": "Custom", "name": "impatient", "version": "1"},
             "provider": "script",
-            "timeouts": {"first_event": 0.1, "between_events": 0.1},
+            "timeouts": {"first_event": 0.02, "between_events": 0.02},
         },
     },
 }

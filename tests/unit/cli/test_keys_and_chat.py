@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import os
 import stat
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
-from typer.testing import CliRunner
+from typer.testing import CliRunner, Result
 
 from modelport.cli.main import app
 from modelport.cli.output import ExitCode
@@ -37,17 +35,11 @@ CONFIG: dict[str, Any] = {
 }
 
 
-def command(*arguments: str, typed: str = "", **environment: str) -> subprocess.CompletedProcess[str]:
-    inherited = {name: value for name, value in os.environ.items() if not name.startswith("MODELPORT_")}
-    ended = subprocess.run(
-        [sys.executable, "-m", "modelport", *arguments],
-        input=typed,
-        env={**inherited, **environment},
-        capture_output=True,
-        text=True,
-        timeout=60,
-    )
-    assert "Traceback" not in ended.stderr
+def command(*arguments: str, typed: str = "", **environment: str) -> Result:
+    """The command in this process; its variables are the ones given and no other."""
+    inherited: dict[str, str | None] = {name: None for name in os.environ if name.startswith("MODELPORT_")}
+    ended = CliRunner().invoke(app, arguments, input=typed, env={**inherited, **environment})
+    assert isinstance(ended.exception, SystemExit | None)
     return ended
 
 
@@ -56,7 +48,7 @@ def command(*arguments: str, typed: str = "", **environment: str) -> subprocess.
 
 def test_there_is_no_key_before_the_first_start(data_dir: Path) -> None:
     ended = command("keys", "show", "--data-dir", str(data_dir))
-    assert (ended.returncode, ended.stdout) == (ExitCode.NOT_FOUND, "")
+    assert (ended.exit_code, ended.stdout) == (ExitCode.NOT_FOUND, "")
     assert "modelport serve" in ended.stderr
 
 
@@ -65,7 +57,7 @@ def test_the_key_made_at_the_first_start_is_shown_and_stays(serve: Any, data_dir
     for _ in range(2):
         with serve(CONFIG, MODELPORT_API_KEY="") as served:
             ended = command("keys", "show", "--data-dir", str(data_dir))
-            assert (ended.returncode, ended.stderr) == (0, "")
+            assert (ended.exit_code, ended.stderr) == (0, "")
             key = ended.stdout.removesuffix("\n")
             assert served.call("GET", "/v1/models", key=key).status == 200
             keys.append(key)
@@ -85,7 +77,7 @@ def test_a_configured_key_is_the_first_of_them(tmp_path: Path, data_dir: Path) -
     arguments = ("keys", "show", "--config", str(file), "--data-dir", str(data_dir))
     assert command(*arguments, FIRST="first-key", SECOND="second-key").stdout == "first-key\n"
     missing = command(*arguments, SECOND="second-key")
-    assert missing.returncode == ExitCode.CONFIG_INVALID
+    assert missing.exit_code == ExitCode.CONFIG_INVALID
     assert "FIRST" in missing.stderr
     assert "second-key" not in missing.stderr
 
@@ -98,13 +90,13 @@ def served(serve_module: Callable[..., Served]) -> Served:
     return serve_module(CONFIG)
 
 
-def chat(served: Served, *arguments: str, typed: str = "", key: str = KEY) -> subprocess.CompletedProcess[str]:
+def chat(served: Served, *arguments: str, typed: str = "", key: str = KEY) -> Result:
     return command("chat", *arguments, typed=typed, MODELPORT_ENDPOINT=served.url, MODELPORT_API_KEY=key)
 
 
 def test_one_message_is_answered_and_the_command_ends(served: Served) -> None:
     ended = chat(served, "-m", "a poem, please")
-    assert (ended.returncode, ended.stdout, ended.stderr) == (0, "Roses are rot.\n", "")
+    assert (ended.exit_code, ended.stdout, ended.stderr) == (0, "Roses are rot.\n", "")
 
 
 def test_a_deployment_can_be_named(served: Served) -> None:
@@ -113,25 +105,25 @@ def test_a_deployment_can_be_named(served: Served) -> None:
 
 def test_a_conversation_is_read_line_by_line(served: Served) -> None:
     ended = chat(served, "--system", "Be kind.", typed="a poem\n\nsomething else\n")
-    assert ended.returncode == 0
+    assert ended.exit_code == 0
     assert ended.stdout.splitlines() == ["Roses are rot.", "Hello! You said: something else"]
 
 
 def test_an_unknown_deployment_is_the_servers_own_words(served: Served) -> None:
     ended = chat(served, "nowhere", "-m", "Hi")
-    assert ended.returncode == ExitCode.REQUEST_REFUSED
+    assert ended.exit_code == ExitCode.REQUEST_REFUSED
     assert "does not exist" in ended.stderr
 
 
 def test_a_wrong_key_is_named(served: Served) -> None:
     ended = chat(served, "-m", "Hi", key="a-wrong-key")
-    assert ended.returncode == ExitCode.NOT_AUTHORISED
+    assert ended.exit_code == ExitCode.NOT_AUTHORISED
     assert "a-wrong-key" not in ended.stderr
 
 
 def test_an_answer_that_breaks_off_is_no_success(served: Served) -> None:
     ended = chat(served, "-m", "break it")
-    assert ended.returncode == ExitCode.REQUEST_REFUSED
+    assert ended.exit_code == ExitCode.REQUEST_REFUSED
     assert ended.stdout.startswith("one")
     assert ended.stderr.startswith("modelport: ")
 
@@ -140,7 +132,7 @@ def test_no_server_is_one_line(free_port: int, data_dir: Path) -> None:
     ended = command(
         "chat", "-m", "Hi", MODELPORT_ENDPOINT=f"http://127.0.0.1:{free_port}", MODELPORT_DATA_DIR=str(data_dir)
     )
-    assert ended.returncode == ExitCode.SERVER_UNREACHABLE
+    assert ended.exit_code == ExitCode.SERVER_UNREACHABLE
     assert f"127.0.0.1:{free_port}" in ended.stderr
     assert "modelport serve" in ended.stderr
 
