@@ -19,6 +19,7 @@ from modelport.core.ports import Decoder
 from modelport.core.requests import ChatRequest, CompletionsRequest, Request
 from modelport.dialects.openai_chat.upstream_chunks import ChunkReader, new_call_id
 from modelport.dialects.openai_chat.upstream_failures import broken, failure_in_stream
+from modelport.dialects.openai_chat.upstream_simple import simple_answer
 from modelport.dialects.openai_chat.upstream_usage import token_usage
 from modelport.dialects.sse import DONE_PAYLOAD, EventStreamParser
 
@@ -72,7 +73,11 @@ class CompletionDecoder:
         if self._is_over:
             return []
         if self._whole is not None:
-            return self._chunk(self._whole.joined()) + self._over(is_clean=True)
+            raw = self._whole.joined()
+            if (simple := simple_answer(raw)) is not None:
+                self._is_over = True
+                return simple
+            return self._chunk(raw) + self._over(is_clean=True)
         events: list[Event] = []
         for payload in self._stream.end() if self._stream is not None else ():
             if payload.strip() == DONE_PAYLOAD or _object(payload) is not None:  # else it was cut: ignore it

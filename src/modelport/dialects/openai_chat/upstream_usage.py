@@ -12,6 +12,8 @@ def token_usage(usage: Any) -> TokenUsage | None:
     if not isinstance(usage, dict):
         return None
     prompt, completion = _count(usage, "prompt_tokens"), _count(usage, "completion_tokens")
+    if len(usage) == 3 and "total_tokens" in usage and "completion_tokens" in usage and prompt:
+        return TokenUsage(input=prompt, output=completion)  # nearly always
     total = _count(usage, "total_tokens")
     if completion == 0 and total > prompt and "completion_tokens" not in usage:
         completion = total - prompt

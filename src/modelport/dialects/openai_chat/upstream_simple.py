@@ -1,0 +1,62 @@
+"""The usual whole answer, in one typed decode: one choice, a text, why it ended, what was used. Anything that could
+mean more is left to the slow reading, with the same result (a property test holds the two together)."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Final
+
+import msgspec
+from msgspec import Meta, Struct
+
+from modelport.core.events import Answered, ChoiceFinished, Event, FinishReason, TextDelta, UsageReported
+from modelport.dialects.openai_chat.upstream_chunks import BROKEN_REASONS, FINISH_REASONS
+from modelport.dialects.openai_chat.upstream_usage import token_usage
+
+
+class _Message(Struct):
+    content: Annotated[str, Meta(min_length=1)]
+    tool_calls: None = None
+    function_call: None = None
+    reasoning_content: None = None
+    reasoning: None = None
+
+
+class _Choice(Struct):
+    message: _Message
+    index: int = 0
+    finish_reason: str | None = None
+    logprobs: None = None
+
+
+class _Answer(Struct):
+    choices: Annotated[list[_Choice], Meta(min_length=1, max_length=1)]
+    model: str | None = None
+    id: str | None = None
+    usage: dict[str, Any] | None = None
+    x_groq: None = None
+    error: None = None
+
+
+_decoder: Final = msgspec.json.Decoder(_Answer)
+
+
+def simple_answer(raw: bytes) -> list[Event] | None:
+    """The answer's events, if it is the usual one; None: read it slowly."""
+    try:
+        answer = _decoder.decode(raw)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None
+    choice = answer.choices[0]
+    word = (choice.finish_reason or "").lower()
+    if choice.index or word in BROKEN_REASONS:
+        return None
+    reason = FINISH_REASONS.get(word, FinishReason.STOP)
+    if reason is FinishReason.TOOL_CALLS:  # no tool was called, whatever it says
+        reason = FinishReason.STOP
+    events: list[Event] = [TextDelta(choice.message.content), ChoiceFinished(reason)]
+    if answer.model or answer.id:
+        events.insert(0, Answered(answer.model or None, answer.id or None))
+    usage = token_usage(answer.usage)
+    if usage is not None:
+        events.append(UsageReported(usage))
+    return events

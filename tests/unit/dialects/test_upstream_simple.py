@@ -1,0 +1,81 @@
+"""The quick reading of a usual answer and the slow one of any agree."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from modelport.core.errors import ModelportError
+from modelport.core.events import Event
+from modelport.dialects.openai_chat.upstream_chunks import ChunkReader
+from modelport.dialects.openai_chat.upstream_simple import simple_answer
+
+counts = st.one_of(st.none(), st.integers(-1, 9), st.just("3"), st.just(True))
+usages = st.one_of(
+    st.none(),
+    st.just([]),
+    st.dictionaries(
+        st.sampled_from(["prompt_tokens", "completion_tokens", "total_tokens", "reasoning_tokens"]), counts
+    ),
+    st.fixed_dictionaries({name: st.integers(0, 9) for name in ("prompt_tokens", "completion_tokens", "total_tokens")}),
+)
+odd = st.sampled_from([None, "", "x", [], {}, 0, {"a": 1}])
+messages = st.fixed_dictionaries(
+    {"content": st.one_of(st.text(), st.none(), st.just([{"text": "a"}]))},
+    optional=dict.fromkeys(("tool_calls", "function_call", "reasoning", "reasoning_content", "refusal", "role"), odd),
+)
+choices = st.fixed_dictionaries(
+    {},
+    optional={
+        "message": st.one_of(messages, odd),
+        "index": st.one_of(st.integers(-1, 1), st.none()),
+        "finish_reason": st.sampled_from([None, "", "stop", "LENGTH", "tool_calls", "error", "eos", 3]),
+        "logprobs": odd,
+        "text": odd,
+        "delta": odd,
+    },
+)
+answers = st.fixed_dictionaries(
+    {"choices": st.lists(choices, max_size=2)},
+    optional={
+        "model": odd,
+        "id": odd,
+        "usage": usages,
+        "x_groq": st.just({"usage": {"prompt_tokens": 1}}),
+        "error": odd,
+    },
+)
+
+
+def slowly(answer: dict[str, Any]) -> list[Event]:
+    reader = ChunkReader(1)
+    return reader.chunk(answer) + reader.finish(is_clean=True)
+
+
+@example(
+    {
+        "choices": [{"message": {"content": "a"}}],
+        "usage": {"prompt_tokens": 1, "completion_tokens": 2, "total_tokens": 9},
+    }
+)
+@given(answers)
+def test_whatever_is_read_quickly_is_read_slowly_alike(answer: dict[str, Any]) -> None:
+    quick = simple_answer(msgspec.json.encode(answer))
+    if quick is None:
+        return
+    assert not answer.get("error")
+    try:
+        assert quick == slowly(answer)
+    except ModelportError as refused:
+        raise AssertionError(f"read slowly it is refused: {refused}") from refused
+
+
+def test_the_usual_answer_is_read_quickly() -> None:
+    message = {"role": "assistant", "content": "Hello", "tool_calls": None, "refusal": None}
+    usage = {"prompt_tokens": 5, "completion_tokens": 2, "total_tokens": 7}
+    choice = {"index": 0, "message": message, "finish_reason": "stop", "logprobs": None}
+    answer = {"id": "c", "object": "chat.completion", "model": "m", "choices": [choice], "usage": usage}
+    assert simple_answer(msgspec.json.encode(answer)) == slowly(answer)
