@@ -34,9 +34,8 @@ from modelport.gateway.resolve import requested_model, resolve
 from modelport.gateway.shape import shape
 from modelport.lane.lane import Connection, Lane, Way
 from modelport.lane.reply import Reply
-from modelport.surfaces.answer import stopped, too_late
+from modelport.surfaces.answer import answer_headers, stopped, too_late
 from modelport.surfaces.app import frames
-from modelport.surfaces.asgi import Headers
 from modelport.surfaces.door import StreamWriter
 from modelport.surfaces.headers import RequestHead
 from modelport.upstream.wire import Exchange, RawHeaders
@@ -348,9 +347,7 @@ class LaneCall:
             created=math.floor(self._lane.options.clock.now()),
             model=self._deployment.answered_name,
         )
-        self._about: Headers = self.reply.about_answer(
-            self._lease.quota(), self._deployment, self._snapshot, self._dropped
-        )
+        self._about = answer_headers(self._lease.quota(), self._deployment, self._snapshot, self._dropped)
         if self._speech.stream is not None and self._request.stream:
             self._writer = self._speech.stream(self._answer_head, self._request, self._way.reasoning)
             self.reply.stream(self._writer.feed(events), self._about)

@@ -19,8 +19,9 @@ from modelport.dialects.reasoning import ReasoningPlace
 from modelport.gateway.gateway import Gateway
 from modelport.gateway.lease import write_out
 from modelport.surfaces.app import Doors
+from modelport.surfaces.asgi import Headers
 from modelport.surfaces.door import Door, Inference, Parameters
-from modelport.surfaces.headers import RequestHead
+from modelport.surfaces.headers import RequestHead, printable
 from modelport.upstream.sweep import Sweep
 from modelport.upstream.wire import Wire
 
@@ -84,6 +85,8 @@ class Lane:
         self.options = doors.options
         self.wire = wire
         self.connections = Sweep()
+        self.region = printable(doors.options.region)
+        self._dates: tuple[Headers, bytes, bool] = ([], b"", False)
         self._ways: dict[bytes, Way | None] = {}
         self._plans: dict[str, Plan | None] = {}
         self._planned: Snapshot | None = None
@@ -144,6 +147,13 @@ class Lane:
                 return None
             plan[target.provider] = Asked(provider, provider if isinstance(provider, Readiness) else None)
         return plan or None
+
+    def default_headers(self, fields: Headers) -> tuple[bytes, bool]:
+        """uvicorn's own (it makes a new list every second) as bytes, and whether they close the connection."""
+        if self._dates[0] is not fields:
+            said = b"".join(b"%b: %b\r\n" % field for field in fields)
+            self._dates = (fields, said, (b"connection", b"close") in fields)
+        return self._dates[1:]
 
     def stop(self) -> None:
         """Ends every call that still runs: the time to drain is over."""

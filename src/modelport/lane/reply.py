@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Final
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE
 
-from modelport.core.catalog import Deployment, Snapshot
 from modelport.core.errors import ModelportError
-from modelport.core.ports import QuotaState
 from modelport.lane.lane import Connection, Lane, Way
 from modelport.surfaces import cors
-from modelport.surfaces.answer import STREAM_HEADERS, answer_headers
+from modelport.surfaces.answer import STREAM_HEADERS
 from modelport.surfaces.app import refusal
 from modelport.surfaces.asgi import EVENT_STREAM, JSON, Headers
-from modelport.surfaces.headers import RequestHead, common_headers, printable
+from modelport.surfaces.headers import RequestHead, common_headers
 
 LAST_CHUNK: Final = b"0\r\n\r\n"
 
@@ -34,7 +31,7 @@ class Reply:
         self.response_complete = False
 
     def whole(self, body: bytes, about: Headers) -> None:
-        """The answer as one JSON object; `about`: what `about_answer` gives."""
+        """The answer as one JSON object; `about`: surfaces.answer.answer_headers."""
         about.append((b"content-length", b"%d" % len(body)))
         head = self._begun(200, JSON, about)
         if len(body) > 16 * 1024:
@@ -75,31 +72,23 @@ class Reply:
         """Nobody is there any more."""
         self.response_complete = True
 
-    def about_answer(
-        self, quota: QuotaState, deployment: Deployment, snapshot: Snapshot, dropped: Sequence[str]
-    ) -> Headers:
-        """What a 200 says about how it was made, at the time of its first event."""
-        return answer_headers(quota, deployment, snapshot, dropped)
-
     def _begun(self, status: int, content_type: bytes, more: Headers, *, is_chunked: bool = False) -> bytes:
         """The head, from status line to empty line."""
-        options = self._lane.options
-        ours = self._connection.server_state.default_headers
-        fields = [
-            *ours,
-            *common_headers(self._head, printable(options.region)),
-            (b"content-type", content_type),
-            *more,
-            *cors.answer_headers(self._head, options.cors_origins),
-        ]
+        lane, head = self._lane, self._head
         self.response_started = True
-        parts = [STATUS_LINE[status]]
-        for name, value in fields:
+        dates, closes = lane.default_headers(self._connection.server_state.default_headers)
+        parts = [STATUS_LINE[status], dates]
+        for name, value in common_headers(head, lane.region):
             parts += (name, b": ", value, b"\r\n")
-        is_said = len(ours) > 1 and (b"connection", b"close") in ours
-        if self._lane.gateway.draining or is_said:
+        parts += (b"content-type: ", content_type, b"\r\n")
+        for name, value in more:
+            parts += (name, b": ", value, b"\r\n")
+        if lane.options.cors_origins:
+            for name, value in cors.answer_headers(head, lane.options.cors_origins):
+                parts += (name, b": ", value, b"\r\n")
+        if lane.gateway.draining or closes:
             self.keep_alive = False
-        if not self.keep_alive and not is_said:
+        if not self.keep_alive and not closes:
             parts.append(b"connection: close\r\n")
         parts.append(b"transfer-encoding: chunked\r\n\r\n" if is_chunked else b"\r\n")
         return b"".join(parts)

@@ -23,6 +23,7 @@ EXTRA_PARAMETERS_MODES: Final = frozenset({"error", "drop", "pass-through"})
 
 API_VERSION: Final = re.compile(r"\d{4}-\d{2}-\d{2}(-preview)?|preview|latest|v1")
 
+_PLAIN: Final = re.compile(r"[A-Za-z0-9._~-]*")
 _ECHOABLE: Final = re.compile(rb"[\x21-\x7e]{1,128}")
 _MAX_LISTED_BYTES: Final = 2048
 
@@ -67,10 +68,11 @@ class RequestHead(Struct, frozen=True, kw_only=True):
     @property
     def credential(self) -> Credential:
         """Every key or token shown."""
-        authorization = self.headers.get(b"authorization", b"").strip().decode("latin-1")
+        headers = self.headers
+        authorization = headers.get(b"authorization", b"").strip().decode("latin-1")
         scheme, _, token = authorization.partition(" ")
         return Credential(
-            api_key=self.text(b"api-key"),
+            api_key=self.text(b"api-key") if b"api-key" in headers else None,
             bearer=token.strip() or None if scheme.lower() == "bearer" else None,
             subscription_key=self.text(b"ocp-apim-subscription-key"),
         )
@@ -180,4 +182,6 @@ def listed(names: Iterable[str]) -> bytes:
 
 def printable(text: str) -> bytes:
     """Text that may stand in a header: what is not plain ASCII is percent-encoded."""
+    if _PLAIN.fullmatch(text):
+        return text.encode("ascii")
     return quote(text, safe=" !#$&'()*+,-./:;<=>?@[]^_`{|}~").encode("ascii")
