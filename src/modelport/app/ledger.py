@@ -12,11 +12,14 @@ from modelport.config.faults import ConfigError, Fault
 from modelport.config.settings import Settings
 from modelport.core.budgets import window_of
 from modelport.core.usage_reports import RecordsPage, RecordsQuestion, UsageQuestion, UsageRow
-from modelport.stores.shipping.shipper import Destination, Shipper
+from modelport.stores.journal.files import writers_in
+from modelport.stores.shipping.shipper import Destination, Shipper, known_source_id
+from modelport.stores.shipping.tail import Counter, Position
 from modelport.stores.sql.address import DatabaseAddress, DatabaseAddressError, address_of, check_driver
 from modelport.telemetry.sources import ledger_source
 
 if TYPE_CHECKING:
+    from modelport.stores.sql.audit import Audit
     from modelport.stores.sql.reports import SqlReports
 
 FRESH_SECONDS: Final = 2.0
@@ -80,6 +83,52 @@ class LocalLedger:
         from modelport.stores.sql.ledger import SqlLedger
 
         return SqlLedger(self._address)
+
+
+class LedgerAtRest:
+    """The ledger without a server: read where it lies. For commands."""
+
+    def __init__(self, settings: Settings) -> None:
+        """Raises ConfigError, DriverMissing."""
+        self._address = database_address(settings)
+        check_driver(self._address)
+        self._journals = settings.server.data_dir / "journal"
+
+    def report(self, question: UsageQuestion) -> list[UsageRow]:
+        """What is in the ledger. Raises LedgerUnavailable, TooManyRows."""
+        from modelport.stores.sql.reports import SqlReports
+
+        if self._address.path is not None and not self._address.path.exists():
+            return []
+        reports = SqlReports(self._address)
+        try:
+            return reports.report(question)
+        finally:
+            reports.close()
+
+    def waiting_records(self) -> int:
+        """How many calls of this data directory are not in the ledger yet. Raises LedgerUnavailable, OSError."""
+        from modelport.stores.sql.reports import SqlReports
+
+        source = known_source_id(self._journals)
+        positions: dict[str, Position] = {}
+        if source is not None and (self._address.path is None or self._address.path.exists()):
+            reports = SqlReports(self._address)
+            try:
+                positions = reports.positions(source)
+            finally:
+                reports.close()
+        ahead = Counter()
+        ahead.start(positions)
+        for writer in writers_in(self._journals):
+            ahead.count(self._journals, writer)
+        return ahead.closed
+
+    def audit(self) -> Audit:
+        """Whether everything balances. Raises LedgerUnavailable, OSError."""
+        from modelport.stores.sql.audit import audit
+
+        return audit(self._address, self._journals, known_source_id(self._journals))
 
 
 def budgets_begin(settings: Settings, now: float) -> float | None:

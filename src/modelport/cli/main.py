@@ -9,9 +9,11 @@ from modelport.cli.bench import bench
 from modelport.cli.chat import chat
 from modelport.cli.check import check
 from modelport.cli.keys import app as keys
+from modelport.cli.ledger import app as ledger
 from modelport.cli.models import app as models
 from modelport.cli.prices import app as prices
 from modelport.cli.serve import serve
+from modelport.cli.usage import usage
 
 app = typer.Typer(
     name="modelport",
@@ -24,9 +26,11 @@ app = typer.Typer(
 app.command()(serve)
 app.command()(chat)
 app.command()(check)
+app.command()(usage)
 app.command()(bench)
 app.add_typer(models, name="models")
 app.add_typer(keys, name="keys")
+app.add_typer(ledger, name="ledger")
 app.add_typer(prices, name="prices")
 
 

@@ -37,6 +37,8 @@ class ExitCode(IntEnum):
     DOWNLOAD_FAILED = 12
     REQUEST_REFUSED = 13
     """The server answered, and refused."""
+    UNBALANCED = 14
+    """The journal or the ledger is damaged, or they do not agree."""
     INTERRUPTED = 130
     """Ctrl-C in a command that had not finished (128 + SIGINT)."""
 

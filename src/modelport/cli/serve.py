@@ -31,6 +31,7 @@ from modelport.config.tls import server_context, tls_files
 from modelport.control.profiles import ProfileError
 from modelport.engine.weights.faults import WeightsError
 from modelport.lane.server import Server
+from modelport.stores.sql.address import DriverMissing
 from modelport.telemetry.logging import configure_logging
 
 
@@ -79,6 +80,8 @@ def serve(
         fail(ExitCode.CONFIG_INVALID, str(error))
     except ExtraMissing as error:
         fail(ExitCode.EXTRA_MISSING, str(error), "pip install 'modelport[local]'")
+    except DriverMissing as error:
+        fail(ExitCode.EXTRA_MISSING, str(error), "pip install 'modelport[postgres]'")
     except WeightsError as error:
         fail(ExitCode.WEIGHTS_MISSING, str(error))
     except (NurseryFailed, FleetFailed) as error:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import csv
 import io
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
+from decimal import Decimal
 from typing import Any, Final
 
 from modelport.core.pricing import plain
@@ -87,6 +88,20 @@ def shown(row: UsageRow) -> dict[str, Any]:
         "unpriced_calls": row.unpriced_calls,
         "estimated_calls": row.estimated_calls,
     }
+
+
+def read(found: Mapping[str, Any], by: Sequence[str]) -> UsageRow:
+    """Back from what `shown` has made. Raises KeyError, ValueError, TypeError, ArithmeticError."""
+    counts = (found[f"{name}_tokens"] for name in TokenUsage.__struct_fields__)
+    return UsageRow(
+        names={name: found[name] for name in by},
+        calls=int(found["calls"]),
+        unpriced_calls=int(found["unpriced_calls"]),
+        estimated_calls=int(found["estimated_calls"]),
+        tokens=TokenUsage(*map(int, counts)),
+        cost=None if found["cost"] is None else Decimal(found["cost"]),
+        currency=found["currency"],
+    )
 
 
 def as_csv(rows: Iterable[UsageRow], by: Sequence[str]) -> str:

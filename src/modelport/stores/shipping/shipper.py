@@ -236,13 +236,10 @@ class Shipper:
 
 def source_id(directory: Path) -> str:
     """What this data directory is called in a database that several share. Made once. Raises OSError."""
+    known = known_source_id(directory)
+    if known is not None:
+        return known
     path = directory / "source"
-    try:
-        known = path.read_text("ascii").strip()
-        if known:
-            return known
-    except FileNotFoundError:
-        pass
     draft = path.with_suffix(".new")
     with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, FILE_MODE), "w") as file:
         file.write(token_hex(16))
@@ -250,3 +247,11 @@ def source_id(directory: Path) -> str:
         os.fsync(file.fileno())
     draft.rename(path)
     return source_id(directory)
+
+
+def known_source_id(directory: Path) -> str | None:
+    """The same where it must not be made. None: nothing was ever shipped from here."""
+    try:
+        return (directory / "source").read_text("ascii").strip() or None
+    except FileNotFoundError:
+        return None

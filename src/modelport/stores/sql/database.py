@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -107,6 +108,7 @@ def upgrade(engine: Engine) -> None:
     with engine.begin() as connection:
         if version(connection) is not None and version(connection) not in REVISIONS[:-1]:
             return
+    logging.getLogger("alembic").setLevel(logging.WARNING)  # it tells of every plugin that it has
     from alembic import command
     from alembic.config import Config
 

@@ -13,6 +13,7 @@ from modelport.core.usage import UsageRecord
 from modelport.stores.shipping.tail import Position
 from modelport.stores.sql.address import DatabaseAddress
 from modelport.stores.sql.database import open_for_writing, told
+from modelport.stores.sql.reports import positions_of
 from modelport.stores.sql.rows import (
     DAY_US,
     HOUR_US,
@@ -53,11 +54,7 @@ class SqlLedger:
     def positions(self, source: str) -> dict[str, Position]:
         """How far each writer's journal of this source is shipped."""
         with told(self._address), self._engine.begin() as connection:
-            rows = connection.execute(select(POSITIONS).where(POSITIONS.c.source == source))
-            return {
-                row.writer: Position(row.number, row.offset_bytes, row.line_bytes, row.digest, row.sequence)
-                for row in rows
-            }
+            return positions_of(connection, source)
 
     def take(
         self, records: Sequence[UsageRecord], source: str = "", writer: str = "", position: Position | None = None

@@ -20,10 +20,11 @@ from modelport.core.usage_reports import (
     UsageQuestionError,
     UsageRow,
 )
+from modelport.stores.shipping.tail import Position
 from modelport.stores.sql.address import DatabaseAddress
 from modelport.stores.sql.database import open_for_reading, told, version
 from modelport.stores.sql.rows import MICROSECONDS, Sums, amount, record_of, usage_of
-from modelport.stores.sql.schema import DAYS, HOURS, RECORDS, SERIES, SUM_COLUMNS, TOKEN_COLUMNS
+from modelport.stores.sql.schema import DAYS, HOURS, POSITIONS, RECORDS, SERIES, SUM_COLUMNS, TOKEN_COLUMNS
 
 HOURS_A_DAY: Final = DAY_SECONDS // HOUR_SECONDS
 SERIES_OF: Final = {
@@ -91,10 +92,23 @@ class SqlReports:
             tuple(record_of(dict(row)) for row in page), f"{page[-1]['started_us']}~{page[-1]['id']}" if more else None
         )
 
+    def positions(self, source: str) -> dict[str, Position]:
+        """How far each writer's journal of this source is shipped."""
+        with told(self._address), self._open().begin() as connection:
+            return positions_of(connection, source) if exists(connection) else {}
+
     def _open(self) -> Engine:
         if self._engine is None:
             self._engine = open_for_reading(self._address)
         return self._engine
+
+
+def positions_of(connection: Connection, source: str) -> dict[str, Position]:
+    """How far each writer's journal of this source is shipped."""
+    rows = connection.execute(select(POSITIONS).where(POSITIONS.c.source == source))
+    return {
+        row.writer: Position(row.number, row.offset_bytes, row.line_bytes, row.digest, row.sequence) for row in rows
+    }
 
 
 def exists(connection: Connection) -> bool:

@@ -1,0 +1,202 @@
+"""`modelport usage`: what calls have used and cost."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import ssl
+import time
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Final, NoReturn
+from urllib.parse import urlencode, urlsplit
+
+import typer
+
+from modelport.app.ledger import LedgerAtRest
+from modelport.cli.chat import local_endpoint
+from modelport.cli.keys import ConfigOption, DataDirOption, operator_key, settings_or_fail
+from modelport.cli.output import ExitCode, fail, write_error_line, write_json, write_table
+from modelport.config.faults import ConfigError
+from modelport.config.settings import Settings
+from modelport.config.sources import Flags
+from modelport.control import focus
+from modelport.control.usage import as_csv, question, read, shown
+from modelport.core.usage_reports import (
+    GROUPINGS,
+    LedgerUnavailable,
+    TooManyRows,
+    UsageQuestion,
+    UsageQuestionError,
+    UsageRow,
+)
+from modelport.stores.sql.address import DriverMissing
+
+CONNECT_SECONDS: Final = 2
+ANSWER_SECONDS: Final = 30
+COLUMNS: Final = {
+    "calls": "calls",
+    "input_tokens": "input",
+    "cached_input_tokens": "cached",
+    "output_tokens": "output",
+    "reasoning_tokens": "reasoning",
+    "cost": "cost",
+    "currency": "currency",
+    "unpriced_calls": "unpriced",
+}
+"""What the table shows, under which headings. The other formats have everything."""
+
+
+class ServerRefused(Exception):
+    """A server answered, and not with a report."""
+
+    def __init__(self, status: int, text: str) -> None:
+        super().__init__(text)
+        self.status = status
+
+
+def usage(
+    by: Annotated[str, typer.Option(help=f"What to divide by: {', '.join(GROUPINGS)}; several with commas.")] = (
+        "deployment"
+    ),
+    since: Annotated[
+        str | None, typer.Option(help="From this hour: 2026-11-21, 2026-11-21T12:00:00Z, today, or 24h, 7d, 4w ago.")
+    ] = None,
+    until: Annotated[str | None, typer.Option(help="Until this hour, in the same words.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
+    csv: Annotated[bool, typer.Option("--csv", help="Print CSV.")] = False,
+    as_focus: Annotated[
+        bool, typer.Option("--focus", help="Print CSV in FOCUS columns, by day; --by does not count.")
+    ] = False,
+    endpoint: Annotated[
+        str | None, typer.Option(envvar="MODELPORT_ENDPOINT", help="The server; else host and port of the settings.")
+    ] = None,
+    config: ConfigOption = None,
+    data_dir: DataDirOption = None,
+) -> None:
+    """Show what calls have used and cost."""
+    if as_json + csv + as_focus > 1:
+        raise typer.BadParameter("choose one of --json, --csv and --focus")
+    try:
+        asked = question(",".join(focus.GROUPINGS) if as_focus else by, since, until, time.time())
+    except UsageQuestionError as error:
+        raise typer.BadParameter(str(error)) from None
+    settings = settings_or_fail(config, Flags(data_dir=data_dir))
+    rows = asked_rows(asked, settings, endpoint)
+    if as_json:
+        write_json([shown(row) for row in rows])
+    elif csv:
+        typer.echo(as_csv(rows, asked.by), nl=False)
+    elif as_focus:
+        typer.echo(focus.as_focus(rows, "modelport", settings.server.region), nl=False)
+    else:
+        show_table(rows, asked.by)
+
+
+def show_table(rows: Sequence[UsageRow], by: Sequence[str]) -> None:
+    """For people: a dash where nothing is known."""
+    found = [shown(row) for row in rows]
+    write_table(
+        (*by, *COLUMNS.values()),
+        [[*(text_of(row[name]) for name in by), *(text_of(row[name]) for name in COLUMNS)] for row in found],
+    )
+
+
+def text_of(value: object) -> str:
+    """A cell."""
+    return "-" if value is None else str(value)
+
+
+# --- where the numbers come from --------------------------------------------------------------------------------------
+
+
+def asked_rows(asked: UsageQuestion, settings: Settings, endpoint: str | None) -> list[UsageRow]:
+    """From a running server; where none was named and none answers, from the database itself."""
+    address = (endpoint or local_endpoint(settings)).rstrip("/")
+    try:
+        return from_server(asked, settings, address)
+    except (OSError, http.client.HTTPException) as error:
+        if endpoint is not None:
+            fail(ExitCode.SERVER_UNREACHABLE, f"no server at {address}: {error}", "`modelport serve` starts one")
+    except ServerRefused as error:
+        if endpoint is not None:
+            refused(error)
+        write_error_line(f"modelport: {address} gives no report ({error}); this one is from the database itself")
+    return from_database(asked, settings)
+
+
+def from_server(asked: UsageQuestion, settings: Settings, endpoint: str) -> list[UsageRow]:
+    """Raises OSError, HTTPException, ServerRefused."""
+    query = {"by": ",".join(asked.by)}
+    query |= {name: iso(at) for name in ("since", "until") if (at := getattr(asked, name)) is not None}
+    parts = urlsplit(endpoint)
+    connection = connection_to(parts.scheme, parts.netloc, settings.server.data_dir / "tls" / "ca.pem")
+    given = os.environ.get("MODELPORT_API_KEY")
+    stored = None if given else operator_key(settings)
+    key = given or (stored.reveal() if stored is not None else "")
+    try:
+        connection.connect()
+        if connection.sock is not None:
+            connection.sock.settimeout(ANSWER_SECONDS)
+        connection.request("GET", f"{parts.path}/admin/v1/usage?{urlencode(query)}", headers={"api-key": key})
+        response = connection.getresponse()
+        body = response.read()
+    finally:
+        connection.close()
+    try:
+        found = json.loads(body)
+        if response.status == 200:
+            return [read(row, asked.by) for row in found]
+        raise ServerRefused(response.status, str(found["error"]["message"]))
+    except (ValueError, KeyError, TypeError, ArithmeticError):
+        raise ServerRefused(response.status, f"it answered {response.status}, and is perhaps another server") from None
+
+
+def connection_to(scheme: str, netloc: str, ca: Path) -> http.client.HTTPConnection:
+    """Trusts the certificate authority of our own making, too."""
+    if scheme != "https":
+        return http.client.HTTPConnection(netloc, timeout=CONNECT_SECONDS)
+    context = ssl.create_default_context()
+    if ca.exists():
+        context.load_verify_locations(ca)
+    return http.client.HTTPSConnection(netloc, timeout=CONNECT_SECONDS, context=context)
+
+
+def from_database(asked: UsageQuestion, settings: Settings) -> list[UsageRow]:
+    """Ends the command where that cannot be read."""
+    ledger = ledger_or_fail(settings)
+    try:
+        waiting = ledger.waiting_records()
+        if waiting:
+            write_error_line(
+                f"modelport: {waiting} calls wait in the journal until `modelport serve` runs, and are not counted"
+            )
+        return ledger.report(asked)
+    except TooManyRows:
+        fail(ExitCode.REQUEST_REFUSED, "the report has too many rows", "ask for less time or for fewer groupings")
+    except LedgerUnavailable as error:
+        fail(ExitCode.DATA_DIR_UNUSABLE, str(error))
+    except OSError as error:
+        fail(ExitCode.DATA_DIR_UNUSABLE, f"the journal cannot be read: {error}")
+
+
+def ledger_or_fail(settings: Settings) -> LedgerAtRest:
+    """The ledger of these settings."""
+    try:
+        return LedgerAtRest(settings)
+    except ConfigError as error:
+        fail(ExitCode.CONFIG_INVALID, str(error))
+    except DriverMissing as error:
+        fail(ExitCode.EXTRA_MISSING, str(error), "pip install 'modelport[postgres]'")
+
+
+def refused(error: ServerRefused) -> NoReturn:
+    """With the server's own words."""
+    fail(ExitCode.NOT_AUTHORISED if error.status == 401 else ExitCode.REQUEST_REFUSED, str(error))
+
+
+def iso(at: int) -> str:
+    """For a query."""
+    return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

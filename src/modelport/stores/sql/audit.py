@@ -1,0 +1,222 @@
+"""Does it balance: every journal whole, every call that was shipped in the ledger once and as it was, every roll-up the
+sum of its records. Changes nothing, and may run beside a server."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from itertools import islice
+from pathlib import Path
+from typing import Any, Final
+
+from msgspec import Struct
+from sqlalchemy import BigInteger, Connection, Select, Table, case, func, literal_column, select
+
+from modelport.core.usage import Pricing, UsageRecord
+from modelport.stores.journal import Verification, verify
+from modelport.stores.journal.files import files_of, number_of, writers_in
+from modelport.stores.journal.lines import DamagedLine, decode_line
+from modelport.stores.shipping.tail import Position, stands
+from modelport.stores.sql.address import DatabaseAddress
+from modelport.stores.sql.database import open_for_reading, told
+from modelport.stores.sql.reports import exists, positions_of
+from modelport.stores.sql.rows import (
+    DAY_US,
+    HOUR_US,
+    SERIES_COLUMNS,
+    Key,
+    key_of,
+    row_of,
+    series_of,
+)
+from modelport.stores.sql.schema import COST_COLUMNS, DAYS, HOURS, RECORDS, SERIES, SUM_COLUMNS, TOKEN_COLUMNS
+
+RECORDS_AT_ONCE: Final = 500
+MOST_TOLD: Final = 20
+"""Of one kind of fault."""
+
+Sums = tuple[int, ...]
+Summed = tuple[tuple[int, int], Sums]
+
+
+class Audit(Struct, frozen=True):
+    """What was found."""
+
+    journal: Verification
+    ledger_calls: int
+    ledger_tokens: int
+    checked_calls: int
+    """Calls of the journal that were looked up in the ledger."""
+    waiting_calls: int
+    """Calls of the journal that are not shipped yet."""
+    faults: tuple[str, ...]
+    """Of the ledger; the journal's own are in `journal`."""
+
+    @property
+    def balances(self) -> bool:
+        """Nothing is wrong anywhere."""
+        return not self.faults and not self.journal.faults
+
+
+def audit(address: DatabaseAddress, directory: Path, source: str | None) -> Audit:
+    """`source`: what the journals in this directory are called in the ledger; None: nothing was ever shipped.
+    Raises LedgerUnavailable, OSError."""
+    journal = verify(directory)
+    if address.path is not None and not address.path.exists():
+        return Audit(journal, 0, 0, 0, journal.calls, ())
+    engine = open_for_reading(address)
+    try:
+        with told(address), engine.begin() as connection:
+            if not exists(connection):
+                return Audit(journal, 0, 0, 0, journal.calls, ())
+            positions = positions_of(connection, source) if source is not None else {}
+            shipping = Shipped(connection, directory, positions)
+            faults = [
+                *first(shipping.faults()),
+                *first(doubled(connection)),
+                *first(differences("hour", raw_sums(connection, HOUR_US), kept_sums(connection, HOURS, "hour"))),
+                *first(differences("day", raw_sums(connection, DAY_US), kept_sums(connection, DAYS, "day"))),
+            ]
+            calls, tokens = totals(connection)
+    finally:
+        engine.dispose()
+    return Audit(journal, calls, tokens, shipping.checked, shipping.waiting, tuple(faults))
+
+
+# --- the journal against the ledger -----------------------------------------------------------------------------------
+
+
+class Shipped:
+    """Looks up what the ledger says that it has."""
+
+    def __init__(self, connection: Connection, directory: Path, positions: Mapping[str, Position]) -> None:
+        self._connection = connection
+        self._directory = directory
+        self._positions = positions
+        self.checked = 0
+        self.waiting = 0
+
+    def faults(self) -> Iterator[str]:
+        """Calls that are missing or other than they were."""
+        for writer in writers_in(self._directory):
+            position = self._positions.get(writer)
+            if position is not None and not stands(self._directory, writer, position):
+                yield f"the journal {writer!r} is not the one that the ledger was filled from"
+                position = None
+            records = self._closed(writer, position)
+            while batch := list(islice(records, RECORDS_AT_ONCE)):
+                self.checked += len(batch)
+                yield from self._compared(batch)
+
+    def _closed(self, writer: str, position: Position | None) -> Iterator[UsageRecord]:
+        """Final records up to the position; counts those after it."""
+        for path in files_of(self._directory, writer):
+            offset = 0
+            with suppress(FileNotFoundError), path.open("rb") as file:  # removed meanwhile: it was in the ledger
+                for data in file:
+                    offset += len(data)
+                    try:
+                        line = decode_line(data)
+                    except DamagedLine:
+                        continue  # told by `verify`
+                    if line.kind != "close":
+                        continue
+                    if position is None or (number_of(path), offset) > (position.number, position.offset_bytes):
+                        self.waiting += 1
+                    else:
+                        yield line.usage()
+
+    def _compared(self, records: Sequence[UsageRecord]) -> Iterator[str]:
+        found: dict[Key, Mapping[str, Any]] = {}
+        times = sorted({key_of(record)[0] for record in records})
+        columns = [column for column in SERIES.c if column.name in SERIES_COLUMNS]
+        rows = select(RECORDS, *columns).join(SERIES).where(RECORDS.c.started_us.in_(times))
+        for row in self._connection.execute(rows).mappings():
+            found[row["started_us"], row["id"]] = dict(row)
+        for record in records:
+            row_found = found.get(key_of(record))
+            if row_found is None:
+                yield f"call {record.id}: it is in the journal and not in the ledger"
+                continue
+            expected = {**row_of(record, row_found["series_id"]), **series_of(record)}
+            other = sorted(name for name, value in expected.items() if row_found[name] != value)
+            if other:
+                yield f"call {record.id}: the ledger has another {', '.join(other)} than the journal"
+
+
+# --- the ledger against itself ----------------------------------------------------------------------------------------
+
+
+def doubled(connection: Connection) -> Iterator[str]:
+    """Ids that are there twice, at different times."""
+    statement = select(RECORDS.c.id).group_by(RECORDS.c.id).having(func.count() > 1).limit(MOST_TOLD + 1)
+    for id in connection.execute(statement).scalars():
+        yield f"call {id}: it is in the ledger more than once"
+
+
+def raw_sums(connection: Connection, bucket_us: int) -> Iterator[Summed]:
+    """What roll-ups should say, from the records."""
+    bucket = (RECORDS.c.started_us // literal_column(str(bucket_us), BigInteger)).label("bucket")
+    return streamed(
+        connection,
+        select(
+            bucket,
+            RECORDS.c.series_id,
+            func.count(),
+            func.sum(case((RECORDS.c.cost_units.is_(None), 1), else_=0)),
+            func.sum(case((RECORDS.c.pricing == Pricing.ESTIMATED.value, 1), else_=0)),
+            *(func.sum(RECORDS.c[name]) for name in TOKEN_COLUMNS),
+            *(func.coalesce(func.sum(RECORDS.c[name]), 0) for name in COST_COLUMNS),
+        )
+        .group_by(bucket.element, RECORDS.c.series_id)
+        .order_by(bucket.element, RECORDS.c.series_id),
+    )
+
+
+def kept_sums(connection: Connection, table: Table, bucket: str) -> Iterator[Summed]:
+    """What they say."""
+    columns = [table.c[bucket], table.c.series_id]
+    return streamed(connection, select(*columns, *(table.c[name] for name in SUM_COLUMNS)).order_by(*columns))
+
+
+def streamed(connection: Connection, statement: Select[Any]) -> Iterator[Summed]:
+    """Rows as (place, sums), without holding all of them."""
+    for row in connection.execution_options(yield_per=1_000).execute(statement):
+        yield (int(row[0]), int(row[1])), tuple(int(value) for value in row[2:])
+
+
+def differences(word: str, raw: Iterator[Summed], kept: Iterator[Summed]) -> Iterator[str]:
+    """Where two ordered lists of sums part."""
+    one, other = next(raw, None), next(kept, None)
+    while one is not None or other is not None:
+        if other is None or (one is not None and one[0] < other[0]):
+            assert one is not None
+            yield f"{word} {one[0][0]}, series {one[0][1]}: there are records and no roll-up"
+            one = next(raw, None)
+        elif one is None or other[0] < one[0]:
+            yield f"{word} {other[0][0]}, series {other[0][1]}: there is a roll-up and no record"
+            other = next(kept, None)
+        else:
+            wrong = [name for name, a, b in zip(SUM_COLUMNS, one[1], other[1], strict=True) if a != b]
+            if wrong:
+                yield f"{word} {one[0][0]}, series {one[0][1]}: the roll-up's {', '.join(wrong)} is not its records'"
+            one, other = next(raw, None), next(kept, None)
+
+
+def totals(connection: Connection) -> tuple[int, int]:
+    """Calls and tokens, from the roll-ups."""
+    tokens = [func.coalesce(func.sum(DAYS.c[name]), 0) for name in TOKEN_COLUMNS]
+    calls, *counts = connection.execute(select(func.coalesce(func.sum(DAYS.c.calls), 0), *tokens)).one()
+    return int(calls), sum(map(int, counts))
+
+
+def first(faults: Iterable[str]) -> Iterator[str]:
+    """As many as somebody reads; the rest is gone through and counted."""
+    more = 0
+    for number, fault in enumerate(faults):
+        if number < MOST_TOLD:
+            yield fault
+        else:
+            more += 1
+    if more:
+        yield f"… and {more} more of this kind"
