@@ -9,7 +9,9 @@ from dataclasses import dataclass
 from random import Random
 from typing import Any
 
+from modelport.app.admin import admin_routes
 from modelport.app.budgets import kept
+from modelport.app.ledger import LocalLedger
 from modelport.app.owner import LocalOwner, Owner
 from modelport.app.runtime import LiveRuntime, open_providers, worker_specs
 from modelport.app.snapshot import build as build_snapshot
@@ -58,7 +60,7 @@ async def serving(
         snapshot = build_snapshot(settings, api_key.fresh_salt(), generated)
     specs, worker_of = worker_specs(settings)
     if owner is None:
-        owner = LocalOwner(specs, clock)
+        owner = LocalOwner(specs, clock, LocalLedger(settings))
     engines = {name: EngineProvider(owner.engines[worker]) for name, worker in worker_of.items()}
     transport, wire = AiohttpTransport(), Wire()
     lane: Lane | None = None
@@ -66,6 +68,7 @@ async def serving(
     runtime = LiveRuntime(transport, providers)
     journals = settings.server.data_dir / "journal"
     async with (
+        owner.ledger.running(),
         FileJournal.opened(journals) as journal,
         kept(settings, snapshot, journals, transport, clock) as budgets,
     ):
@@ -84,7 +87,7 @@ async def serving(
         gateway = Gateway(pipeline, states=lambda: runtime.states(snapshot), metrics=lambda: owner.rendered(metrics))
         try:
             await owner.start()
-            doors = build_surfaces(gateway, surface_options(settings))
+            doors = build_surfaces(gateway, surface_options(settings), admin_routes(owner.ledger, settings, clock))
             lane = Lane(gateway, doors, wire) if lane_is_wanted() else None
             yield Application(
                 asgi=doors,

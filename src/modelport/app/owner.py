@@ -4,10 +4,13 @@ where there are several (`processes/`); the way never knows which."""
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from typing import Protocol
 
+from modelport.app.ledger import LocalLedger
 from modelport.core.clock import Clock
 from modelport.core.ports import Quota
+from modelport.core.usage_reports import RecordsPage, RecordsQuestion, UsageQuestion, UsageRow
 from modelport.engine.service import EngineWorker
 from modelport.engine.supervisor import Supervisor, WorkerSpec
 from modelport.stores.memory.quota import MemoryQuota
@@ -29,6 +32,11 @@ class Owner(Protocol):
         ...
 
     @property
+    def ledger(self) -> Ledger:
+        """What calls have used."""
+        ...
+
+    @property
     def sources(self) -> Sequence[Source]:
         """Metrics that this process tells of the owner."""
         ...
@@ -46,13 +54,30 @@ class Owner(Protocol):
         ...
 
 
+class Ledger(Protocol):
+    """The owner fills it, the others ask the owner. Questions raise LedgerUnavailable."""
+
+    def running(self) -> AbstractAsyncContextManager[None]:
+        """Around everything that writes a journal."""
+        ...
+
+    async def report(self, question: UsageQuestion) -> list[UsageRow]:
+        """With all that has ended by now. Raises TooManyRows."""
+        ...
+
+    async def records(self, question: RecordsQuestion) -> RecordsPage:
+        """Single calls. Raises UsageQuestionError."""
+        ...
+
+
 class LocalOwner:
     """The one process is its own owner."""
 
-    def __init__(self, specs: Sequence[WorkerSpec], clock: Clock) -> None:
+    def __init__(self, specs: Sequence[WorkerSpec], clock: Clock, ledger: LocalLedger) -> None:
         self.supervisor = Supervisor(specs)
+        self.ledger = ledger
         self.quota: Quota = MemoryQuota(clock)
-        self.sources: Sequence[Source] = (engine_source(supervisor_readings(self.supervisor)),)
+        self.sources: Sequence[Source] = (engine_source(supervisor_readings(self.supervisor)), ledger.source)
 
     @property
     def engines(self) -> Mapping[str, EngineWorker]:

@@ -44,6 +44,17 @@ class JournalFigures(Protocol):
     def open_calls(self) -> int: ...
 
 
+class LedgerFigures(Protocol):
+    """What whoever fills the ledger tells; `stores.shipping.shipper.Shipper` is one."""
+
+    shipped_records: int
+    backlog_records: int
+    damaged_lines: int
+
+    @property
+    def is_failing(self) -> bool: ...
+
+
 def engine_source(read: Callable[[], Iterable[EngineReading]]) -> Source:
     """`modelport_engine_*`."""
 
@@ -79,6 +90,61 @@ def journal_source(journal: JournalFigures) -> Source:
         )
         yield GaugeMetricFamily("modelport_journal_open_calls", "Calls without an end yet.", journal.open_calls)
         yield GaugeMetricFamily("modelport_journal_failing", "1 while nothing can be written.", journal.is_failing)
+
+    return families
+
+
+def engine_source(read: Callable[[], Iterable[EngineReading]]) -> Source:
+    """`modelport_engine_*`."""
+
+    def families() -> Iterator[Metric]:
+        readings = list(read())
+        state = GaugeMetricFamily("modelport_engine_state", "1 for the state it is in.", labels=("worker", "state"))
+        restarts = CounterMetricFamily("modelport_engine_restarts", "Restarts after a crash.", labels=("worker",))
+        for reading in readings:
+            restarts.add_metric((reading.worker,), reading.restarts)
+            for name in ENGINE_STATES:
+                state.add_metric((reading.worker, name), 1 if reading.state == name else 0)
+        yield state
+        yield restarts
+        yield gauge("modelport_engine_queue", "Calls that wait for a slot.", ((r.worker, r.queued) for r in readings))
+        yield gauge("modelport_engine_slots", "Calls that can run at once.", ((r.worker, r.slots) for r in readings))
+        yield gauge("modelport_engine_slots_busy", "Calls that run.", ((r.worker, r.busy_slots) for r in readings))
+
+    return families
+
+
+def journal_source(journal: JournalFigures) -> Source:
+    """`modelport_journal_*`."""
+
+    def families() -> Iterator[Metric]:
+        yield counter("modelport_journal_lines", "Lines written, ever.", journal.sequence)
+        yield counter("modelport_journal_failed_writes", "Writes that the disk refused.", journal.failed_writes)
+        yield counter("modelport_journal_dropped_lines", "Refused calls not recorded.", journal.dropped_lines)
+        yield GaugeMetricFamily("modelport_journal_file_number", "The file that is written.", journal.number)
+        yield GaugeMetricFamily("modelport_journal_file_bytes", "How long it is.", journal.size_bytes)
+        yield GaugeMetricFamily("modelport_journal_queued_lines", "Lines not written yet.", journal.queued_lines)
+        yield GaugeMetricFamily(
+            "modelport_journal_unsynced_lines", "Lines written, perhaps not on the disk yet.", journal.unsynced_lines
+        )
+        yield GaugeMetricFamily("modelport_journal_open_calls", "Calls without an end yet.", journal.open_calls)
+        yield GaugeMetricFamily("modelport_journal_failing", "1 while nothing can be written.", journal.is_failing)
+
+    return families
+
+
+def ledger_source(ledger: LedgerFigures) -> Source:
+    """`modelport_ledger_*`."""
+
+    def families() -> Iterator[Metric]:
+        yield counter("modelport_ledger_shipped", "Records moved from the journal.", ledger.shipped_records)
+        yield counter("modelport_ledger_damaged_lines", "Journal lines that nobody can read.", ledger.damaged_lines)
+        yield GaugeMetricFamily(
+            "modelport_ledger_backlog_records", "Records that wait in the journal.", ledger.backlog_records
+        )
+        yield GaugeMetricFamily(
+            "modelport_ledger_failing", "1 while the database cannot be written.", ledger.is_failing
+        )
 
     return families
 

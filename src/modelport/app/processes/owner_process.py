@@ -18,7 +18,9 @@ from typing import Any, Final
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
+from modelport.app.ledger import LocalLedger
 from modelport.app.owner import LocalOwner
+from modelport.app.processes.distant_ledger import ledger_handlers
 from modelport.app.processes.engines import news_of, told
 from modelport.app.processes.fleet import Fleet, Member, first
 from modelport.app.processes.nursery_process import NurseryFailed
@@ -67,7 +69,7 @@ async def run(
     open_providers(settings)
     snapshot = build_snapshot(settings, api_key.fresh_salt(), generated)
     specs, worker_of = worker_specs(settings)
-    owner = LocalOwner(specs, SystemClock())
+    owner = LocalOwner(specs, SystemClock(), LocalLedger(settings))
     engines = {name: EngineProvider(owner.engines[worker]) for name, worker in worker_of.items()}
     directory = Path(tempfile.mkdtemp(prefix=f"modelport-{os.getpid()}-"))
     life, held = os.pipe()
@@ -82,7 +84,7 @@ async def run(
     )
     process = OwnerProcess(plan, owner, settings.server.limits.request_seconds)
     try:
-        async with process.reachable():
+        async with owner.ledger.running(), process.reachable():
             await owner.start()
             shown = Serving(lambda: states(snapshot, engines), snapshot)
             await process.serve(owned(settings, specs), lambda: display(shown))
@@ -206,6 +208,7 @@ class OwnerProcess:
             "figures": lambda figures: self.fleet.heard(member, figures),
             "metrics": lambda figures: self._rendered(member, figures),
             "start_engine": self._start_engine,
+            **ledger_handlers(self._owner.ledger),
         }
 
     # --- engines and metrics ------------------------------------------------------------------------------------------

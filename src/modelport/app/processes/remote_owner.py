@@ -9,6 +9,8 @@ from typing import Any
 
 import msgspec
 
+from modelport.app.owner import Ledger
+from modelport.app.processes.distant_ledger import DistantLedger
 from modelport.app.processes.engines import DistantEngines
 from modelport.app.processes.peer import Handler, Peer, PeerGone, PeerRefused, connected
 from modelport.app.processes.plan import Plan
@@ -30,6 +32,7 @@ class RemoteOwner:
         self._handlers: dict[str, Handler] = {"engines": self._engines.learn}
         self._peer: Peer | None = None
         self._reading: asyncio.Task[None] | None = None
+        self.ledger: Ledger = DistantLedger(lambda: self.peer)
         self.quota: Quota = MemoryQuota(clock)
         self.sources: Sequence[Source] = ()
 
