@@ -13,6 +13,7 @@ from modelport.app.admin import admin_routes
 from modelport.app.budgets import kept
 from modelport.app.ledger import LocalLedger
 from modelport.app.owner import LocalOwner, Owner
+from modelport.app.quota import open_quota, store_states
 from modelport.app.runtime import LiveRuntime, open_providers, worker_specs
 from modelport.app.snapshot import build as build_snapshot
 from modelport.auth import anonymous, api_key
@@ -31,7 +32,7 @@ from modelport.surfaces.options import Limits, Options
 from modelport.telemetry.logging import access_log
 from modelport.telemetry.metrics import Metrics
 from modelport.telemetry.observer import CallObserver
-from modelport.telemetry.sources import journal_source
+from modelport.telemetry.sources import journal_source, waiting_source
 from modelport.upstream.transports.aiohttp import AiohttpTransport
 from modelport.upstream.wire import Wire
 
@@ -60,7 +61,7 @@ async def serving(
         snapshot = build_snapshot(settings, api_key.fresh_salt(), generated)
     specs, worker_of = worker_specs(settings)
     if owner is None:
-        owner = LocalOwner(specs, clock, LocalLedger(settings))
+        owner = LocalOwner(specs, clock, LocalLedger(settings), open_quota(settings, clock))
     engines = {name: EngineProvider(owner.engines[worker]) for name, worker in worker_of.items()}
     transport, wire = AiohttpTransport(), Wire()
     lane: Lane | None = None
@@ -84,7 +85,13 @@ async def serving(
             random=Random(),  # noqa: S311  spreads calls over targets
             budgets=budgets,
         )
-        gateway = Gateway(pipeline, states=lambda: runtime.states(snapshot), metrics=lambda: owner.rendered(metrics))
+        metrics.sources.append(waiting_source(pipeline.quota.queue.__len__))
+        gateway = Gateway(
+            pipeline,
+            states=lambda: runtime.states(snapshot),
+            metrics=lambda: owner.rendered(metrics),
+            stores=lambda: store_states(owner.quota, settings),
+        )
         try:
             await owner.start()
             doors = build_surfaces(gateway, surface_options(settings), admin_routes(owner.ledger, settings, clock))
@@ -118,6 +125,7 @@ def surface_options(settings: Settings) -> Options:
             body_bytes=server.limits.body_bytes,
             json_depth=server.limits.json_depth,
             request_seconds=server.limits.request_seconds,
+            idle_seconds=server.limits.idle_seconds,
         ),
         cors_origins=tuple(server.cors_origins),
         region=server.region,

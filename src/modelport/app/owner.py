@@ -8,14 +8,16 @@ from contextlib import AbstractAsyncContextManager
 from typing import Protocol
 
 from modelport.app.ledger import LocalLedger
+from modelport.app.quota import close_quota, start_quota
 from modelport.core.clock import Clock
 from modelport.core.ports import Quota
 from modelport.core.usage_reports import RecordsPage, RecordsQuestion, UsageQuestion, UsageRow
 from modelport.engine.service import EngineWorker
 from modelport.engine.supervisor import Supervisor, WorkerSpec
+from modelport.stores.allotments import MemoryBank, SharedQuota
 from modelport.stores.memory.quota import MemoryQuota
 from modelport.telemetry.metrics import Metrics, Source
-from modelport.telemetry.sources import EngineReading, engine_source
+from modelport.telemetry.sources import EngineReading, engine_source, quota_source
 
 
 class Owner(Protocol):
@@ -73,11 +75,19 @@ class Ledger(Protocol):
 class LocalOwner:
     """The one process is its own owner."""
 
-    def __init__(self, specs: Sequence[WorkerSpec], clock: Clock, ledger: LocalLedger) -> None:
+    def __init__(
+        self, specs: Sequence[WorkerSpec], clock: Clock, ledger: LocalLedger, quota: Quota | None = None
+    ) -> None:
         self.supervisor = Supervisor(specs)
         self.ledger = ledger
-        self.quota: Quota = MemoryQuota(clock)
-        self.sources: Sequence[Source] = (engine_source(supervisor_readings(self.supervisor)), ledger.source)
+        self.quota: Quota = quota if quota is not None else MemoryQuota(clock)
+        self.bank = MemoryBank(clock)
+        """What workers draw from, where they share no other store."""
+        self.sources: Sequence[Source] = (
+            engine_source(supervisor_readings(self.supervisor)),
+            *quota_sources(self.quota),
+            ledger.source,
+        )
 
     @property
     def engines(self) -> Mapping[str, EngineWorker]:
@@ -90,11 +100,18 @@ class LocalOwner:
 
     async def start(self) -> None:
         """Owner"""
+        start_quota(self.quota)
         await self.supervisor.start()
 
     async def close(self) -> None:
         """Owner"""
         await self.supervisor.close()
+        await close_quota(self.quota)
+
+
+def quota_sources(quota: Quota) -> tuple[Source, ...]:
+    """Metrics of the store that the quota shares, if it does."""
+    return (quota_source(quota),) if isinstance(quota, SharedQuota) else ()
 
 
 def supervisor_readings(supervisor: Supervisor) -> Callable[[], Iterable[EngineReading]]:

@@ -367,6 +367,15 @@ class Authenticator(Protocol):
     def __call__(self, shown: tuple[str, ...], snapshot: Snapshot, now: float) -> Principal | Refusal: ...
 
 
+class StoreState(Struct, frozen=True):
+    """A store that this process shares with others. `degraded`: it does not answer, and calls go on as was declared;
+    `gone`: they do not."""
+
+    name: str
+    state: Literal["ready", "degraded", "gone"]
+    reason: str | None = None
+
+
 class DeploymentState(Struct, frozen=True):
     """What an operator sees of a deployment, and why, in one line."""
 

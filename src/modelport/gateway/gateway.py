@@ -9,7 +9,7 @@ from modelport.core.catalog import Deployment, Snapshot
 from modelport.core.errors import DeploymentNotFound, Unavailable
 from modelport.core.identity import Credential, Principal
 from modelport.core.operations import Operation
-from modelport.core.ports import DeploymentState
+from modelport.core.ports import DeploymentState, StoreState
 from modelport.gateway.authorize import authorize, may_use
 from modelport.gateway.call import Answer, Call, Selector
 from modelport.gateway.identify import identify
@@ -28,9 +28,11 @@ class Gateway:
         *,
         states: Callable[[], Sequence[DeploymentState]],
         metrics: Callable[[], bytes | Awaitable[bytes]],
+        stores: Callable[[], Sequence[StoreState]] = list,
     ) -> None:
         self.pipeline = pipeline
         self.states = states
+        self.stores = stores
         self.metrics = metrics
         self.draining = False
         self.running = 0
@@ -79,5 +81,8 @@ class Gateway:
         return deployment
 
     def ready(self) -> bool:
-        """Whether every deployment can answer: one that loads at first use counts as ready."""
-        return not self.draining and all(state.state in ("ready", "unloaded") for state in self.states())
+        """Whether every deployment can answer: one that loads at first use counts as ready, and so does a process that
+        goes on without its stores."""
+        if self.draining or any(store.state == "gone" for store in self.stores()):
+            return False
+        return all(state.state in ("ready", "unloaded") for state in self.states())

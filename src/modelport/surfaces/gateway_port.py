@@ -8,7 +8,7 @@ from typing import Protocol
 
 from modelport.core.catalog import Deployment, Snapshot
 from modelport.core.identity import Credential, Principal
-from modelport.core.ports import DeploymentState
+from modelport.core.ports import DeploymentState, StoreState
 from modelport.gateway.call import Answer, Call, Selector
 
 
@@ -52,6 +52,11 @@ class Gateway(Protocol):
         ...
 
     @property
+    def stores(self) -> StoresOf:
+        """How every store is that other processes share."""
+        ...
+
+    @property
     def metrics(self) -> MetricsOf:
         """All counters as Prometheus text."""
         ...
@@ -61,6 +66,12 @@ class StatesOf(Protocol):
     """Gives every deployment's state."""
 
     def __call__(self) -> Sequence[DeploymentState]: ...
+
+
+class StoresOf(Protocol):
+    """Gives every shared store's state."""
+
+    def __call__(self) -> Sequence[StoreState]: ...
 
 
 class MetricsOf(Protocol):

@@ -46,6 +46,9 @@ def ready(exchange: Exchange) -> Reply:
             {"name": state.deployment.name, "state": state.state, "reason": state.reason}
             for state in exchange.gateway.states()
         ]
+        answer["stores"] = [
+            {"name": store.name, "state": store.state, "reason": store.reason} for store in exchange.gateway.stores()
+        ]
     headers = (NEVER_STORED,) if is_ready else (NEVER_STORED, (b"retry-after", b"1"))
     return Reply(msgspec.json.encode(answer), status=200 if is_ready else 503, headers=headers)
 

@@ -44,6 +44,15 @@ class JournalFigures(Protocol):
     def open_calls(self) -> int: ...
 
 
+class QuotaFigures(Protocol):
+    """What a shared quota tells of itself; `stores.allotments.SharedQuota` is one."""
+
+    is_degraded: bool
+    exchanges: int
+    failures: int
+    refused_for_outage: int
+
+
 class LedgerFigures(Protocol):
     """What whoever fills the ledger tells; `stores.shipping.shipper.Shipper` is one."""
 
@@ -94,41 +103,27 @@ def journal_source(journal: JournalFigures) -> Source:
     return families
 
 
-def engine_source(read: Callable[[], Iterable[EngineReading]]) -> Source:
-    """`modelport_engine_*`."""
+def quota_source(quota: QuotaFigures) -> Source:
+    """`modelport_quota_store_*`: of a quota that processes share."""
 
     def families() -> Iterator[Metric]:
-        readings = list(read())
-        state = GaugeMetricFamily("modelport_engine_state", "1 for the state it is in.", labels=("worker", "state"))
-        restarts = CounterMetricFamily("modelport_engine_restarts", "Restarts after a crash.", labels=("worker",))
-        for reading in readings:
-            restarts.add_metric((reading.worker,), reading.restarts)
-            for name in ENGINE_STATES:
-                state.add_metric((reading.worker, name), 1 if reading.state == name else 0)
-        yield state
-        yield restarts
-        yield gauge("modelport_engine_queue", "Calls that wait for a slot.", ((r.worker, r.queued) for r in readings))
-        yield gauge("modelport_engine_slots", "Calls that can run at once.", ((r.worker, r.slots) for r in readings))
-        yield gauge("modelport_engine_slots_busy", "Calls that run.", ((r.worker, r.busy_slots) for r in readings))
+        yield GaugeMetricFamily(
+            "modelport_quota_store_degraded", "Processes that go on without the store.", quota.is_degraded
+        )
+        yield counter("modelport_quota_store_messages", "Messages to the store.", quota.exchanges)
+        yield counter("modelport_quota_store_failures", "Messages not answered in time.", quota.failures)
+        yield counter(
+            "modelport_quota_store_refusals", "Calls refused because the store is gone.", quota.refused_for_outage
+        )
 
     return families
 
 
-def journal_source(journal: JournalFigures) -> Source:
-    """`modelport_journal_*`."""
+def waiting_source(count: Callable[[], int]) -> Source:
+    """`modelport_calls_waiting`."""
 
     def families() -> Iterator[Metric]:
-        yield counter("modelport_journal_lines", "Lines written, ever.", journal.sequence)
-        yield counter("modelport_journal_failed_writes", "Writes that the disk refused.", journal.failed_writes)
-        yield counter("modelport_journal_dropped_lines", "Refused calls not recorded.", journal.dropped_lines)
-        yield GaugeMetricFamily("modelport_journal_file_number", "The file that is written.", journal.number)
-        yield GaugeMetricFamily("modelport_journal_file_bytes", "How long it is.", journal.size_bytes)
-        yield GaugeMetricFamily("modelport_journal_queued_lines", "Lines not written yet.", journal.queued_lines)
-        yield GaugeMetricFamily(
-            "modelport_journal_unsynced_lines", "Lines written, perhaps not on the disk yet.", journal.unsynced_lines
-        )
-        yield GaugeMetricFamily("modelport_journal_open_calls", "Calls without an end yet.", journal.open_calls)
-        yield GaugeMetricFamily("modelport_journal_failing", "1 while nothing can be written.", journal.is_failing)
+        yield GaugeMetricFamily("modelport_calls_waiting", "Calls that wait for room under a limit.", count())
 
     return families
 

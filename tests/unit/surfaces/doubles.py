@@ -19,7 +19,7 @@ from modelport.core.errors import ModelportError, Unauthenticated, Unavailable
 from modelport.core.events import ChoiceFinished, Embedding, Event, FinishReason, TextDelta, UsageReported
 from modelport.core.identity import Credential, Principal, Role
 from modelport.core.operations import Operation
-from modelport.core.ports import DeploymentState, QuotaState, Refusal
+from modelport.core.ports import DeploymentState, QuotaState, Refusal, StoreState
 from modelport.core.usage import TokenUsage
 from modelport.gateway.call import Answer, Call, Selector
 from modelport.gateway.resolve import find, resolve
@@ -99,6 +99,9 @@ class FakeGateway:
         if isinstance(found, Refusal):
             raise found.error
         return found
+
+    def stores(self) -> Sequence[StoreState]:
+        return []
 
     def states(self) -> Sequence[DeploymentState]:
         return [

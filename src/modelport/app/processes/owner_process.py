@@ -16,6 +16,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
 
+import msgspec
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
 from modelport.app.ledger import LocalLedger
@@ -26,6 +27,7 @@ from modelport.app.processes.fleet import Fleet, Member, first
 from modelport.app.processes.nursery_process import NurseryFailed
 from modelport.app.processes.peer import LINE_LIMIT_BYTES, Handler, Peer, introduced
 from modelport.app.processes.plan import Plan, owned
+from modelport.app.quota import open_bank
 from modelport.app.runtime import open_providers, states, worker_specs
 from modelport.app.snapshot import build as build_snapshot
 from modelport.auth import api_key
@@ -36,6 +38,7 @@ from modelport.core.catalog import Snapshot
 from modelport.core.clock import SystemClock
 from modelport.core.ports import DeploymentState
 from modelport.engine.service import EngineProvider
+from modelport.stores.allotments import Ask
 from modelport.telemetry.figures import Sum, figures_of, rendered
 from modelport.telemetry.metrics import Metrics
 
@@ -67,6 +70,7 @@ async def run(
     """Serves with several processes until a signal has drained them. Raises what loading raises, NurseryFailed,
     FleetFailed."""
     open_providers(settings)
+    open_bank(settings)  # the workers open theirs: a fault is found here
     snapshot = build_snapshot(settings, api_key.fresh_salt(), generated)
     specs, worker_of = worker_specs(settings)
     owner = LocalOwner(specs, SystemClock(), LocalLedger(settings))
@@ -209,6 +213,7 @@ class OwnerProcess:
             "metrics": lambda figures: self._rendered(member, figures),
             "start_engine": self._start_engine,
             **ledger_handlers(self._owner.ledger),
+            "quota": lambda ask: msgspec.to_builtins(self._owner.bank.exchanged(msgspec.convert(ask, Ask))),
         }
 
     # --- engines and metrics ------------------------------------------------------------------------------------------

@@ -9,16 +9,18 @@ from typing import Any
 
 import msgspec
 
-from modelport.app.owner import Ledger
+from modelport.app.owner import Ledger, quota_sources
 from modelport.app.processes.distant_ledger import DistantLedger
 from modelport.app.processes.engines import DistantEngines
 from modelport.app.processes.peer import Handler, Peer, PeerGone, PeerRefused, connected
 from modelport.app.processes.plan import Plan
+from modelport.app.quota import close_quota, open_quota, start_quota
+from modelport.config.settings import Settings
 from modelport.core.clock import Clock
 from modelport.core.ports import Quota
 from modelport.engine.service import EngineWorker
 from modelport.engine.supervisor import EngineUnavailableError, WorkerSpec
-from modelport.stores.memory.quota import MemoryQuota
+from modelport.stores.allotments import Answer, Ask, StoreGone
 from modelport.telemetry.figures import figures_of
 from modelport.telemetry.metrics import Metrics, Source
 
@@ -26,15 +28,15 @@ from modelport.telemetry.metrics import Metrics, Source
 class RemoteOwner:
     """app.owner.Owner over the owner's socket. `on` says what its orders do; `run` reads them."""
 
-    def __init__(self, plan: Plan, specs: Sequence[WorkerSpec], clock: Clock) -> None:
+    def __init__(self, plan: Plan, specs: Sequence[WorkerSpec], clock: Clock, settings: Settings) -> None:
         self._plan = plan
         self._engines = DistantEngines(specs, self._start_engine)
         self._handlers: dict[str, Handler] = {"engines": self._engines.learn}
         self._peer: Peer | None = None
         self._reading: asyncio.Task[None] | None = None
         self.ledger: Ledger = DistantLedger(lambda: self.peer)
-        self.quota: Quota = MemoryQuota(clock)
-        self.sources: Sequence[Source] = ()
+        self.quota: Quota = open_quota(settings, clock, OwnersBank(self))
+        self.sources: Sequence[Source] = quota_sources(self.quota)
 
     @property
     def engines(self) -> Mapping[str, EngineWorker]:
@@ -56,6 +58,7 @@ class RemoteOwner:
         """Connects. Raises OSError when the owner is gone."""
         plan = self._plan
         self._peer = await connected(plan.owner_socket, plan.owner_secret, os.getpid(), self._handlers)
+        start_quota(self.quota)
 
     async def run(self, gone: Callable[[], None]) -> None:
         """Reads what the owner says until it is gone."""
@@ -64,6 +67,7 @@ class RemoteOwner:
 
     async def close(self) -> None:
         """Ends the connection."""
+        await close_quota(self.quota)
         if self._peer is not None:
             self._peer.close()
 
@@ -80,6 +84,24 @@ class RemoteOwner:
             await self.peer.ask("start_engine", name)
         except (PeerGone, PeerRefused):
             raise EngineUnavailableError("The server is shutting down.", permanent=False) from None
+
+
+class OwnersBank:
+    """stores.allotments.Bank in the owner's memory."""
+
+    def __init__(self, owner: RemoteOwner) -> None:
+        self._owner = owner
+
+    async def exchange(self, ask: Ask) -> Answer:
+        """Bank"""
+        try:
+            said = await self._owner.peer.ask("quota", msgspec.to_builtins(ask))
+            return msgspec.convert(said, Answer)
+        except (PeerGone, PeerRefused, msgspec.ValidationError) as error:
+            raise StoreGone(type(error).__name__) from error
+
+    async def close(self) -> None:
+        """Bank"""
 
 
 def told_figures(metrics: Metrics) -> Any:

@@ -1,0 +1,85 @@
+"""Which quota the settings ask for: of this process alone, or one that several share."""
+
+from __future__ import annotations
+
+import importlib
+from typing import Final
+
+from modelport.app.runtime import ProviderFault
+from modelport.config.settings import Settings
+from modelport.core.clock import Clock
+from modelport.core.ports import Quota, StoreState
+from modelport.stores.allotments import Bank, SharedQuota
+from modelport.stores.memory.quota import MemoryQuota
+from modelport.stores.sqlite_quota import SqliteBank
+
+FILE: Final = "quota.sqlite"
+OWNER_SECONDS: Final = 1.0
+"""The owner of the workers is on the same machine, and its death ends them: no reason to hurry."""
+
+
+def store_of(settings: Settings) -> str:
+    """`memory`, `sqlite` or `redis`."""
+    return settings.quota.store or ("redis" if settings.redis_url is not None else "memory")
+
+
+def open_quota(settings: Settings, clock: Clock, owners: Bank | None = None) -> Quota:
+    """The quota of one process. `owners`: where a worker reaches the memory of its owner. Raises ProviderFault."""
+    bank = open_bank(settings)
+    if bank is not None:
+        return SharedQuota(bank, clock, on_outage=settings.quota.on_store_outage)
+    if owners is not None:
+        return SharedQuota(owners, clock, on_outage="refuse", budget_seconds=OWNER_SECONDS)
+    return MemoryQuota(clock)
+
+
+def open_bank(settings: Settings) -> Bank | None:
+    """The store that processes share; None: there is none. Nothing is connected yet. Raises ProviderFault."""
+    match store_of(settings):
+        case "sqlite":
+            return SqliteBank(settings.server.data_dir / FILE)
+        case "redis":
+            return redis_bank(settings)
+        case _:
+            return None
+
+
+def redis_bank(settings: Settings) -> Bank:
+    """The bank at `redis_url`. The client library is loaded only where it is wanted."""
+    if settings.redis_url is None:
+        raise ProviderFault("quota.store: 'redis' needs a redis_url")
+    try:
+        module = importlib.import_module("modelport.stores.redis.quota")
+    except ModuleNotFoundError as missing:
+        if missing.name is None or missing.name.partition(".")[0] != "redis":
+            raise
+        raise ProviderFault("redis_url: needs the `redis` extra: pip install 'modelport[redis]'") from None
+    try:
+        bank: Bank = module.RedisBank(settings.redis_url.reveal())
+    except ValueError:
+        raise ProviderFault("redis_url: begins with redis://, rediss:// or unix://") from None
+    return bank
+
+
+def start_quota(quota: Quota) -> None:
+    """Begins to keep its store told, where it has one."""
+    if isinstance(quota, SharedQuota):
+        quota.start()
+
+
+async def close_quota(quota: Quota) -> None:
+    """Leaves what it holds to others."""
+    if isinstance(quota, SharedQuota):
+        await quota.close()
+
+
+def store_states(quota: Quota, settings: Settings) -> list[StoreState]:
+    """How the store is: nothing where there is none."""
+    if not isinstance(quota, SharedQuota):
+        return []
+    name = f"quota ({store_of(settings)})"
+    if not quota.is_degraded:
+        return [StoreState(name, "ready")]
+    if settings.quota.on_store_outage == "refuse":
+        return [StoreState(name, "gone", "calls that find no room here are refused")]
+    return [StoreState(name, "degraded", "each process allows its share of the limits")]
