@@ -147,6 +147,8 @@ def ferrogw(where: Path, folder: Path, above: Upstream, port: int) -> Setup:
         "ALLOW_UNAUTHENTICATED_PROXY": "true",
         "LOG_LEVEL": "error",
         "GOMAXPROCS": "1",
+        "RATE_LIMIT_RPS": "1000000",
+        "RATE_LIMIT_BURST": "1000000",
     }
     door = Door(port, headers=contenders.bearer(KEY), model="gpt-4o")
     return Setup([str(where / "bin" / "ferrogw"), "serve"], door, environment)

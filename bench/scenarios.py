@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 SYSTEM = "You are a careful assistant. Answer briefly, in the language of the question, and say when you do not know."
-QUESTION = "Wie viele Sprachen gibt es auf der Welt, und welche fünf werden am häufigsten gesprochen? " * 4
+QUESTION = "Wie viele Sprachen gibt es auf der Welt, und welche fünf werden am häufigsten gesprochen? " * 8
 LARGE_TURNS = 44
 EVENTS = 101
 """Of a stream of the mock: a hundred pieces, and the end."""
@@ -96,7 +96,7 @@ FULL = (
 def body(scenario: Scenario, model: str) -> bytes:
     """A request as clients send one: a system and a user message, a handful of parameters, some text beyond ASCII."""
     turns = [
-        {"role": "assistant" if number % 2 else "user", "content": f"{number}. " + QUESTION[:600]}
+        {"role": "assistant" if number % 2 else "user", "content": f"{number}. " + QUESTION[:620]}
         for number in range(scenario.turns)
     ]
     value: dict[str, Any] = {

@@ -289,5 +289,9 @@ def serving(
     """A modelport, once it is ready."""
     given = {"MODELPORT_API_KEY": KEY, **(environment or {})}
     with running(command, core, given, folder=ROOT, log=folder / "server.log") as process:
-        await_port(port, path="/health/ready", process=process)
+        try:
+            await_port(port, path="/health/ready", process=process)
+        except DidNotStart as reason:
+            said = (folder / "server.log").read_text(errors="replace").strip().splitlines()
+            raise DidNotStart(f"{reason}: {said[-1] if said else 'it said nothing'}") from None
         yield process

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import http
 import json
+import os
 import ssl
 import time
 from collections.abc import AsyncIterator, Callable
@@ -209,7 +210,7 @@ class Connection:
         except ssl.SSLCertVerificationError as error:
             problem = f"the certificate is not trusted: {error.verify_message}"
         except OSError as error:
-            problem = f"no connection: {error.strerror or type(error).__name__}"
+            problem = f"no connection: {reason(error)}"
         except EOFError:
             problem = "the connection was closed in the middle of an answer"
         self.close()
@@ -316,6 +317,13 @@ async def ask_once(question: Question) -> Sample:
         return await connection.ask()
     finally:
         connection.close()
+
+
+def reason(error: OSError) -> str:
+    """The system's words; event loops have others for the same."""
+    if error.errno is not None and error.errno > 0:  # names that cannot be found have negative ones
+        return os.strerror(error.errno)
+    return error.strerror or type(error).__name__
 
 
 def has_token(choice: Choice) -> bool:
