@@ -98,6 +98,13 @@ class ChunkStream(ABC):
                 return choice.text_head + b'""' + choice.text_tail
         return b""
 
+    def text_frame(self) -> tuple[bytes, bytes] | None:
+        """What comes before and after the JSON of a text of the first choice; None while more than that is due."""
+        choice = self._choices.get(0)
+        if choice is None or choice.is_thinking or choice.is_finished or self._held is not None:
+            return None
+        return choice.text_head, choice.text_tail
+
     def end(self, usage: TokenUsage | None = None) -> bytes:
         """The last finish chunk, the usage where it belongs, and `[DONE]`. `usage` counts if none was reported."""
         parts: list[bytes] = []

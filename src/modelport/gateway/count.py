@@ -75,6 +75,17 @@ class Count:
             return [*self._passed_on(events[:position]), *self._cut(events[position + 1 :])]
         return self._passed_on(events)
 
+    def text(self, text: str) -> bool:
+        """Counts one delta of text that nobody has decoded into an event; False, and nothing counted, where it is not
+        covered: feed it then."""
+        if self.stopped or self.waiting is not None:
+            return False
+        self._output.add(text, None)
+        if self._output.tokens + self._reasoning.tokens <= self._lease.covered_tokens:
+            return True
+        self._output.take_back(text)
+        return False
+
     def end(self) -> list[Event]:
         """Reports the usage if the source did not, so that every answer ends with exactly one report."""
         if self._is_told:
@@ -188,6 +199,11 @@ class Tally:
             return
         self._deltas += 1
         self._bytes += byte_length(text)
+
+    def take_back(self, text: str) -> None:
+        """As if that delta had not come."""
+        self._deltas -= 1
+        self._bytes -= byte_length(text)
 
     @property
     def is_by_bytes(self) -> bool:

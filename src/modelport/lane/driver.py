@@ -33,6 +33,7 @@ from modelport.gateway.pipeline import ERROR_BODY_BYTES, ended_by
 from modelport.gateway.resolve import requested_model, resolve
 from modelport.gateway.shape import shape
 from modelport.lane.lane import Connection, Lane, Way
+from modelport.lane.relay import TextRelay
 from modelport.lane.reply import Reply
 from modelport.surfaces.answer import answer_headers, stopped, too_late
 from modelport.surfaces.app import frames
@@ -71,6 +72,7 @@ class LaneCall:
         self._error_body = b""
         self._has_begun = False
         self._writer: StreamWriter | None = None
+        self._relay: TextRelay | None = None
         self._fold: Fold[WholeAnswer] | None = None
 
     # --- before anything is taken ------------------------------------------------------------------------------------
@@ -250,6 +252,13 @@ class LaneCall:
             if len(self._error_body) >= ERROR_BODY_BYTES:
                 self._ended()
             return
+        relay = self._relay
+        if relay is not None:
+            relayed, data = relay.take(data)
+            if relayed:
+                self.reply.piece(relayed)
+            if not data:
+                return
         try:
             events = self._decoder.feed(data)
         except ModelportError as error:
@@ -258,11 +267,19 @@ class LaneCall:
         if events:
             self._has_begun = True
             self._take(events)
+        if relay is not None:
+            relay.learn(data, events)
 
     def _ended(self) -> None:
         if self._decoder is None:
             self._broke(self._target_refused())
             return
+        if self._relay is not None:
+            held, self._relay = self._relay.release(), None
+            if held:
+                self._held_back += [partial(self._grew, held), self._ended]
+                self._go_on()
+                return
         try:
             events = self._decoder.end()
         except ModelportError as error:
@@ -351,6 +368,9 @@ class LaneCall:
         if self._speech.stream is not None and self._request.stream:
             self._writer = self._speech.stream(self._answer_head, self._request, self._way.reasoning)
             self.reply.stream(self._writer.feed(events), self._about)
+            if self._request.choices == 1:
+                new_decoder = partial(self._asked.provider.decoder, self._request)
+                self._relay = TextRelay(new_decoder, self._count, self._writer)
         else:
             self._fold = fold_of(self._request)
             self._fold.feed(events)

@@ -132,7 +132,7 @@ class EmbeddingsDecoder:
         raw = self._body.joined()
         try:
             answer = _vectors_decoder.decode(raw)
-        except (msgspec.DecodeError, RecursionError):
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             _answer_object(raw, self._is_engine)
             raise broken("The upstream's vectors cannot be read.", self._is_engine) from None
         if not answer.data:
@@ -218,6 +218,6 @@ def _answer_object(raw: bytes, engine: bool) -> dict[str, Any]:
 def _object(raw: bytes) -> dict[str, Any] | None:
     try:
         value = msgspec.json.decode(raw)
-    except (msgspec.DecodeError, RecursionError):
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
     return value if isinstance(value, dict) else None
