@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from typing import Any
 
+from bench import bar
 from bench.contenders import FLOOR, OURS
 from modelport.cli import charts
 
@@ -79,7 +80,7 @@ def text(report: Mapping[str, Any]) -> str:
                 cells = [number(row.get(figure)) for figure in figures]
                 line = f"  {name:<28}" + "".join(f"{c:>{w + 2}}" for c, w in zip(cells, widths, strict=True))
                 lines.append(f"{line}  {remark(row)}".rstrip())
-    lines += ["", *footnotes(report)]
+    lines += ["", *footnotes(report), "", *map(str, bar.heights(report))]
     return "\n".join(lines)
 
 
@@ -144,6 +145,8 @@ def html(report: Mapping[str, Any]) -> str:
         parts.append(f"<h2>{escape(title)}</h2>")
         for scenario in found:
             parts += [plot(scenario, PLOTTED[group]), _table(scenario, figures)]
+    parts.append("<h2>Held against</h2>")
+    parts += [charts.paragraph(str(height)) for height in bar.heights(report)]
     return charts.page("modelport: what a request costs", parts)
 
 

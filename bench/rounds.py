@@ -143,6 +143,12 @@ def summary(scenario: Scenario, names: Sequence[str], rounds: Sequence[dict[str,
             if figure in runs[0]:
                 row[figure] = middle(run[figure] for run in runs)
         row |= ratios(name, contenders.FLOOR, rounds, "x_nginx")
+        if name == contenders.OURS:
+            row["rps_x"] = {
+                other: ratios(name, other, rounds, "x")["rps_x"]
+                for other in names
+                if other not in (name, contenders.DIRECT) and not any(r[other]["failures"] for r in rounds)
+            }
         if contenders.DIRECT in names and name != contenders.DIRECT:
             for figure in ("p50_us", "ttfb_p50_us", "chunk_p50_us"):
                 added = [results[name][figure] - results[contenders.DIRECT][figure] for results in rounds]
