@@ -74,7 +74,7 @@ class Notices:
         """A line of the log, and a notice for the webhook if there is one."""
         said = self.worded(crossed)
         _logger.warning(
-            "%s has used %d%% of its %s budget for %s: %s %s, %d tokens",
+            "%s has reached %d%% of its %s budget for %s: %s %s, %d tokens",
             crossed.subject,
             crossed.percent,
             "daily" if crossed.per == "day" else "monthly",
