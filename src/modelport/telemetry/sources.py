@@ -47,10 +47,12 @@ class JournalFigures(Protocol):
 class QuotaFigures(Protocol):
     """What a shared quota tells of itself; `stores.allotments.SharedQuota` is one."""
 
-    is_degraded: bool
     exchanges: int
     failures: int
     refused_for_outage: int
+
+    @property
+    def is_degraded(self) -> bool: ...
 
 
 class LedgerFigures(Protocol):

@@ -58,6 +58,7 @@ class LocalAccount:
         "generation",
         "held_tokens",
         "holders",
+        "is_recovering",
         "last_demand",
         "last_used",
         "leaving",
@@ -98,6 +99,8 @@ class LocalAccount:
         self.own = Account()
         """What this process alone has used in the last minute: all that is known while the store is gone."""
         self.holders = 1
+        self.is_recovering = False
+        """The store has lost its data, and grants nothing until everybody has told what they have used."""
         self.store_free = Amount()
         self.store_empty_at = -math.inf
         self.demand = [0, 0, 0]
@@ -235,7 +238,8 @@ class LocalAccount:
         self.told_at = now
         self.sure_until = sent_at + SURE_SECONDS
         self.holders = max(1, answer.holders)
-        if answer.status == "recovering":
+        self.is_recovering = answer.status == "recovering"
+        if self.is_recovering:
             return
         self.store_free = answer.free
         self.store_empty_at = now + answer.empty_ms / 1000

@@ -56,11 +56,16 @@ class SharedQuota:
         self._ticking: asyncio.Task[None] | None = None
         self._next_probe = 0.0
         self._is_closing = False
-        self.is_degraded = False
+        self.is_silent = False
         """The store does not answer in time."""
         self.exchanges = 0
         self.failures = 0
         self.refused_for_outage = 0
+
+    @property
+    def is_degraded(self) -> bool:
+        """Whether calls may have to do without the store."""
+        return self.is_silent or any(account.is_recovering for account in self._accounts.values())
 
     # --- the port ----------------------------------------------------------------------------------------------------
 
@@ -75,7 +80,7 @@ class SharedQuota:
         backed = account.take(limits, tokens, requests, now) if not account.wanted else None
         if backed is not None:
             return SharedHeld(self, account, limits, tokens, requests, backed, now)
-        if self.is_degraded:
+        if self.is_silent or account.is_recovering:
             return self._without_store(account, limits, tokens, requests, now)
         amount = Amount(tokens, requests, 1)
         if (refused := self._refused_lately(account, amount, now)) is not None:
@@ -98,7 +103,7 @@ class SharedQuota:
             with suppress(asyncio.CancelledError):
                 await self._ticking
         self._is_closing = True
-        if not self.is_degraded:
+        if not self.is_silent:
             await self.tell()
         await self._bank.close()
 
@@ -125,7 +130,7 @@ class SharedQuota:
         account, now = held.account, self._clock.monotonic()
         if topped_up(held, tokens, now):
             return True
-        if self.is_degraded:
+        if self.is_silent or account.is_recovering:
             return self._top_up_without_store(held, tokens, now)
         amount = Amount(tokens, 0, 0)
         if self._refused_lately(account, amount, now) is not None:
@@ -207,10 +212,10 @@ class SharedQuota:
                 answer = await self._in_time(self._bank.exchange(ask))
             except StoreGone:
                 self.failures += 1
-                self.is_degraded = True
+                self.is_silent = True
                 raise
             now = self._clock.monotonic()
-            self.is_degraded = False
+            self.is_silent = False
             if answer.status == "lost":
                 account.forget_store(answer.epoch, now)
                 continue
@@ -283,11 +288,11 @@ class SharedQuota:
                 account.turn_second()
             is_low = account.free[0] < account.peak(0) // 2 or account.free[1] < account.peak(1) // 2
             renews = account.holds() and now - account.told_at > RENEW_SECONDS
-            if account.give_back_surplus(now) or account.is_dirty() or renews or is_low:
+            if account.give_back_surplus(now) or account.is_dirty() or account.is_recovering or renews or is_low:
                 due.append(account)
             elif account.is_idle(now) and not account.wanted:
                 del self._accounts[account.subject]
-        if not self.is_degraded:
+        if not self.is_silent:
             for account in due:
                 self._talk(account)
         elif now >= self._next_probe and self._accounts:

@@ -1,0 +1,227 @@
+"""One limit and several gateway processes, against real stores: never exceeded, used up to the end, and what happens
+when the store dies."""
+
+from __future__ import annotations
+
+import os
+import random
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from modelport.core.usage import UsageRecord
+from redis_server import RedisServer
+from served import Served, eventually, serve
+
+LIMIT_TOKENS = 60_000
+WINDOW_SECONDS = 60
+SIZES = {"small": (20, 12), "middle": (80, 60), "large": (200, 200)}
+"""A call's `max_tokens` and what it then uses. The reservation bounds it: a prompt's estimate is above ten tokens."""
+IN_A_ROW = 25
+SECONDS = 75.0 if os.environ.get("MODELPORT_CI") else 0.0
+"""Where everything is checked the limit is used for longer than a window; elsewhere until it is used up."""
+
+
+def configuration(**changes: Any) -> dict[str, Any]:
+    replies = [
+        {"match": {"contains": name}, "text": "x", "usage": {"prompt_tokens": 10, "completion_tokens": used - 10}}
+        for name, (_, used) in SIZES.items()
+    ]
+    deployment = {
+        "model": {"format": "Custom", "name": "limited", "version": "1"},
+        "provider": {"type": "scripted", "replies": replies},
+        "limits": {"tokens_per_minute": LIMIT_TOKENS, "requests_per_minute": None},
+        "default": True,
+    }
+    return {"deployments": {"Limited": deployment}, **changes}
+
+
+@pytest.fixture
+def redis(tmp_path: Path) -> Iterator[RedisServer]:
+    directory = tmp_path / "redis"
+    directory.mkdir()
+    server = RedisServer(directory)
+    server.start()
+    try:
+        yield server
+    finally:
+        server.kill()
+
+
+class Hammer(threading.Thread):
+    """One client that calls as fast as it is answered, until it has been refused often enough and the time is over."""
+
+    def __init__(self, served: Served, until: float, seed: int) -> None:
+        super().__init__(daemon=True)
+        self.served = served
+        self.until = until
+        self.random = random.Random(seed)
+        self.statuses: dict[int, int] = {}
+        self.failure: Exception | None = None
+
+    def run(self) -> None:
+        refused = 0
+        try:
+            while refused < IN_A_ROW or time.monotonic() < self.until:
+                status = self.once()
+                self.statuses[status] = self.statuses.get(status, 0) + 1
+                refused = refused + 1 if status == 429 else 0
+                if status != 200:
+                    time.sleep(0.05)
+        except Exception as failure:
+            self.failure = failure
+
+    def once(self) -> int:
+        # At the end only what is small still fits.
+        name = self.random.choice(list(SIZES)) if self.statuses.get(429, 0) < 5 else "small"
+        return self.served.chat(name, max_tokens=SIZES[name][0]).status
+
+
+def hammered(servers: Sequence[Served], clients: int) -> dict[int, int]:
+    """How often which status came."""
+    until = time.monotonic() + SECONDS
+    hammers = [Hammer(served, until, seed) for seed in range(clients) for served in servers]
+    for hammer in hammers:
+        hammer.start()
+    total: dict[int, int] = {}
+    for hammer in hammers:
+        hammer.join()
+        assert hammer.failure is None
+        for status, count in hammer.statuses.items():
+            total[status] = total.get(status, 0) + count
+    return total
+
+
+def most_in_a_window(moments: list[tuple[float, int]]) -> int:
+    """The largest sum of any sixty seconds."""
+    moments.sort()
+    most = total = first = 0
+    for at, tokens in moments:
+        total += tokens
+        while moments[first][0] <= at - WINDOW_SECONDS:
+            total -= moments[first][1]
+            first += 1
+        most = max(most, total)
+    return most
+
+
+def assert_used_up_and_never_exceeded(records: list[UsageRecord]) -> None:
+    made = [record for record in records if record.usage.total]
+    assert all(record.usage.total <= record.reserved_tokens for record in made)
+    assert most_in_a_window([(record.started_at, record.usage.total) for record in made]) <= LIMIT_TOKENS
+    ends = [(record.started_at + record.duration_seconds, record.usage.total) for record in made]
+    assert 0.95 * LIMIT_TOKENS <= most_in_a_window(ends) <= LIMIT_TOKENS
+
+
+def test_four_gateways_on_redis_share_one_limit(redis, tmp_path):
+    config = configuration(redis_url="env:SHARED_REDIS", quota={"on_store_outage": "refuse"})
+    with ExitStack() as stack:
+        servers = [
+            stack.enter_context(serve(config, tmp_path / f"gateway-{number}", SHARED_REDIS=redis.url))
+            for number in range(4)
+        ]
+        statuses = hammered(servers, 2)
+        assert set(statuses) <= {200, 429, 503}
+        records = [record for served in servers for record in served.journal()]
+        assert_used_up_and_never_exceeded(records)
+
+
+@pytest.mark.parametrize("store", ["sqlite", "memory"])
+def test_four_processes_of_one_server_share_one_limit(store, tmp_path):
+    config = configuration(server={"workers": 4}, quota={"store": store, "on_store_outage": "refuse"})
+    with serve(config, tmp_path / "data") as served:
+        statuses = hammered([served], 8)
+        assert set(statuses) <= {200, 429, 503}
+        assert_used_up_and_never_exceeded(served.journal())
+
+
+def test_a_file_remembers_the_last_minute_over_a_restart(tmp_path):
+    config = configuration(quota={"store": "sqlite"})
+    config["deployments"]["Limited"]["limits"] = {"requests_per_minute": 3}
+    for expected in ([200, 200], [200, 429]):
+        with serve(config, tmp_path / "data") as served:
+            assert [served.chat("small").status for _ in expected] == expected
+            served.terminate()
+            assert served.ended() == 0
+
+
+def few(**changes: Any) -> dict[str, Any]:
+    config = configuration(redis_url="env:SHARED_REDIS", **changes)
+    config["deployments"]["Limited"]["limits"] = {"requests_per_minute": 20, "tokens_per_minute": None}
+    return config
+
+
+def store_state(served: Served) -> str:
+    (store,) = served.call("GET", "/health/ready").json["stores"]
+    state: str = store["state"]
+    return state
+
+
+def test_a_gateway_goes_on_with_its_share_when_redis_is_killed_and_tells_it_afterwards(redis, tmp_path):
+    with serve(few(), tmp_path / "data", SHARED_REDIS=redis.url) as served:
+        assert [served.chat("small").status for _ in range(5)] == [200] * 5
+        redis.kill()
+        statuses = [served.chat("small").status for _ in range(30)]
+        assert statuses == [200] * 15 + [429] * 15
+        eventually(lambda: store_state(served) == "degraded", "the outage is noticed")
+        assert served.call("GET", "/health/ready").status == 200
+        assert served.metric("modelport_quota_store_degraded") == 1
+        redis.start()
+        eventually(lambda: store_state(served) == "ready", "Redis is found again")
+        assert served.metric("modelport_quota_store_degraded") == 0
+        # An empty Redis is told what the last minute has used.
+        with serve(few(), tmp_path / "other", SHARED_REDIS=redis.url) as other:
+            assert other.chat("small").status == 429
+
+
+def test_a_gateway_that_may_not_go_on_alone_refuses_until_redis_is_back(redis, tmp_path):
+    config = few(quota={"on_store_outage": "refuse"})
+    with serve(config, tmp_path / "data", SHARED_REDIS=redis.url) as served:
+        assert served.chat("small").status == 200
+        redis.kill()
+        eventually(lambda: served.chat("small").status == 503, "what it holds is spent")
+        refused = served.chat("small")
+        assert (refused.status, refused.headers["retry-after"]) == (503, "1")
+        assert served.call("GET", "/health/ready").status == 503
+        redis.start()
+        eventually(lambda: served.chat("small").status == 200, "Redis is found again")
+        assert served.call("GET", "/health/ready").status == 200
+
+
+def test_a_redis_that_hangs_holds_nobody_up(redis, tmp_path):
+    with serve(few(), tmp_path / "data", SHARED_REDIS=redis.url) as served:
+        assert served.chat("small").status == 200
+        redis.stop()
+        try:
+            statuses = [served.chat("small").status for _ in range(25)]
+            assert statuses == [200] * 19 + [429] * 6
+            eventually(lambda: store_state(served) == "degraded", "the outage is noticed")
+        finally:
+            redis.go_on()
+        eventually(lambda: store_state(served) == "ready", "Redis answers again")
+
+
+def test_gateways_under_load_survive_a_killed_redis(redis, tmp_path):
+    with ExitStack() as stack:
+        servers = [
+            stack.enter_context(serve(configuration(redis_url="env:SHARED_REDIS"), tmp_path / f"gateway-{number}",
+                                      SHARED_REDIS=redis.url))
+            for number in range(2)
+        ]  # fmt: skip
+        hammers = [Hammer(served, 0.0, seed) for seed in range(2) for served in servers]
+        for hammer in hammers:
+            hammer.start()
+        eventually(lambda: all(hammer.statuses.get(200, 0) > 10 for hammer in hammers), "the load runs")
+        redis.kill()
+        eventually(lambda: all(store_state(served) == "degraded" for served in servers), "both have noticed")
+        redis.start()
+        eventually(lambda: all(store_state(served) == "ready" for served in servers), "both are back")
+        for hammer in hammers:
+            hammer.join()
+        assert [hammer.failure for hammer in hammers] == [None] * len(hammers)
+        assert {status for hammer in hammers for status in hammer.statuses} == {200, 429}
