@@ -11,7 +11,6 @@ from modelport.core.clock import Clock
 from modelport.core.ports import Quota, StoreState
 from modelport.stores.allotments import Bank, SharedQuota
 from modelport.stores.memory.quota import MemoryQuota
-from modelport.stores.sqlite_quota import SqliteBank
 
 FILE: Final = "quota.sqlite"
 OWNER_SECONDS: Final = 1.0
@@ -37,11 +36,18 @@ def open_bank(settings: Settings) -> Bank | None:
     """The store that processes share; None: there is none. Nothing is connected yet. Raises ProviderFault."""
     match store_of(settings):
         case "sqlite":
-            return SqliteBank(settings.server.data_dir / FILE)
+            return sqlite_bank(settings)
         case "redis":
             return redis_bank(settings)
         case _:
             return None
+
+
+def sqlite_bank(settings: Settings) -> Bank:
+    """The bank in the data directory. The library is loaded only where it is wanted."""
+    module = importlib.import_module("modelport.stores.sqlite_quota")
+    bank: Bank = module.SqliteBank(settings.server.data_dir / FILE)
+    return bank
 
 
 def redis_bank(settings: Settings) -> Bank:

@@ -89,8 +89,11 @@ def engine_source(read: Callable[[], Iterable[EngineReading]]) -> Source:
 def journal_source(journal: JournalFigures) -> Source:
     """`modelport_journal_*`."""
 
+    begun = journal.sequence
+
     def families() -> Iterator[Metric]:
-        yield counter("modelport_journal_lines", "Lines written, ever.", journal.sequence)
+        # From the start of the process, so that those of several can be added: a successor goes on in the same file.
+        yield counter("modelport_journal_lines", "Lines written since the start.", journal.sequence - begun)
         yield counter("modelport_journal_failed_writes", "Writes that the disk refused.", journal.failed_writes)
         yield counter("modelport_journal_dropped_lines", "Refused calls not recorded.", journal.dropped_lines)
         yield GaugeMetricFamily("modelport_journal_file_number", "The file that is written.", journal.number)

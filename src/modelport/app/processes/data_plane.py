@@ -88,7 +88,7 @@ async def serve(plan: Plan, inherited: Inherited, listener: int) -> None:
         owner.on(server.orders())
         owner.on({"figures": lambda _: told_figures(application.metrics)})
         tasks = [
-            asyncio.create_task(owner.run(gone=server.end_now)),
+            asyncio.create_task(ended_with(owner, server)),
             asyncio.create_task(figures_told(owner.peer, application.metrics)),
         ]
         try:
@@ -96,6 +96,12 @@ async def serve(plan: Plan, inherited: Inherited, listener: int) -> None:
         finally:
             for task in tasks:
                 task.cancel()
+
+
+async def ended_with(owner: RemoteOwner, server: WorkerServer) -> None:
+    """Nobody serves without an owner: it may be gone for good."""
+    await owner.gone()
+    server.end_now()
 
 
 async def figures_told(peer: Peer, metrics: Metrics) -> None:

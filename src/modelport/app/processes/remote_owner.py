@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -26,7 +26,7 @@ from modelport.telemetry.metrics import Metrics, Source
 
 
 class RemoteOwner:
-    """app.owner.Owner over the owner's socket. `on` says what its orders do; `run` reads them."""
+    """app.owner.Owner over the owner's socket. `on` says what its orders do; they are read from `start` to `close`."""
 
     def __init__(self, plan: Plan, specs: Sequence[WorkerSpec], clock: Clock, settings: Settings) -> None:
         self._plan = plan
@@ -58,18 +58,20 @@ class RemoteOwner:
         """Connects. Raises OSError when the owner is gone."""
         plan = self._plan
         self._peer = await connected(plan.owner_socket, plan.owner_secret, os.getpid(), self._handlers)
+        self._reading = asyncio.create_task(self._peer.run(), name="owner")
         start_quota(self.quota)
 
-    async def run(self, gone: Callable[[], None]) -> None:
-        """Reads what the owner says until it is gone."""
-        await self.peer.run()
-        gone()
+    async def gone(self) -> None:
+        """Returns when the owner does not listen any more."""
+        if self._reading is not None:
+            await asyncio.wait({self._reading})
 
     async def close(self) -> None:
-        """Ends the connection."""
+        """Gives back what is held of the quota, and ends the connection."""
         await close_quota(self.quota)
         if self._peer is not None:
             self._peer.close()
+        await self.gone()
 
     async def rendered(self, metrics: Metrics) -> bytes:
         """The whole server's metrics; where the owner does not answer, those of this process."""
