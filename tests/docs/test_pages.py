@@ -19,6 +19,7 @@ from modelport.cli.main import app
 from modelport.config.document import read_document
 from modelport.config.faults import ConfigError
 from modelport.config.load import parse
+from modelport.config.prices import parse_prices
 from served import KEY, Served
 
 ROOT = Path(__file__).parents[2]
@@ -149,6 +150,9 @@ def test_every_yaml_block_is_a_configuration_or_a_part_of_one(page: Path) -> Non
     for block in blocks(page, "yaml"):
         if page.name == "scripted.md" and "replies:" in block:
             continue  # a script, which its own test reads
+        if block.startswith("# prices.yaml"):
+            assert parse_prices(read_document(block.encode(), "prices.yaml"), "prices.yaml")[0].prices
+            continue
         environ = {"HOME": "/h", **dict.fromkeys(re.findall(r"env:(\w+)", block), "x")}
         alternatives = block.splitlines() if block.startswith("server:") else [block]
         for text in alternatives:
