@@ -80,7 +80,7 @@ class Shipper:
         self._ahead = Counter()
         self._shipped_ahead = 0
         self._retry_seconds = 0.0
-        self._cleaned_at = 0.0
+        self._cleaned_at = float("-inf")
         self._asked = 0
         self._answered = 0
         self._told = threading.Condition()

@@ -1,0 +1,103 @@
+"""Records as rows: costs to the last digit, and nothing that a database would refuse."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from modelport.core.usage import TokenUsage, UsageRecord
+from modelport.stores.sql.rows import amount, bounded, fingerprint, key_of, parts, record_of, row_of, series_of, summed
+from modelport.stores.sql.schema import SUM_COLUMNS
+from usage_records import NOON, record, unpriced
+
+COSTS = st.decimals(min_value=0, max_value=999_999_999, places=18).map(lambda number: format(number, "f"))
+
+
+@given(COSTS)
+def test_a_cost_is_the_same_after_a_visit(cost: str) -> None:
+    found = parts(cost)
+    assert None not in found
+    assert amount(*(part or 0 for part in found)) == Decimal(cost)
+
+
+@given(st.lists(COSTS, max_size=50))
+def test_sums_of_parts_are_parts_of_the_sum(costs: list[str]) -> None:
+    columns = [sum(part or 0 for part in column) for column in zip(*map(parts, costs), strict=True)] or [0, 0, 0]
+    assert amount(*columns) == sum(map(Decimal, costs), Decimal(0))
+
+
+@given(st.integers(0, 10**9 - 1), st.text("0123456789", max_size=18))
+def test_no_part_grows_so_large_that_a_billion_of_them_overflow(units: int, decimals: str) -> None:
+    for part in parts(f"{units}.{decimals}0"):
+        assert part is not None
+        assert 0 <= part < 10**9
+
+
+@pytest.mark.parametrize("cost", [None, "NaN", "Infinity", "-1", "1e400"])
+def test_what_is_no_amount_of_money_is_not_known(cost: str | None) -> None:
+    assert parts(cost) == (None, None, None)
+
+
+@given(st.integers())
+def test_any_count_fits(count: int) -> None:
+    assert abs(bounded(count)) <= 10**12
+    if abs(count) <= 10**12:
+        assert bounded(count) == count
+
+
+@given(
+    st.builds(
+        record,
+        started_at=st.integers(0, 4 * 10**15).map(lambda moment: moment / 1_000_000),
+        requested_model=st.none() | st.text(st.characters(exclude_characters="\0", codec="utf-8"), max_size=40),
+        usage=st.builds(TokenUsage, *[st.integers(0, 10**9)] * 7),
+        cost=st.none() | COSTS.map(lambda cost: format(Decimal(cost).normalize(), "f")),
+        currency=st.sampled_from([None, "USD"]),
+        status=st.integers(0, 599),
+        streamed=st.booleans(),
+    )
+)
+def test_a_record_is_the_same_after_a_visit(given_record: UsageRecord) -> None:
+    row = {**row_of(given_record, 1), **series_of(given_record)}
+    found = record_of(row)
+    assert abs(found.started_at - given_record.started_at) < 0.000001
+    assert key_of(found) == key_of(given_record)
+    assert found == UsageRecord(
+        **{name: getattr(given_record, name) for name in UsageRecord.__struct_fields__ if name != "started_at"},
+        started_at=found.started_at,
+    )
+
+
+def test_series_differ_where_their_names_do() -> None:
+    one, other = series_of(record(key_id=None, project="a")), series_of(record(key_id="a", project=None))
+    assert fingerprint(one) != fingerprint(other)
+    assert fingerprint(one) == fingerprint(series_of(record(key_id=None, project="a", requested_model="another")))
+
+
+def test_a_callers_text_makes_no_series() -> None:
+    assert series_of(record(requested_model="a", client_request_id="b")) == series_of(record())
+
+
+def test_a_model_has_the_targets_name_where_nobody_has_answered() -> None:
+    assert series_of(record(answered_model=None, target="house/org/large"))["model"] == "org/large"
+    assert series_of(record(answered_model=None, target=None))["model"] is None
+
+
+def test_sums_are_by_time_and_series() -> None:
+    rows = [row_of(record(started_at=NOON + hours * 3600), hours % 2) for hours in range(30)]
+    days = summed(rows, 86_400_000_000)
+    assert {place: sums[0] for place, sums in days.items()} == {
+        (20778, 0): 6,
+        (20778, 1): 6,
+        (20779, 0): 9,
+        (20779, 1): 9,
+    }
+
+
+def test_an_unpriced_call_adds_to_no_cost() -> None:
+    (sums,) = summed([row_of(unpriced(), 1)], 1).values()
+    found = dict(zip(SUM_COLUMNS, sums, strict=True))
+    assert (found["calls"], found["unpriced_calls"], found["cost_units"], found["cost_nanos"]) == (1, 1, 0, 0)
