@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 from modelport.core.usage import UsageRecord
@@ -20,9 +21,9 @@ def ended_since(directory: Path, since: float) -> Iterator[UsageRecord]:
         return
     for writer in writers_in(directory):
         for path in files_of(directory, writer):
-            if path.stat().st_mtime < since:
-                continue  # nothing was written to it since
-            yield from ended_in(path, since)
+            with suppress(FileNotFoundError):  # shipped and removed meanwhile
+                if path.stat().st_mtime >= since:  # else nothing was written to it since
+                    yield from ended_in(path, since)
 
 
 def ended_in(path: Path, since: float) -> Iterator[UsageRecord]:
