@@ -59,6 +59,9 @@ def heights(report: Mapping[str, Any]) -> Iterator[Height]:
             yield from _of(scenario, ours)
     if speed := report.get("tokens"):
         yield Height("tokens/s, x its worker alone", speed["ratio"], 0.97, True)
+        crowd = speed["crowd"]
+        yield Height("embedded streams that finished", crowd["finished"], crowd["streams"], True)
+        yield Height("tokens/s among them, fastest x slowest", crowd["fastest_to_slowest"] or float("inf"), 1.5, False)
 
 
 def _of(scenario: Mapping[str, Any], ours: Mapping[str, Any]) -> Iterator[Height]:

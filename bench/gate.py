@@ -1,4 +1,4 @@
-"""Instructions per request, against a limit and against the baseline of this Python: nothing else on the machine moves them.
+"""Instructions per request, against a limit and against the baseline of this Python: other load hardly moves them.
 
 python -m bench.gate [--python PATH] [--write]
 

@@ -123,6 +123,11 @@ def footnotes(report: Mapping[str, Any]) -> list[str]:
             f"gateway {speed['gateway_tokens_per_second']:.1f} (ratio {speed['ratio']:.3f}); first token "
             f"{speed['worker_first_token_ms']:.0f} ms and {speed['gateway_first_token_ms']:.0f} ms."
         )
+        crowd = speed["crowd"]
+        lines.append(
+            f"{crowd['streams']} embedded streams at once: {crowd['finished']} finished, {crowd['begun_out_of_order']} "
+            f"began before an earlier one, fastest to slowest {crowd['fastest_to_slowest']:.2f}."
+        )
     return lines
 
 

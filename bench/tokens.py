@@ -9,6 +9,7 @@ import statistics
 import sys
 import tempfile
 import time
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,8 @@ from modelport.engine.weights.places import worker_options
 MODEL = "smollm2-135m-instruct"
 TOKENS = 96
 ROUNDS = 5
+CROWD = 16
+CROWD_GAP_SECONDS = 0.05
 BODY = {
     "model": MODEL,
     "messages": [{"role": "user", "content": "Write a long story about a lighthouse and the people who kept it."}],
@@ -80,6 +83,27 @@ async def both(port: int, weights: dict[str, Any]) -> dict[str, Any]:
     }
 
 
+async def crowd(port: int) -> dict[str, Any]:
+    """More streams than there are slots, a moment apart: who finishes, in which order they begin, how fair it is."""
+    url = f"http://127.0.0.1:{port}/models/chat/completions"
+    async with aiohttp.ClientSession() as session:
+
+        async def one(number: int) -> tuple[float, float]:
+            await asyncio.sleep(number * CROWD_GAP_SECONDS)
+            speed, first = await generated(session, url, servers.KEY)
+            return speed, number * CROWD_GAP_SECONDS + first
+
+        found = await asyncio.gather(*(one(number) for number in range(CROWD)), return_exceptions=True)
+    good = [result for result in found if not isinstance(result, BaseException)]
+    firsts = [first for _, first in good]
+    return {
+        "streams": CROWD,
+        "finished": len(good),
+        "begun_out_of_order": sum(1 for earlier, later in pairwise(firsts) if later < earlier),
+        "fastest_to_slowest": max(speed for speed, _ in good) / min(speed for speed, _ in good) if good else None,
+    }
+
+
 def run() -> dict[str, Any] | None:
     """None where the weights are not here."""
     data_dir = Path(os.environ.get("MODELPORT_TEST_DATA_DIR") or Path("~/.local/share/modelport").expanduser())
@@ -96,4 +120,4 @@ def run() -> dict[str, Any] | None:
         )
         command = [sys.executable, "-m", "modelport", "serve", "--config", str(config)]
         with servers.serving(command, port, Path(folder)):
-            return asyncio.run(both(port, weights))
+            return {**asyncio.run(both(port, weights)), "crowd": asyncio.run(crowd(port))}
