@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 STAMPS := $(VENV)/.made
 DATA_DIR ?= $(if $(MODELPORT_DATA_DIR),$(MODELPORT_DATA_DIR),$(HOME)/.local/share/modelport)
 export MODELPORT_TEST_DATA_DIR := $(DATA_DIR)
-test test-clients bench bench-full: export MODELPORT_DATA_DIR := $(DATA_DIR)
+test test-clients bench-full: export MODELPORT_DATA_DIR := $(DATA_DIR)
 
 .PHONY: help serve test test-clients check format bench bench-full bench-peers bench-gate bench-soak clean
 
@@ -33,14 +33,14 @@ format: $(STAMPS)/dev ## rewrite the files as `check` wants them
 	$(BIN)/ruff format src tests bench scripts
 	$(BIN)/ruff check --fix src tests bench scripts
 
-bench: $(STAMPS)/dev $(STAMPS)/weights ## measure, two minutes: what a request costs, against nginx and a plain relay
+bench: $(STAMPS)/dev ## measure, two minutes: what a request costs, against nginx and a plain relay
 	$(BIN)/python -m bench $(BENCH)
 
 bench-full: $(STAMPS)/dev $(STAMPS)/weights ## measure every scenario, a quarter of an hour (BENCH='--python /usr/bin/python3')
 	$(BIN)/python -m bench --full --name full $(BENCH)
 
 bench-peers: $(STAMPS)/dev ## measure other gateways beside ours; installs them into .venvs on first use (BENCH='--peers envoy')
-	$(BIN)/python -m bench --peers --no-tokens --name peers $(BENCH)
+	$(BIN)/python -m bench --peers --name peers $(BENCH)
 
 bench-gate: $(STAMPS)/dev ## count instructions per request; fails above the limit, or the baseline of this Python
 	$(BIN)/python -m bench.gate $(BENCH)

@@ -29,10 +29,12 @@ def options() -> argparse.Namespace:
     parser.add_argument("--python", help="the interpreter that runs modelport; gets an environment of its own")
     parser.add_argument("--only", help="scenarios whose name or group has this in it")
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--seconds", type=float, default=1.0, help="of each run")
-    parser.add_argument("--no-tokens", action="store_true", help="leave the embedded model out")
+    parser.add_argument("--seconds", type=float, help="of each run; 0.6, with --full 1.5")
+    parser.add_argument("--no-tokens", action="store_true", help="leave the embedded model out of a full run")
     parser.add_argument("--name", default="bench", help="of the files of results")
-    return parser.parse_args()
+    wanted = parser.parse_args()
+    wanted.seconds = wanted.seconds or (1.5 if wanted.full else 0.6)
+    return wanted
 
 
 def main() -> None:
@@ -52,7 +54,7 @@ def main() -> None:
     }
     with tempfile.TemporaryDirectory(prefix="modelport-bench-") as name:
         measure(wanted, python, Path(name), found)
-    found["tokens"] = None if wanted.no_tokens else tokens.run()
+    found["tokens"] = tokens.run() if wanted.full and not wanted.no_tokens else None
     print(report.text(found))
     RESULTS.mkdir(parents=True, exist_ok=True)
     (RESULTS / f"{wanted.name}.json").write_text(json.dumps(found, indent=2) + "\n")

@@ -49,7 +49,7 @@ def refusal(status: int, what: str) -> Scenario:
     return Scenario(f"{status} {what}, 64 connections", "refusals", 64, door=str(status), status=status)
 
 
-LATENCY = Scenario("1 KB at 500/s", "latency", 64, rate=500, least_seconds=2, with_direct=True)
+LATENCY = Scenario("1 KB at 500/s", "latency", 64, rate=500, least_seconds=1.2, with_direct=True)
 PACED = Scenario(
     "50 streams, an event each 10 ms",
     "streams",
@@ -59,7 +59,7 @@ PACED = Scenario(
     habit="mock:every=10000",
     spread_seconds=1,
     warmup_seconds=1.2,
-    least_seconds=1.5,
+    least_seconds=1.0,
     with_direct=True,
 )
 FLOOD = Scenario(
