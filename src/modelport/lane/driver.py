@@ -207,7 +207,7 @@ class LaneCall:
 
     def _send(self) -> None:
         provider = self._asked.provider
-        self._decoder = self._refused_with = None
+        self._decoder = self._refused_with = self._relay = None
         self._has_begun = False
         upstream = provider.encode(self._request, self._target)
         self._exchange = self._lane.wire.send(provider.address, upstream, self._deployment.timeouts, self)
@@ -220,6 +220,8 @@ class LaneCall:
         """upstream.wire.Receiver"""
         if 200 <= status < 400:
             self._decoder = self._asked.provider.decoder(self._request)
+            if self._request.stream and self._request.choices == 1:
+                self._relay = TextRelay(partial(self._asked.provider.decoder, self._request), self._count)
         else:
             self._refused_with, self._error_body = (status, headers), b""
 
@@ -253,22 +255,35 @@ class LaneCall:
                 self._ended()
             return
         relay = self._relay
-        if relay is not None:
-            relayed, data = relay.take(data)
+        if relay is None:
+            self._decode(data)
+            return
+        while data:
+            relayed, unread, data = relay.take(data)
             if relayed:
                 self.reply.piece(relayed)
-            if not data:
+            if not unread:
                 return
+            events = self._decode(unread)
+            if events is None or self._count.stopped:
+                return
+            relay.learn(unread, events, self._writer)
+            if self._task is not None:
+                self._held_back.insert(0, partial(self._grew, data))
+                return
+
+    def _decode(self, data: bytes) -> list[Event] | None:
+        """The events in it, passed on; None: this target has failed."""
+        assert self._decoder is not None
         try:
             events = self._decoder.feed(data)
         except ModelportError as error:
             self._broke(error)
-            return
+            return None
         if events:
             self._has_begun = True
             self._take(events)
-        if relay is not None:
-            relay.learn(data, events)
+        return events
 
     def _ended(self) -> None:
         if self._decoder is None:
@@ -367,10 +382,8 @@ class LaneCall:
         self._about = answer_headers(self._lease.quota(), self._deployment, self._snapshot, self._dropped)
         if self._speech.stream is not None and self._request.stream:
             self._writer = self._speech.stream(self._answer_head, self._request, self._way.reasoning)
-            self.reply.stream(self._writer.feed(events), self._about)
-            if self._request.choices == 1:
-                new_decoder = partial(self._asked.provider.decoder, self._request)
-                self._relay = TextRelay(new_decoder, self._count, self._writer)
+            self.reply.stream(self._about)
+            self.reply.piece(self._writer.feed(events))
         else:
             self._fold = fold_of(self._request)
             self._fold.feed(events)
@@ -410,6 +423,7 @@ class LaneCall:
             log.error("unhandled %s: %s request_id=%s\n%s", *told)
             self._settle(Ending.FAILED, 500, InternalError.code)
             self._say(InternalError())
+        self.reply.flush()
 
     def _fail(self, error: ModelportError) -> None:
         """Ends the call with this error."""

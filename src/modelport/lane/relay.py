@@ -31,79 +31,82 @@ _encoded: Final = msgspec.json.Encoder().encode
 
 
 class TextRelay:
-    """For one stream of one choice. `take` each read, decode what it gives back, and then let it `learn` from that."""
+    """For one stream of one choice. `take` what came, decode what it gives for that, and let it `learn` from it, until
+    nothing is left."""
 
-    def __init__(self, new_decoder: Callable[[], Decoder], count: Count, writer: StreamWriter) -> None:
+    def __init__(self, new_decoder: Callable[[], Decoder], count: Count) -> None:
         self._new_decoder = new_decoder
         self._count = count
-        self._writer = writer
         self._before = self._after = self._head = self._tail = b""
         self._is_learned = False
+        self._is_ready = False
+        """A text may be written now, and nothing else is due before it."""
+        self._is_aligned = True
+        """Whether the decoder has been given whole events only."""
         self._held = b""
         """An unfinished event."""
-        self._is_aligned = False
-        """Whether the decoder has been given whole events only."""
         self._lessons = LESSONS
 
-    def take(self, data: bytes) -> tuple[bytes, bytes]:
-        """What the client gets at once, and what comes after that and has to be decoded."""
-        if not self._is_learned:
-            return b"", data
+    def take(self, data: bytes) -> tuple[bytes, bytes, bytes]:
+        """What the client gets at once, what comes after that and has to be decoded, and what comes after that."""
+        if not self._is_ready:
+            end = data.find(BOUNDARY) + len(BOUNDARY) if self._lessons or self._is_learned else 0
+            return (b"", data[:end], data[end:]) if end >= len(BOUNDARY) else (b"", data, b"")
         if self._held:
             data = self._held + data
             self._held = b""
-        end = data.rfind(BOUNDARY)
-        if end < 0 and len(data) <= HELD_BYTES_LIMIT:
-            self._held = data
-            return b"", b""
-        before, after, taken = self._before, self._after, 0
+        before, after, start = self._before, self._after, 0
         texts: list[bytes] = []
-        for event in data[: max(end, 0)].split(BOUNDARY):
-            if not (event.startswith(before) and event.endswith(after)):
+        while (end := data.find(BOUNDARY, start)) >= 0:
+            if not (data.startswith(before, start) and data.endswith(after, start + len(before), end)):
                 break
             try:
-                text = _decoded(event[len(before) : len(event) - len(after)])
+                text = _decoded(data[start + len(before) : end - len(after)])
             except (msgspec.DecodeError, UnicodeDecodeError):
                 break
             if not text or not self._count.text(text):
                 break
             texts += (self._head, _encoded(text), self._tail)
-            taken += len(event) + len(BOUNDARY)
+            start = end + len(BOUNDARY)
         else:
-            self._held = data[taken:]
-            return b"".join(texts), b""
-        self._is_learned = False
-        self._is_aligned = True
-        return b"".join(texts), data[taken:]
+            if len(data) - start <= HELD_BYTES_LIMIT:
+                self._held = data[start:]
+                return b"".join(texts), b"", b""
+            end = len(data)
+        end += len(BOUNDARY)
+        return b"".join(texts), data[start:end], data[end:]
 
-    def learn(self, data: bytes, events: list[Event]) -> None:
+    def learn(self, data: bytes, events: list[Event], writer: StreamWriter | None) -> None:
         """Looks at what has just been decoded and written."""
         was_aligned, self._is_aligned = self._is_aligned, data.endswith(BOUNDARY)
-        if not self._lessons or not self._is_aligned or not events:
+        frame = writer.text_frame() if writer is not None and self._is_aligned else None
+        if frame is None:
+            self._is_ready = False
             return
-        last, start = events[-1], data.rfind(BOUNDARY, 0, -len(BOUNDARY))
-        if start < 0 and not was_aligned:
-            return
-        if type(last) is not TextDelta or last != TextDelta(last.text) or not last.text:
-            return
-        self._lessons -= 1
-        event = data[start + len(BOUNDARY) if start >= 0 else 0 : -len(BOUNDARY)]
-        text = _encoded(last.text)
-        for place in PLACES:
-            found = event.rfind(place + text)
-            if found >= 0:
-                self._before = event[: found + len(place)]
-                self._after = event[found + len(place) + len(text) :]
-                frame = self._writer.text_frame()
-                if frame is not None and self._is_nothing_but_text():
-                    self._head, self._tail = frame
-                    self._is_learned = True
-                return
+        self._head, self._tail = frame
+        if was_aligned and self._lessons and events and is_plain(events[-1]):
+            self._lessons -= 1
+            self._study(data[: -len(BOUNDARY)], _encoded(events[-1].text))  # type: ignore[union-attr]
+        self._is_ready = self._is_learned
 
     def release(self) -> bytes:
         """The unfinished event, at the end."""
+        self._is_ready = False
         held, self._held = self._held, b""
         return held
+
+    def _study(self, event: bytes, text: bytes) -> None:
+        for place in PLACES:
+            found = event.rfind(place + text)
+            if found >= 0:
+                known = self._before, self._after
+                self._before = event[: found + len(place)]
+                self._after = event[found + len(place) + len(text) :]
+                if self._is_nothing_but_text():
+                    self._is_learned = True
+                else:
+                    self._before, self._after = known
+                return
 
     def _is_nothing_but_text(self) -> bool:
         """Whether any text between the two halves makes one delta, and neither finishes, counts nor fails anything."""
@@ -122,3 +125,8 @@ class TextRelay:
         except ModelportError:
             return True  # nothing has said that the choice is finished
         return False
+
+
+def is_plain(event: Event) -> bool:
+    """Whether it is a text of the first choice, and only that."""
+    return type(event) is TextDelta and bool(event.text) and event == TextDelta(event.text)

@@ -29,6 +29,8 @@ class Reply:
         """Cleared by uvicorn when it shuts down."""
         self.response_started = False
         self.response_complete = False
+        self._unwritten = b""
+        self._pieces: list[bytes] = []
 
     def whole(self, body: bytes, about: Headers) -> None:
         """The answer as one JSON object; `about`: surfaces.answer.answer_headers."""
@@ -40,20 +42,31 @@ class Reply:
             self._connection.transport.write(head + body)
         self._over()
 
-    def stream(self, first: bytes, about: Headers) -> None:
-        """The head of a stream and its first piece."""
+    def stream(self, about: Headers) -> None:
+        """Begins a stream."""
         about += STREAM_HEADERS
-        head = self._begun(200, EVENT_STREAM, about, is_chunked=True)
-        self._connection.transport.write(head + chunk(first) if first else head)
+        self._unwritten = self._begun(200, EVENT_STREAM, about, is_chunked=True)
 
     def piece(self, data: bytes) -> None:
-        """More of a stream."""
-        self._connection.transport.write(b"%x\r\n%b\r\n" % (len(data), data))
+        """More of a stream. What one read of the target gives is one write to the client: `flush` makes it."""
+        self._pieces.append(data)
+
+    def flush(self) -> None:
+        """Writes the pieces."""
+        if self._unwritten or self._pieces:
+            self._connection.transport.write(self._pending())
 
     def last(self, data: bytes) -> None:
         """The end of a stream."""
-        self._connection.transport.write(chunk(data) + LAST_CHUNK)
+        self._pieces.append(data)
+        self._connection.transport.write(self._pending() + LAST_CHUNK)
         self._over()
+
+    def _pending(self) -> bytes:
+        head, self._unwritten = self._unwritten, b""
+        pieces, self._pieces = self._pieces, []
+        data = pieces[0] if len(pieces) == 1 else b"".join(pieces)
+        return b"%b%x\r\n%b\r\n" % (head, len(data), data) if data else head
 
     def refuse(self, error: ModelportError) -> None:
         """The error in the surface's own words, instead of an answer."""
@@ -64,12 +77,14 @@ class Reply:
 
     def cut(self, last_word: bytes) -> None:
         """Breaks a stream off: an error chunk, and no end."""
-        self._connection.transport.write(chunk(last_word))
+        self._pieces.append(last_word)
+        self._connection.transport.write(self._pending())
         self.keep_alive = False
         self._over()
 
     def abandoned(self) -> None:
         """Nobody is there any more."""
+        self._unwritten, self._pieces = b"", []
         self.response_complete = True
 
     def _begun(self, status: int, content_type: bytes, more: Headers, *, is_chunked: bool = False) -> bytes:
@@ -97,8 +112,3 @@ class Reply:
         self.response_complete = True
         if not self.keep_alive:
             self._connection.transport.close()
-
-
-def chunk(data: bytes) -> bytes:
-    """A piece of a chunked body; nothing for nothing, which would be its end."""
-    return b"%x\r\n%b\r\n" % (len(data), data) if data else b""

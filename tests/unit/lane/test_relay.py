@@ -53,21 +53,21 @@ def through(reads: list[bytes], kind: str, step: int, *, relays: bool) -> tuple[
     """(bytes to the client, usage, when the quota was asked, how many bytes were not decoded)"""
     lease = Lease(step)
     count, writer, reader = Count(lease, REQUEST), WRITERS[kind](), decoder(REQUEST, new_id=lambda: "new")  # type: ignore[arg-type]
-    relay = TextRelay(lambda: decoder(REQUEST), count, writer) if relays else None
+    relay = TextRelay(lambda: decoder(REQUEST), count) if relays else None
     out, spared = b"", 0
     try:
         for read in reads:
-            rest = read
-            if relay is not None:
-                relayed, rest = relay.take(read)
+            left = read
+            while left and not count.stopped:
+                relayed, rest, left = relay.take(left) if relay is not None else (b"", left, b"")
                 out += relayed
                 spared += len(relayed)
-            events = reader.feed(rest)
-            out += writer.feed(count.feed(events))
-            if count.stopped:
-                break
-            if relay is not None:
-                relay.learn(rest, events)
+                if not rest:
+                    break
+                events = reader.feed(rest)
+                out += writer.feed(count.feed(events))
+                if relay is not None:
+                    relay.learn(rest, events, writer)
         if not count.stopped:
             held = relay.release() if relay is not None else b""
             out += writer.feed(count.feed(reader.feed(held) + reader.end()))
@@ -148,3 +148,14 @@ def test_a_plain_stream_is_decoded_only_until_it_is_learned(kind: str) -> None:
 def test_events_that_differ_in_more_than_their_text_are_decoded() -> None:
     reads = [event("a").replace(b'"u"', b'"%d"' % number) for number in range(50)]
     assert through(reads, "openai", 10**9, relays=True)[3] == 0
+
+
+def test_one_odd_event_is_decoded_and_those_around_it_are_not() -> None:
+    reads = [
+        b"".join(
+            [*reads_of(["a"] * 50), event(""), event(None, delta={"content": "b", "role": "x"}), *reads_of(["c"] * 50)]
+        )
+    ]
+    out, _, _, spared = through([*reads, b"data: [DONE]\n\n"], "openai", 10**9, relays=True)
+    assert out.count(b'"content":"c"') == 50
+    assert spared > 0.9 * len(out)
