@@ -271,6 +271,19 @@ def test_a_faulty_new_configuration_changes_nothing(served: Served, tmp_path: Pa
     assert served.chat().status == 200
 
 
+def test_a_new_configuration_that_would_let_everybody_in_from_anywhere_is_refused(
+    data_dir: Path, tmp_path: Path
+) -> None:
+    outside = {**CONFIG, "server": {"workers": 2, "host": "0.0.0.0"}}
+    with serve(outside, data_dir) as served:
+        assert served.call("GET", "/models/info", key=None).status == 401
+        (tmp_path / "data.yaml").write_text(json.dumps({**outside, "auth": {"anonymous": True}}))
+        served.process.send_signal(signal.SIGHUP)
+        eventually(lambda: "the server goes on as it was" in served.stderr(), "the refusal is logged")
+        assert "auth.anonymous" in served.stderr()
+        assert served.call("GET", "/models/info", key=None).status == 401
+
+
 def test_another_number_of_workers_needs_a_restart_and_says_so(served: Served, tmp_path: Path) -> None:
     (tmp_path / "data.yaml").write_text(json.dumps({**CONFIG, "server": {"workers": 3}}))
     served.process.send_signal(signal.SIGHUP)

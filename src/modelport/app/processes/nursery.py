@@ -27,8 +27,10 @@ from modelport.app.runtime import ProviderFault, open_providers, worker_specs
 from modelport.app.snapshot import build as build_snapshot
 from modelport.auth import api_key
 from modelport.config.faults import ConfigError
+from modelport.config.listen import listen_faults
 from modelport.config.load import load
-from modelport.config.secrets import Secret
+from modelport.config.secrets import Secret, stored_key
+from modelport.config.settings import Settings
 from modelport.config.sources import Flags
 from modelport.config.tls import server_context, tls_files
 from modelport.control.profiles import ProfileError
@@ -56,7 +58,9 @@ def main() -> None:
 def loaded(plan: Plan) -> Inherited:
     """Everything that workers have in common. Raises UNLOADABLE."""
     settings = load(plan.config, os.environ, Flags(**plan.flags))
-    generated = Secret(plan.key, "the first start") if plan.key is not None else None
+    generated = generated_key(plan, settings)
+    if faults := listen_faults(settings, generated is not None):
+        raise ConfigError(faults)
     open_providers(settings)  # a worker opens its own; this imports what they need
     files = tls_files(settings)
     specs, _ = worker_specs(settings)
@@ -67,6 +71,17 @@ def loaded(plan: Plan) -> Inherited:
         specs=specs,
         context=server_context(files) if files is not None else None,
     )
+
+
+def generated_key(plan: Plan, settings: Settings) -> Secret | None:
+    """The operator's key that was made at the first start, where the configuration, as it is now, has none. Only the
+    owner makes one. Raises OSError."""
+    if settings.auth.keys or settings.auth.anonymous:
+        return None
+    if plan.key is not None:
+        return Secret(plan.key, "the first start")
+    stored = stored_key(settings.server.data_dir)
+    return stored.secret if stored is not None else None
 
 
 class Nursery:
