@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from modelport.config.budgets import BudgetSettings
 from modelport.config.faults import Path
@@ -18,6 +18,7 @@ from modelport.config.settings import Settings
 from modelport.config.spelling import did_you_mean
 
 Finding = tuple[Path, str]
+UNSHARED: Final = "budgets are not available in this version"
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,10 +75,9 @@ def budgets(settings: Settings) -> Iterator[Finding]:
         if budget.currency is not None and budget.currency != settings.prices.currency:
             yield (*path, "currency"), f"{budget.currency} is not prices.currency, {settings.prices.currency}"
         if settings.server.workers > 1:
-            yield (
-                path,
-                "budgets are not available with several worker processes in this version; set server.workers to 1",
-            )
+            yield path, f"{UNSHARED} with several worker processes; set server.workers to 1"
+        elif settings.redis_url is not None:
+            yield path, f"{UNSHARED} with a fleet, whose members would each keep their own; remove it or redis_url"
 
 
 def _deployment(deployment: Mapping[str, Any], path: Path, declared: Declared) -> Iterator[Finding]:

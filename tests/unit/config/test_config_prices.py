@@ -125,7 +125,11 @@ def test_a_configuration_is_checked_with_its_price_list(tmp_path: Path) -> None:
         ("projects: {p: {budget: {amount: '1', currency: EUR}}}", "budget.currency: EUR is not prices.currency, USD"),
         (
             "server: {workers: 2}\nprojects: {p: {budget: {tokens: 5}}}",
-            "projects.p.budget: budgets are not available with several worker processes",
+            "projects.p.budget: budgets are not available in this version with several worker processes",
+        ),
+        (
+            "redis_url: 'env:R'\nprojects: {p: {budget: {tokens: 5}}}",
+            "projects.p.budget: budgets are not available in this version with a fleet",
         ),
     ],
 )
@@ -133,5 +137,5 @@ def test_a_budget_that_cannot_be_kept_is_a_fault(tmp_path: Path, text: str, said
     config = tmp_path / "modelport.yaml"
     config.write_text(text)
     with pytest.raises(ConfigError) as caught:
-        read(config, {"HOME": "/h"})
+        read(config, {"HOME": "/h", "R": "redis://h"})
     assert said in str(caught.value)
