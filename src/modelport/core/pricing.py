@@ -7,6 +7,7 @@ makes a call unpriced, never cheaper: an unknown price is not zero.
 from __future__ import annotations
 
 from decimal import ROUND_HALF_EVEN, Context, Decimal, DivisionByZero, Inexact, InvalidOperation, Overflow
+from functools import cached_property
 from typing import Final, Literal
 
 from msgspec import Struct
@@ -26,7 +27,7 @@ EXACT: Final = Context(prec=100, traps=[Inexact, InvalidOperation, Overflow, Div
 ROUNDED: Final = Context(prec=100, rounding=ROUND_HALF_EVEN, traps=[InvalidOperation, Overflow, DivisionByZero])
 
 
-class Rates(Struct, frozen=True, kw_only=True, omit_defaults=True):
+class Rates(Struct, frozen=True, kw_only=True, omit_defaults=True, dict=True):
     """Money for a million tokens of each class. None: not stated. Then cached input and images cost what input costs,
     and reasoning what output costs; sound, input and output without a price make the call that uses them unpriced."""
 
@@ -40,6 +41,7 @@ class Rates(Struct, frozen=True, kw_only=True, omit_defaults=True):
     request: Decimal | None = None
     """For each call that made something, on top of its tokens; not per million."""
 
+    @cached_property
     def by_class(self) -> tuple[Decimal | None, ...]:
         """In the order of `TokenUsage.classes`."""
         return (
@@ -52,16 +54,34 @@ class Rates(Struct, frozen=True, kw_only=True, omit_defaults=True):
             self.input if self.image is None else self.image,
         )
 
+    @cached_property
+    def dearest(self) -> tuple[Decimal | None, Decimal | None, Decimal | None, Decimal | None]:
+        """What a token can cost at most: of a prompt without and with sound, of an answer without and with sound."""
+        read, cached, written, reasoned, heard, spoken, seen = self.by_class
+        return (
+            most(read, cached, seen),
+            most(read, cached, seen, heard),
+            most(written, reasoned),
+            most(written, reasoned, spoken),
+        )
+
     def bound(self, prompt: int, completion: int, *, hears: bool = True, speaks: bool = True) -> Decimal | None:
         """The most that so many tokens can cost, whatever their classes. `hears`, `speaks`: sound may be among them.
         None: a class that they must be of has no price."""
-        read, cached, written, reasoned, heard, spoken, seen = self.by_class()
-        dearest_prompt = most(read, cached, seen, heard if hears else None)
-        dearest_completion = most(written, reasoned, spoken if speaks else None)
-        if (prompt and dearest_prompt is None) or (completion and dearest_completion is None):
-            return None
-        total = EXACT.add(for_tokens(prompt, dearest_prompt), for_tokens(completion, dearest_completion))
-        return EXACT.add(total, self.request or NONE)
+        mute_prompt, any_prompt, mute_completion, any_completion = self.dearest
+        read = any_prompt if hears else mute_prompt
+        written = any_completion if speaks else mute_completion
+        total = NONE
+        if prompt:
+            if read is None:
+                return None
+            total = EXACT.fma(prompt, read, total)
+        if completion:
+            if written is None:
+                return None
+            total = EXACT.fma(completion, written, total)
+        total = EXACT.scaleb(total, PER_MILLION)
+        return total if self.request is None else EXACT.add(total, self.request)
 
 
 class Tier(Struct, frozen=True):
@@ -137,7 +157,7 @@ class Price(Struct, frozen=True, kw_only=True, omit_defaults=True):
             return Cost(currency=self.currency, worker_time=self.worker_time(milliseconds) if is_made else NONE)
         rates = self.rates_for(usage.prompt)
         amounts = []
-        for tokens, rate in zip(usage.classes(), rates.by_class(), strict=True):
+        for tokens, rate in zip(usage.classes(), rates.by_class, strict=True):
             if tokens and rate is None:
                 return None
             amounts.append(for_tokens(tokens, rate))
@@ -161,7 +181,7 @@ class Price(Struct, frozen=True, kw_only=True, omit_defaults=True):
             return self.worker_time(milliseconds) if is_made else NONE
         rates = self.rates_for(usage.prompt) if self.tiers else self.rates
         total = NONE
-        for tokens, rate in zip(usage.classes(), rates.by_class(), strict=True):
+        for tokens, rate in zip(usage.classes(), rates.by_class, strict=True):
             if tokens:
                 if rate is None:
                     return None

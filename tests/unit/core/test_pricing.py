@@ -68,7 +68,7 @@ def test_more_tokens_never_cost_less(price: Price, usage: TokenUsage, name: str,
 def test_a_cost_is_a_decimal_of_its_rates_and_nothing_is_rounded(price: Price, usage: TokenUsage) -> None:
     rates = price.rates_for(usage.prompt)
     numerator, denominator = 0, 10**15
-    for count, rate in zip((*usage.classes(),), rates.by_class(), strict=True):
+    for count, rate in zip((*usage.classes(),), rates.by_class, strict=True):
         assert rate is not None
         above, below = fraction(rate)
         numerator += count * above * (denominator // 10**6) // below
