@@ -25,6 +25,7 @@ CHECKS: dict[int, str] = {
     21: "a base URL with a trailing slash, `/models/`: 200",
     22: "`/api/models/...`: 200",
     23: "any known api-version, or none: 200",
+    25: "two deployments of one model with different limits behave differently",
     # Chat
     26: "the documented REST request is answered with exactly the documented fields",
     27: "`temperature=0, top_p=1, max_tokens=2048` are taken",
@@ -106,7 +107,11 @@ CHECKS: dict[int, str] = {
     # Errors
     100: "422: string `loc`; `.status_code` in azure-ai-inference, `.code` in openai",
     101: "every error is JSON with `x-ms-error-code` and the right reason phrase",
+    102: "requests per minute exceeded: 429, `Retry-After`, `x-ratelimit-*`; the client waits and succeeds",
+    103: "tokens per minute exceeded: the same",
     104: "no `Retry-After` on 400, 401, 404, 422",
+    105: "429 in each surface's own words",
+    106: "limits are per deployment",
     114: "a body over the limit: 413, JSON",
     115: "overload: 503 with `Retry-After`, never a hung socket",
     # Other clients
