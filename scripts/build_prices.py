@@ -1,7 +1,7 @@
 """Makes the price list that the package carries, from two public collections of prices.
 
     pip install genai-prices
-    pip download --no-deps litellm && unzip litellm-*.whl 'litellm/model_prices*'
+    pip download --no-deps litellm && unzip litellm-*.whl 'litellm/model_prices*' '*.dist-info/*'
     python scripts/build_prices.py --litellm FILE --date 2026-11-21        writes src/modelport/control/prices_data
     python scripts/build_prices.py --litellm FILE --check                  writes nothing; 1 if anything is to be said
 
@@ -360,7 +360,7 @@ def sources(litellm_file: Path, day: date) -> list[dict[str, str]]:
         },
         {
             "name": "litellm",
-            "version": "1.106.2",
+            "version": version_beside(litellm_file),
             "file": "model_prices_and_context_window.json",
             "licence": "MIT, Copyright (c) 2023 Berri AI",
             "address": "https://github.com/BerriAI/litellm",
@@ -368,6 +368,12 @@ def sources(litellm_file: Path, day: date) -> list[dict[str, str]]:
             "taken": str(day),
         },
     ]
+
+
+def version_beside(litellm_file: Path) -> str:
+    """The package's version, from what was unpacked with the file."""
+    (about,) = litellm_file.parent.parent.glob("litellm-*.dist-info")
+    return about.name.removeprefix("litellm-").removesuffix(".dist-info")
 
 
 def main() -> int:
