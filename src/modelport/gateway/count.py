@@ -21,7 +21,7 @@ from modelport.core.ports import NeedsWaiting
 from modelport.core.requests import Request
 from modelport.core.usage import TokenUsage, UsageSource
 from modelport.gateway.estimate import LIKELY_BYTES_PER_TOKEN, byte_length, likely_prompt
-from modelport.gateway.lease import CallLease
+from modelport.gateway.lease import BEYOND_ANY_COUNT, CallLease
 
 LONGEST_USUAL_TOKEN_BYTES = 8
 """Tokens of running text are shorter than this on average, in every script we know of."""
@@ -81,6 +81,8 @@ class Count:
         if self.stopped or self.waiting is not None:
             return False
         self._output.add(text, None)
+        if self._lease.covered_tokens == BEYOND_ANY_COUNT:
+            return True
         if self._output.tokens + self._reasoning.tokens <= self._lease.covered_tokens:
             return True
         self._output.take_back(text)

@@ -69,8 +69,9 @@ class TextRelay:
             texts += (self._head, _encoded(text), self._tail)
             start = end + len(BOUNDARY)
         else:
-            if len(data) - start <= HELD_BYTES_LIMIT:
-                self._held = data[start:]
+            left = data[start:]
+            if len(left) <= HELD_BYTES_LIMIT and b"\r" not in left:  # with CR there are other ends of an event
+                self._held = left
                 return b"".join(texts), b"", b""
             end = len(data)
         end += len(BOUNDARY)

@@ -70,7 +70,8 @@ def through(reads: list[bytes], kind: str, step: int, *, relays: bool) -> tuple[
                     relay.learn(rest, events, writer)
         if not count.stopped:
             held = relay.release() if relay is not None else b""
-            out += writer.feed(count.feed(reader.feed(held) + reader.end()))
+            out += writer.feed(count.feed(reader.feed(held)))
+            out += writer.feed(count.feed(reader.end()))
         out += writer.feed(count.end()) + writer.end()
     except ModelportError as error:
         out += writer.broken(error)
