@@ -6,6 +6,7 @@ import http.client
 import json
 import os
 import signal
+import socket
 import threading
 from collections import Counter
 from pathlib import Path
@@ -259,6 +260,40 @@ def test_a_new_configuration_takes_over_without_a_refused_connection(served: Ser
     assert served.metric("modelport_worker_process_restarts_total") == 0
     completed = sum(record.ending == "completed" for record in served.journal())
     assert served.metric("modelport_requests_total", status="200") == completed > load.statuses[200]
+
+
+def test_a_request_whose_body_is_still_arriving_is_answered_by_a_worker_that_has_retired(served: Served) -> None:
+    connections = connections_to_each(served)
+    retired, _ = connections
+    body = json.dumps(asked("hello")).encode()
+    with connection_to(served, retired) as arriving:
+        arriving.sendall(served.head("POST", PATH, len(body)) + body[:10])
+        served.process.send_signal(signal.SIGHUP)
+        for idle in connections.values():
+            assert until_closed(idle) == b""  # by then, the old workers want to end
+            idle.close()
+        arriving.sendall(body[10:])
+        answer = until_closed(arriving)
+    assert answer.startswith(b"HTTP/1.1 200 ")
+    assert b"connection: close" in answer
+    eventually(lambda: not is_running(retired), "the old worker ends")
+
+
+def connection_to(served: Served, worker: int) -> socket.socket:
+    """Another connection to this worker."""
+    found: list[socket.socket] = []
+
+    def arrived() -> bool:
+        connection = served.connect()
+        alive(connection)
+        if worker_at(served, connection) == worker:
+            found.append(connection)
+            return True
+        connection.close()
+        return False
+
+    eventually(arrived, "the kernel gives a connection to this worker")
+    return found[0]
 
 
 def test_a_faulty_new_configuration_changes_nothing(served: Served, tmp_path: Path) -> None:

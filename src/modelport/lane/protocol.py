@@ -11,7 +11,7 @@
 Leans on these attributes of uvicorn's class, held by contract tests: `parser`, `url`, `headers`, `scope`, `transport`,
 `loop`, `flow`, `cycle`, `pipeline`, `server_state`, `expect_100_continue`, `timeout_keep_alive`, `data_received`,
 `on_message_begin`, `on_headers_complete`, `on_body`, `on_message_complete`, `on_response_complete`, `connection_made`,
-`connection_lost`, `pause_writing`, `resume_writing`, `send_400_response`, `_start_asgi_task`.
+`connection_lost`, `pause_writing`, `resume_writing`, `send_400_response`, `shutdown`, `_start_asgi_task`.
 """
 
 from __future__ import annotations
@@ -99,6 +99,12 @@ class LaneProtocol(HttpToolsProtocol):
             self._start_asgi_task(cycle, app)
         else:
             self._idle_due = self.loop.time() + self.timeout_keep_alive
+
+    def shutdown(self) -> None:
+        """As uvicorn's, to whom a request whose body is still arriving for the lane would look like none."""
+        if self._way is not None:
+            self._hand_over()
+        super().shutdown()
 
     # --- size, and upgrades that are none --------------------------------------------------------------------------
 
