@@ -165,6 +165,7 @@ async def test_pipelined_requests_are_answered_in_order() -> None:
         "connection_made",
         "connection_lost",
         "send_400_response",
+        "shutdown",
         "_unset_keepalive_if_required",
     ],
 )
