@@ -4,23 +4,25 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit
 
 import msgspec
+from prometheus_client.core import GaugeMetricFamily, Metric
 
 from modelport.config.settings import Settings
-from modelport.core.budgets import Budget, BudgetCrossed, iso, window_of
+from modelport.core.budgets import Budget, BudgetCrossed, iso, percent_used, window_of
 from modelport.core.catalog import Snapshot, Timeouts
 from modelport.core.clock import Clock
 from modelport.core.errors import ModelportError
-from modelport.core.ports import Address, Budgets, Transport, UpstreamRequest
+from modelport.core.ports import Address, Transport, UpstreamRequest
 from modelport.core.pricing import plain
 from modelport.stores.journal.replay import ended_since
 from modelport.stores.memory.budgets import MemoryBudgets
+from modelport.telemetry.metrics import Source
 
 WAITING_NOTICES: Final = 1000
 ATTEMPT_SECONDS: Final = (0, 2, 10, 60)
@@ -34,7 +36,7 @@ _logger = logging.getLogger("modelport.budgets")
 @asynccontextmanager
 async def kept(
     settings: Settings, snapshot: Snapshot, journals: Path, transport: Transport, clock: Clock
-) -> AsyncIterator[Budgets]:
+) -> AsyncIterator[MemoryBudgets]:
     """The budgets, filled with what this day and month have used already. `journals` must have been recovered."""
     budgets = MemoryBudgets(settings.budgets.thresholds)
     wanted, now = budgets_of(snapshot), clock.now()
@@ -60,6 +62,22 @@ def budgets_of(snapshot: Snapshot) -> tuple[Budget, ...]:
     found = [budget for entry in snapshot.keys.values() for budget in entry.principal.budgets]
     found += [deployment.budget for deployment in snapshot.deployments.values() if deployment.budget is not None]
     return tuple(dict.fromkeys(found))
+
+
+def budget_source(budgets: MemoryBudgets, snapshot: Snapshot, clock: Clock) -> Source:
+    """`modelport_budget_*`."""
+    wanted = budgets_of(snapshot)
+
+    def families() -> Iterator[Metric]:
+        now = clock.now()
+        used = GaugeMetricFamily(
+            "modelport_budget_used_ratio", "What is settled of a budget, in its day or month.", labels=("budget", "per")
+        )
+        for budget in wanted:
+            used.add_metric((budget.subject, budget.per), percent_used(budget, *budgets.spent(budget, now)) / 100)
+        yield used
+
+    return families
 
 
 class Notices:

@@ -10,7 +10,7 @@ from random import Random
 from typing import Any
 
 from modelport.app.admin import admin_routes
-from modelport.app.budgets import kept
+from modelport.app.budgets import budget_source, kept
 from modelport.app.ledger import LocalLedger
 from modelport.app.owner import LocalOwner, Owner
 from modelport.app.quota import open_quota, store_states
@@ -86,6 +86,7 @@ async def serving(
             budgets=budgets,
         )
         metrics.sources.append(waiting_source(pipeline.quota.queue.__len__))
+        metrics.sources.append(budget_source(budgets, snapshot, clock))
         gateway = Gateway(
             pipeline,
             states=lambda: runtime.states(snapshot),
