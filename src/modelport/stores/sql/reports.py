@@ -24,7 +24,16 @@ from modelport.stores.shipping.tail import Position
 from modelport.stores.sql.address import DatabaseAddress
 from modelport.stores.sql.database import open_for_reading, told, version
 from modelport.stores.sql.rows import MICROSECONDS, Sums, amount, record_of, usage_of
-from modelport.stores.sql.schema import DAYS, HOURS, POSITIONS, RECORDS, SERIES, SUM_COLUMNS, TOKEN_COLUMNS
+from modelport.stores.sql.schema import (
+    COST_COLUMNS,
+    DAYS,
+    HOURS,
+    POSITIONS,
+    RECORDS,
+    SERIES,
+    SUM_COLUMNS,
+    TOKEN_COLUMNS,
+)
 
 HOURS_A_DAY: Final = DAY_SECONDS // HOUR_SECONDS
 SERIES_OF: Final = {
@@ -185,7 +194,7 @@ def row_from(question: UsageQuestion, group: Group, sums: Sums) -> UsageRow:
         unpriced_calls=found["unpriced_calls"],
         estimated_calls=found["estimated_calls"],
         tokens=usage_of([found[name] for name in TOKEN_COLUMNS]),
-        cost=amount(found["cost_units"], found["cost_nanos"], found["cost_attos"]) if is_known else None,
+        cost=amount([found[name] for name in COST_COLUMNS]) if is_known else None,
         currency=group[-1],
     )
 

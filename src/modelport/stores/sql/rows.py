@@ -11,7 +11,7 @@ import msgspec
 
 from modelport.core.usage import Pricing, TokenUsage, UsageRecord
 from modelport.core.usage_reports import DAY_SECONDS, HOUR_SECONDS
-from modelport.stores.sql.schema import SUM_COLUMNS, TOKEN_COLUMNS
+from modelport.stores.sql.schema import COST_COLUMNS, SUM_COLUMNS, TOKEN_COLUMNS
 
 MICROSECONDS: Final = 1_000_000
 HOUR_US: Final = HOUR_SECONDS * MICROSECONDS
@@ -21,10 +21,12 @@ TEXT_LIMIT: Final = 512
 TOKENS_LIMIT: Final = 10**12
 """For one call. Sums of what an upstream dreams up must still fit into the database's whole numbers."""
 COST_LIMIT: Final = 10**9
-PLACES: Final = Decimal("1e-18")
-"""Costs are kept to this; prices that people write have at most half as many digits."""
+DECIMALS: Final = 27
+"""Costs are kept to so many. A price of twelve decimals for a million tokens makes costs of eighteen."""
 _EXACT: Final = Context(prec=60, rounding=ROUND_HALF_EVEN)
-_BILLION: Final = 10**9
+SMALLEST: Final = Decimal(1).scaleb(-DECIMALS)
+BILLION: Final = 10**9
+NO_COST: Final = (None,) * len(COST_COLUMNS)
 
 SERIES_COLUMNS: Final = (
     "principal",
@@ -83,7 +85,6 @@ def fingerprint(series: Mapping[str, str | None]) -> str:
 def row_of(record: UsageRecord, series_id: int) -> dict[str, Any]:
     """The record's row."""
     started_us, id = key_of(record)
-    units, nanos, attos = parts(record.cost)
     row: dict[str, Any] = {
         "started_us": started_us,
         "id": id,
@@ -102,10 +103,8 @@ def row_of(record: UsageRecord, series_id: int) -> dict[str, Any]:
         "snapshot": optional(record.snapshot),
         "pricing": text(record.pricing),
         "price_version": optional(record.price_version),
-        "cost_units": units,
-        "cost_nanos": nanos,
-        "cost_attos": attos,
     }
+    row.update(zip(COST_COLUMNS, parts(record.cost), strict=True))
     row.update(zip(TOKEN_COLUMNS, map(bounded, record.usage.classes()), strict=True))
     return row
 
@@ -117,9 +116,7 @@ def sums_of(row: Mapping[str, Any]) -> Sums:
         int(row["cost_units"] is None),
         int(row["pricing"] == Pricing.ESTIMATED),
         *(row[name] for name in TOKEN_COLUMNS),
-        row["cost_units"] or 0,
-        row["cost_nanos"] or 0,
-        row["cost_attos"] or 0,
+        *(row[name] or 0 for name in COST_COLUMNS),
     ]
 
 
@@ -144,7 +141,7 @@ def roll_up_rows(sums: Mapping[tuple[int, int], Sums], bucket: str) -> list[dict
 
 def record_of(row: Mapping[str, Any]) -> UsageRecord:
     """The record of a row that is joined with its series."""
-    cost = None if row["cost_units"] is None else amount(row["cost_units"], row["cost_nanos"], row["cost_attos"])
+    cost = None if row["cost_units"] is None else amount([row[name] for name in COST_COLUMNS])
     names = [name for name in UsageRecord.__struct_fields__ if name in row.keys() - {"id", "cost"}]
     return UsageRecord(
         id=row["id"],
@@ -163,22 +160,28 @@ def usage_of(counts: Sequence[int]) -> TokenUsage:
 # --- values -----------------------------------------------------------------------------------------------------------
 
 
-def parts(cost: str | None) -> tuple[int, int, int] | tuple[None, None, None]:
-    """A decimal number as units, billionths, and billionths of those. None: not known, or no amount of money."""
+def parts(cost: str | None) -> Sequence[int | None]:
+    """A decimal number as units, billionths, billionths of those, and once more: in the order of COST_COLUMNS. None:
+    not known, or no amount of money."""
     if cost is None:
-        return None, None, None
+        return NO_COST
     number = Decimal(cost)
     if not number.is_finite() or not 0 <= number < COST_LIMIT:
-        return None, None, None
-    whole = int(_EXACT.quantize(number, PLACES).scaleb(18, _EXACT))
-    units, rest = divmod(whole, _BILLION * _BILLION)
-    return units, *divmod(rest, _BILLION)
+        return NO_COST
+    rest = int(_EXACT.quantize(number, SMALLEST).scaleb(DECIMALS, _EXACT))
+    found = []
+    for _ in COST_COLUMNS[1:]:
+        rest, part = divmod(rest, BILLION)
+        found.append(part)
+    return [rest, *reversed(found)]
 
 
-def amount(units: int, nanos: int, attos: int) -> Decimal:
+def amount(costs: Sequence[int]) -> Decimal:
     """Back, from one row or from sums of many."""
-    whole = (int(units) * _BILLION + int(nanos)) * _BILLION + int(attos)
-    return Decimal(whole).scaleb(-18, _EXACT)
+    whole = 0
+    for part in costs:
+        whole = whole * BILLION + int(part)
+    return Decimal(whole).scaleb(-DECIMALS, _EXACT)
 
 
 def text(value: str) -> str:

@@ -1,7 +1,7 @@
 """The tables. What changes here comes with a migration of the same change (`migrations/versions`).
 
-Times are whole microseconds and hours of unix time. Costs are three whole numbers (units of the currency, billionths of
-it, and billionths of those), so that any database adds them up exactly; SQLite has no decimal type.
+Times are whole microseconds and hours of unix time. Costs are four whole numbers (units of the currency, billionths of
+it, billionths of those, and once more), so that any database adds them up exactly; SQLite has no decimal type.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ TOKEN_COLUMNS: Final = (
     "image_tokens",
 )
 """In the order of `TokenUsage.classes`."""
-COST_COLUMNS: Final = ("cost_units", "cost_nanos", "cost_attos")
+COST_COLUMNS: Final = ("cost_units", "cost_nanos", "cost_attos", "cost_rontos")
 SUM_COLUMNS: Final = ("calls", "unpriced_calls", "estimated_calls", *TOKEN_COLUMNS, *COST_COLUMNS)
 
 SERIES: Final = Table(

@@ -19,7 +19,7 @@ TOKENS = (
     "audio_output_tokens",
     "image_tokens",
 )
-COSTS = ("cost_units", "cost_nanos", "cost_attos")
+COSTS = ("cost_units", "cost_nanos", "cost_attos", "cost_rontos")
 
 
 def upgrade() -> None:
