@@ -19,19 +19,19 @@ from modelport.core.answers import AnswerHead
 from modelport.core.errors import InternalError, ModelportError, UpstreamFailed
 from modelport.core.events import Event
 from modelport.core.ports import Decoder, GiveUp, NeedsWaiting, Refusal, Send, TargetFailed, Wait
+from modelport.core.requests import Request
 from modelport.core.usage import Ending
 from modelport.dialects import fresh_ids
 from modelport.gateway import guard
 from modelport.gateway.admit import admit
-from modelport.gateway.authorize import authorize
+from modelport.gateway.call import Call
 from modelport.gateway.count import Count
 from modelport.gateway.dispatch import InOrder
 from modelport.gateway.fold import Fold, WholeAnswer, fold_of
 from modelport.gateway.identify import identify
 from modelport.gateway.lease import CallFacts, CallLease
-from modelport.gateway.pipeline import ERROR_BODY_BYTES, ended_by
+from modelport.gateway.pipeline import ERROR_BODY_BYTES, ended_by, shaped_for
 from modelport.gateway.resolve import requested_model, resolve
-from modelport.gateway.shape import shape
 from modelport.lane.lane import Connection, Lane, Way
 from modelport.lane.relay import TextRelay
 from modelport.lane.reply import Reply
@@ -88,46 +88,35 @@ class LaneCall:
         lane, head, inference = self._lane, self._head, self._way.inference
         pipeline = lane.pipeline
         clock, snapshot = pipeline.clock, pipeline.snapshot()
-        started_at, started = clock.now(), clock.monotonic()
-        principal = identify(head.credential, snapshot, pipeline.authenticators, started_at)
+        self._speech = inference.speech()
+        call = Call(
+            operation=inference.operation,
+            surface=self._way.door.surface,
+            credential=head.credential,
+            selector=inference.selector(head, self._way.parameters),
+            read=never_read,
+            decode=self._decode_request,
+            extra_parameters=head.extra_parameters if inference.checks_extras else None,
+            checks_extras=inference.checks_extras,
+            request_id=head.request_id,
+            client_request_id=head.client_request_id,
+            deadline=clock.monotonic() + lane.options.limits.request_seconds,
+        )
+        principal = identify(call.credential, snapshot, pipeline.authenticators, clock.now())
         if isinstance(principal, Refusal):
             return False
-        self._speech = inference.speech()
-        selector = inference.selector(head, self._way.parameters)
-        request = self._speech.decode(body, lane.options.limits.json_depth)
-        deployment = resolve(selector, request.model, request.operation, snapshot)
-        if isinstance(deployment, Refusal) or authorize(principal, deployment, request.operation) is not None:
+        facts = CallFacts.of(call, principal, snapshot, clock)
+        request = call.decode(body)
+        facts.asked(request.stream, requested_model(call.selector, request.model))
+        deployment = resolve(call.selector, request.model, request.operation, snapshot)
+        if isinstance(deployment, Refusal):
             return False
-        shaped = shape(
-            request,
-            deployment,
-            header=head.extra_parameters if inference.checks_extras else None,
-            checks_extras=inference.checks_extras,
-            strict=snapshot.strict,
-        )
+        shaped = shaped_for(call, request, principal, deployment, snapshot)
         if isinstance(shaped, Refusal) or guard.prompt(shaped.request, deployment) is not None:
             return False
         plan = lane.plan(deployment, snapshot)
         if plan is None:
             return False
-        facts = CallFacts(
-            id=head.request_id,
-            surface=self._way.door.surface,
-            operation=inference.operation,
-            principal=principal.name,
-            key_id=principal.key_id,
-            snapshot=snapshot.id,
-            started_at=started_at,
-            started=started,
-            client_request_id=head.client_request_id,
-            limits=principal.limits,
-            weight=principal.weight,
-            deadline=started + lane.options.limits.request_seconds,
-            project=principal.project,
-            budgets=principal.budgets,
-            prices=snapshot.prices,
-        )
-        facts.asked(request.stream, requested_model(selector, request.model))
         lease = admit(
             deployment, shaped.request, facts, snapshot, pipeline.quota, pipeline.journal, pipeline.observer, clock
         )
@@ -143,6 +132,9 @@ class LaneCall:
         pipeline.observer.call_started(inference.operation, self._way.door.surface)
         lane.when_written(self)
         return True
+
+    def _decode_request(self, body: bytes) -> Request:
+        return self._speech.decode(body, self._lane.options.limits.json_depth)
 
     def written(self, failure: ModelportError | None) -> None:
         """lane.Waiting: the lines are with the kernel, so on we go."""
@@ -473,6 +465,11 @@ class LaneCall:
     def _over(self) -> None:
         self._lane.gateway.running -= 1
         self._connection.call_over(self.reply)
+
+
+async def never_read() -> bytes:
+    """The body is here before the call is made."""
+    raise AssertionError
 
 
 def raised(error: Exception) -> None:
