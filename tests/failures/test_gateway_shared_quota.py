@@ -65,12 +65,13 @@ class Hammer(threading.Thread):
         self.failure: Exception | None = None
 
     def run(self) -> None:
-        refused = 0
+        refused, has_used_it_up = 0, False
         try:
-            while refused < IN_A_ROW or time.monotonic() < self.until:
+            while not has_used_it_up or time.monotonic() < self.until:
                 status = self.once()
                 self.statuses[status] = self.statuses.get(status, 0) + 1
                 refused = refused + 1 if status == 429 else 0
+                has_used_it_up = has_used_it_up or refused >= IN_A_ROW
                 if status != 200:
                     time.sleep(0.05)
         except Exception as failure:
