@@ -1,6 +1,7 @@
-"""What a relay costs that is made the usual way, with care: uvicorn, raw ASGI, aiohttp, msgspec, uvloop. It does the
-checks of the lane (key, typed body, deployment, a token bucket, one journal line before and one after, counters) and nothing
-of the rest, so it is the floor of that way of building.
+"""What a relay costs that is made the usual way, with care: uvicorn, raw ASGI, aiohttp, msgspec, uvloop.
+
+It does the checks of the lane (key, typed body, deployment, a token bucket, one journal line before and one after,
+counters) and nothing of the rest, so it is the floor of that way of building.
 
     python -m bench.reference_relay PORT UPSTREAM_PORT KEY JOURNAL_FILE
 """
