@@ -13,8 +13,9 @@ from modelport.stores.allotments import Bank, SharedQuota
 from modelport.stores.memory.quota import MemoryQuota
 
 FILE: Final = "quota.sqlite"
-OWNER_SECONDS: Final = 1.0
-"""The owner of the workers is on the same machine, and its death ends them: no reason to hurry."""
+OWNER_SECONDS: Final = 5.0
+"""The owner of the workers is on the same machine, and its end is seen at once: where it is only slow, on a busy machine,
+calls had better wait than be refused."""
 
 
 def store_of(settings: Settings) -> str:
