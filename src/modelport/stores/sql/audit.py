@@ -61,7 +61,7 @@ class Audit(Struct, frozen=True):
 def audit(address: DatabaseAddress, directory: Path, source: str | None) -> Audit:
     """`source`: what the journals in this directory are called in the ledger; None: nothing was ever shipped.
     Raises LedgerUnavailable, OSError."""
-    journal = verify(directory)
+    journal = verify(directory) if directory.is_dir() else Verification(0, 0, 0, 0, ())
     if address.path is not None and not address.path.exists():
         return Audit(journal, 0, 0, 0, journal.calls, ())
     engine = open_for_reading(address)
