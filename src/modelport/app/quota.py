@@ -14,8 +14,8 @@ from modelport.stores.memory.quota import MemoryQuota
 
 FILE: Final = "quota.sqlite"
 OWNER_SECONDS: Final = 5.0
-"""The owner of the workers is on the same machine, and its end is seen at once: where it is only slow, on a busy machine,
-calls had better wait than be refused."""
+"""The owner of the workers is on the same machine, and its end is seen at once. Where it is only slow, calls had better
+wait than be refused."""
 
 
 def store_of(settings: Settings) -> str:
