@@ -290,7 +290,7 @@ class SharedQuota:
             renews = account.holds() and now - account.told_at > RENEW_SECONDS
             if account.give_back_surplus(now) or account.is_dirty() or account.is_recovering or renews or is_low:
                 due.append(account)
-            elif account.is_idle(now) and not account.wanted:
+            elif not self.is_silent and account.is_idle(now) and not account.wanted:
                 del self._accounts[account.subject]
         if not self.is_silent:
             for account in due:
