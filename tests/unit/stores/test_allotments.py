@@ -102,6 +102,7 @@ def test_a_clock_that_goes_back_stands_still():
     assert bank.exchanged(message(2, need=Amount(1), want=Amount(1), batch=1)).status == "refused"
 
 
+SPENT = st.tuples(st.integers(0, 70_000), st.integers(0, 500), st.integers(0, 3))
 AMOUNTS = st.builds(Amount, st.integers(0, 700), st.integers(0, 6), st.integers(0, 4))
 LIMITS = st.builds(
     Amount, st.sampled_from([UNLIMITED, 1000]), st.sampled_from([UNLIMITED, 10]), st.sampled_from([UNLIMITED, 5])
@@ -121,11 +122,11 @@ def conversations(draw: st.DrawFn) -> list[tuple[int, Ask]]:
             epoch=draw(st.sampled_from(["", "e1", "other"])),
             keep=draw(AMOUNTS),
             batch=draw(st.integers(0, 8)),
-            spent=tuple(draw(st.lists(st.tuples(st.integers(0, 70_000), st.integers(0, 500), st.integers(0, 3)), max_size=3))),
+            spent=tuple(draw(st.lists(SPENT, max_size=3))),
             need=need,
             want=Amount(need.tokens + more.tokens, need.requests + more.requests, need.places + more.places),
             limits=draw(LIMITS),
-        )  # fmt: skip
+        )
         spoken.append((draw(st.integers(0, 15_000)), ask))
     return spoken
 
