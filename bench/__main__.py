@@ -101,6 +101,7 @@ def entered(
     starts: list[tuple[str, Callable[[], AbstractContextManager[Contender]]]] = [
         (contenders.FLOOR, partial(contenders.floor, above, folder / "nginx", core)),
         (contenders.OURS, partial(contenders.ours, above, folder / "modelport", core, python)),
+        (contenders.RELAY, partial(contenders.relay, above, folder / "relay", core, python)),
     ]
     for peer in peers.named(wanted.peers) if wanted.peers else ():
         starts.append((peer.name, partial(peers.running, peer, above, folder / peer.name, core)))
@@ -111,7 +112,7 @@ def entered(
             try:
                 everybody.append(stack.enter_context(start()))
             except servers.DidNotStart as reason:
-                if name in (contenders.FLOOR, contenders.OURS):
+                if name in (contenders.FLOOR, contenders.OURS, contenders.RELAY):
                     raise SystemExit(f"bench: {name} does not start: {reason}") from None
                 found["left_out"][name] = str(reason)
         found["versions"] |= {"nginx": nginx_version()}

@@ -6,9 +6,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from bench.contenders import DIRECT, FLOOR, OURS
+from bench.contenders import DIRECT, FLOOR, OURS, RELAY
 
-RELAY = "relay"
 LEAST_TIMES = {RELAY: 4.0, "rolter": 3.0, "smg": 3.0, "envoy": 1.3, "portkey": 30.0, "litellm": 100.0}
 """Requests per second of ours, as a multiple of each other's, at 1 KB."""
 COMPARED = ("1 KB, 16 connections", "1 KB, 64 connections", "1 KB, 256 connections")

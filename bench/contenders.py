@@ -12,6 +12,7 @@ from bench import machines, servers
 
 FLOOR = "nginx"
 OURS = "modelport"
+RELAY = "relay"
 DIRECT = "direct"
 V1 = "/v1/chat/completions"
 AZURE = "/models/chat/completions?api-version=2024-05-01-preview"
@@ -84,6 +85,24 @@ def ours(
             "429": Door(running.port, headers=key, model="bench-full"),
         }
         yield Contender(name, doors, running.process)
+
+
+@contextmanager
+def relay(above: servers.Upstream, folder: Path, core: int, python: Path) -> Iterator[Contender]:
+    """The reference relay: the same checks, made the usual way."""
+    folder.mkdir(parents=True, exist_ok=True)
+    port = servers.free_port()
+    command = [str(python), "-m", "bench.reference_relay", str(port), str(above.port), servers.KEY]
+    with servers.running([*command, str(folder / "journal")], core, folder=servers.ROOT, log=folder / "log") as process:
+        servers.await_port(port, process=process)
+        key = bearer(servers.KEY)
+        doors = {
+            "whole": Door(port, headers=key),
+            "stream": Door(port, headers=key),
+            "401": Door(port, headers=bearer("wrong-" + servers.KEY)),
+            "404": Door(port, headers=key, model="absent"),
+        }
+        yield Contender(RELAY, doors, process)
 
 
 FEATURES: Mapping[str, Mapping[str, str]] = {
