@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -10,7 +11,8 @@ from typing import Any
 
 import pytest
 import uvicorn
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+from uvicorn.server import ServerState
 
 from modelport.lane.protocol import bound
 
@@ -166,8 +168,31 @@ async def test_pipelined_requests_are_answered_in_order() -> None:
         "connection_lost",
         "send_400_response",
         "shutdown",
-        "_unset_keepalive_if_required",
+        "on_body",
+        "on_response_complete",
+        "pause_writing",
+        "resume_writing",
+        "timeout_keep_alive_handler",
+        "_start_asgi_task",
     ],
 )
 def test_uvicorns_protocol_still_has_what_the_lane_overrides(name: str) -> None:
     assert callable(getattr(HttpToolsProtocol, name))
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("parser", "url", "headers", "scope", "transport", "loop", "flow", "cycle", "pipeline", "server_state"),
+        *("expect_100_continue", "timeout_keep_alive"),
+    ],
+)
+async def test_uvicorns_protocol_still_keeps_what_the_lane_reads(name: str) -> None:
+    protocol = HttpToolsProtocol(uvicorn.Config(echo, log_config=None), ServerState(), {})
+    protocol.on_message_begin()
+    assert name in vars(protocol)
+
+
+@pytest.mark.parametrize("name", ["response_started", "response_complete", "keep_alive"])
+def test_uvicorns_cycle_still_says_what_our_reply_says_in_its_place(name: str) -> None:
+    assert name in inspect.getsource(RequestResponseCycle.__init__)
