@@ -109,8 +109,9 @@ FEATURES: Mapping[str, Mapping[str, str]] = {
     OURS: {},
     "without quota": {"limits": servers.UNLIMITED},
     "without journal": {"without": "journal"},
+    "without ledger": {"without": "ledger"},
     "without metrics": {"without": "metrics"},
-    "without all three": {"limits": servers.UNLIMITED, "without": "journal,metrics"},
+    "without all four": {"limits": servers.UNLIMITED, "without": "journal,ledger,metrics"},
     "with access log": {"log_level": "info"},
     "without the lane": {"lane": "0"},
 }

@@ -10,6 +10,7 @@ from collections.abc import Callable
 
 from modelport.cli.main import main
 from modelport.stores.journal import FileJournal
+from modelport.stores.shipping.shipper import Shipper
 from modelport.telemetry.observer import CallObserver
 
 
@@ -29,7 +30,16 @@ def without_metrics() -> None:
     CallObserver.call_ended = nothing  # type: ignore[method-assign, assignment]
 
 
-PARTS: dict[str, Callable[[], None]] = {"journal": without_journal, "metrics": without_metrics}
+def without_ledger() -> None:
+    """The journal stays where it is."""
+    Shipper.ship = nothing  # type: ignore[method-assign, assignment]
+
+
+PARTS: dict[str, Callable[[], None]] = {
+    "journal": without_journal,
+    "ledger": without_ledger,
+    "metrics": without_metrics,
+}
 
 if __name__ == "__main__":
     for part in filter(None, sys.argv[1].split(",")):
