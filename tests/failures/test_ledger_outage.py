@@ -169,10 +169,11 @@ def test_a_torn_end_of_a_journal_is_shipped_when_it_is_mended(serve: Any, data_d
         ("UPDATE usage_records SET cost_nanos = 0 WHERE id = (SELECT min(id) FROM usage_records)", "cost_nanos"),
         ("UPDATE usage_hours SET input_tokens = input_tokens + 1", "hour"),
         ("UPDATE usage_days SET cost_attos = cost_attos + 1", "day"),
-        ("DELETE FROM usage_days", "there are records and no roll-up"),
+        ("DELETE FROM usage_days", "there are calls and no roll-up"),
+        ("UPDATE usage_months SET calls = 4", "month"),
         (
             "INSERT INTO usage_hours SELECT 1, series_id, 1,0,0, 0,0,0,0,0,0,0, 0,0,0,0 FROM usage_hours",
-            "and no record",
+            "and no call",
         ),
         ("UPDATE journal_positions SET digest = 'another'", "is not the one that the ledger was filled from"),
         (

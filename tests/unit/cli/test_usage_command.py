@@ -176,7 +176,7 @@ def test_a_call_that_somebody_has_taken_out_is_named(serve: Serve, data_dir: Pat
     ended = command("ledger", "verify", "--data-dir", str(data_dir))
     assert ended.exit_code == ExitCode.UNBALANCED
     assert "it is in the journal and not in the ledger" in ended.stderr
-    assert "there is a roll-up and no record" in ended.stderr
+    assert "there is a roll-up and no call" in ended.stderr
 
 
 def test_a_journal_that_somebody_has_changed_is_named(serve: Serve, data_dir: Path) -> None:

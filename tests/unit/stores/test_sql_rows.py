@@ -10,7 +10,22 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from modelport.core.usage import TokenUsage, UsageRecord
-from modelport.stores.sql.rows import amount, bounded, fingerprint, key_of, parts, record_of, row_of, series_of, summed
+from modelport.stores.sql.rows import (
+    HOUR_US,
+    amount,
+    bounded,
+    day_of,
+    fingerprint,
+    first_day,
+    in_larger,
+    key_of,
+    month_of,
+    parts,
+    record_of,
+    row_of,
+    series_of,
+    summed,
+)
 from modelport.stores.sql.schema import SUM_COLUMNS
 from usage_records import NOON, record, unpriced
 
@@ -89,7 +104,7 @@ def test_a_model_has_the_targets_name_where_nobody_has_answered() -> None:
 
 def test_sums_are_by_time_and_series() -> None:
     rows = [row_of(record(started_at=NOON + hours * 3600), hours % 2) for hours in range(30)]
-    days = summed(rows, 86_400_000_000)
+    days = in_larger(summed(rows, HOUR_US), day_of)
     assert {place: sums[0] for place, sums in days.items()} == {
         (20778, 0): 6,
         (20778, 1): 6,
@@ -102,3 +117,8 @@ def test_an_unpriced_call_adds_to_no_cost() -> None:
     (sums,) = summed([row_of(unpriced(), 1)], 1).values()
     found = dict(zip(SUM_COLUMNS, sums, strict=True))
     assert (found["calls"], found["unpriced_calls"], found["cost_units"], found["cost_nanos"]) == (1, 1, 0, 0)
+
+
+@given(st.integers(-10_000, 100_000))
+def test_a_day_is_in_the_month_that_begins_before_it_and_ends_after_it(day: int) -> None:
+    assert first_day(month_of(day)) <= day < first_day(month_of(day) + 1)

@@ -3,9 +3,9 @@ sum of its records. Changes nothing, and may run beside a server."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from itertools import islice
+from itertools import groupby, islice
 from pathlib import Path
 from typing import Any, Final
 
@@ -21,15 +21,17 @@ from modelport.stores.sql.address import DatabaseAddress
 from modelport.stores.sql.database import open_for_reading, told
 from modelport.stores.sql.reports import exists, positions_of
 from modelport.stores.sql.rows import (
-    DAY_US,
     HOUR_US,
     SERIES_COLUMNS,
     Key,
+    added_up,
+    day_of,
     key_of,
+    month_of,
     row_of,
     series_of,
 )
-from modelport.stores.sql.schema import COST_COLUMNS, DAYS, HOURS, RECORDS, SERIES, SUM_COLUMNS, TOKEN_COLUMNS
+from modelport.stores.sql.schema import COST_COLUMNS, DAYS, HOURS, MONTHS, RECORDS, SERIES, SUM_COLUMNS, TOKEN_COLUMNS
 
 RECORDS_AT_ONCE: Final = 500
 MOST_TOLD: Final = 20
@@ -74,8 +76,7 @@ def audit(address: DatabaseAddress, directory: Path, source: str | None) -> Audi
             faults = [
                 *first(shipping.faults()),
                 *first(doubled(connection)),
-                *first(differences("hour", raw_sums(connection, HOUR_US), kept_sums(connection, HOURS, "hour"))),
-                *first(differences("day", raw_sums(connection, DAY_US), kept_sums(connection, DAYS, "day"))),
+                *first(disagreements(connection)),
             ]
             calls, tokens = totals(connection)
     finally:
@@ -154,9 +155,18 @@ def doubled(connection: Connection) -> Iterator[str]:
         yield f"call {id}: it is in the ledger more than once"
 
 
-def raw_sums(connection: Connection, bucket_us: int) -> Iterator[Summed]:
-    """What roll-ups should say, from the records."""
-    bucket = (RECORDS.c.started_us // literal_column(str(bucket_us), BigInteger)).label("bucket")
+def disagreements(connection: Connection) -> Iterator[str]:
+    """Roll-ups that are not the sums of what they roll up."""
+    yield from differences("hour", raw_sums(connection), kept_sums(connection, HOURS, "hour"))
+    days = larger(kept_sums(connection, HOURS, "hour"), day_of)
+    yield from differences("day", days, kept_sums(connection, DAYS, "day"))
+    months = larger(kept_sums(connection, DAYS, "day"), month_of)
+    yield from differences("month", months, kept_sums(connection, MONTHS, "month"))
+
+
+def raw_sums(connection: Connection) -> Iterator[Summed]:
+    """What the hours should say, from the records."""
+    bucket = (RECORDS.c.started_us // literal_column(str(HOUR_US), BigInteger)).label("bucket")
     return streamed(
         connection,
         select(
@@ -179,6 +189,13 @@ def kept_sums(connection: Connection, table: Table, bucket: str) -> Iterator[Sum
     return streamed(connection, select(*columns, *(table.c[name] for name in SUM_COLUMNS)).order_by(*columns))
 
 
+def larger(sums: Iterator[Summed], bucket: Callable[[int], int]) -> Iterator[Summed]:
+    """What larger spans should say, from smaller ones that come in order."""
+    for _, group in groupby(sums, lambda summed: bucket(summed[0][0])):
+        found = added_up(((bucket(place[0]), place[1]), list(added)) for place, added in group)
+        yield from ((place, tuple(found[place])) for place in sorted(found))
+
+
 def streamed(connection: Connection, statement: Select[Any]) -> Iterator[Summed]:
     """Rows as (place, sums), without holding all of them."""
     for row in connection.execution_options(yield_per=1_000).execute(statement):
@@ -191,15 +208,15 @@ def differences(word: str, raw: Iterator[Summed], kept: Iterator[Summed]) -> Ite
     while one is not None or other is not None:
         if other is None or (one is not None and one[0] < other[0]):
             assert one is not None
-            yield f"{word} {one[0][0]}, series {one[0][1]}: there are records and no roll-up"
+            yield f"{word} {one[0][0]}, series {one[0][1]}: there are calls and no roll-up"
             one = next(raw, None)
         elif one is None or other[0] < one[0]:
-            yield f"{word} {other[0][0]}, series {other[0][1]}: there is a roll-up and no record"
+            yield f"{word} {other[0][0]}, series {other[0][1]}: there is a roll-up and no call"
             other = next(kept, None)
         else:
             wrong = [name for name, a, b in zip(SUM_COLUMNS, one[1], other[1], strict=True) if a != b]
             if wrong:
-                yield f"{word} {one[0][0]}, series {one[0][1]}: the roll-up's {', '.join(wrong)} is not its records'"
+                yield f"{word} {one[0][0]}, series {one[0][1]}: another {', '.join(wrong)} in the roll-up than in its calls"
             one, other = next(raw, None), next(kept, None)
 
 

@@ -15,17 +15,19 @@ from modelport.stores.sql.address import DatabaseAddress
 from modelport.stores.sql.database import open_for_writing, told
 from modelport.stores.sql.reports import positions_of
 from modelport.stores.sql.rows import (
-    DAY_US,
     HOUR_US,
     Key,
+    day_of,
     fingerprint,
+    in_larger,
     key_of,
+    month_of,
     roll_up_rows,
     row_of,
     series_of,
     summed,
 )
-from modelport.stores.sql.schema import DAYS, HOURS, POSITIONS, RECORDS, SERIES, SUM_COLUMNS
+from modelport.stores.sql.schema import DAYS, HOURS, MONTHS, POSITIONS, RECORDS, SERIES, SUM_COLUMNS
 
 ROWS_A_STATEMENT: Final = 1_000
 REMEMBERED_SERIES: Final = 50_000
@@ -97,8 +99,11 @@ class SqlLedger:
         known = {**self._series, **learned} if learned else self._series
         rows = [row_of(record, known[name]) for record, name in zip(records, names, strict=True)]
         connection.execute(insert(RECORDS), rows)
-        for table, bucket, span in ((HOURS, "hour", HOUR_US), (DAYS, "day", DAY_US)):
-            connection.execute(adding(connection, table, bucket), roll_up_rows(summed(rows, span), bucket))
+        hours = summed(rows, HOUR_US)
+        days = in_larger(hours, day_of)
+        months = in_larger(days, month_of)
+        for table, bucket, sums in ((HOURS, "hour", hours), (DAYS, "day", days), (MONTHS, "month", months)):
+            connection.execute(adding(connection, table, bucket), roll_up_rows(sums, bucket))
 
     def _learn(self, connection: Connection, series: dict[str, dict[str, Any]], learned: dict[str, int]) -> None:
         """Numbers the series that are not numbered yet."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -23,11 +23,22 @@ from modelport.core.usage_reports import (
 from modelport.stores.shipping.tail import Position
 from modelport.stores.sql.address import DatabaseAddress
 from modelport.stores.sql.database import open_for_reading, told, version
-from modelport.stores.sql.rows import MICROSECONDS, Sums, amount, record_of, usage_of
+from modelport.stores.sql.rows import (
+    HOURS_A_DAY,
+    MICROSECONDS,
+    Sums,
+    amount,
+    day_of,
+    first_day,
+    month_of,
+    record_of,
+    usage_of,
+)
 from modelport.stores.sql.schema import (
     COST_COLUMNS,
     DAYS,
     HOURS,
+    MONTHS,
     POSITIONS,
     RECORDS,
     SERIES,
@@ -35,7 +46,6 @@ from modelport.stores.sql.schema import (
     TOKEN_COLUMNS,
 )
 
-HOURS_A_DAY: Final = DAY_SECONDS // HOUR_SECONDS
 SERIES_OF: Final = {
     "deployment": SERIES.c.deployment,
     "key": SERIES.c.key_id,
@@ -134,21 +144,45 @@ def place_of(text: str) -> tuple[int, str]:
 
 
 def spans(question: UsageQuestion) -> Iterator[tuple[Table, str, int | None, int | None]]:
-    """Which roll-ups, from which bucket to which: whole days by day, what is left at both ends by hour."""
+    """Which roll-ups, from which bucket to which: whole months by month, the days at both ends by day, the hours at
+    theirs by hour. A report by day reads no months."""
     first = None if question.since is None else question.since // HOUR_SECONDS
     last = None if question.until is None else -(-question.until // HOUR_SECONDS)
-    first_day = None if first is None else -(-first // HOURS_A_DAY)
-    last_day = None if last is None else last // HOURS_A_DAY
-    if first_day is not None and last_day is not None and first_day > last_day:
-        yield HOURS, "hour", first, last  # within one day
+    hours, days = split(first, last, day_of, lambda day: day * HOURS_A_DAY)
+    for span in hours:
+        yield HOURS, "hour", *span
+    if days is None:
         return
-    if first is not None and first_day is not None and first < first_day * HOURS_A_DAY:
-        end = first_day * HOURS_A_DAY
-        yield HOURS, "hour", first, end if last is None else min(end, last)
-    if first_day is None or last_day is None or first_day < last_day:
-        yield DAYS, "day", first_day, last_day
-    if last is not None and last_day is not None and last_day * HOURS_A_DAY < last:
-        yield HOURS, "hour", last_day * HOURS_A_DAY, last
+    if "day" in question.by:
+        yield DAYS, "day", *days
+        return
+    ends, months = split(*days, month_of, first_day)
+    for span in ends:
+        yield DAYS, "day", *span
+    if months is not None:
+        yield MONTHS, "month", *months
+
+
+Span = tuple[int | None, int | None]
+
+
+def split(
+    first: int | None, last: int | None, within: Callable[[int], int], begin: Callable[[int], int]
+) -> tuple[list[Span], Span | None]:
+    """A span of buckets as one of larger buckets, and what is left of it at its ends. `within`: the larger bucket of
+    one; `begin`: the first one of a larger bucket."""
+    larger_first = None if first is None else within(first)
+    if first is not None and larger_first is not None and begin(larger_first) < first:
+        larger_first += 1
+    larger_last = None if last is None else within(last)
+    if larger_first is not None and larger_last is not None and larger_first > larger_last:
+        return [(first, last)], None
+    ends: list[Span] = []
+    if first is not None and larger_first is not None and first < begin(larger_first):
+        ends.append((first, begin(larger_first)))
+    if last is not None and larger_last is not None and begin(larger_last) < last:
+        ends.append((begin(larger_last), last))
+    return ends, (larger_first, larger_last)
 
 
 def grouped(
@@ -156,6 +190,7 @@ def grouped(
 ) -> Iterator[tuple[Group, Sums]]:
     """Sums of one roll-up, by group."""
     time = table.c[bucket]
+    # A number that stands in the statement: the same parameter twice is not the same expression to PostgreSQL.
     day = time if bucket == "day" else time // literal_column(str(HOURS_A_DAY), Integer)
     names: list[ColumnElement[Any]] = [day if name == "day" else SERIES_OF[name] for name in question.by]
     groups = [column.label(f"group_{number}") for number, column in enumerate([*names, SERIES.c.currency])]

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import date
 from decimal import ROUND_HALF_EVEN, Context, Decimal
 from hashlib import blake2b
 from typing import Any, Final
@@ -15,7 +16,8 @@ from modelport.stores.sql.schema import COST_COLUMNS, SUM_COLUMNS, TOKEN_COLUMNS
 
 MICROSECONDS: Final = 1_000_000
 HOUR_US: Final = HOUR_SECONDS * MICROSECONDS
-DAY_US: Final = DAY_SECONDS * MICROSECONDS
+HOURS_A_DAY: Final = DAY_SECONDS // HOUR_SECONDS
+EPOCH_ORDINAL: Final = date(1970, 1, 1).toordinal()
 
 TEXT_LIMIT: Final = 512
 TOKENS_LIMIT: Final = 10**12
@@ -44,6 +46,8 @@ SERIES_COLUMNS: Final = (
 
 Key = tuple[int, str]
 """A record's place: when it started, and its id."""
+Place = tuple[int, int]
+"""A span of time and a series."""
 Sums = list[int]
 """In the order of SUM_COLUMNS."""
 
@@ -120,18 +124,42 @@ def sums_of(row: Mapping[str, Any]) -> Sums:
     ]
 
 
-def summed(rows: Iterable[Mapping[str, Any]], bucket_us: int) -> dict[tuple[int, int], Sums]:
+def summed(rows: Iterable[Mapping[str, Any]], bucket_us: int) -> dict[Place, Sums]:
     """Sums by (bucket, series)."""
-    found: dict[tuple[int, int], Sums] = {}
-    for row in rows:
-        place = row["started_us"] // bucket_us, row["series_id"]
-        added = sums_of(row)
-        known = found.get(place)
-        found[place] = added if known is None else [a + b for a, b in zip(known, added, strict=True)]
-    return found
+    return added_up(((row["started_us"] // bucket_us, row["series_id"]), sums_of(row)) for row in rows)
 
 
-def roll_up_rows(sums: Mapping[tuple[int, int], Sums], bucket: str) -> list[dict[str, int]]:
+def in_larger(sums: Mapping[Place, Sums], bucket: Callable[[int], int]) -> dict[Place, Sums]:
+    """The same by larger spans of time."""
+    return added_up(((bucket(place[0]), place[1]), found) for place, found in sums.items())
+
+
+def added_up(found: Iterable[tuple[Place, Sums]]) -> dict[Place, Sums]:
+    """What belongs to one place, together."""
+    sums: dict[Place, Sums] = {}
+    for place, added in found:
+        known = sums.get(place)
+        sums[place] = added if known is None else [a + b for a, b in zip(known, added, strict=True)]
+    return sums
+
+
+def day_of(hour: int) -> int:
+    """The day that this hour is in."""
+    return hour // HOURS_A_DAY
+
+
+def month_of(day: int) -> int:
+    """The month that this day is in, counted from January 1970."""
+    date_of = date.fromordinal(EPOCH_ORDINAL + day)
+    return (date_of.year - 1970) * 12 + date_of.month - 1
+
+
+def first_day(month: int) -> int:
+    """The day that this month begins with."""
+    return date(1970 + month // 12, month % 12 + 1, 1).toordinal() - EPOCH_ORDINAL
+
+
+def roll_up_rows(sums: Mapping[Place, Sums], bucket: str) -> list[dict[str, int]]:
     """For the roll-up's table, in one order for everybody who writes: so nobody waits for each other in a circle."""
     return [
         {bucket: place[0], "series_id": place[1], **dict(zip(SUM_COLUMNS, sums[place], strict=True))}

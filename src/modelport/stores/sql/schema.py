@@ -90,11 +90,14 @@ def roll_up(name: str, bucket: str) -> Table:
         Column(bucket, Integer, primary_key=True, autoincrement=False),
         Column("series_id", Integer, ForeignKey("series.id"), primary_key=True, autoincrement=False),
         *(Column(column, BigInteger, nullable=False) for column in SUM_COLUMNS),
+        sqlite_with_rowid=False,
     )
 
 
 HOURS: Final = roll_up("usage_hours", "hour")
 DAYS: Final = roll_up("usage_days", "day")
+MONTHS: Final = roll_up("usage_months", "month")
+"""Counted from January 1970."""
 
 POSITIONS: Final = Table(
     "journal_positions",

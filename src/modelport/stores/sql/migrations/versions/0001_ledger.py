@@ -1,4 +1,4 @@
-"""The ledger: series, records, roll-ups by hour and day, and how far each journal is shipped."""
+"""The ledger: series, records, roll-ups by hour, day and month, and how far each journal is shipped."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def upgrade() -> None:
         sa.Column("price_version", sa.Text),
         *(sa.Column(name, sa.BigInteger) for name in COSTS),
     )
-    for table, bucket in (("usage_hours", "hour"), ("usage_days", "day")):
+    for table, bucket in (("usage_hours", "hour"), ("usage_days", "day"), ("usage_months", "month")):
         op.create_table(
             table,
             sa.Column(bucket, sa.Integer, primary_key=True, autoincrement=False),
@@ -68,6 +68,7 @@ def upgrade() -> None:
                 sa.Column(name, sa.BigInteger, nullable=False)
                 for name in ("calls", "unpriced_calls", "estimated_calls", *TOKENS, *COSTS)
             ),
+            sqlite_with_rowid=False,
         )
     op.create_table(
         "journal_positions",
