@@ -330,7 +330,11 @@ async def test_every_way_to_delimit_a_body(wire, serving, answer):
 
 @pytest.mark.parametrize(
     ("encoding", "body"),
-    [(b"gzip", gzip.compress(b"all of it", mtime=0)), (b"deflate", zlib.compress(b"all of it")), (b"identity", b"all of it")],
+    [
+        (b"gzip", gzip.compress(b"all of it", mtime=0)),
+        (b"deflate", zlib.compress(b"all of it")),
+        (b"identity", b"all of it"),
+    ],
 )
 async def test_what_comes_packed_all_the_same_is_unpacked(wire, serving, encoding, body):
     async def script(connection):
