@@ -216,7 +216,7 @@ def differences(word: str, raw: Iterator[Summed], kept: Iterator[Summed]) -> Ite
         else:
             wrong = [name for name, a, b in zip(SUM_COLUMNS, one[1], other[1], strict=True) if a != b]
             if wrong:
-                yield f"{word} {one[0][0]}, series {one[0][1]}: another {', '.join(wrong)} in the roll-up than in its calls"
+                yield f"{word} {one[0][0]}, series {one[0][1]}: the roll-up has another {', '.join(wrong)} than calls"
             one, other = next(raw, None), next(kept, None)
 
 
