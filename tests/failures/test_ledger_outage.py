@@ -53,7 +53,9 @@ def test_calls_outlive_a_postgresql_that_is_killed(serve: Any, server: PostgresS
         refused = served.call("GET", "/admin/v1/usage")
         assert refused.status == 503
         assert int(refused.headers["retry-after"]) >= 1
-        assert served.call("GET", "/health/ready").status == 200
+        ready = served.call("GET", "/health/ready")
+        assert ready.status == 200
+        assert {"name": "ledger (postgresql)", "state": "degraded"}.items() <= ready.json["stores"][0].items()
         server.start()
         eventually(lambda: served.metric("modelport_ledger_failing") == 0, "the ledger is written again")
         assert calls_in(served) == 4

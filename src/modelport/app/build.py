@@ -91,7 +91,7 @@ async def serving(
             pipeline,
             states=lambda: runtime.states(snapshot),
             metrics=lambda: owner.rendered(metrics),
-            stores=lambda: store_states(owner.quota, settings),
+            stores=lambda: [*store_states(owner.quota, settings), *owner.ledger.states()],
         )
         try:
             await owner.start()

@@ -4,6 +4,7 @@ at their first use, so that a process that only serves never has it."""
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Final
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, Final
 from modelport.config.faults import ConfigError, Fault
 from modelport.config.settings import Settings
 from modelport.core.budgets import window_of
+from modelport.core.ports import StoreState
 from modelport.core.usage_reports import RecordsPage, RecordsQuestion, UsageQuestion, UsageRow
 from modelport.stores.journal.files import writers_in
 from modelport.stores.shipping.shipper import Destination, Shipper, known_source_id
@@ -43,6 +45,7 @@ class LocalLedger:
         )
         self.source = ledger_source(self.shipper)
         self._reports: SqlReports | None = None
+        self._opening = threading.Lock()
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
@@ -54,6 +57,14 @@ class LocalLedger:
             await asyncio.to_thread(self.shipper.stop)
             if self._reports is not None:
                 self._reports.close()
+
+    def states(self) -> list[StoreState]:
+        """Calls are answered either way: they wait in the journal."""
+        name = f"ledger ({self._address.kind})"
+        if not self.shipper.is_failing:
+            return [StoreState(name, "ready")]
+        waiting = self.shipper.backlog_records
+        return [StoreState(name, "degraded", f"it cannot be written; {waiting} calls wait in the journal")]
 
     async def report(self, question: UsageQuestion) -> list[UsageRow]:
         """With all that has ended by now. Raises LedgerUnavailable, TooManyRows."""
@@ -73,11 +84,12 @@ class LocalLedger:
         return self._reader().records(question)
 
     def _reader(self) -> SqlReports:
-        if self._reports is None:
-            from modelport.stores.sql.reports import SqlReports
+        with self._opening:
+            if self._reports is None:
+                from modelport.stores.sql.reports import SqlReports
 
-            self._reports = SqlReports(self._address)
-        return self._reports
+                self._reports = SqlReports(self._address)
+            return self._reports
 
     def _opened(self) -> Destination:
         from modelport.stores.sql.ledger import SqlLedger

@@ -10,7 +10,7 @@ from typing import Protocol
 from modelport.app.ledger import LocalLedger
 from modelport.app.quota import close_quota, start_quota
 from modelport.core.clock import Clock
-from modelport.core.ports import Quota
+from modelport.core.ports import Quota, StoreState
 from modelport.core.usage_reports import RecordsPage, RecordsQuestion, UsageQuestion, UsageRow
 from modelport.engine.service import EngineWorker
 from modelport.engine.supervisor import Supervisor, WorkerSpec
@@ -61,6 +61,10 @@ class Ledger(Protocol):
 
     def running(self) -> AbstractAsyncContextManager[None]:
         """Around everything that writes a journal."""
+        ...
+
+    def states(self) -> list[StoreState]:
+        """How it is, as far as this process knows."""
         ...
 
     async def report(self, question: UsageQuestion) -> list[UsageRow]:

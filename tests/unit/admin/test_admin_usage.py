@@ -33,6 +33,9 @@ class Silent:
 
     def running(self) -> Any: ...
 
+    def states(self) -> list[Any]:
+        return []
+
     async def report(self, question: UsageQuestion) -> list[UsageRow]:
         return []
 

@@ -11,6 +11,7 @@ from msgspec import Struct
 
 from modelport.app.owner import Ledger
 from modelport.app.processes.peer import Handler, Peer, PeerGone, PeerRefused
+from modelport.core.ports import StoreState
 from modelport.core.usage_reports import (
     LedgerUnavailable,
     RecordsPage,
@@ -46,6 +47,10 @@ class DistantLedger:
     def running(self) -> AbstractAsyncContextManager[None]:
         """The owner's affair."""
         return nullcontext()
+
+    def states(self) -> list[StoreState]:
+        """Only the owner knows: its metrics say so."""
+        return []
 
     async def report(self, question: UsageQuestion) -> list[UsageRow]:
         """Ledger"""

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, Connection, Engine, Integer, Table, func, literal_column, select, tuple_
+from sqlalchemy import ColumnElement, Connection, Integer, Table, func, literal_column, select, tuple_
 
 from modelport.core.usage_reports import (
     DAY_SECONDS,
@@ -65,18 +65,19 @@ class SqlReports:
     """core.usage_reports.Ledger. For any thread."""
 
     def __init__(self, address: DatabaseAddress) -> None:
+        """Connects at the first question. Raises LedgerUnavailable for what can never be connected to."""
         self._address = address
-        self._engine: Engine | None = None
+        with told(address):
+            self._engine = open_for_reading(address)
 
     def close(self) -> None:
         """Ends its connections."""
-        if self._engine is not None:
-            self._engine.dispose()
+        self._engine.dispose()
 
     def report(self, question: UsageQuestion) -> list[UsageRow]:
         """core.usage_reports.Ledger"""
         sums: dict[Group, Sums] = {}
-        with told(self._address), self._open().begin() as connection:
+        with told(self._address), self._engine.begin() as connection:
             if not exists(connection):
                 return []
             for table, bucket, first, last in spans(question):
@@ -103,7 +104,7 @@ class SqlReports:
             .order_by(RECORDS.c.started_us.desc(), RECORDS.c.id.desc())
             .limit(limit + 1)
         )
-        with told(self._address), self._open().begin() as connection:
+        with told(self._address), self._engine.begin() as connection:
             rows = connection.execute(statement).mappings().all() if exists(connection) else []
         page = rows[:limit]
         more = len(rows) > limit
@@ -113,13 +114,8 @@ class SqlReports:
 
     def positions(self, source: str) -> dict[str, Position]:
         """How far each writer's journal of this source is shipped."""
-        with told(self._address), self._open().begin() as connection:
+        with told(self._address), self._engine.begin() as connection:
             return positions_of(connection, source) if exists(connection) else {}
-
-    def _open(self) -> Engine:
-        if self._engine is None:
-            self._engine = open_for_reading(self._address)
-        return self._engine
 
 
 def positions_of(connection: Connection, source: str) -> dict[str, Position]:
