@@ -158,7 +158,8 @@ def few(**changes: Any) -> dict[str, Any]:
 
 
 def store_state(served: Served) -> str:
-    (store,) = served.call("GET", "/health/ready").json["stores"]
+    stores = served.call("GET", "/health/ready").json["stores"]
+    store = next(store for store in stores if store["name"].startswith("quota"))
     state: str = store["state"]
     return state
 
