@@ -68,6 +68,7 @@ async def serving(
     providers: dict[str, Provider | OpeningProvider] = {**open_providers(settings), **engines}
     runtime = LiveRuntime(transport, providers)
     journals = settings.server.data_dir / "journal"
+    journals.mkdir(mode=0o700, parents=True, exist_ok=True)  # before the ledger looks there
     async with (
         owner.ledger.running(),
         FileJournal.opened(journals) as journal,
