@@ -62,7 +62,7 @@ def test_the_key_made_at_the_first_start_is_shown_and_stays(serve: Any, data_dir
             assert served.call("GET", "/v1/models", key=key).status == 200
             keys.append(key)
     assert keys[0] == keys[1]
-    (file,) = [path for path in data_dir.iterdir() if path.is_file() and path.read_text().strip() == keys[0]]
+    (file,) = [path for path in data_dir.iterdir() if path.is_file() and path.read_bytes().strip() == keys[0].encode()]
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
 
 

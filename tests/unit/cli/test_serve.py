@@ -18,7 +18,7 @@ from typer.testing import CliRunner
 
 from modelport.cli.main import app
 from modelport.cli.output import ExitCode
-from served import KEY, Served
+from served import KEY, Served, eventually
 
 MODEL = {"format": "Custom", "name": "script", "version": "1"}
 SCRIPTED: dict[str, Any] = {"deployments": {"script": {"model": MODEL, "provider": {"type": "scripted"}}}}
@@ -231,7 +231,7 @@ def test_two_servers_can_share_a_data_directory(serve: Any) -> None:
         assert one.address != other.address
         assert one.chat().status == other.chat().status == 200
         assert len(one.journal()) == 2
-        assert one.stderr().count("completed") == 2
+        eventually(lambda: one.stderr().count("completed") == 2, "the access lines of both")
 
 
 @pytest.mark.parametrize("by", ["flags", "environment"])
