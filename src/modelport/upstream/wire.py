@@ -304,6 +304,7 @@ class Connection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast(asyncio.Transport, transport)
+        self._idle_since = self._pool.loop.time()  # a sweep may come before its first request
         self._pool.wire.sweep.watch(self)
 
     def data_received(self, data: bytes) -> None:

@@ -15,7 +15,7 @@ from modelport.config.tls import self_signed, server_context
 from modelport.core.catalog import Timeouts
 from modelport.core.errors import ModelportError, UpstreamFailed, UpstreamTimedOut
 from modelport.core.ports import Address, UpstreamRequest
-from modelport.upstream.wire import Wire
+from modelport.upstream.wire import IDLE_CONNECTION_SECONDS, Connection, Pool, Wire
 
 PATIENT = Timeouts(connect=5, first_event=20, between_events=20, whole=40)
 ASK = UpstreamRequest(path="/chat/completions", body=b'{"a":1}', headers=(("Content-Type", "application/json"),))
@@ -430,3 +430,24 @@ async def test_tls_is_verified_against_the_ca_file_or_not_at_all(wire, tmp_path:
 )
 def test_what_it_reaches(address, reached):
     assert Wire.reaches(address) is reached
+
+
+async def test_a_sweep_before_the_first_request_does_not_close_a_fresh_connection(wire):
+    """Between the connect and the request there may be a turn of the loop, and a sweep in it."""
+    loop = asyncio.get_running_loop()
+    gone = asyncio.Event()
+
+    async def wait(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read()
+        writer.close()
+        gone.set()
+
+    async with await asyncio.start_server(wait, "127.0.0.1", 0) as listening:
+        port = listening.sockets[0].getsockname()[1]
+        pool = Pool(wire, Address(base_url=f"http://127.0.0.1:{port}"))
+        transport, connection = await loop.create_connection(lambda: Connection(pool), "127.0.0.1", port)
+        connection.sweep(loop.time())
+        assert not transport.is_closing()
+        connection.sweep(loop.time() + IDLE_CONNECTION_SECONDS + 1)
+        assert transport.is_closing()
+        await asyncio.wait_for(gone.wait(), 10)
