@@ -20,7 +20,7 @@ from modelport.core.requests import ChatRequest
 from modelport.core.usage import Ending, TokenUsage
 from modelport.gateway.admit import admit
 from modelport.gateway.count import Count
-from modelport.gateway.lease import CallFacts
+from modelport.gateway.facts import CallFacts
 from modelport.stores.journal.writer import FileJournal
 from modelport.stores.memory.quota import MemoryQuota
 from modelport.telemetry.metrics import Metrics

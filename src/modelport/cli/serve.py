@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
-import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -166,8 +165,3 @@ def listener_or_fail(settings: Settings) -> socket.socket:
     listener.setblocking(False)
     os.set_inheritable(listener.fileno(), False)
     return listener
-
-
-def is_terminal() -> bool:
-    """Whether a person reads along."""
-    return sys.stdout.isatty()

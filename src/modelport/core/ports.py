@@ -22,7 +22,7 @@ from modelport.core.operations import Operation
 from modelport.core.pricing import Price, ServiceTier, UnpricedPolicy
 from modelport.core.quota import QuotaState as QuotaState
 from modelport.core.requests import Request
-from modelport.core.usage import TokenUsage, UsageRecord
+from modelport.core.usage import UsageRecord
 
 Value = TypeVar("Value")
 
@@ -342,14 +342,6 @@ class Journal(Protocol):
 
     def flush(self) -> None:
         """Writes every line queued since the last flush. Raises OSError (a full disk)."""
-        ...
-
-
-class Lease(Protocol):
-    """The right to one call, settled at its end."""
-
-    def settle(self, ending: str, usage: TokenUsage) -> None:
-        """Synchronous and idempotent."""
         ...
 
 

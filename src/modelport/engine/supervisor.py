@@ -93,7 +93,6 @@ class Worker:
         self.load: Mapping[str, Any] = {}
         self.address: WorkerAddress | None = None
         self.process_id: int | None = None
-        self.since = time.monotonic()
         self._directory = directory
         self._changed = asyncio.Event()
         self._life: asyncio.Task[None] | None = None
@@ -124,11 +123,6 @@ class Worker:
         if self._life is None or self._life.done():
             self._become(WorkerState.LOADING)
             self._life = asyncio.create_task(self._live(), name=f"worker {self.spec.name}")
-
-    @property
-    def state_seconds(self) -> float:
-        """How long it has been in its state: how long it has been loading, for a progress display."""
-        return time.monotonic() - self.since
 
     async def close(self, drain_seconds: float) -> None:
         """Ends the process, gently for `drain_seconds` and then at once. It is not started again."""
@@ -259,7 +253,7 @@ class Worker:
             process.kill()
 
     def _become(self, state: WorkerState, reason: str = "") -> None:
-        self.state, self.reason, self.since = state, reason, time.monotonic()
+        self.state, self.reason = state, reason
         self._changed.set()
         self._changed = asyncio.Event()
 

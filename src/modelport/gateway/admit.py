@@ -17,7 +17,8 @@ from modelport.gateway.admissions import Admissions, Asked, Claim
 from modelport.gateway.afford import CallHold, afford
 from modelport.gateway.charge import Charge
 from modelport.gateway.estimate import Need, need
-from modelport.gateway.lease import CallFacts, CallLease, unrecordable
+from modelport.gateway.facts import CallFacts
+from modelport.gateway.lease import CallLease, unrecordable
 from modelport.gateway.waiting import BATCH, INTERACTIVE, Denied, Turn
 
 

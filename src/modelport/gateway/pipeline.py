@@ -47,8 +47,9 @@ from modelport.gateway.authorize import authorize
 from modelport.gateway.call import Answer, Call
 from modelport.gateway.count import Count
 from modelport.gateway.dispatch import InOrder
+from modelport.gateway.facts import CallFacts, note_unauthenticated, record_refusal
 from modelport.gateway.identify import identify
-from modelport.gateway.lease import CallFacts, CallLease, note_unauthenticated, record_refusal, write_out
+from modelport.gateway.lease import CallLease, write_out
 from modelport.gateway.resolve import requested_model, resolve
 from modelport.gateway.shape import Shaped, shape
 

@@ -27,9 +27,10 @@ from modelport.gateway.admit import admit
 from modelport.gateway.call import Call
 from modelport.gateway.count import Count
 from modelport.gateway.dispatch import InOrder
+from modelport.gateway.facts import CallFacts
 from modelport.gateway.fold import Fold, WholeAnswer, fold_of
 from modelport.gateway.identify import identify
-from modelport.gateway.lease import CallFacts, CallLease
+from modelport.gateway.lease import CallLease
 from modelport.gateway.pipeline import ERROR_BODY_BYTES, ended_by, shaped_for
 from modelport.gateway.resolve import requested_model, resolve
 from modelport.lane.lane import Connection, Lane, Way

@@ -25,7 +25,8 @@ from modelport.core.usage import Ending, Pricing, TokenUsage, UsageRecord
 from modelport.gateway.admissions import Admissions
 from modelport.gateway.admit import admit
 from modelport.gateway.count import Count
-from modelport.gateway.lease import CallFacts, CallLease, record_refusal
+from modelport.gateway.facts import CallFacts, record_refusal
+from modelport.gateway.lease import CallLease
 from modelport.stores.journal import FileJournal, ended_calls
 from modelport.stores.journal.reading import read_lines
 from modelport.stores.memory.budgets import MemoryBudgets

@@ -29,7 +29,8 @@ from modelport.core.requests import ChatRequest, CompletionsRequest, EmbeddingsR
 from modelport.core.usage import Ending, TokenUsage, UsageRecord, UsageSource
 from modelport.gateway.admit import admit
 from modelport.gateway.count import Count
-from modelport.gateway.lease import CallFacts, CallLease, record_refusal, write_out
+from modelport.gateway.facts import CallFacts, record_refusal
+from modelport.gateway.lease import CallLease, write_out
 from modelport.stores.journal import FileJournal, ended_calls, verify
 from modelport.stores.memory.quota import MemoryQuota
 

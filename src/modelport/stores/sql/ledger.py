@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from types import TracebackType
 from typing import Any, Final
 
-from sqlalchemy import Connection, Table, func, insert, select
+from sqlalchemy import Connection, Table, insert, select
 from sqlalchemy.dialects import postgresql, sqlite
 
 from modelport.core.usage import UsageRecord
@@ -138,9 +138,3 @@ def chunks(values: Sequence[Any], size: int) -> Iterator[Sequence[Any]]:
     """Pieces that one statement takes."""
     for start in range(0, len(values), size):
         yield values[start : start + size]
-
-
-def records_kept(connection: Connection) -> int:
-    """How many there are. Counts them all."""
-    found: int = connection.execute(select(func.count()).select_from(RECORDS)).scalar_one()
-    return found
