@@ -33,6 +33,7 @@ class Store:
         self.messages: list[Ask] = []
         self.is_gone = False
         self.gate: asyncio.Event | None = None
+        self.gate_after_loss: asyncio.Event | None = None
 
     async def exchange(self, ask: Ask) -> Answer:
         self.messages.append(ask)
@@ -40,7 +41,10 @@ class Store:
             raise StoreGone("gone")
         if self.gate is not None:
             await self.gate.wait()
-        return self.bank.exchanged(ask)
+        answer = self.bank.exchanged(ask)
+        if answer.status == "lost":
+            self.gate = self.gate_after_loss
+        return answer
 
     async def close(self) -> None:
         pass
@@ -54,11 +58,11 @@ class Process:
         self.store = store or Store(self.clock)
         self.quota = SharedQuota(self.store, self.clock, **{"budget_seconds": 30.0, **how})
 
-    def try_now(self, tokens: int = 10, limits: RateLimits = LIMITS) -> Any:
-        return self.quota.reserve("a", limits, tokens, self.clock.monotonic())
+    def try_now(self, tokens: int = 10, limits: RateLimits = LIMITS, subject: str = "a") -> Any:
+        return self.quota.reserve(subject, limits, tokens, self.clock.monotonic())
 
-    async def take(self, tokens: int = 10, limits: RateLimits = LIMITS) -> Any:
-        taken = self.try_now(tokens, limits)
+    async def take(self, tokens: int = 10, limits: RateLimits = LIMITS, subject: str = "a") -> Any:
+        taken = self.try_now(tokens, limits, subject)
         return await taken.resume() if isinstance(taken, NeedsWaiting) else taken
 
     async def tick(self) -> None:
@@ -193,6 +197,45 @@ async def test_a_store_that_has_lost_its_data_hears_the_last_minute():
     await one.tick()
     assert not one.quota.is_degraded
     assert isinstance(await Process(store, clock).take(400), QuotaRefusal)
+
+
+async def test_a_store_that_has_lost_its_data_is_not_ready_before_it_has_heard():
+    process = Process(on_outage="refuse")
+    (await process.take(700)).settle(700)
+    await process.tick()
+    process.store.bank = MemoryBank(process.clock)
+    process.store.gate_after_loss = asyncio.Event()
+    asked = len(process.store.messages)
+    taking = asyncio.create_task(process.take(290))
+    while len(process.store.messages) < asked + 2:
+        await asyncio.sleep(0)
+    assert process.quota.is_degraded  # `lost` has come; what was used is on its way
+    process.store.gate_after_loss.set()
+    assert isinstance(await taking, Refusal)
+    assert process.quota.is_degraded  # it waits for what others have used
+
+
+@pytest.mark.parametrize("is_noticed", [True, False])
+async def test_what_one_subject_has_lost_is_told_for_all(is_noticed):
+    clock = SettableClock()
+    store = Store(clock)
+    one = Process(store, clock)
+    (await one.take(700, subject="b")).settle(700)
+    for _ in range(4):
+        clock.time += 2.5
+        await one.tick()
+    (await one.take(100)).settle(100)
+    store.bank = MemoryBank(clock)
+    store.is_gone = is_noticed
+    await one.tick()
+    store.is_gone = False
+    for _ in range(2):
+        await one.tick()
+        assert one.quota.is_degraded
+    clock.time += 2.5
+    await one.tick()
+    assert not one.quota.is_degraded
+    assert isinstance(await Process(store, clock).take(400, subject="b"), QuotaRefusal)
 
 
 async def test_a_message_that_comes_late_does_not_undo_what_came_after_it():

@@ -59,6 +59,7 @@ class LocalAccount:
         "held_tokens",
         "holders",
         "is_recovering",
+        "is_untold",
         "last_demand",
         "last_used",
         "leaving",
@@ -101,6 +102,8 @@ class LocalAccount:
         self.holders = 1
         self.is_recovering = False
         """The store has lost its data, and grants nothing until everybody has told what they have used."""
+        self.is_untold = False
+        """The store was gone or has lost data, and has not heard since what was used here."""
         self.store_free = Amount()
         self.store_empty_at = -math.inf
         self.demand = [0, 0, 0]
@@ -239,6 +242,7 @@ class LocalAccount:
         self.sure_until = sent_at + SURE_SECONDS
         self.holders = max(1, answer.holders)
         self.is_recovering = answer.status == "recovering"
+        self.is_untold = False
         if self.is_recovering:
             return
         self.store_free = answer.free

@@ -9,6 +9,7 @@ operator has declared. What was used meanwhile is told afterwards.
 from __future__ import annotations
 
 import asyncio
+import math
 import secrets
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
@@ -55,6 +56,7 @@ class SharedQuota:
         self._wake: Callable[[], None] | None = None
         self._ticking: asyncio.Task[None] | None = None
         self._next_probe = 0.0
+        self._untold_since = -math.inf
         self._is_closing = False
         self.is_silent = False
         """The store does not answer in time."""
@@ -65,7 +67,7 @@ class SharedQuota:
     @property
     def is_degraded(self) -> bool:
         """Whether calls may have to do without the store."""
-        return self.is_silent or any(account.is_recovering for account in self._accounts.values())
+        return self.is_silent or any(a.is_recovering or a.is_untold for a in self._accounts.values())
 
     # --- the port ----------------------------------------------------------------------------------------------------
 
@@ -215,8 +217,14 @@ class SharedQuota:
                 self.is_silent = True
                 raise
             now = self._clock.monotonic()
+            is_lost = answer.status == "lost"
+            if self.is_silent or (is_lost and account.told_at >= self._untold_since):
+                # What one subject has lost, others may have lost that nobody has asked for since.
+                self._untold_since = now
+                for other in self._accounts.values():
+                    other.is_untold = True
             self.is_silent = False
-            if answer.status == "lost":
+            if is_lost:
                 account.forget_store(answer.epoch, now)
                 continue
             if answer.status != "stale":
@@ -288,7 +296,8 @@ class SharedQuota:
                 account.turn_second()
             is_low = account.free[0] < account.peak(0) // 2 or account.free[1] < account.peak(1) // 2
             renews = account.holds() and now - account.told_at > RENEW_SECONDS
-            if account.give_back_surplus(now) or account.is_dirty() or account.is_recovering or renews or is_low:
+            is_owed = account.is_dirty() or account.is_recovering or account.is_untold
+            if account.give_back_surplus(now) or is_owed or renews or is_low:
                 due.append(account)
             elif not self.is_silent and account.is_idle(now) and not account.wanted:
                 del self._accounts[account.subject]
