@@ -69,6 +69,7 @@ MODES = frozenset({"chat", "completion", "embedding", "responses"})
 LITELLM_CLASSES = {
     "input": "input_cost_per_token",
     "cached_input": "cache_read_input_token_cost",
+    "cache_write": "cache_creation_input_token_cost",
     "output": "output_cost_per_token",
     "reasoning": "output_cost_per_reasoning_token",
     "audio_input": "input_cost_per_audio_token",
@@ -80,6 +81,7 @@ LITELLM_LENGTHS = {100_000: "_above_100k_tokens", 200_000: "_above_200k_tokens",
 GENAI_CLASSES = {
     "input": "input_mtok",
     "cached_input": "cache_read_mtok",
+    "cache_write": "cache_write_mtok",
     "output": "output_mtok",
     "audio_input": "input_audio_mtok",
     "audio_output": "output_audio_mtok",
@@ -149,6 +151,13 @@ def litellm_rates(entry: Mapping[str, Any], suffix: str) -> dict[str, str]:
         value = entry.get(field + suffix)
         if isinstance(value, Decimal) and value > 0:
             rates[name] = text(value * MILLION)
+    return sensible(rates)
+
+
+def sensible(rates: dict[str, str]) -> dict[str, str]:
+    """Without a price of writing to the cache that is below the price of input: it is one of reading, misplaced."""
+    if "cache_write" in rates and "input" in rates and Decimal(rates["cache_write"]) < Decimal(rates["input"]):
+        return {name: rate for name, rate in rates.items() if name != "cache_write"}
     return rates
 
 

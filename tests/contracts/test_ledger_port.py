@@ -188,7 +188,7 @@ def calls(draw: st.DrawFn) -> UsageRecord:
         project=draw(NAMES),
         deployment=draw(NAMES),
         provider=draw(NAMES),
-        usage=TokenUsage(*(draw(st.integers(0, 10**6)) for _ in range(7))),
+        usage=TokenUsage(*(draw(st.integers(0, 10**6)) for _ in TokenUsage.__struct_fields__)),
         pricing=pricing.value,
         cost=draw(AMOUNTS) if is_known else None,
         currency=draw(st.sampled_from(["USD", "EUR"])) if is_known else None,

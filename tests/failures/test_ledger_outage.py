@@ -174,7 +174,7 @@ def test_a_torn_end_of_a_journal_is_shipped_when_it_is_mended(serve: Any, data_d
         ("DELETE FROM usage_days", "there are calls and no roll-up"),
         ("UPDATE usage_months SET calls = 4", "month"),
         (
-            "INSERT INTO usage_hours SELECT 1, series_id, 1,0,0, 0,0,0,0,0,0,0, 0,0,0,0 FROM usage_hours",
+            "INSERT INTO usage_hours SELECT 1, series_id, 1,0,0, 0,0,0,0,0,0,0, 0,0,0,0, 0 FROM usage_hours",
             "and no call",
         ),
         ("UPDATE journal_positions SET digest = 'another'", "is not the one that the ledger was filled from"),
@@ -183,7 +183,7 @@ def test_a_torn_end_of_a_journal_is_shipped_when_it_is_mended(serve: Any, data_d
             "status, ending, error_code, usage_source, input_tokens, cached_input_tokens, output_tokens, "
             "reasoning_tokens, audio_input_tokens, audio_output_tokens, image_tokens, reserved_tokens, "
             "first_event_seconds, duration_seconds, client_request_id, snapshot, pricing, price_version, cost_units, "
-            "cost_nanos, cost_attos, cost_rontos FROM usage_records LIMIT 1",
+            "cost_nanos, cost_attos, cost_rontos, cache_write_tokens FROM usage_records LIMIT 1",
             "more than once",
         ),
     ],

@@ -18,13 +18,13 @@ from modelport.config.faults import ConfigError
 from modelport.config.prices import read_carried, read_prices
 from modelport.config.settings import Settings
 from modelport.config.sources import Flags
-from modelport.control.prices import Book
+from modelport.control.prices import CLASSES, Book
 from modelport.control.profiles import ProfileError
 from modelport.core.pricing import Price, Rates, ServiceTier, plain
 
 app = typer.Typer(name="prices", help="What models cost.", no_args_is_help=True)
 
-COLUMNS = ("input", "cached_input", "output", "reasoning", "audio_input", "audio_output", "image", "request")
+COLUMNS = (*CLASSES, "request")
 NOTE = "Money for a million tokens, except request (each) and per_hour; `above`: for prompts of more tokens."
 
 

@@ -40,6 +40,7 @@ COLUMNS: Final = {
     "calls": "calls",
     "input_tokens": "input",
     "cached_input_tokens": "cached",
+    "cache_write_tokens": "cache write",
     "output_tokens": "output",
     "reasoning_tokens": "reasoning",
     "cost": "cost",

@@ -55,6 +55,8 @@ class RateSettings(Section):
 
     input: Amount | None = None
     cached_input: Amount | None = None
+    cache_write: Amount | None = None
+    """For input that is kept in the provider's cache. Absent: calls that write there are unpriced."""
     output: Amount | None = None
     reasoning: Amount | None = None
     audio_input: Amount | None = None

@@ -27,9 +27,22 @@ DATA_ZONE: Final = "azure-datazone"
 NO_HOST: Final = "none"
 DATED_VERSION: Final = re.compile(r"\d{4}|\d{4}-\d{2}-\d{2}|\d{8}")
 """Versions that publishers put behind a model's name: `0613`, `2411`, `2024-11-20`. A mere `1` would find `gpt-5-1`."""
-CLASSES: Final = ("input", "cached_input", "output", "reasoning", "audio_input", "audio_output", "image")
+CLASSES: Final = (
+    "input",
+    "cached_input",
+    "cache_write",
+    "output",
+    "reasoning",
+    "audio_input",
+    "audio_output",
+    "image",
+)
 UNKNOWN_MODEL: Final = Rates(
-    input=Decimal(30), output=Decimal(180), audio_input=Decimal(100), audio_output=Decimal(200)
+    input=Decimal(30),
+    cache_write=Decimal("37.5"),
+    output=Decimal(180),
+    audio_input=Decimal(100),
+    audio_output=Decimal(200),
 )
 """What an unknown model is taken to cost at most, where the operator lets it be estimated and names no other figure:
 the dearest chat models of the list that the package carries."""
@@ -45,6 +58,7 @@ class RateRow(Struct, frozen=True, kw_only=True, omit_defaults=True):
     audio_input: Decimal | None = None
     audio_output: Decimal | None = None
     image: Decimal | None = None
+    cache_write: Decimal | None = None
     request: Decimal | None = None
 
     def rates(self, exchange: Decimal | None = None) -> Rates:
@@ -305,6 +319,8 @@ def doubts(rows: Sequence[OwnRow]) -> Iterator[tuple[int, str]]:
         for rates in (row, *row.tiers):
             if rates.cached_input is not None and rates.input is not None and rates.cached_input > rates.input:
                 yield index, "cached input costs more than input that is not cached"
+            if rates.cache_write is not None and rates.input is not None and rates.cache_write < rates.input:
+                yield index, "writing to the cache costs less than input that is not kept"
         full = standard.get(nouns(row))
         if row.service_tier == "batch" and full is not None:
             for name in ("input", "output"):

@@ -78,6 +78,7 @@ def shown(row: UsageRow) -> dict[str, Any]:
         "calls": row.calls,
         "input_tokens": tokens.input,
         "cached_input_tokens": tokens.cached_input,
+        "cache_write_tokens": tokens.cache_write,
         "output_tokens": tokens.output,
         "reasoning_tokens": tokens.reasoning,
         "audio_input_tokens": tokens.audio_input,

@@ -29,7 +29,8 @@ ROUNDED: Final = Context(prec=100, rounding=ROUND_HALF_EVEN, traps=[InvalidOpera
 
 class Rates(Struct, frozen=True, kw_only=True, omit_defaults=True, dict=True):
     """Money for a million tokens of each class. None: not stated. Then cached input and images cost what input costs,
-    and reasoning what output costs; sound, input and output without a price make the call that uses them unpriced."""
+    and reasoning what output costs; sound, writing to a cache, input and output without a price make the call that uses
+    them unpriced."""
 
     input: Decimal | None = None
     cached_input: Decimal | None = None
@@ -38,6 +39,7 @@ class Rates(Struct, frozen=True, kw_only=True, omit_defaults=True, dict=True):
     audio_input: Decimal | None = None
     audio_output: Decimal | None = None
     image: Decimal | None = None
+    cache_write: Decimal | None = None
     request: Decimal | None = None
     """For each call that made something, on top of its tokens; not per million."""
 
@@ -52,15 +54,16 @@ class Rates(Struct, frozen=True, kw_only=True, omit_defaults=True, dict=True):
             self.audio_input,
             self.audio_output,
             self.input if self.image is None else self.image,
+            self.cache_write,
         )
 
     @cached_property
     def dearest(self) -> tuple[Decimal | None, Decimal | None, Decimal | None, Decimal | None]:
         """What a token can cost at most: of a prompt without and with sound, of an answer without and with sound."""
-        read, cached, written, reasoned, heard, spoken, seen = self.by_class
+        read, cached, written, reasoned, heard, spoken, seen, kept = self.by_class
         return (
-            most(read, cached, seen),
-            most(read, cached, seen, heard),
+            most(read, cached, seen, kept),
+            most(read, cached, seen, kept, heard),
             most(written, reasoned),
             most(written, reasoned, spoken),
         )
@@ -102,6 +105,7 @@ class Cost(Struct, frozen=True, kw_only=True):
     audio_input: Decimal = NONE
     audio_output: Decimal = NONE
     image: Decimal = NONE
+    cache_write: Decimal = NONE
     request: Decimal = NONE
     worker_time: Decimal = NONE
 
@@ -115,6 +119,7 @@ class Cost(Struct, frozen=True, kw_only=True):
             self.audio_input,
             self.audio_output,
             self.image,
+            self.cache_write,
             self.request,
             self.worker_time,
         )
@@ -162,7 +167,7 @@ class Price(Struct, frozen=True, kw_only=True, omit_defaults=True):
                 return None
             amounts.append(for_tokens(tokens, rate))
         request = rates.request if is_made and rates.request is not None else NONE
-        read, cached, written, reasoned, heard, spoken, seen = amounts
+        read, cached, written, reasoned, heard, spoken, seen, kept = amounts
         return Cost(
             currency=self.currency,
             input=read,
@@ -172,6 +177,7 @@ class Price(Struct, frozen=True, kw_only=True, omit_defaults=True):
             audio_input=heard,
             audio_output=spoken,
             image=seen,
+            cache_write=kept,
             request=request,
         )
 

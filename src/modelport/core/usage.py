@@ -8,8 +8,8 @@ from msgspec import Struct
 
 
 class TokenUsage(Struct, frozen=True):
-    """Disjoint token classes: they add up to `total`. `input` excludes cached, audio and image input; `output` excludes
-    reasoning and audio output."""
+    """Disjoint token classes: they add up to `total`. `input` excludes audio, images, and what was read from
+    a cache or written to one; `output` excludes reasoning and audio output."""
 
     input: int = 0
     cached_input: int = 0
@@ -18,11 +18,13 @@ class TokenUsage(Struct, frozen=True):
     audio_input: int = 0
     audio_output: int = 0
     image: int = 0
+    cache_write: int = 0
+    """Input that was read, and kept in the cache for later calls. Some providers charge more for it."""
 
     @property
     def prompt(self) -> int:
         """What the wire calls `prompt_tokens`."""
-        return self.input + self.cached_input + self.audio_input + self.image
+        return self.input + self.cached_input + self.cache_write + self.audio_input + self.image
 
     @property
     def completion(self) -> int:
@@ -37,7 +39,7 @@ class TokenUsage(Struct, frozen=True):
     def __add__(self, other: TokenUsage) -> TokenUsage:
         return TokenUsage(*(a + b for a, b in zip(self.classes(), other.classes(), strict=True)))
 
-    def classes(self) -> tuple[int, int, int, int, int, int, int]:
+    def classes(self) -> tuple[int, int, int, int, int, int, int, int]:
         """The classes in their declared order."""
         return (
             self.input,
@@ -47,6 +49,7 @@ class TokenUsage(Struct, frozen=True):
             self.audio_input,
             self.audio_output,
             self.image,
+            self.cache_write,
         )
 
 

@@ -73,7 +73,8 @@ def test_usage_is_the_servers_while_it_runs_and_the_files_afterwards(
     assert (script["calls"], script["currency"], script["unpriced_calls"]) == (1, "USD", 0)
     assert (found["gratis"]["cost"], found["gratis"]["unpriced_calls"]) == (None, 1)
     assert table.stdout.splitlines()[0].split() == [
-        *("deployment", "calls", "input", "cached", "output", "reasoning", "cost", "currency", "unpriced")
+        *("deployment", "calls", "input", "cached", "cache", "write", "output", "reasoning"),
+        *("cost", "currency", "unpriced"),
     ]
     stopped = command("usage", "--json", **nowhere(data_dir, free_port))
     assert rows(stopped) == rows(running)

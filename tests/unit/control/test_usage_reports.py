@@ -108,6 +108,7 @@ def test_json_has_the_promised_names() -> None:
         "calls": 3,
         "input_tokens": 5,
         "cached_input_tokens": 4,
+        "cache_write_tokens": 0,
         "output_tokens": 3,
         "reasoning_tokens": 2,
         "audio_input_tokens": 0,

@@ -113,7 +113,7 @@ def test_what_is_not_stated_costs_what_it_is_a_kind_of() -> None:
     )
 
 
-@pytest.mark.parametrize("name", ["input", "output", "audio_input", "audio_output"])
+@pytest.mark.parametrize("name", ["input", "output", "audio_input", "audio_output", "cache_write"])
 def test_a_class_without_a_price_makes_the_call_unpriced_and_not_cheaper(name: str) -> None:
     rates = {"input": Decimal(2), "output": Decimal(8)}
     rates.pop(name, None)

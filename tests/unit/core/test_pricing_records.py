@@ -17,7 +17,7 @@ OLD = b"""{"id":"c","started_at":1700000000.5,"principal":"k","key_id":"k/key1",
 
 def test_a_line_of_an_older_version_is_read_and_is_unpriced() -> None:
     record = USAGE_DECODER.decode(OLD)
-    assert record.usage.total == 8
+    assert (record.usage.total, record.usage.cache_write) == (8, 0)
     assert (record.cost, record.currency, record.price_version, record.project, record.provider) == (None,) * 5
     assert record.pricing == Pricing.UNPRICED
 

@@ -11,13 +11,14 @@ from pathlib import Path
 import pytest
 from sqlalchemy import text
 
+from modelport.core.usage import TokenUsage
 from modelport.core.usage_reports import LedgerUnavailable, UsageQuestion
 from modelport.stores.sql.address import DatabaseAddressError, address_of
-from modelport.stores.sql.database import open_for_writing, version
+from modelport.stores.sql.database import open_for_writing, sqlite, version
 from modelport.stores.sql.ledger import SqlLedger
 from modelport.stores.sql.reports import SqlReports
 from modelport.stores.sql.schema import METADATA, REVISIONS
-from usage_records import record
+from usage_records import NOON, record
 
 
 def test_without_a_url_it_is_a_file_in_the_data_directory(tmp_path: Path) -> None:
@@ -69,6 +70,27 @@ def test_a_database_of_a_later_version_still_serves(tmp_path: Path) -> None:
     with engine.begin() as connection:
         assert version(connection) == "9999"
     engine.dispose()
+
+
+def test_a_database_of_an_earlier_version_is_brought_up_to_date_by_who_writes(tmp_path: Path) -> None:
+    address = address_of(None, tmp_path)
+    with SqlLedger(address) as ledger:
+        ledger.take([record(started_at=NOON)])
+    assert address.path is not None
+    engine = sqlite(address.path, is_writer=True)
+    with engine.begin() as connection:  # back to how the first version has left it
+        for table in ("usage_records", "usage_hours", "usage_days", "usage_months"):
+            connection.execute(text(f"ALTER TABLE {table} DROP COLUMN cache_write_tokens"))
+        connection.execute(text("UPDATE alembic_version SET version_num = '0001'"))
+    engine.dispose()
+    reports = SqlReports(address)
+    with pytest.raises(LedgerUnavailable, match="earlier version"):
+        reports.report(UsageQuestion())
+    with SqlLedger(address) as ledger:
+        ledger.take([record(started_at=NOON, usage=TokenUsage(input=1, cache_write=5))])
+    (row,) = reports.report(UsageQuestion())
+    assert (row.calls, row.tokens) == (2, TokenUsage(input=1, cache_write=5) + record().usage)
+    reports.close()
 
 
 def test_the_file_is_its_owners_alone(tmp_path: Path) -> None:

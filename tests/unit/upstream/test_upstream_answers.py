@@ -199,6 +199,31 @@ def test_internal_words_of_an_upstream_are_not_repeated():
             },
             TokenUsage(input=10, output=4, reasoning=20),
         ),
+        (
+            {"prompt_tokens": 9, "completion_tokens": 1, "prompt_tokens_details": {"cache_write_tokens": 4}},
+            TokenUsage(input=5, cache_write=4, output=1),
+        ),
+        (
+            {
+                "prompt_tokens": 20,
+                "completion_tokens": 1,
+                "total_tokens": 21,
+                "cache_read_input_tokens": 7,
+                "cache_creation_input_tokens": 8,
+                "prompt_tokens_details": {"cached_tokens": 7, "cache_creation_tokens": 8},
+            },
+            TokenUsage(input=5, cached_input=7, cache_write=8, output=1),
+        ),
+        (
+            {
+                "prompt_tokens": 5,
+                "completion_tokens": 1,
+                "total_tokens": 21,
+                "cache_read_input_tokens": 7,
+                "cache_creation_input_tokens": 8,
+            },
+            TokenUsage(input=5, cached_input=7, cache_write=8, output=1),
+        ),
         ({"prompt_tokens": 7, "total_tokens": 7}, TokenUsage(input=7)),
         ({"prompt_tokens": 7, "total_tokens": 9}, TokenUsage(input=7, output=2)),
         ({"prompt_tokens": 7.0, "completion_tokens": None}, TokenUsage(input=7)),
@@ -215,7 +240,7 @@ def test_token_classes_are_disjoint(usage, expected):
 
 COUNTS = st.none() | st.integers(-5, 10**6) | st.floats(allow_nan=True) | st.just("7")
 DETAILS = st.none() | st.dictionaries(
-    st.sampled_from(["cached_tokens", "audio_tokens", "image_tokens", "reasoning_tokens"]), COUNTS
+    st.sampled_from(["cached_tokens", "cache_write_tokens", "audio_tokens", "image_tokens", "reasoning_tokens"]), COUNTS
 )
 
 

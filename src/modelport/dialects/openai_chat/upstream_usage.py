@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 from modelport.core.usage import TokenUsage
+
+CACHE_READS: Final = ("prompt_cache_hit_tokens", "cache_read_input_tokens")
+CACHE_WRITES: Final = ("cache_write_tokens", "cache_creation_tokens")
 
 
 def token_usage(usage: Any) -> TokenUsage | None:
@@ -19,36 +22,46 @@ def token_usage(usage: Any) -> TokenUsage | None:
         completion = total - prompt
     if prompt + completion == 0:
         return None
-    cached, audio_in, image = _prompt_classes(usage, prompt)
+    beside = _count(usage, "cache_read_input_tokens") + _count(usage, "cache_creation_input_tokens")
+    if beside and total == prompt + beside + completion:
+        prompt += beside  # some count the cache's share beside the prompt, not inside it
+    cached, written, audio_in, image = _prompt_classes(usage, prompt)
     reasoning, audio_out = _completion_classes(usage)
     if reasoning and total == prompt + completion + reasoning:
         completion += reasoning  # some count what was thought beside the completion, not inside it
     reasoning = min(reasoning, completion)
     audio_out = min(audio_out, completion - reasoning)
     return TokenUsage(
-        input=prompt - cached - audio_in - image,
+        input=prompt - cached - written - audio_in - image,
         cached_input=cached,
         output=completion - reasoning - audio_out,
         reasoning=reasoning,
         audio_input=audio_in,
         audio_output=audio_out,
         image=image,
+        cache_write=written,
     )
 
 
-def _prompt_classes(usage: dict[str, Any], prompt: int) -> tuple[int, int, int]:
+def _prompt_classes(usage: dict[str, Any], prompt: int) -> tuple[int, int, int, int]:
     details = _details(usage, "prompt_tokens_details")
-    cached = _count(details, "cached_tokens") or _count(usage, "prompt_cache_hit_tokens")
-    cached = min(cached, prompt)
-    audio = min(_count(details, "audio_tokens"), prompt - cached)
-    image = min(_count(details, "image_tokens"), prompt - cached - audio)
-    return cached, audio, image
+    cached = min(_count(details, "cached_tokens") or _first(usage, *CACHE_READS), prompt)
+    left = prompt - cached
+    written = min(_first(details, *CACHE_WRITES) or _count(usage, "cache_creation_input_tokens"), left)
+    audio = min(_count(details, "audio_tokens"), left - written)
+    image = min(_count(details, "image_tokens"), left - written - audio)
+    return cached, written, audio, image
 
 
 def _completion_classes(usage: dict[str, Any]) -> tuple[int, int]:
     details = _details(usage, "completion_tokens_details")
     reasoning = _count(details, "reasoning_tokens") or _count(usage, "reasoning_tokens")
     return reasoning, _count(details, "audio_tokens")
+
+
+def _first(counts: dict[str, Any], *names: str) -> int:
+    """The first of these that says anything."""
+    return next((found for name in names if (found := _count(counts, name))), 0)
 
 
 def _details(usage: dict[str, Any], name: str) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from modelport.core.usage_reports import (
     HOUR_SECONDS,
     MOST_RECORDS,
     MOST_ROWS,
+    LedgerUnavailable,
     RecordsPage,
     RecordsQuestion,
     TooManyRows,
@@ -41,6 +42,7 @@ from modelport.stores.sql.schema import (
     MONTHS,
     POSITIONS,
     RECORDS,
+    REVISIONS,
     SERIES,
     SUM_COLUMNS,
     TOKEN_COLUMNS,
@@ -127,8 +129,11 @@ def positions_of(connection: Connection, source: str) -> dict[str, Position]:
 
 
 def exists(connection: Connection) -> bool:
-    """Whether anything was ever written."""
-    return version(connection) is not None
+    """Whether anything was ever written. Raises LedgerUnavailable where only an earlier version has."""
+    found = version(connection)
+    if found in REVISIONS[:-1]:
+        raise LedgerUnavailable("the ledger is of an earlier version; `modelport serve` brings it up to date")
+    return found is not None
 
 
 def place_of(text: str) -> tuple[int, str]:

@@ -11,7 +11,7 @@ from typing import Final
 from sqlalchemy import BigInteger, Boolean, Column, Double, ForeignKey, Integer, MetaData, Table, Text
 from sqlalchemy import Identity as Numbered
 
-REVISIONS: Final = ("0001",)
+REVISIONS: Final = ("0001", "0002")
 """Every migration, oldest first. Known here so that Alembic is imported only where there is something to migrate."""
 
 METADATA: Final = MetaData(
@@ -31,6 +31,7 @@ TOKEN_COLUMNS: Final = (
     "audio_input_tokens",
     "audio_output_tokens",
     "image_tokens",
+    "cache_write_tokens",
 )
 """In the order of `TokenUsage.classes`."""
 COST_COLUMNS: Final = ("cost_units", "cost_nanos", "cost_attos", "cost_rontos")
