@@ -211,6 +211,51 @@ def test_a_redis_that_hangs_holds_nobody_up(redis, tmp_path):
         eventually(lambda: store_state(served) == "ready", "Redis answers again")
 
 
+@pytest.mark.parametrize("outage", ["gone", "silent"])
+@pytest.mark.parametrize("otherwise", ["local_cap", "refuse"])
+def test_each_limit_declares_what_an_outage_means_for_its_calls(redis, tmp_path, outage, otherwise):
+    config = few(quota={"on_store_outage": otherwise})
+    limited = config["deployments"]["Limited"]
+    config["deployments"] = {
+        name: {**limited, "default": name == "lenient", "limits": {**limited["limits"], "on_store_outage": mode}}
+        for name, mode in (("lenient", "local_cap"), ("strict", "refuse"))
+    }
+    config["keys"] = {"careful": {"key1": "env:CAREFUL", "limits": {"requests_per_minute": 10}}}
+    config["keys"]["careful"]["limits"]["on_store_outage"] = "refuse"
+    with serve(config, tmp_path / "data", SHARED_REDIS=redis.url, CAREFUL="key-of-somebody-careful") as served:
+        assert [served.chat("small", model=name).status for name in ("lenient", "strict")] == [200, 200]
+        redis.kill() if outage == "gone" else redis.stop()
+        try:
+            assert [served.chat("small", model="lenient").status for _ in range(21)] == [200] * 19 + [429] * 2
+            eventually(lambda: served.chat("small", model="strict").status == 503, "what it holds is spent")
+            state = next(
+                store for store in served.call("GET", "/health/ready").json["stores"] if "quota" in store["name"]
+            )
+            assert state["state"] == "degraded"
+            assert "those of deployments.strict, keys.careful refuse" in state["reason"]
+            assert served.call("GET", "/health/ready").status == 200
+        finally:
+            redis.start() if outage == "gone" else redis.go_on()
+        eventually(lambda: served.chat("small", model="strict").status == 200, "Redis is found again")
+
+
+def test_a_key_s_own_limit_refuses_where_its_deployment_would_go_on(redis, tmp_path):
+    config = few()
+    config["keys"] = {"careful": {"key1": "env:CAREFUL", "limits": {"requests_per_minute": 10}}}
+    config["keys"]["careful"]["limits"]["on_store_outage"] = "refuse"
+    key = "key-of-somebody-careful"
+    body = {"messages": [{"role": "user", "content": "small"}]}
+    with serve(config, tmp_path / "data", SHARED_REDIS=redis.url, CAREFUL=key) as served:
+
+        def status() -> int:
+            return served.call("POST", "/models/chat/completions", body, key=key).status
+
+        assert status() == 200
+        redis.kill()
+        eventually(lambda: status() == 503, "what the key holds is spent")
+        assert served.chat("small").status == 200
+
+
 def test_gateways_under_load_survive_a_killed_redis(redis, tmp_path):
     with ExitStack() as stack:
         servers = [

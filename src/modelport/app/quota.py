@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import importlib
+from collections.abc import Iterator
 from typing import Final
 
 from modelport.app.runtime import ProviderFault
+from modelport.app.snapshot import key_limits
+from modelport.config.deployments import LimitSettings
 from modelport.config.settings import Settings
 from modelport.core.clock import Clock
 from modelport.core.ports import Quota, StoreState
@@ -29,7 +32,7 @@ def open_quota(settings: Settings, clock: Clock, owners: Bank | None = None) -> 
     if bank is not None:
         return SharedQuota(bank, clock, on_outage=settings.quota.on_store_outage)
     if owners is not None:
-        return SharedQuota(owners, clock, on_outage="refuse", budget_seconds=OWNER_SECONDS)
+        return SharedQuota(owners, clock, on_outage="refuse", may_limits_declare=False, budget_seconds=OWNER_SECONDS)
     return MemoryQuota(clock)
 
 
@@ -87,6 +90,30 @@ def store_states(quota: Quota, settings: Settings) -> list[StoreState]:
     name = f"quota ({store_of(settings)})"
     if not quota.is_degraded:
         return [StoreState(name, "ready")]
-    if settings.quota.on_store_outage == "refuse":
+    refusing = dict(outage_modes(settings))
+    if refusing and all(refusing.values()):
         return [StoreState(name, "gone", "calls that find no room here are refused")]
-    return [StoreState(name, "degraded", "each process allows its share of the limits")]
+    reason = "each process allows its share of the limits"
+    refused = [where for where, is_refusing in refusing.items() if is_refusing]
+    if refused:
+        reason = f"{reason}; those of {', '.join(refused)} refuse calls that find no room here"
+    return [StoreState(name, "degraded", reason)]
+
+
+def outage_modes(settings: Settings) -> Iterator[tuple[str, bool]]:
+    """Which limits there are, and whether they refuse calls while the store is gone."""
+    otherwise = settings.quota.on_store_outage
+    if not settings.deployments:
+        yield "deployments", otherwise == "refuse"
+    for name, deployment in settings.deployments.items():
+        if is_limited(deployment.limits):
+            yield f"deployments.{name}", (deployment.limits.on_store_outage or otherwise) == "refuse"
+    for name, key in settings.keys.items():
+        if key_limits(key.limits) is not None:
+            yield f"keys.{name}", (key.limits.on_store_outage or otherwise) == "refuse"
+
+
+def is_limited(limits: LimitSettings) -> bool:
+    """Whether calls need the store at all."""
+    given = (limits.tokens_per_minute, limits.requests_per_minute, limits.concurrent_requests)
+    return any(limit is not None for limit in given)

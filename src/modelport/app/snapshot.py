@@ -119,7 +119,10 @@ def limits(given: LimitSettings, sku: Sku | None, model: Model) -> RateLimits:
             explicit[field] = value
     found = effective_limits(explicit, sku, model)
     return msgspec.structs.replace(
-        found, concurrent_requests=given.concurrent_requests, wait_seconds=given.wait_seconds
+        found,
+        concurrent_requests=given.concurrent_requests,
+        wait_seconds=given.wait_seconds,
+        on_store_outage=given.on_store_outage,
     )
 
 
@@ -170,7 +173,7 @@ def key_limits(given: KeyLimitSettings) -> RateLimits | None:
     tokens, requests = (None if v == "default" else v for v in (given.tokens_per_minute, given.requests_per_minute))
     if tokens is None and requests is None and given.concurrent_requests is None:
         return None
-    return RateLimits(tokens, requests, given.concurrent_requests)
+    return RateLimits(tokens, requests, given.concurrent_requests, on_store_outage=given.on_store_outage)
 
 
 def keys(settings: Settings, salt: bytes, generated: Secret | None) -> dict[bytes, KeyEntry]:

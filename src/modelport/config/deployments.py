@@ -12,6 +12,7 @@ from modelport.config.secrets import Secret
 from modelport.config.section import Count, Name, Seconds, Section, Version, Word, described, refuse
 
 ExtraParameters = Literal["error", "drop", "pass-through"]
+OnStoreOutage = Literal["local_cap", "refuse"]
 SkuName = Literal[
     "GlobalStandard",
     "DataZoneStandard",
@@ -132,6 +133,8 @@ class LimitSettings(Section):
     """Calls at the same time; `null`: unlimited."""
     wait_seconds: Annotated[float, Field(ge=0, le=3600)] = 0
     """How long a call waits for room before it is answered 429."""
+    on_store_outage: OnStoreOutage | None = None
+    """What happens to calls of this deployment while the shared store is gone; absent: `quota.on_store_outage`."""
 
 
 def _provider_form(value: Any) -> str:

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field, model_validator
 
 from modelport.config.budgets import BudgetSettings, Currency
-from modelport.config.deployments import Limit
+from modelport.config.deployments import Limit, OnStoreOutage
 from modelport.config.secrets import Secret, sendable
 from modelport.config.section import Count, FilePath, Moment, Name, Pattern, Section, Word, at_most, described, refuse
 from modelport.core.operations import Operation
@@ -30,6 +30,8 @@ class KeyLimitSettings(Section):
     requests_per_minute: Limit = "default"
     concurrent_requests: Annotated[Count | None, described("a whole number from 1, or null (unlimited)")] = None
     """Calls at the same time; `null`: unlimited."""
+    on_store_outage: OnStoreOutage | None = None
+    """What happens to calls with this key while the shared store is gone; absent: `quota.on_store_outage`."""
 
 
 class KeySettings(Section):

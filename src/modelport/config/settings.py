@@ -11,7 +11,13 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field, model_validator
 
 from modelport.config.budgets import BudgetNoticeSettings
-from modelport.config.deployments import CatalogueEntry, DeploymentSettings, ExtraParameters, ProviderSettings
+from modelport.config.deployments import (
+    CatalogueEntry,
+    DeploymentSettings,
+    ExtraParameters,
+    OnStoreOutage,
+    ProviderSettings,
+)
 from modelport.config.policies import (
     Blocklist,
     ContentFilterSettings,
@@ -165,8 +171,8 @@ class QuotaSettings(Section):
     store: Literal["memory", "sqlite", "redis"] | None = None
     """`memory` of this server, `sqlite` in the data directory (it survives a restart), `redis` for several hosts.
     Absent: Redis where `redis_url` is set, else memory."""
-    on_store_outage: Literal["local_cap", "refuse"] = "local_cap"
-    """What happens to calls while the shared store is gone."""
+    on_store_outage: OnStoreOutage = "local_cap"
+    """What happens to calls while the shared store is slow or gone, where their limits say nothing of their own."""
 
 
 class LedgerSettings(Section):

@@ -12,6 +12,8 @@ from modelport.core.budgets import Budget
 from modelport.core.operations import Operation
 
 ExtraParametersMode = Literal["error", "drop", "pass-through"]
+OnStoreOutage = Literal["local_cap", "refuse"]
+"""While the store that processes share is slow or gone: each allows its share of the limit, or lets nobody in."""
 
 
 class Model(Struct, frozen=True):
@@ -97,6 +99,8 @@ class RateLimits(Struct, frozen=True):
     requests_per_minute: int | None = None
     concurrent_requests: int | None = None
     wait_seconds: float = 0.0
+    on_store_outage: OnStoreOutage | None = None
+    """None: as is declared for all limits."""
 
 
 class Timeouts(Struct, frozen=True):

@@ -280,3 +280,34 @@ async def test_accounts_of_nobody_are_forgotten():
         process.clock.time += 2
         await process.tick()
     assert process.quota._accounts == {}
+
+
+@pytest.mark.parametrize("otherwise", ["local_cap", "refuse"])
+async def test_a_limit_s_own_word_on_outages_goes_before_the_general_one(otherwise):
+    store_gone = Process(on_outage=otherwise)
+    store_gone.store.is_gone = True
+    lenient = RateLimits(requests_per_minute=5, on_store_outage="local_cap")
+    strict = RateLimits(requests_per_minute=5, on_store_outage="refuse")
+    silent = RateLimits(requests_per_minute=5)
+    assert not isinstance(await store_gone.take(1, lenient, "lenient"), Refusal)
+    assert isinstance(await store_gone.take(1, strict, "strict"), Refusal)
+    assert isinstance(await store_gone.take(1, silent, "silent"), Refusal) is (otherwise == "refuse")
+
+
+async def test_a_running_answer_gets_more_without_the_store_only_where_its_limit_lets_it():
+    process = Process()
+    modes = {"local_cap": True, "refuse": False}
+    held = {
+        mode: await process.take(10, RateLimits(tokens_per_minute=20, on_store_outage=mode), mode) for mode in modes
+    }
+    process.store.is_gone = True
+    process.clock.time += 9.0  # what was granted beyond the need is void by now
+    for mode, is_covered in modes.items():
+        more = held[mode].top_up(5)
+        assert (await more.resume() if isinstance(more, NeedsWaiting) else more) is is_covered
+
+
+async def test_limits_cannot_declare_anything_where_the_store_is_the_owner_of_the_process():
+    process = Process(on_outage="refuse", may_limits_declare=False)
+    process.store.is_gone = True
+    assert isinstance(await process.take(1, RateLimits(requests_per_minute=5, on_store_outage="local_cap")), Refusal)

@@ -2,8 +2,8 @@
 the store.
 
 Every message to the store has 50 ms. A store that is slower or gone is left alone until it answers in time again; so
-long calls that find nothing here are refused, or let in as far as this process's share of the limit goes, as the
-operator has declared. What was used meanwhile is told afterwards.
+long calls that find nothing here are refused, or let in as far as this process's share of the limit goes, as is
+declared for that limit or for all. What was used meanwhile is told afterwards.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ import secrets
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from functools import partial
-from typing import Any, Final, Literal, TypeVar
+from typing import Any, Final, TypeVar
 
 from msgspec.structs import replace
 
-from modelport.core.catalog import RateLimits
+from modelport.core.catalog import OnStoreOutage, RateLimits
 from modelport.core.clock import Clock
 from modelport.core.errors import Unavailable
 from modelport.core.ports import NeedsWaiting, QuotaRefusal, Refusal, Taken
@@ -26,7 +26,6 @@ from modelport.stores.allotments.account import LocalAccount, Wanted, missing
 from modelport.stores.allotments.bank import Amount, Answer, Bank, StoreGone
 from modelport.stores.allotments.held import SharedHeld
 
-OnOutage = Literal["local_cap", "refuse"]
 BUDGET_SECONDS: Final = 0.05
 TICK_SECONDS: Final = 0.25
 TICKS_A_SECOND: Final = 4
@@ -44,12 +43,15 @@ class SharedQuota:
         bank: Bank,
         clock: Clock,
         *,
-        on_outage: OnOutage = "local_cap",
+        on_outage: OnStoreOutage = "local_cap",
+        may_limits_declare: bool = True,
         budget_seconds: float = BUDGET_SECONDS,
     ) -> None:
+        """`on_outage` holds for limits that declare nothing themselves, or, unless they may, for all."""
         self._bank = bank
         self._clock = clock
         self._on_outage = on_outage
+        self._may_limits_declare = may_limits_declare
         self._budget_seconds = budget_seconds
         self._holder = secrets.token_hex(8)
         self._accounts: dict[str, LocalAccount] = {}
@@ -259,7 +261,7 @@ class SharedQuota:
     def _without_store(
         self, account: LocalAccount, limits: RateLimits, tokens: int, requests: int, now: float
     ) -> SharedHeld | QuotaRefusal | Refusal:
-        if self._on_outage == "refuse":
+        if self._refuses(limits):
             self.refused_for_outage += 1
             return Refusal(Unavailable("The limits of this deployment cannot be checked now.", retry_after=1))
         own = local_share(limits, account.holders)
@@ -271,12 +273,14 @@ class SharedQuota:
 
     def _top_up_without_store(self, held: SharedHeld, tokens: int, now: float) -> bool:
         limit = local_share(held.limits, held.account.holders).tokens_per_minute
-        if self._on_outage == "refuse" or (
-            limit is not None and held.account.own.tokens_beyond(limit, tokens, now) > 0
-        ):
+        if self._refuses(held.limits) or (limit is not None and held.account.own.tokens_beyond(limit, tokens, now) > 0):
             return False
         held.grow(tokens, 0)
         return True
+
+    def _refuses(self, limits: RateLimits) -> bool:
+        declared = limits.on_store_outage if self._may_limits_declare else None
+        return (declared or self._on_outage) == "refuse"
 
     # --- in the background -------------------------------------------------------------------------------------------
 
