@@ -85,7 +85,7 @@ def test_a_server_starts_and_answers_without_its_database(serve: Any, data_dir: 
 
 
 def test_a_locked_database_is_waited_for(data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("modelport.stores.sql.database.BUSY_MILLISECONDS", 200)
+    monkeypatch.setattr("modelport.stores.sql.connecting.BUSY_MILLISECONDS", 200)
     address = address_of(None, data_dir)
     SqlLedger(address).close()
     assert address.path is not None

@@ -20,11 +20,13 @@ from modelport.stores.sql.rows import (
     in_larger,
     key_of,
     month_of,
+    named_row,
     parts,
     record_of,
     row_of,
     series_of,
     summed,
+    unusual_parts,
 )
 from modelport.stores.sql.schema import SUM_COLUMNS
 from usage_records import NOON, record, unpriced
@@ -52,7 +54,12 @@ def test_no_part_grows_so_large_that_a_billion_of_them_overflow(units: int, deci
         assert 0 <= part < 10**9
 
 
-@pytest.mark.parametrize("cost", [None, "NaN", "Infinity", "-1", "1e400"])
+@given(COSTS | st.sampled_from(["0", "00.5", "1E-9", "1_0.5", "+3", " 2 ", "\u0661.5", "5.", ".5"]))
+def test_a_usual_cost_is_read_as_any_other(cost: str) -> None:
+    assert tuple(parts(cost)) == tuple(unusual_parts(cost))
+
+
+@pytest.mark.parametrize("cost", [None, "NaN", "Infinity", "-1", "1e400", "a lot", "", "."])
 def test_what_is_no_amount_of_money_is_not_known(cost: str | None) -> None:
     assert parts(cost) == (None,) * 4
 
@@ -77,7 +84,7 @@ def test_any_count_fits(count: int) -> None:
     )
 )
 def test_a_record_is_the_same_after_a_visit(given_record: UsageRecord) -> None:
-    row = {**row_of(given_record, 1), **series_of(given_record)}
+    row = {**named_row(given_record, 1), **series_of(given_record)}
     found = record_of(row)
     assert abs(found.started_at - given_record.started_at) < 0.000001
     assert key_of(found) == key_of(given_record)

@@ -18,17 +18,17 @@ from modelport.stores.journal.files import files_of, number_of, writers_in
 from modelport.stores.journal.lines import DamagedLine, decode_line
 from modelport.stores.shipping.tail import Position, stands
 from modelport.stores.sql.address import DatabaseAddress
+from modelport.stores.sql.columns import SERIES_COLUMNS
 from modelport.stores.sql.database import open_for_reading, told
 from modelport.stores.sql.reports import exists, positions_of
 from modelport.stores.sql.rows import (
     HOUR_US,
-    SERIES_COLUMNS,
     Key,
     added_up,
     day_of,
     key_of,
     month_of,
-    row_of,
+    named_row,
     series_of,
 )
 from modelport.stores.sql.schema import COST_COLUMNS, DAYS, HOURS, MONTHS, RECORDS, SERIES, SUM_COLUMNS, TOKEN_COLUMNS
@@ -139,7 +139,7 @@ class Shipped:
             if row_found is None:
                 yield f"call {record.id}: it is in the journal and not in the ledger"
                 continue
-            expected = {**row_of(record, row_found["series_id"]), **series_of(record)}
+            expected = {**named_row(record, row_found["series_id"]), **series_of(record)}
             other = sorted(name for name, value in expected.items() if row_found[name] != value)
             if other:
                 yield f"call {record.id}: the ledger has another {', '.join(other)} than the journal"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,13 +10,14 @@ from typing import Any, Final
 
 from sqlalchemy import Connection, Engine, create_engine, event, inspect, text
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+from sqlalchemy.pool import QueuePool
 
 from modelport.core.usage_reports import LedgerUnavailable
+from modelport.stores.sql import connecting
 from modelport.stores.sql.address import DatabaseAddress
-from modelport.stores.sql.schema import REVISIONS
+from modelport.stores.sql.columns import REVISIONS
+from modelport.stores.sql.connecting import CONNECT_SECONDS
 
-BUSY_MILLISECONDS: Final = 5_000
-CONNECT_SECONDS: Final = 5
 READ_MILLISECONDS: Final = 10_000
 """For one report on PostgreSQL."""
 UPGRADE_LOCK: Final = 5_063_914_012
@@ -58,40 +58,16 @@ def told(address: DatabaseAddress) -> Iterator[None]:
 
 
 def sqlite(path: Path, *, is_writer: bool) -> Engine:
-    """Write-ahead logging: readers and the one writer do not wait for each other. A commit is on the disk."""
-    mode = "rwc" if is_writer else "ro"
-    engine = create_engine(
-        f"sqlite:///file:{quoted(path)}?mode={mode}&uri=true",
-        connect_args={"timeout": BUSY_MILLISECONDS / 1000, "check_same_thread": False},
-    )
-
-    @event.listens_for(engine, "connect")
-    def prepare(connection: Any, _: Any) -> None:
-        connection.isolation_level = None  # transactions begin where we say so
-        if is_writer:
-            connection.execute("PRAGMA journal_mode=WAL")
-            connection.execute("PRAGMA synchronous=FULL")
-            connection.execute("PRAGMA foreign_keys=ON")
+    """For those who write: `connecting.sqlite_writer`. Those who read find the database or fail."""
+    opened = connecting.sqlite_writer if is_writer else connecting.sqlite_reader
+    engine = create_engine("sqlite://", creator=lambda: opened(path), poolclass=QueuePool)
 
     @event.listens_for(engine, "begin")
     def begin(connection: Connection) -> None:
         # Immediate: a transaction that reads before it writes could not be upgraded later.
         connection.exec_driver_sql("BEGIN IMMEDIATE" if is_writer else "BEGIN")
 
-    if is_writer:
-        private(path)
     return engine
-
-
-def quoted(path: Path) -> str:
-    """For SQLite's URI form."""
-    return str(path.absolute()).replace("%", "%25").replace("?", "%3f").replace("#", "%23")
-
-
-def private(path: Path) -> None:
-    """The file is its owner's alone; SQLite gives its companions the same mode. Raises OSError."""
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
 
 
 def postgresql(address: DatabaseAddress, options: str = "") -> Engine:

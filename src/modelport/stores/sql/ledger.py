@@ -1,22 +1,25 @@
-"""The ledger's writing side: records, their sums and the journal's position in one transaction, each record once."""
+"""The ledger's writing side: records, their sums and the journal's position in one transaction, each record once.
+
+Every call passes here, on the machine that serves: so rows are tuples, statements are text, and SQLAlchemy is met only
+where there is something to migrate.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Sequence
+from contextlib import AbstractContextManager
 from types import TracebackType
-from typing import Any, Final
-
-from sqlalchemy import Connection, Table, insert, select
-from sqlalchemy.dialects import postgresql, sqlite
+from typing import Final, Protocol
 
 from modelport.core.usage import UsageRecord
+from modelport.core.usage_reports import LedgerUnavailable
 from modelport.stores.shipping.tail import Position
 from modelport.stores.sql.address import DatabaseAddress
-from modelport.stores.sql.database import open_for_writing, told
-from modelport.stores.sql.reports import positions_of
+from modelport.stores.sql.columns import POSITION_COLUMNS, REVISIONS, SERIES_COLUMNS
 from modelport.stores.sql.rows import (
     HOUR_US,
     Key,
+    Row,
     day_of,
     fingerprint,
     in_larger,
@@ -27,23 +30,63 @@ from modelport.stores.sql.rows import (
     series_of,
     summed,
 )
-from modelport.stores.sql.schema import DAYS, HOURS, MONTHS, POSITIONS, RECORDS, SERIES, SUM_COLUMNS
 
-ROWS_A_STATEMENT: Final = 1_000
 REMEMBERED_SERIES: Final = 50_000
+
+SeriesKey = tuple[str | None, ...]
+"""What makes a series, as the record has it."""
+
+
+class Filling(Protocol):
+    """A connection that writes. What the database refuses, the transaction around it raises as LedgerUnavailable."""
+
+    def version(self) -> str | None:
+        """The last migration that was run; None for a database without tables."""
+        ...
+
+    def transaction(self) -> AbstractContextManager[None]:
+        """All that is done within it, or nothing."""
+        ...
+
+    def keep(self, rows: Sequence[Row]) -> bool:
+        """Writes these records. False: some of them are there already, and none was written."""
+        ...
+
+    def known(self, times: Sequence[int]) -> set[Key]:
+        """The records that started at one of these moments."""
+        ...
+
+    def number(self, series: Sequence[tuple[str | None, ...]]) -> dict[str, int]:
+        """The numbers of these series by their fingerprints, which lead the rows; new ones are made."""
+        ...
+
+    def add(self, bucket: str, rows: Sequence[tuple[int, ...]]) -> None:
+        """Adds to roll-ups."""
+        ...
+
+    def remember(self, source: str, writer: str, position: tuple[int | str, ...]) -> None:
+        """How far a journal is shipped."""
+        ...
+
+    def positions(self, source: str) -> dict[str, Position]:
+        """How far each journal of this source is shipped."""
+        ...
+
+    def close(self) -> None:
+        """Ends the connection."""
+        ...
 
 
 class SqlLedger:
     """One writer's view of the database. Not for several threads. Raises LedgerUnavailable, everywhere."""
 
     def __init__(self, address: DatabaseAddress) -> None:
-        self._address = address
-        self._engine = open_for_writing(address)
-        self._series: dict[str, int] = {}
+        self._filling = opened(address)
+        self._series: dict[SeriesKey, int] = {}
 
     def close(self) -> None:
-        """Ends its connections."""
-        self._engine.dispose()
+        """Ends its connection."""
+        self._filling.close()
 
     def __enter__(self) -> SqlLedger:
         return self
@@ -55,86 +98,121 @@ class SqlLedger:
 
     def positions(self, source: str) -> dict[str, Position]:
         """How far each writer's journal of this source is shipped."""
-        with told(self._address), self._engine.begin() as connection:
-            return positions_of(connection, source)
+        with self._filling.transaction():
+            return self._filling.positions(source)
 
     def take(
         self, records: Sequence[UsageRecord], source: str = "", writer: str = "", position: Position | None = None
     ) -> int:
         """Keeps what it has not yet, and remembers the position. How many records were new."""
-        learned: dict[str, int] = {}
-        with told(self._address), self._engine.begin() as connection:
-            new = self._unknown(connection, records)
-            if new:
-                self._insert(connection, new, learned)
+        learned: dict[SeriesKey, int] = {}
+        with self._filling.transaction():
+            rows = self._kept(self._rows(records, learned))
+            self._add_up(rows)
             if position is not None:
-                self._remember(connection, source, writer, position)
+                self._remember(source, writer, position)
         self._series.update(learned)  # only now is it sure that they exist
         if len(self._series) > REMEMBERED_SERIES:
             self._series.clear()
-        return len(new)
+        return len(rows)
 
     def missing(self, records: Sequence[UsageRecord]) -> list[UsageRecord]:
         """Those that are not here."""
-        with told(self._address), self._engine.begin() as connection:
-            return self._unknown(connection, records)
+        by_key = {key_of(record): record for record in records}
+        with self._filling.transaction():
+            known = self._filling.known(times_of(by_key))
+        return [record for key, record in by_key.items() if key not in known]
 
     # --- steps of one transaction -------------------------------------------------------------------------------------
 
-    def _unknown(self, connection: Connection, records: Sequence[UsageRecord]) -> list[UsageRecord]:
-        by_key: dict[Key, UsageRecord] = {}
-        for record in records:
-            by_key.setdefault(key_of(record), record)
-        times = sorted({key[0] for key in by_key})
-        for chunk in chunks(times, ROWS_A_STATEMENT):
-            found = select(RECORDS.c.started_us, RECORDS.c.id).where(RECORDS.c.started_us.in_(chunk))
-            for started_us, id in connection.execute(found):
-                by_key.pop((started_us, id), None)
-        return list(by_key.values())
+    def _rows(self, records: Sequence[UsageRecord], learned: dict[SeriesKey, int]) -> list[Row]:
+        keys = list(map(series_key, records))
+        unknown = {key: record for key, record in zip(keys, records, strict=True) if key not in self._series}
+        if unknown:
+            self._learn(unknown, learned)
+            numbers = {**self._series, **learned}
+        else:
+            numbers = self._series
+        return [row_of(record, numbers[key]) for key, record in zip(keys, records, strict=True)]
 
-    def _insert(self, connection: Connection, records: Sequence[UsageRecord], learned: dict[str, int]) -> None:
-        series = [series_of(record) for record in records]
-        names = [fingerprint(one) for one in series]
-        self._learn(connection, dict(zip(names, series, strict=True)), learned)
-        known = {**self._series, **learned} if learned else self._series
-        rows = [row_of(record, known[name]) for record, name in zip(records, names, strict=True)]
-        connection.execute(insert(RECORDS), rows)
+    def _learn(self, unknown: dict[SeriesKey, UsageRecord], learned: dict[SeriesKey, int]) -> None:
+        """Numbers the series that are not numbered yet."""
+        series = {key: series_of(record) for key, record in unknown.items()}
+        names = {key: fingerprint(one) for key, one in series.items()}
+        rows = {names[key]: (names[key], *(one[column] for column in SERIES_COLUMNS)) for key, one in series.items()}
+        numbers = self._filling.number([rows[name] for name in sorted(rows)])
+        learned.update((key, numbers[name]) for key, name in names.items())
+
+    def _kept(self, rows: list[Row]) -> list[Row]:
+        """Writes those that are not there, which are all, unless a database was restored or a journal came twice: so
+        that is only looked at once the database has refused them."""
+        if not rows or self._filling.keep(rows):
+            return rows
+        by_key = {(row[0], row[1]): row for row in reversed(rows)}
+        known = self._filling.known(times_of(by_key))
+        new = [row for key, row in by_key.items() if key not in known]
+        if new and not self._filling.keep(new):
+            raise LedgerUnavailable("somebody else writes the same records")
+        return new
+
+    def _add_up(self, rows: Sequence[Row]) -> None:
+        if not rows:
+            return
         hours = summed(rows, HOUR_US)
         days = in_larger(hours, day_of)
         months = in_larger(days, month_of)
-        for table, bucket, sums in ((HOURS, "hour", hours), (DAYS, "day", days), (MONTHS, "month", months)):
-            connection.execute(adding(connection, table, bucket), roll_up_rows(sums, bucket))
+        for bucket, sums in (("hour", hours), ("day", days), ("month", months)):
+            self._filling.add(bucket, roll_up_rows(sums))
 
-    def _learn(self, connection: Connection, series: dict[str, dict[str, Any]], learned: dict[str, int]) -> None:
-        """Numbers the series that are not numbered yet."""
-        unknown = sorted(name for name in series if name not in self._series)
-        for chunk in chunks(unknown, ROWS_A_STATEMENT):
-            rows = [{"fingerprint": name, **series[name]} for name in chunk]
-            connection.execute(upsert(connection, SERIES).on_conflict_do_nothing(), rows)
-            found = select(SERIES.c.fingerprint, SERIES.c.id).where(SERIES.c.fingerprint.in_(chunk))
-            learned.update((name, number) for name, number in connection.execute(found))
-
-    def _remember(self, connection: Connection, source: str, writer: str, position: Position) -> None:
-        values = {name: getattr(position, name) for name in Position.__struct_fields__}
-        statement = upsert(connection, POSITIONS).on_conflict_do_update(
-            index_elements=["source", "writer"], set_=values
-        )
-        connection.execute(statement, {"source": source, "writer": writer, **values})
+    def _remember(self, source: str, writer: str, position: Position) -> None:
+        self._filling.remember(source, writer, tuple(getattr(position, name) for name in POSITION_COLUMNS))
 
 
-def upsert(connection: Connection, table: Table) -> sqlite.Insert | postgresql.Insert:
-    """An insert that can say what happens to rows that are there."""
-    return postgresql.insert(table) if connection.dialect.name == "postgresql" else sqlite.insert(table)
+def opened(address: DatabaseAddress) -> Filling:
+    """Made where it is not there, and upgraded. A database of a later version is left alone: it still serves this one.
+    Raises LedgerUnavailable."""
+    filling = connected(address)
+    try:
+        version = filling.version()
+    except BaseException:
+        filling.close()
+        raise
+    if version is not None and version not in REVISIONS[:-1]:
+        return filling
+    filling.close()
+    from modelport.stores.sql.database import open_for_writing
+
+    open_for_writing(address).dispose()
+    return connected(address)
 
 
-def adding(connection: Connection, table: Table, bucket: str) -> sqlite.Insert | postgresql.Insert:
-    """An insert of sums that adds to those that are there."""
-    statement = upsert(connection, table)
-    sums = {name: table.c[name] + statement.excluded[name] for name in SUM_COLUMNS}
-    return statement.on_conflict_do_update(index_elements=[bucket, "series_id"], set_=sums)
+def connected(address: DatabaseAddress) -> Filling:
+    """As it is. Raises LedgerUnavailable."""
+    if address.path is not None:
+        from modelport.stores.sql.sqlite_filling import SqliteFilling
+
+        return SqliteFilling(address.path)
+    from modelport.stores.sql.postgresql_filling import PostgresqlFilling
+
+    return PostgresqlFilling(address)
 
 
-def chunks(values: Sequence[Any], size: int) -> Iterator[Sequence[Any]]:
-    """Pieces that one statement takes."""
-    for start in range(0, len(values), size):
-        yield values[start : start + size]
+def series_key(record: UsageRecord) -> SeriesKey:
+    """Known again without a fingerprint."""
+    return (
+        record.principal,
+        record.key_id,
+        record.project,
+        record.deployment,
+        record.target,
+        record.answered_model,
+        record.provider,
+        record.surface,
+        record.operation,
+        record.currency,
+    )
+
+
+def times_of(keys: Iterable[Key]) -> list[int]:
+    """The moments, each once."""
+    return sorted({key[0] for key in keys})

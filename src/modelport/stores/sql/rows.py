@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import date
-from decimal import ROUND_HALF_EVEN, Context, Decimal
+from decimal import ROUND_HALF_EVEN, Context, Decimal, InvalidOperation
 from hashlib import blake2b
 from typing import Any, Final
 
 import msgspec
+from msgspec import structs
 
 from modelport.core.usage import Pricing, TokenUsage, UsageRecord
 from modelport.core.usage_reports import DAY_SECONDS, HOUR_SECONDS
-from modelport.stores.sql.schema import COST_COLUMNS, SUM_COLUMNS, TOKEN_COLUMNS
+from modelport.stores.sql.columns import COST_COLUMNS, RECORD_COLUMNS, SERIES_COLUMNS, TOKEN_COLUMNS
 
 MICROSECONDS: Final = 1_000_000
 HOUR_US: Final = HOUR_SECONDS * MICROSECONDS
@@ -22,7 +23,8 @@ EPOCH_ORDINAL: Final = date(1970, 1, 1).toordinal()
 TEXT_LIMIT: Final = 512
 TOKENS_LIMIT: Final = 10**12
 """For one call. Sums of what an upstream dreams up must still fit into the database's whole numbers."""
-COST_LIMIT: Final = 10**9
+UNIT_DIGITS: Final = 9
+COST_LIMIT: Final = 10**UNIT_DIGITS
 DECIMALS: Final = 27
 """Costs are kept to so many. A price of twelve decimals for a million tokens makes costs of eighteen."""
 _EXACT: Final = Context(prec=60, rounding=ROUND_HALF_EVEN)
@@ -30,20 +32,26 @@ SMALLEST: Final = Decimal(1).scaleb(-DECIMALS)
 BILLION: Final = 10**9
 NO_COST: Final = (None,) * len(COST_COLUMNS)
 
-SERIES_COLUMNS: Final = (
-    "principal",
-    "key_id",
-    "project",
-    "deployment",
-    "model",
-    "target",
-    "answered_model",
-    "provider",
-    "surface",
-    "operation",
-    "currency",
+STARTED: Final = RECORD_COLUMNS.index("started_us")
+SERIES_ID: Final = RECORD_COLUMNS.index("series_id")
+PRICING: Final = RECORD_COLUMNS.index("pricing")
+FIRST_TOKENS: Final = RECORD_COLUMNS.index(TOKEN_COLUMNS[0])
+FIRST_COST: Final = RECORD_COLUMNS.index(COST_COLUMNS[0])
+ROW_TEXTS: Final = (
+    "id",
+    "requested_model",
+    "spilled_from",
+    "ending",
+    "error_code",
+    "usage_source",
+    "client_request_id",
+    "snapshot",
+    "pricing",
+    "price_version",
 )
 
+Row = tuple[Any, ...]
+"""In the order of RECORD_COLUMNS."""
 Key = tuple[int, str]
 """A record's place: when it started, and its id."""
 Place = tuple[int, int]
@@ -86,47 +94,75 @@ def fingerprint(series: Mapping[str, str | None]) -> str:
     return blake2b(msgspec.json.encode([series[name] for name in SERIES_COLUMNS]), digest_size=16).hexdigest()
 
 
-def row_of(record: UsageRecord, series_id: int) -> dict[str, Any]:
-    """The record's row."""
-    started_us, id = key_of(record)
-    row: dict[str, Any] = {
-        "started_us": started_us,
-        "id": id,
-        "series_id": series_id,
-        "streamed": record.streamed,
-        "requested_model": optional(record.requested_model),
-        "spilled_from": optional(record.spilled_from),
-        "status": record.status,
-        "ending": text(record.ending),
-        "error_code": optional(record.error_code),
-        "usage_source": text(record.usage_source),
-        "reserved_tokens": bounded(record.reserved_tokens),
-        "first_event_seconds": record.first_event_seconds,
-        "duration_seconds": record.duration_seconds,
-        "client_request_id": optional(record.client_request_id),
-        "snapshot": optional(record.snapshot),
-        "pricing": text(record.pricing),
-        "price_version": optional(record.price_version),
-    }
-    row.update(zip(COST_COLUMNS, parts(record.cost), strict=True))
-    row.update(zip(TOKEN_COLUMNS, map(bounded, record.usage.classes()), strict=True))
-    return row
+def row_of(record: UsageRecord, series_id: int) -> Row:
+    """The record's row, in the order of RECORD_COLUMNS. One expression: it is made for every call."""
+    record = plain(record)
+    return (
+        round(record.started_at * MICROSECONDS),
+        record.id,
+        series_id,
+        record.streamed,
+        record.requested_model,
+        record.spilled_from,
+        record.status,
+        str(record.ending),
+        record.error_code,
+        str(record.usage_source),
+        *counts_of(record.usage),
+        bounded(record.reserved_tokens),
+        record.first_event_seconds,
+        record.duration_seconds,
+        record.client_request_id,
+        record.snapshot,
+        str(record.pricing),
+        record.price_version,
+        *parts(record.cost),
+    )
 
 
-def sums_of(row: Mapping[str, Any]) -> Sums:
-    """What a record's row adds to its roll-ups."""
+def named_row(record: UsageRecord, series_id: int) -> dict[str, Any]:
+    """The same by column."""
+    return dict(zip(RECORD_COLUMNS, row_of(record, series_id), strict=True))
+
+
+def plain(record: UsageRecord) -> UsageRecord:
+    """The same, or a copy with texts that every database takes. Nearly all do: so all are looked at in one piece."""
+    texts = (
+        f"{record.id}{record.requested_model}{record.spilled_from}{record.ending}{record.error_code}"
+        f"{record.usage_source}{record.client_request_id}{record.snapshot}{record.pricing}{record.price_version}"
+    )
+    if len(texts) <= TEXT_LIMIT and "\x00" not in texts:
+        return record
+    given = {name: getattr(record, name) for name in ROW_TEXTS}
+    return structs.replace(record, **{name: optional(value) for name, value in given.items()})
+
+
+def counts_of(usage: TokenUsage) -> Sequence[int]:
+    """In the order of TOKEN_COLUMNS."""
+    counts = usage.classes()
+    if max(counts) <= TOKENS_LIMIT and min(counts) >= -TOKENS_LIMIT:
+        return counts
+    return tuple(map(bounded, counts))
+
+
+def sums_of(rows: Iterable[Row]) -> Sums:
+    """What records' rows add to their roll-up. By column: `sum` is fast, and adding up row by row is not."""
+    columns = tuple(zip(*rows, strict=True))
     return [
-        1,
-        int(row["cost_units"] is None),
-        int(row["pricing"] == Pricing.ESTIMATED),
-        *(row[name] for name in TOKEN_COLUMNS),
-        *(row[name] or 0 for name in COST_COLUMNS),
+        len(columns[0]),
+        columns[FIRST_COST].count(None),
+        columns[PRICING].count(Pricing.ESTIMATED.value),
+        *map(sum, columns[FIRST_TOKENS : FIRST_TOKENS + len(TOKEN_COLUMNS)]),
+        *(sum(filter(None, column)) for column in columns[FIRST_COST:]),
     ]
 
 
-def summed(rows: Iterable[Mapping[str, Any]], bucket_us: int) -> dict[Place, Sums]:
+def summed(rows: Iterable[Row], bucket_us: int) -> dict[Place, Sums]:
     """Sums by (bucket, series)."""
-    return added_up(((row["started_us"] // bucket_us, row["series_id"]), sums_of(row)) for row in rows)
+    together: dict[Place, list[Row]] = {}
+    for row in rows:
+        together.setdefault((row[STARTED] // bucket_us, row[SERIES_ID]), []).append(row)
+    return {place: sums_of(found) for place, found in together.items()}
 
 
 def in_larger(sums: Mapping[Place, Sums], bucket: Callable[[int], int]) -> dict[Place, Sums]:
@@ -159,12 +195,9 @@ def first_day(month: int) -> int:
     return date(1970 + month // 12, month % 12 + 1, 1).toordinal() - EPOCH_ORDINAL
 
 
-def roll_up_rows(sums: Mapping[Place, Sums], bucket: str) -> list[dict[str, int]]:
+def roll_up_rows(sums: Mapping[Place, Sums]) -> list[tuple[int, ...]]:
     """For the roll-up's table, in one order for everybody who writes: so nobody waits for each other in a circle."""
-    return [
-        {bucket: place[0], "series_id": place[1], **dict(zip(SUM_COLUMNS, sums[place], strict=True))}
-        for place in sorted(sums)
-    ]
+    return [(*place, *sums[place]) for place in sorted(sums)]
 
 
 def record_of(row: Mapping[str, Any]) -> UsageRecord:
@@ -193,7 +226,20 @@ def parts(cost: str | None) -> Sequence[int | None]:
     not known, or no amount of money."""
     if cost is None:
         return NO_COST
-    number = Decimal(cost)
+    units, _, fraction = cost.partition(".")
+    if len(units) <= UNIT_DIGITS and len(fraction) <= DECIMALS and cost.isascii() and units.isdigit():
+        digits = fraction.ljust(DECIMALS, "0")
+        if digits.isdigit():
+            return int(units), int(digits[:9]), int(digits[9:18]), int(digits[18:])
+    return unusual_parts(cost)
+
+
+def unusual_parts(cost: str) -> Sequence[int | None]:
+    """The same of any spelling that `Decimal` reads."""
+    try:
+        number = Decimal(cost)
+    except InvalidOperation:
+        return NO_COST
     if not number.is_finite() or not 0 <= number < COST_LIMIT:
         return NO_COST
     rest = int(_EXACT.quantize(number, SMALLEST).scaleb(DECIMALS, _EXACT))

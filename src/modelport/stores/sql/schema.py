@@ -11,8 +11,21 @@ from typing import Final
 from sqlalchemy import BigInteger, Boolean, Column, Double, ForeignKey, Integer, MetaData, Table, Text
 from sqlalchemy import Identity as Numbered
 
-REVISIONS: Final = ("0001", "0002")
-"""Every migration, oldest first. Known here so that Alembic is imported only where there is something to migrate."""
+from modelport.stores.sql.columns import COST_COLUMNS, REVISIONS, SUM_COLUMNS, TOKEN_COLUMNS
+
+__all__ = [
+    "COST_COLUMNS",
+    "DAYS",
+    "HOURS",
+    "METADATA",
+    "MONTHS",
+    "POSITIONS",
+    "RECORDS",
+    "REVISIONS",
+    "SERIES",
+    "SUM_COLUMNS",
+    "TOKEN_COLUMNS",
+]
 
 METADATA: Final = MetaData(
     naming_convention={
@@ -22,20 +35,6 @@ METADATA: Final = MetaData(
         "uq": "uq_%(table_name)s_%(column_0_name)s",
     }
 )
-
-TOKEN_COLUMNS: Final = (
-    "input_tokens",
-    "cached_input_tokens",
-    "output_tokens",
-    "reasoning_tokens",
-    "audio_input_tokens",
-    "audio_output_tokens",
-    "image_tokens",
-    "cache_write_tokens",
-)
-"""In the order of `TokenUsage.classes`."""
-COST_COLUMNS: Final = ("cost_units", "cost_nanos", "cost_attos", "cost_rontos")
-SUM_COLUMNS: Final = ("calls", "unpriced_calls", "estimated_calls", *TOKEN_COLUMNS, *COST_COLUMNS)
 
 SERIES: Final = Table(
     "series",
