@@ -7,7 +7,7 @@ NeedsWaiting: nothing was taken, and `resume()` is a coroutine function that giv
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from decimal import Decimal
 from typing import Generic, Literal, Protocol, TypeVar, runtime_checkable
 
@@ -240,13 +240,18 @@ class BudgetRefusal(Struct, frozen=True):
 class BudgetHold(Protocol):
     """What one call has taken from its budgets. It counts in the windows in which it began, however long it lasts."""
 
-    def top_up(self, amount: Decimal, tokens: int) -> bool:
-        """Takes more; False (and nothing taken) if a budget has no room for it."""
+    def top_up(self, amount: Decimal, tokens: int) -> bool | NeedsWaiting[bool]:
+        """Takes more; False (and nothing taken) if a budget has no room for it. NeedsWaiting: a store has to be asked
+        first; what its `resume` gives is final."""
         ...
 
     def settle(self, amount: Decimal, tokens: int) -> None:
         """Books what was used and gives back the rest. Only the first call counts."""
         ...
+
+
+Afforded = BudgetHold | BudgetRefusal | Refusal
+"""What budgets say once they know."""
 
 
 class Budgets(Protocol):
@@ -255,12 +260,9 @@ class Budgets(Protocol):
 
     def reserve(
         self, budgets: tuple[Budget, ...], amount: Decimal, tokens: int, now: float
-    ) -> BudgetHold | BudgetRefusal | Refusal:
-        """Takes from all of them in one step, or from none. `now` is in unix seconds. A Refusal: the store is gone."""
-        ...
-
-    def restore(self, budgets: tuple[Budget, ...], records: Iterable[UsageRecord], now: float) -> None:
-        """Books what calls of the windows of `now` have used before this process began. Tells nobody."""
+    ) -> Afforded | NeedsWaiting[Afforded]:
+        """Takes from all of them in one step, or from none. `now` is in unix seconds. NeedsWaiting: a store has to be
+        asked first. A Refusal: the store is gone."""
         ...
 
     def on_crossing(self, tell: Callable[[BudgetCrossed], None]) -> None:

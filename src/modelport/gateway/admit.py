@@ -52,25 +52,40 @@ def admit(
         repeat=facts.repeat,
     )
 
-    def leased(outcome: Reservation | Denied | Refusal) -> CallLease | Refusal:
-        if isinstance(outcome, Refusal):
-            return outcome
-        if isinstance(outcome, Denied):
-            return refused(deployment, outcome)
-        charge = Charge(snapshot, deployment, request, facts.started_at)
-        held = afford(admissions.budgets, facts.budgets, deployment, charge, needed, facts.started_at)
-        if isinstance(held, Refusal):
-            outcome.cancel()
-            return held
-        return opened(deployment, facts, needed, outcome, admissions, asked, journal, observer, charge, held)
+    charge = Charge(snapshot, deployment, request, facts.started_at)
 
-    async def resumed(needs: NeedsWaiting[Reservation | Denied]) -> CallLease | Refusal:
-        return leased(await needs.resume())
+    def paid() -> CallHold | Refusal | NeedsWaiting[CallHold] | None:
+        return afford(admissions.budgets, facts.budgets, deployment, charge, needed, facts.started_at)
+
+    def leased(reservation: Reservation, held: CallHold | Refusal | None) -> CallLease | Refusal:
+        if isinstance(held, Refusal):
+            reservation.cancel()
+            return held
+        return opened(deployment, facts, needed, reservation, admissions, asked, journal, observer, charge, held)
+
+    async def resumed(needs: NeedsWaiting[Reservation | Denied] | None = None) -> CallLease | Refusal:
+        outcome = needs or admissions.take(asked)
+        if isinstance(outcome, NeedsWaiting):
+            outcome = await outcome.resume()
+        if isinstance(outcome, Denied | Refusal):
+            return refused(deployment, outcome)
+        try:
+            held = paid()
+            return leased(outcome, await held.resume() if isinstance(held, NeedsWaiting) else held)
+        except BaseException:
+            outcome.cancel()
+            raise
 
     outcome = admissions.take(asked)
     if isinstance(outcome, NeedsWaiting):
         return NeedsWaiting(partial(resumed, outcome))
-    return leased(outcome)
+    if isinstance(outcome, Denied | Refusal):
+        return refused(deployment, outcome)
+    held = paid()
+    if isinstance(held, NeedsWaiting):
+        outcome.cancel()  # who does not wait must find nothing taken
+        return NeedsWaiting(resumed)
+    return leased(outcome, held)
 
 
 def claims_of(deployment: Deployment, facts: CallFacts) -> tuple[Claim, ...]:
@@ -97,8 +112,11 @@ def may_wait_until(deployment: Deployment, facts: CallFacts, now: float) -> floa
     return until if facts.deadline is None else min(until, facts.deadline)
 
 
-def refused(deployment: Deployment, denied: Denied) -> Refusal:
-    """429. Another deployment can help only where it is the deployment that is full, not the caller's own limit."""
+def refused(deployment: Deployment, denied: Denied | Refusal) -> Refusal:
+    """429, or what a store says. Another deployment can help only where it is the deployment that is full, not the
+    caller's own limit."""
+    if isinstance(denied, Refusal):
+        return denied
     refusal = denied.refusal
     error = RateLimited(refusal.kind, refusal.limit, refusal.retry_after_seconds, quota=refusal.state)
     is_deployment_full = denied.subject == deployment.name.lower()

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import math
 from decimal import Decimal
+from functools import partial
 from typing import Final
 
 from modelport.core.budgets import Budget, iso
 from modelport.core.catalog import Deployment
 from modelport.core.errors import BudgetExhausted, PriceUnknown, Unavailable
-from modelport.core.ports import BudgetHold, BudgetRefusal, Budgets, Refusal
+from modelport.core.ports import Afforded, BudgetHold, BudgetRefusal, Budgets, NeedsWaiting, Refusal
 from modelport.core.pricing import EXACT, NONE
 from modelport.gateway.charge import Charge
 from modelport.gateway.estimate import Need
@@ -34,14 +35,23 @@ class CallHold:
         self._completion = need.completion
         self._amount = amount
 
-    def top_up(self, tokens: int) -> bool:
-        """Takes what so many tokens more of answer can cost; False (and nothing taken) if a budget has no room."""
+    def top_up(self, tokens: int) -> bool | NeedsWaiting[bool]:
+        """Takes what so many tokens more of answer can cost; False (and nothing taken) if a budget has no room.
+        NeedsWaiting: a store has to be asked first."""
         amount = self._charge.bound(self._prompt, self._completion + tokens).amount or NONE
-        if not self._hold.top_up(EXACT.subtract(amount, self._amount), tokens):
-            return False
-        self._amount = amount
-        self._completion += tokens
-        return True
+        taken = self._hold.top_up(EXACT.subtract(amount, self._amount), tokens)
+        if isinstance(taken, NeedsWaiting):
+            return NeedsWaiting(partial(self._topped_up, amount, tokens, taken))
+        return self._grown(amount, tokens, taken)
+
+    async def _topped_up(self, amount: Decimal, tokens: int, needs: NeedsWaiting[bool]) -> bool:
+        return self._grown(amount, tokens, (await needs.resume()) is True)
+
+    def _grown(self, amount: Decimal, tokens: int, is_taken: bool) -> bool:
+        if is_taken:
+            self._amount = amount
+            self._completion += tokens
+        return is_taken
 
     def settle(self, amount: Decimal | None, tokens: int) -> None:
         """Books what the call has cost. What has no price is booked in tokens alone."""
@@ -59,8 +69,8 @@ def afford(
     charge: Charge,
     need: Need,
     started_at: float,
-) -> CallHold | Refusal | None:
-    """The hold; None where no budget counts the call."""
+) -> CallHold | Refusal | NeedsWaiting[CallHold] | None:
+    """The hold; None where no budget counts the call. NeedsWaiting: a store has to be asked first."""
     budgets = of_caller if deployment.budget is None else (*of_caller, deployment.budget)
     if not budgets:
         return None
@@ -72,6 +82,20 @@ def afford(
             return Refusal(PriceUnknown(deployment.name))
         amount = NONE
     taken = kept.reserve(budgets, amount, need.total, started_at)
+    if isinstance(taken, NeedsWaiting):
+        return NeedsWaiting(partial(afforded_later, taken, charge, need, amount, started_at))
+    return afforded(taken, charge, need, amount, started_at)
+
+
+async def afforded_later(
+    needs: NeedsWaiting[Afforded], charge: Charge, need: Need, amount: Decimal, started_at: float
+) -> CallHold | Refusal:
+    """The same, where a store has to be asked."""
+    return afforded(await needs.resume(), charge, need, amount, started_at)
+
+
+def afforded(taken: Afforded, charge: Charge, need: Need, amount: Decimal, started_at: float) -> CallHold | Refusal:
+    """The hold over what was taken, or the caller's view of why nothing was."""
     if isinstance(taken, Refusal):
         return taken
     if isinstance(taken, BudgetRefusal):

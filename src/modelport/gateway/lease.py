@@ -131,8 +131,17 @@ class CallLease:
             return NeedsWaiting(partial(self._covered_later, tokens, taken))
         return False
 
-    def _cover(self, tokens: int) -> bool:
-        if self._hold is not None and not self._hold.top_up(tokens):
+    def _cover(self, tokens: int) -> bool | NeedsWaiting[bool]:
+        paid = self._hold is None or self._hold.top_up(tokens)
+        if isinstance(paid, NeedsWaiting):
+            return NeedsWaiting(partial(self._paid_later, tokens, paid))
+        return self._paid(tokens, paid)
+
+    async def _paid_later(self, tokens: int, needs: NeedsWaiting[bool]) -> bool:
+        return self._paid(tokens, (await needs.resume()) is True)
+
+    def _paid(self, tokens: int, is_paid: bool) -> bool:
+        if not is_paid or self.settled:
             self._reservation.give_back(tokens)
             return False
         self.covered_tokens += tokens
@@ -149,7 +158,8 @@ class CallLease:
             if self._facts.deadline is not None:
                 until = min(until, self._facts.deadline)
             is_taken = await self._admissions.topped_up(self._reservation, tokens, replace(self._asked, until=until))
-        return is_taken and self._cover(tokens)
+        covered = is_taken and self._cover(tokens)
+        return await covered.resume() if isinstance(covered, NeedsWaiting) else covered
 
     def quota(self) -> QuotaState:
         """What is left of the deployment's quota now."""

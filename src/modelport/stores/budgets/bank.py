@@ -1,0 +1,296 @@
+"""What a process and the store say to each other about one budget in one window, and the store's side of it: pure
+arithmetic.
+
+Money is in whole micro-units (a millionth of the currency), as a budget's amount is written; fractions stay with the
+process that has them. A state is, for each process (a *holder*), what it has settled in this window and what it holds
+beyond that. Both are told as totals, so that a message that is lost, late or doubled does no harm: the next one states
+the truth. What the sum of all leaves of the budget may be granted.
+
+Nothing that a holder holds is ever given to others without its word: one that died is counted with all that it held
+until the window ends, because nobody knows what its calls have made. An hour after its last message it is folded into
+the past; if it lives after all, it learns so and goes on under another name.
+
+What was used before the state began comes as a *seed* from the ledger, once for each ledger.
+`stores/redis/budgets.lua` is the same, line by line.
+"""
+
+from __future__ import annotations
+
+from typing import Final, Literal, Protocol
+
+import msgspec
+from msgspec import Struct
+
+from modelport.core.clock import Clock
+
+UNLIMITED: Final = -1
+LONGEST_FOLD_MS: Final = 3_600_000
+"""So long after its last message a holder keeps a line of its own."""
+SHORT_MS: Final = 2_000
+"""After a refusal that others' allotments would have met, nobody gets more than its calls need for so long."""
+KEPT_MS: Final = 86_400_000
+"""A state outlives its window by so much: calls that began in it end after it."""
+
+Status = Literal["granted", "refused", "unknown", "lost", "folded", "stale"]
+
+
+class Sum(Struct, frozen=True, array_like=True):
+    """Of both things that a budget counts. `money` is in micro-units."""
+
+    money: int = 0
+    tokens: int = 0
+
+    def __add__(self, other: Sum) -> Sum:
+        return Sum(self.money + other.money, self.tokens + other.tokens)
+
+
+NOTHING: Final = Sum()
+
+
+class Ask(Struct, frozen=True, kw_only=True, array_like=True):
+    """One message of a holder."""
+
+    subject: str
+    window: str
+    lasts_ms: int
+    """Until the window ends."""
+    holder: str
+    number: int
+    epoch: str
+    """The state that the holder knows; empty: none yet. Another one there means that data was lost."""
+    fresh_epoch: str
+    """The name of the state if it begins with this message."""
+    ledger: str
+    """Where the seed is from."""
+    seed: tuple[Sum, ...]
+    """What that ledger knows of the window; empty: not asked yet."""
+    spent: Sum
+    """All that the holder has settled in this window."""
+    keep: Sum
+    """All that it holds beyond that."""
+    idle: Sum
+    """The part of it that no call holds."""
+    need: Sum
+    """Granted whole or not at all."""
+    want: Sum
+    """At least `need`; what goes beyond it is granted as far as it leaves enough for others."""
+    limits: Sum
+    heard: int
+    """The number of the last message that was answered."""
+    lifetime_ms: int
+
+
+class Answer(Struct, frozen=True, kw_only=True, array_like=True):
+    """What the store says. `unknown`: ask the ledger first. `lost`: the state is another one. `folded`: you
+    were taken for dead, and are counted with all that you held. `stale`: a later message was here before."""
+
+    status: Status
+    epoch: str = ""
+    granted: Sum = NOTHING
+    free: Sum = NOTHING
+    """What was left after this. Below zero where more was used than was granted."""
+    others: Sum = NOTHING
+    """What other holders that live have at hand and no call holds."""
+    total: Sum = NOTHING
+    """Settled by all."""
+    is_short: bool = False
+    """Others need what you keep for later."""
+    crossed: tuple[int, ...] = ()
+    """Percent of the budget, before and after: the holder that hears it tells of the thresholds between."""
+    holders: int = 1
+
+
+class Bank(Protocol):
+    """A store of budgets' states."""
+
+    async def exchange(self, ask: Ask) -> Answer:
+        """Atomic. Raises StoreGone."""
+        ...
+
+    async def close(self) -> None:
+        """Ends its connections."""
+        ...
+
+
+class Holder(Struct, array_like=True):
+    """One process, as the store sees it."""
+
+    number: int
+    spent: Sum
+    keep: Sum
+    idle: Sum
+    until_ms: int
+
+
+class Claim(Struct, array_like=True):
+    """Who was told of the last crossing, in which message."""
+
+    holder: str = ""
+    number: int = 0
+    before: int = 0
+
+
+class State(Struct):
+    """One budget's in one window."""
+
+    epoch: str
+    seeds: dict[str, Sum] = msgspec.field(default_factory=dict)
+    past: Sum = NOTHING
+    holders: dict[str, Holder] = msgspec.field(default_factory=dict)
+    percent: int = 0
+    claim: Claim = msgspec.field(default_factory=Claim)
+    short_ms: int = 0
+
+
+def exchanged(state: State | None, ask: Ask, now_ms: int) -> tuple[State | None, Answer]:
+    """The state after this message, which is changed in place, and the answer."""
+    if state is None:
+        if ask.epoch:
+            return None, Answer(status="lost")
+        if not ask.seed:
+            return None, Answer(status="unknown")
+        state = State(epoch=ask.fresh_epoch)
+    if ask.epoch and ask.epoch != state.epoch:
+        return state, Answer(status="lost", epoch=state.epoch)
+    if ask.ledger not in state.seeds and not ask.seed:
+        return state, Answer(status="unknown", epoch=state.epoch)
+    is_seeding = ask.ledger not in state.seeds
+    if is_seeding:
+        state.seeds[ask.ledger] = ask.seed[0]
+    holder = state.holders.get(ask.holder)
+    if holder is not None and ask.number <= holder.number:
+        return state, Answer(status="stale", epoch=state.epoch)
+    if holder is None and ask.epoch:
+        return state, Answer(status="folded", epoch=state.epoch)
+    holder = state.holders[ask.holder] = Holder(ask.number, ask.spent, ask.keep, ask.idle, now_ms + ask.lifetime_ms)
+    fold(state, now_ms)
+    return state, granted(state, holder, ask, now_ms, is_seeding)
+
+
+def fold(state: State, now_ms: int) -> None:
+    """Those that have been silent for long become one sum."""
+    for name in [name for name, holder in state.holders.items() if holder.until_ms + LONGEST_FOLD_MS <= now_ms]:
+        dead = state.holders.pop(name)
+        state.past = state.past + dead.spent + dead.keep
+
+
+def granted(state: State, holder: Holder, ask: Ask, now_ms: int, is_seeding: bool) -> Answer:
+    """What the holder gets, or that there is no room."""
+    everybody = list(state.holders.values())
+    living = [one for one in everybody if one.until_ms > now_ms]
+    total = added([*state.seeds.values(), state.past, *(one.spent for one in everybody)])
+    held = added([one.keep for one in everybody])
+    free = Sum(left(ask.limits.money, total.money + held.money), left(ask.limits.tokens, total.tokens + held.tokens))
+    others = added([one.idle for one in living if one is not holder])
+    crossed = crossing(state, ask, total, is_seeding)
+    lacks_money = lacking(ask.limits.money, ask.need.money, free.money)
+    lacks_tokens = lacking(ask.limits.tokens, ask.need.tokens, free.tokens)
+    if lacks_money or lacks_tokens:
+        if lacks_money <= others.money and lacks_tokens <= others.tokens:
+            state.short_ms = now_ms + SHORT_MS
+        return Answer(
+            status="refused",
+            epoch=state.epoch,
+            free=free,
+            others=others,
+            total=total,
+            is_short=now_ms < state.short_ms,
+            crossed=crossed,
+            holders=len(living),
+        )
+    is_short = now_ms < state.short_ms
+    want = ask.need if is_short else ask.want
+    grant = Sum(
+        share(ask.limits.money, ask.need.money, want.money, free.money, len(living)),
+        share(ask.limits.tokens, ask.need.tokens, want.tokens, free.tokens, len(living)),
+    )
+    holder.keep = holder.keep + grant
+    return Answer(
+        status="granted",
+        epoch=state.epoch,
+        granted=grant,
+        free=Sum(free.money - grant.money, free.tokens - grant.tokens),
+        others=others,
+        total=total,
+        is_short=is_short,
+        crossed=crossed,
+        holders=len(living),
+    )
+
+
+def crossing(state: State, ask: Ask, total: Sum, is_seeding: bool) -> tuple[int, ...]:
+    """Percent before and after, if this holder is to tell: because its message has raised it, or because it has not
+    heard the answer that said so. What a ledger knew already was told before."""
+    percent = max(used_percent(ask.limits.money, total.money), used_percent(ask.limits.tokens, total.tokens))
+    if is_seeding:
+        state.percent = max(state.percent, percent)
+        return ()
+    claim = state.claim
+    is_unheard = claim.holder == ask.holder and ask.heard < claim.number
+    if percent > state.percent:
+        before = claim.before if is_unheard else state.percent
+        state.claim, state.percent = Claim(ask.holder, ask.number, before), percent
+    elif is_unheard:
+        state.claim = Claim(ask.holder, ask.number, claim.before)
+    else:
+        return ()
+    return state.claim.before, state.percent
+
+
+def used_percent(limit: int, used: int) -> int:
+    """Whole percents of a limit, rounded down."""
+    return 0 if limit == UNLIMITED else used * 100 // limit
+
+
+def left(limit: int, taken: int) -> int:
+    """What a limit leaves."""
+    return 0 if limit == UNLIMITED else limit - taken
+
+
+def lacking(limit: int, need: int, free: int) -> int:
+    """By how much the need exceeds what is left."""
+    return max(0, need - free) if limit != UNLIMITED and need > 0 else 0
+
+
+def share(limit: int, need: int, want: int, free: int, holders: int) -> int:
+    """The need, and half of an equal share of what is left beyond it: towards the limit the grants become exact."""
+    if limit == UNLIMITED:
+        return 0
+    return need + max(0, min(want - need, (free - need) // (2 * holders)))
+
+
+def added(sums: list[Sum]) -> Sum:
+    """All of them together."""
+    return Sum(sum(one.money for one in sums), sum(one.tokens for one in sums))
+
+
+class MemoryBank:
+    """A bank in the memory of the process that owns it."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._states: dict[tuple[str, str], State] = {}
+        self._until_ms: dict[tuple[str, str], int] = {}
+
+    async def exchange(self, ask: Ask) -> Answer:
+        """Bank"""
+        return self.exchanged(ask)
+
+    def exchanged(self, ask: Ask) -> Answer:
+        """The same, at once: for whoever serves it to other processes."""
+        key, now_ms = (ask.subject, ask.window), int(self._clock.monotonic() * 1000)
+        if key not in self._states:
+            self._forget(now_ms)
+        state, answer = exchanged(self._states.get(key), ask, now_ms)
+        if state is not None:
+            self._states[key] = state
+            self._until_ms[key] = now_ms + max(0, ask.lasts_ms) + KEPT_MS
+        return answer
+
+    def _forget(self, now_ms: int) -> None:
+        """Whenever a window begins, those that are long over go."""
+        for key in [key for key, until_ms in self._until_ms.items() if until_ms <= now_ms]:
+            del self._states[key], self._until_ms[key]
+
+    async def close(self) -> None:
+        """Bank"""

@@ -1,0 +1,479 @@
+"""core.ports.Budgets for several processes: calls spend what this process holds, and only an empty allotment waits for
+the store.
+
+Every message to the store has 50 ms. A store that is slower or gone is left alone until it answers in time again; what
+is held here may still be spent, since nobody else is given it. After that calls are refused, or let in and told
+afterwards, as the operator has declared.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import suppress
+from decimal import Decimal
+from functools import partial
+from typing import Any, Final, Literal, Protocol
+
+from msgspec import Struct
+
+from modelport.core.budgets import THRESHOLDS, Budget, BudgetCrossed, Period, Window, window_of
+from modelport.core.clock import Clock
+from modelport.core.errors import Unavailable
+from modelport.core.ports import BudgetHold, BudgetRefusal, NeedsWaiting, Refusal
+from modelport.core.pricing import EXACT, NONE
+from modelport.core.usage_reports import LedgerUnavailable
+from modelport.stores.allotments import StoreGone
+from modelport.stores.budgets.account import LocalAccount, Wanted, money, raised
+from modelport.stores.budgets.bank import NOTHING, Answer, Bank, Sum
+from modelport.stores.budgets.hold import Part, SharedHold
+
+OnOutage = Literal["refuse", "allow"]
+ANSWER_SECONDS: Final = 0.05
+SEED_SECONDS: Final = 10.0
+TICK_SECONDS: Final = 0.25
+TICKS_A_SECOND: Final = 4
+RENEW_SECONDS: Final = 2.5
+PROBE_SECONDS: Final = 0.5
+ATTEMPTS: Final = 6
+"""So often a refused call asks again while others have at hand what it needs: they let go of it within a second."""
+ATTEMPT_SECONDS: Final = 0.2
+RETRY_SECONDS: Final = 1
+
+
+class Seed(Struct, frozen=True):
+    """What a ledger knows of one budget's window."""
+
+    ledger: str
+    """Which one: several processes may share it."""
+    amount: Decimal
+    tokens: int
+
+
+class Seeds(Protocol):
+    """Where the sums of calls come from that ended before a store began to count."""
+
+    def ledger(self) -> str | None:
+        """The name of the ledger, where it is known without asking it."""
+        ...
+
+    async def used(self, subject: str, window: Window) -> Seed:
+        """What all calls of this window have used that have ended by now. Raises LedgerUnavailable."""
+        ...
+
+
+class SharedBudgets:
+    """One per process."""
+
+    def __init__(
+        self,
+        bank: Bank,
+        seeds: Seeds,
+        clock: Clock,
+        *,
+        thresholds: tuple[int, ...] = THRESHOLDS,
+        on_outage: OnOutage = "refuse",
+        answer_seconds: float = ANSWER_SECONDS,
+        attempts: int = ATTEMPTS,
+    ) -> None:
+        self._bank = bank
+        self._seeds = seeds
+        self._clock = clock
+        self._thresholds = tuple(sorted(thresholds))
+        self._on_outage = on_outage
+        self._answer_seconds = answer_seconds
+        self._attempts = attempts
+        self._ledger = ""
+        self._accounts: dict[tuple[str, Period], LocalAccount] = {}
+        self._ended: list[LocalAccount] = []
+        """Of windows that are over, until their calls are."""
+        self._tell: Callable[[BudgetCrossed], None] | None = None
+        self._ticking: asyncio.Task[None] | None = None
+        self._next_probe = -math.inf
+        self._is_closing = False
+        self.is_silent = False
+        """The store does not answer in time."""
+        self.exchanges = 0
+        self.failures = 0
+        self.refused_for_outage = 0
+
+    @property
+    def is_degraded(self) -> bool:
+        """Whether calls may have to do without the store."""
+        return self.is_silent or self.is_unread
+
+    @property
+    def is_unread(self) -> bool:
+        """Whether the ledger does not say what was used before."""
+        return any(account.is_unread for account in self._accounts.values())
+
+    # --- the port ----------------------------------------------------------------------------------------------------
+
+    def reserve(
+        self, budgets: tuple[Budget, ...], amount: Decimal, tokens: int, now: float
+    ) -> BudgetHold | BudgetRefusal | Refusal | NeedsWaiting[BudgetHold | BudgetRefusal | Refusal]:
+        """Takes it from what is here; NeedsWaiting asks the store."""
+        accounts = tuple(self._account(budget, now) for budget in budgets)
+        if self._took(accounts, amount, tokens):
+            return self._held(accounts, amount, tokens)
+        lacking = [account for account in accounts if account.lacks(amount, tokens)]
+        refused = [account for account in lacking if self._refuses(account, amount, tokens)]
+        if refused:
+            return refusal_of(refused)
+        if lacking and all(self._is_cut_off(account) for account in lacking):
+            return self._without_store(accounts, amount, tokens)
+        return NeedsWaiting(partial(self._reserved, accounts, amount, tokens))
+
+    def on_crossing(self, tell: Callable[[BudgetCrossed], None]) -> None:
+        """Who is told of thresholds that this process is to tell of."""
+        self._tell = tell
+
+    def spent(self, budget: Budget, now: float) -> tuple[Decimal, int]:
+        """Money and tokens settled in the budget's window by all, as far as is known here."""
+        account = self._account(budget, now)
+        said, heard = account.statement()[0], account.acknowledged[0]
+        return money(account.total.money + said.money - heard.money), account.total.tokens + said.tokens - heard.tokens
+
+    def start(self, budgets: tuple[Budget, ...] = ()) -> None:
+        """Keeps the store told from now on, and reads how these stand."""
+        for budget in budgets:
+            self._talk(self._account(budget, self._clock.now()))
+        if self._ticking is None:
+            self._ticking = asyncio.create_task(self._tick_for_ever(), name="budgets")
+
+    async def close(self) -> None:
+        """Tells the store what was used and gives everything back."""
+        if self._ticking is not None:
+            self._ticking.cancel()
+            with suppress(asyncio.CancelledError):
+                await self._ticking
+        self._is_closing = True
+        if not self.is_silent:
+            await self.tell()
+        await self._bank.close()
+
+    async def tell(self) -> None:
+        """Tells the store everything now."""
+        for account in self._all():
+            if account.epoch or account.running or account.spent_tokens:
+                self._talk(account)
+            if account.talking is not None:
+                await account.talking
+
+    # --- for calls ---------------------------------------------------------------------------------------------------
+
+    def top_up(self, hold: SharedHold, amount: Decimal, tokens: int) -> bool | NeedsWaiting[bool]:
+        """Desk"""
+        accounts = tuple(part.account for part in hold.parts)
+        if self._took(accounts, amount, tokens):
+            hold.grow(amount, tokens, (True,) * len(accounts))
+            return True
+        lacking = [account for account in accounts if account.lacks(amount, tokens)]
+        if any(self._refuses(account, amount, tokens) for account in lacking):
+            return False
+        if lacking and all(self._is_cut_off(account) for account in lacking):
+            if self._on_outage == "refuse":
+                return False
+            hold.grow(amount, tokens, self._forced(accounts, amount, tokens))
+            return True
+        return NeedsWaiting(partial(self._topped_up, hold, accounts, amount, tokens))
+
+    def _account(self, budget: Budget, now: float) -> LocalAccount:
+        key = (budget.subject, budget.per)
+        account = self._accounts.get(key)
+        if account is None or now >= account.window.ends_at:
+            if account is not None:
+                self._ended.append(account)
+            account = self._accounts[key] = LocalAccount(budget, window_of(budget.per, now))
+        return account
+
+    def _took(self, accounts: tuple[LocalAccount, ...], amount: Decimal, tokens: int) -> bool:
+        """From all, or from none. Who waits for the store goes first."""
+        if any(account.lacks(amount, tokens) or account.wanted for account in accounts):
+            return False
+        now = self._clock.monotonic()
+        for account in accounts:
+            account.take(amount, tokens, now)
+        return True
+
+    def _held(self, accounts: tuple[LocalAccount, ...], amount: Decimal, tokens: int) -> SharedHold:
+        return SharedHold(self, tuple(Part(account, amount, tokens) for account in accounts), amount, tokens)
+
+    def _refuses(self, account: LocalAccount, amount: Decimal, tokens: int) -> bool:
+        """Whether the store's last answer, while it is fresh, says so."""
+        if self._clock.monotonic() >= account.refused_until or account.wanted:
+            return False
+        return account.is_refused(amount, tokens) and not account.others_have(amount, tokens)
+
+    def _is_cut_off(self, account: LocalAccount) -> bool:
+        """Whether asking for it is in vain."""
+        return self.is_silent or account.is_unread
+
+    def _without_store(self, accounts: tuple[LocalAccount, ...], amount: Decimal, tokens: int) -> SharedHold | Refusal:
+        if self._on_outage == "refuse":
+            self.refused_for_outage += 1
+            return Refusal(Unavailable("The budgets of this call cannot be checked now.", retry_after=RETRY_SECONDS))
+        hold = SharedHold(self, tuple(Part(account, NONE, 0) for account in accounts), NONE, 0)
+        hold.grow(amount, tokens, self._forced(accounts, amount, tokens))
+        return hold
+
+    def _forced(self, accounts: tuple[LocalAccount, ...], amount: Decimal, tokens: int) -> tuple[bool, ...]:
+        """Takes it where it is, and holds it where it is not. Where it was."""
+        now, backed = self._clock.monotonic(), []
+        for account in accounts:
+            backed.append(account.take(amount, tokens, now))
+            if not backed[-1]:
+                account.hold(amount, tokens, now)
+        return tuple(backed)
+
+    # --- waiting for the store ---------------------------------------------------------------------------------------
+
+    async def _reserved(
+        self, accounts: tuple[LocalAccount, ...], amount: Decimal, tokens: int
+    ) -> BudgetHold | BudgetRefusal | Refusal:
+        taken = await self._taken(accounts, amount, tokens)
+        if taken is True:
+            return self._held(accounts, amount, tokens)
+        return refusal_of(taken) if taken else self._without_store(accounts, amount, tokens)
+
+    async def _topped_up(
+        self, hold: SharedHold, accounts: tuple[LocalAccount, ...], amount: Decimal, tokens: int
+    ) -> bool:
+        taken = await self._taken(accounts, amount, tokens)
+        if hold.is_settled and taken is True:
+            undo(accounts, amount, tokens)
+            return False
+        if taken is True:
+            hold.grow(amount, tokens, (True,) * len(accounts))
+            return True
+        if taken or hold.is_settled or self._on_outage == "refuse":
+            return False
+        hold.grow(amount, tokens, self._forced(accounts, amount, tokens))
+        return True
+
+    async def _taken(
+        self, accounts: tuple[LocalAccount, ...], amount: Decimal, tokens: int
+    ) -> Literal[True] | list[LocalAccount]:
+        """True: it is held with all of them. Else nothing is; which have refused it: none, if the store is gone."""
+        held: list[LocalAccount] = []
+        refused: list[LocalAccount] = []
+        is_kept = is_gone = False
+        try:
+            for account in accounts:
+                outcome = await self._wanted(account, amount, tokens)
+                if outcome is True:
+                    held.append(account)
+                elif outcome is False:
+                    refused.append(account)
+                else:
+                    is_gone = True
+                    break
+            is_kept = not refused and not is_gone
+        finally:
+            if not is_kept:
+                undo(tuple(held), amount, tokens)
+        return True if is_kept else refused
+
+    async def _wanted(self, account: LocalAccount, amount: Decimal, tokens: int) -> bool | None:
+        """Whether it is held, or None if the store is gone."""
+
+        def take() -> bool:
+            return account.take(amount, tokens, self._clock.monotonic())
+
+        if not account.wanted and take():
+            return True
+        future: asyncio.Future[bool | None] = asyncio.get_running_loop().create_future()
+        account.wanted.append(Wanted(amount, tokens, take, future))
+        self._talk(account)
+        try:
+            return await future
+        except asyncio.CancelledError:
+            if future.done() and not future.cancelled() and future.result() is True:
+                undo((account,), amount, tokens)
+            raise
+
+    # --- the store ---------------------------------------------------------------------------------------------------
+
+    def _talk(self, account: LocalAccount) -> None:
+        account.must_tell = True
+        if account.talking is None or account.talking.done():
+            account.talking = asyncio.create_task(self._talked(account), name="one budget")
+
+    async def _talked(self, account: LocalAccount) -> None:
+        """One message after the other, until nobody wants anything. Ends also when the store is gone."""
+        while account.must_tell or account.wanted:
+            account.must_tell = False
+            need, want = needed(account, self._clock.monotonic())
+            if self._is_closing:
+                account.free, account.free_tokens, want = NONE, 0, need
+            try:
+                answer = await self._exchange(account, need, want)
+            except (StoreGone, LedgerUnavailable, TimeoutError):
+                answer = None
+            self._serve(account, answer)
+            if answer is not None and answer.status == "refused" and account.wanted:
+                await asyncio.sleep(ATTEMPT_SECONDS)
+
+    def _serve(self, account: LocalAccount, answer: Answer | None) -> None:
+        """Hands out what has come: to each its own, or why not. Who may still get it goes on waiting."""
+        is_refused = answer is not None and answer.status == "refused"
+        for _ in range(len(account.wanted)):
+            wanted = account.wanted.popleft()
+            if wanted.future.done():
+                continue
+            if wanted.take():
+                wanted.future.set_result(True)
+            elif answer is None:
+                wanted.future.set_result(None)
+            elif is_refused and not self._may_ask_again(account, wanted):
+                wanted.future.set_result(False)
+            else:
+                account.wanted.append(wanted)
+
+    def _may_ask_again(self, account: LocalAccount, wanted: Wanted) -> bool:
+        """Whether there may still be room for it: the refusal was another's, or others let go of what they keep."""
+        if not account.is_refused(wanted.amount, wanted.tokens):
+            return True
+        wanted.attempts += 1
+        return wanted.attempts <= self._attempts and account.others_have(wanted.amount, wanted.tokens)
+
+    async def _exchange(self, account: LocalAccount, need: Sum, want: Sum) -> Answer:
+        """One message and what comes of it. Raises StoreGone, LedgerUnavailable, TimeoutError."""
+        for _ in range(5):
+            lasts = account.window.ends_at - self._clock.now()
+            self._ledger = self._ledger or self._seeds.ledger() or ""
+            ask = account.ask(need, want, self._clock.monotonic(), lasts, self._ledger)
+            answer = await self._answered(partial(self._bank.exchange, ask))
+            match answer.status:
+                case "unknown":
+                    await self._read(account)
+                case "lost" | "folded":
+                    account.begin_anew(is_lost=answer.status == "lost", now=self._clock.monotonic())
+                case "granted" | "refused":
+                    account.learn(ask, answer, self._clock.monotonic())
+                    self._tell_of(account, answer)
+                    return answer
+        raise StoreGone("the state changes again and again")
+
+    async def _read(self, account: LocalAccount) -> None:
+        """What was used before the store began to count. Raises LedgerUnavailable, TimeoutError."""
+        account.told_at = self._clock.monotonic()
+        settled = account.spent, account.spent_tokens  # the ledger counts that, too
+        try:
+            async with asyncio.timeout(SEED_SECONDS):
+                seed = await self._seeds.used(account.budget.subject, account.window)
+        except (LedgerUnavailable, TimeoutError):
+            account.is_unread = True
+            raise
+        self._ledger = seed.ledger
+        account.seed = (Sum(raised(seed.amount), seed.tokens),)
+        account.base, account.base_tokens = settled
+
+    async def _answered(self, exchange: Callable[[], Coroutine[Any, Any, Answer]]) -> Answer:
+        self.exchanges += 1
+        try:
+            answer = await in_time(exchange(), self._answer_seconds)
+        except StoreGone:
+            self.failures += 1
+            self.is_silent = True
+            raise
+        self.is_silent = False
+        return answer
+
+    def _tell_of(self, account: LocalAccount, answer: Answer) -> None:
+        """Tells of the thresholds that it falls to this process to tell of."""
+        if not answer.crossed or self._tell is None:
+            return
+        before, percent = answer.crossed
+        for threshold in self._thresholds:
+            if before < threshold <= percent:
+                self._tell(
+                    BudgetCrossed(
+                        subject=account.budget.subject,
+                        per=account.budget.per,
+                        window=account.window.name,
+                        percent=threshold,
+                        amount=account.budget.amount,
+                        spent=money(answer.total.money),
+                        tokens=account.budget.tokens,
+                        spent_tokens=answer.total.tokens,
+                    )
+                )
+
+    # --- in the background -------------------------------------------------------------------------------------------
+
+    async def _tick_for_ever(self) -> None:
+        ticks = 0
+        while True:
+            await asyncio.sleep(TICK_SECONDS)
+            ticks += 1
+            self._tick(ticks % TICKS_A_SECOND == 0)
+
+    def _tick(self, is_second: bool) -> None:
+        """Tells the store what it should know, fetches what will be needed, forgets what is over."""
+        now, due = self._clock.monotonic(), []
+        for account in self._all():
+            if is_second:
+                account.turn_second()
+            account.give_back_surplus(now)
+            if account.is_due(now, RENEW_SECONDS) or account.is_low(now):
+                due.append(account)
+            elif account in self._ended and not account.running and not account.wanted:
+                self._ended.remove(account)
+        if self.is_silent and now >= self._next_probe and self._accounts:
+            self._next_probe = now + PROBE_SECONDS
+            due = due[:1] or list(self._accounts.values())[:1]
+        elif self.is_silent:
+            due = []
+        for account in due:
+            self._talk(account)
+
+    def _all(self) -> Iterator[LocalAccount]:
+        yield from (*self._accounts.values(), *self._ended)
+
+
+def needed(account: LocalAccount, now: float) -> tuple[Sum, Sum]:
+    """What the first that waits needs from the store, and what would be good to have."""
+    need = account.need(account.wanted[0].amount, account.wanted[0].tokens) if account.wanted else NOTHING
+    amount, tokens = account.chunk(now)
+    for wanted in account.wanted:
+        amount, tokens = EXACT.add(amount, wanted.amount), tokens + wanted.tokens
+    want = account.need(amount, tokens)
+    return need, Sum(max(need.money, want.money), max(need.tokens, want.tokens))
+
+
+def undo(accounts: tuple[LocalAccount, ...], amount: Decimal, tokens: int) -> None:
+    """As if it had never been taken."""
+    for account in accounts:
+        account.release(amount, tokens, amount, tokens)
+
+
+def refusal_of(refused: list[LocalAccount]) -> BudgetRefusal:
+    """By the one that begins anew last."""
+    account = max(refused, key=lambda account: account.window.ends_at)
+    return BudgetRefusal(account.budget, account.window.ends_at)
+
+
+async def in_time(exchange: Coroutine[Any, Any, Answer], seconds: float) -> Answer:
+    """The answer, if it comes within this time; where this process itself was late, it gets a little more. Raises
+    StoreGone."""
+    loop = asyncio.get_running_loop()
+    task = loop.create_task(exchange)
+    task.add_done_callback(seen)
+    try:
+        started = loop.time()
+        await asyncio.wait((task,), timeout=seconds)
+        if not task.done() and loop.time() - started > 1.2 * seconds:
+            await asyncio.wait((task,), timeout=seconds / 2)
+        if not task.done():
+            raise StoreGone("slow")
+        return task.result()
+    finally:
+        task.cancel()
+
+
+def seen(task: asyncio.Task[Answer]) -> None:
+    """Of an answer that came too late nobody wants to know."""
+    if not task.cancelled():
+        task.exception()
