@@ -21,7 +21,9 @@ from msgspec import Struct
 from modelport.app.build import serving
 from modelport.app.http_server import http_server
 from modelport.config.load import load
-from modelport.core.usage import UsageRecord
+from modelport.core.usage import TokenUsage, UsageRecord
+from modelport.lane.driver import LaneCall
+from modelport.lane.plain import PlainCall
 from modelport.lane.server import Server
 from modelport.stores.journal.reading import read_lines
 
@@ -112,6 +114,21 @@ class Seen:
         self.records.append(record)
         self._inner.call_ended(record)
 
+    def series(self, surface: str, operation: str, deployment: str) -> SeenSeries:
+        return SeenSeries(self, self._inner.series(surface, operation, deployment))
+
+
+class SeenSeries:
+    """The same for calls of one kind."""
+
+    def __init__(self, seen: Seen, inner: Any) -> None:
+        self._seen = seen
+        self._inner = inner
+
+    def completed(self, record: bytes, usage: TokenUsage, reserved_tokens: int, duration_seconds: float) -> None:
+        self._seen.records.append(msgspec.json.decode(record, type=UsageRecord))
+        self._inner.completed(record, usage, reserved_tokens, duration_seconds)
+
 
 class Gateway(Struct):
     """A server under test."""
@@ -122,7 +139,9 @@ class Gateway(Struct):
     data_dir: Path
     seen: Any
     taken: list[bool]
-    """One for each call that was offered to the lane: whether it kept it."""
+    """One for each call that was offered to the lane's general form: whether it kept it."""
+    plain: list[bool]
+    """The same of its plain form, which is asked first."""
     context: ssl.SSLContext | None = None
 
     def records(self) -> list[dict[str, Any]]:
@@ -172,8 +191,10 @@ async def gateway(
         pipeline = application.gateway.pipeline
         pipeline.observer = seen = Seen(pipeline.observer)
         taken: list[bool] = []
+        plain: list[bool] = []
         if lane:
-            monkeypatch.setattr("modelport.lane.protocol.LaneCall.start", noting(taken), raising=True)
+            monkeypatch.setattr("modelport.lane.protocol.PlainCall.start", noting(PlainCall, plain), raising=True)
+            monkeypatch.setattr("modelport.lane.protocol.LaneCall.start", noting(LaneCall, taken), raising=True)
         server = http_server(settings, application, tls[0] if tls else None, Server)
         server.capture_signals = contextlib.nullcontext  # type: ignore[method-assign]
         listener = socket.socket()
@@ -184,21 +205,19 @@ async def gateway(
             await asyncio.sleep(0.005)
         port = listener.getsockname()[1]
         try:
-            yield Gateway(port, application, server, data_dir, seen, taken, tls[1] if tls else None)
+            yield Gateway(port, application, server, data_dir, seen, taken, plain, tls[1] if tls else None)
         finally:
             server.should_exit = server.force_exit = True
             await task
             monkeypatch.undo()
 
 
-def noting(taken: list[bool]) -> Callable[..., bool]:
-    """`LaneCall.start`, told about."""
-    from modelport.lane.driver import LaneCall
-
-    start = LaneCall.start
+def noting(driver: type[Any], taken: list[bool]) -> Callable[..., bool]:
+    """The driver's `start`, told about."""
+    start = driver.start
 
     def noted(self: Any, body: bytes) -> bool:
-        kept = start(self, body)
+        kept: bool = start(self, body)
         taken.append(kept)
         return kept
 

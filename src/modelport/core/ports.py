@@ -22,7 +22,7 @@ from modelport.core.operations import Operation
 from modelport.core.pricing import Price, ServiceTier, UnpricedPolicy
 from modelport.core.quota import QuotaState as QuotaState
 from modelport.core.requests import Request
-from modelport.core.usage import UsageRecord
+from modelport.core.usage import TokenUsage, UsageRecord
 
 Value = TypeVar("Value")
 
@@ -342,6 +342,14 @@ class Journal(Protocol):
         """The call has ended: its final record. A call that was refused before `open` has only this line."""
         ...
 
+    def open_encoded(self, id: str, record: bytes) -> None:
+        """As `open`, with the record as JSON: who makes many alike writes them from a form (gateway/forms.py)."""
+        ...
+
+    def close_encoded(self, id: str, record: bytes) -> None:
+        """As `close`, with the record as JSON."""
+        ...
+
     def flush(self) -> None:
         """Writes every line queued since the last flush. Raises OSError (a full disk)."""
         ...
@@ -353,6 +361,18 @@ class Observer(Protocol):
     def call_started(self, operation: Operation, surface: str) -> None: ...
 
     def call_ended(self, record: UsageRecord) -> None: ...
+
+    def series(self, surface: str, operation: Operation, deployment: str) -> Series:
+        """Where completed calls of one kind are told of, without a record of each being made."""
+        ...
+
+
+class Series(Protocol):
+    """Calls of one surface, operation and deployment that were answered whole with a 200."""
+
+    def completed(self, record: bytes, usage: TokenUsage, reserved_tokens: int, duration_seconds: float) -> None:
+        """As `call_ended` with this record, which is given as JSON. The first event came with the last."""
+        ...
 
 
 class Authenticator(Protocol):

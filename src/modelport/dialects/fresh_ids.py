@@ -8,7 +8,7 @@ from typing import Final
 
 _LETTERS_AND_DIGITS: Final = (string.ascii_letters + string.digits).encode()
 _ALPHANUMERIC: Final = bytes(_LETTERS_AND_DIGITS[byte % 62] for byte in range(256))
-_VARIANT: Final = "89ab"
+_VARIANT: Final = {digit: "89ab"[int(digit, 16) & 3] for digit in "0123456789abcdef"}
 
 
 def hexadecimal() -> str:
@@ -24,5 +24,4 @@ def alphanumeric(length: int) -> str:
 def uuid() -> str:
     """A random UUID (version 4) as text."""
     digits = os.urandom(16).hex()
-    variant = _VARIANT[int(digits[16], 16) & 3]
-    return f"{digits[:8]}-{digits[8:12]}-4{digits[13:16]}-{variant}{digits[17:20]}-{digits[20:]}"
+    return f"{digits[:8]}-{digits[8:12]}-4{digits[13:16]}-{_VARIANT[digits[16]]}{digits[17:20]}-{digits[20:]}"

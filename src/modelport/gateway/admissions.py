@@ -164,6 +164,9 @@ class Failures:
     def __init__(self) -> None:
         self._until: dict[Repeat, float] = {}
 
+    def __len__(self) -> int:
+        return len(self._until)
+
     def note(self, repeat: Repeat | None, now: float) -> None:
         """It has taken a unit, and failed."""
         if repeat is None:

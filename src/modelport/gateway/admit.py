@@ -37,20 +37,7 @@ def admit(
     The `open` line is queued, not written: flush the journal before anything is sent to a target.
     """
     admissions = Admissions.over(quota, clock)
-    claims = claims_of(deployment, facts)
-    needed = need(request, tightest(claims), snapshot.reserve_tokens)
-    asked = Asked(
-        claims=claims,
-        tokens=needed.total,
-        turn=Turn(
-            caller=facts.principal,
-            weight=facts.weight,
-            rank=BATCH if deployment.sku.is_batch else INTERACTIVE,
-            cost=max(1, needed.total),
-        ),
-        until=may_wait_until(deployment, facts, clock.monotonic()),
-        repeat=facts.repeat,
-    )
+    needed, asked = asked_for(deployment, request, facts, snapshot, clock.monotonic())
 
     charge = Charge(snapshot, deployment, request, facts.started_at)
 
@@ -86,6 +73,50 @@ def admit(
         outcome.cancel()  # who does not wait must find nothing taken
         return NeedsWaiting(resumed)
     return leased(outcome, held)
+
+
+def adopted(
+    deployment: Deployment,
+    request: Request,
+    facts: CallFacts,
+    snapshot: Snapshot,
+    reservation: Reservation,
+    quota: Quota | Admissions,
+    journal: Journal,
+    observer: Observer,
+    clock: Clock,
+) -> CallLease:
+    """The lease over what was taken, and journalled, in another way (lane/plain.py)."""
+    needed, asked = asked_for(deployment, request, facts, snapshot, facts.started)
+    return CallLease(
+        facts,
+        deployment,
+        needed,
+        reservation,
+        journal,
+        observer,
+        clock,
+        admissions=Admissions.over(quota, clock),
+        asked=asked,
+        charge=Charge(snapshot, deployment, request, facts.started_at),
+        is_open=True,
+    )
+
+
+def asked_for(
+    deployment: Deployment, request: Request, facts: CallFacts, snapshot: Snapshot, now: float
+) -> tuple[Need, Asked]:
+    """What this call needs, and how it asks for it."""
+    claims = claims_of(deployment, facts)
+    needed = need(request, tightest(claims), snapshot.reserve_tokens)
+    turn = Turn(
+        caller=facts.principal,
+        weight=facts.weight,
+        rank=BATCH if deployment.sku.is_batch else INTERACTIVE,
+        cost=max(1, needed.total),
+    )
+    until = may_wait_until(deployment, facts, now)
+    return needed, Asked(claims=claims, tokens=needed.total, turn=turn, until=until, repeat=facts.repeat)
 
 
 def claims_of(deployment: Deployment, facts: CallFacts) -> tuple[Claim, ...]:

@@ -75,6 +75,7 @@ class CallLease:
         asked: Asked | None = None,
         charge: Charge | None = None,
         hold: CallHold | None = None,
+        is_open: bool = False,
     ) -> None:
         facts.deployment = deployment.name
         self._charge = charge
@@ -97,7 +98,8 @@ class CallLease:
         """So many tokens of answer may be passed on before `cover` must be asked."""
         self.meter: Meter | None = None
         self.settled = False
-        journal.open(self._opened())
+        if not is_open:  # its line is queued
+            journal.open(self._opened())
 
     def asked(self, target: Target) -> None:
         """The call goes to this target now."""

@@ -16,14 +16,16 @@ from functools import partial
 from typing import ParamSpec
 
 from modelport.core.answers import AnswerHead
+from modelport.core.catalog import Snapshot
 from modelport.core.errors import InternalError, ModelportError, UpstreamFailed
 from modelport.core.events import Event
-from modelport.core.ports import Decoder, GiveUp, NeedsWaiting, Refusal, Send, TargetFailed, Wait
+from modelport.core.identity import Principal
+from modelport.core.ports import Decoder, GiveUp, NeedsWaiting, Refusal, Reservation, Send, TargetFailed, Wait
 from modelport.core.requests import Request
 from modelport.core.usage import Ending
 from modelport.dialects import fresh_ids
 from modelport.gateway import guard
-from modelport.gateway.admit import admit
+from modelport.gateway.admit import admit, adopted
 from modelport.gateway.call import Call
 from modelport.gateway.count import Count
 from modelport.gateway.dispatch import InOrder
@@ -49,7 +51,15 @@ log = logging.getLogger("modelport.surfaces")
 class LaneCall:
     """One call: upstream.wire.Receiver towards its target, lane.Waiting towards the journal."""
 
-    def __init__(self, lane: Lane, connection: Connection, way: Way, headers: RawHeaders, keep_alive: bool) -> None:
+    def __init__(
+        self,
+        lane: Lane,
+        connection: Connection,
+        way: Way,
+        headers: RawHeaders,
+        keep_alive: bool,
+        request_id: str | None = None,
+    ) -> None:
         self._lane = lane
         self._connection = connection
         self._way = way
@@ -58,7 +68,7 @@ class LaneCall:
             path=way.path,
             headers=dict(reversed(headers)),  # the first of several wins
             query=way.query,
-            request_id=fresh_ids.uuid(),
+            request_id=request_id or fresh_ids.uuid(),
         )
         self.reply = Reply(lane, connection, way, self._head, keep_alive)
         self._next: Callable[[], None] = self._ask_first
@@ -72,6 +82,8 @@ class LaneCall:
         self._refused_with: tuple[int, RawHeaders] | None = None
         self._error_body = b""
         self._has_begun = False
+        self.has_stopped_asking = False
+        """The target that was asked last is not listened to any more."""
         self._writer: StreamWriter | None = None
         self._relay: TextRelay | None = None
         self._fold: Fold[WholeAnswer] | None = None
@@ -86,9 +98,33 @@ class LaneCall:
             return False
 
     def _admitted(self, body: bytes) -> bool:
-        lane, head, inference = self._lane, self._head, self._way.inference
-        pipeline = lane.pipeline
+        pipeline = self._lane.pipeline
         clock, snapshot = pipeline.clock, pipeline.snapshot()
+        principal = identify(self._head.credential, snapshot, pipeline.authenticators, clock.now())
+        if isinstance(principal, Refusal) or not self._understood(body, principal, snapshot):
+            return False
+        lease = admit(
+            self._deployment,
+            self._request,
+            self._facts,
+            snapshot,
+            pipeline.quota,
+            pipeline.journal,
+            pipeline.observer,
+            clock,
+        )
+        if not isinstance(lease, CallLease):
+            return False
+        self._leased(lease)
+        self._lane.gateway.running += 1
+        pipeline.observer.call_started(self._way.inference.operation, self._way.door.surface)
+        self._lane.when_written(self)
+        return True
+
+    def _understood(self, body: bytes, principal: Principal, snapshot: Snapshot) -> bool:
+        """The stages from the body to the guard; False: not from here."""
+        lane, head, inference = self._lane, self._head, self._way.inference
+        clock = lane.pipeline.clock
         self._speech = inference.speech()
         call = Call(
             operation=inference.operation,
@@ -103,9 +139,6 @@ class LaneCall:
             client_request_id=head.client_request_id,
             deadline=clock.monotonic() + lane.options.limits.request_seconds,
         )
-        principal = identify(call.credential, snapshot, pipeline.authenticators, clock.now())
-        if isinstance(principal, Refusal):
-            return False
         facts = CallFacts.of(call, principal, snapshot, clock)
         request = call.decode(body)
         facts.asked(request.stream, requested_model(call.selector, request.model))
@@ -118,21 +151,58 @@ class LaneCall:
         plan = lane.plan(deployment, snapshot)
         if plan is None:
             return False
-        lease = admit(
-            deployment, shaped.request, facts, snapshot, pipeline.quota, pipeline.journal, pipeline.observer, clock
-        )
-        if not isinstance(lease, CallLease):
-            return False
-        self._plan, self._facts, self._lease, self._snapshot = plan, facts, lease, snapshot
+        self._plan, self._facts, self._snapshot = plan, facts, snapshot
         self._request, self._deployment, self._dropped = shaped.request, deployment, shaped.dropped
-        self._count = Count(lease, shaped.request, can_wait=True)
-        self._completion = guard.Completion()
-        self._dispatch = InOrder(deployment.targets, pipeline.random)
-        self._deadline = self._connection.loop.time() + lane.options.limits.request_seconds
-        lane.gateway.running += 1
-        pipeline.observer.call_started(inference.operation, self._way.door.surface)
-        lane.when_written(self)
         return True
+
+    def _leased(self, lease: CallLease) -> None:
+        """From here on something is taken."""
+        self._lease = lease
+        self._count = Count(lease, self._request, can_wait=True)
+        self._completion = guard.Completion()
+        self._dispatch = InOrder(self._deployment.targets, self._lane.pipeline.random)
+        self._deadline = self._connection.loop.time() + self._lane.options.limits.request_seconds
+
+    def adopt(
+        self,
+        body: bytes,
+        snapshot: Snapshot,
+        principal: Principal,
+        reservation: Reservation,
+        started: tuple[float, float],
+        deadline: float,
+        exchange: Exchange | None,
+        *,
+        is_settled: bool,
+    ) -> None:
+        """Takes over what lane.plain.PlainCall has begun: its reservation, whose line is journalled, and its request,
+        if that is under way. `started`: by both clocks."""
+        understood = self._understood(body, principal, snapshot)
+        assert understood, "a plain call has passed these stages already"
+        self._facts.started_at, self._facts.started = started
+        pipeline = self._lane.pipeline
+        self._leased(
+            adopted(
+                self._deployment,
+                self._request,
+                self._facts,
+                snapshot,
+                reservation,
+                pipeline.quota,
+                pipeline.journal,
+                pipeline.observer,
+                pipeline.clock,
+            )
+        )
+        self._lease.settled = is_settled
+        self._deadline = deadline
+        if exchange is not None:
+            step = self._dispatch.next(None, pipeline.clock.monotonic())
+            assert isinstance(step, Send)
+            self._target, self._asked = step.target, self._plan[step.target.provider]
+            self._lease.asked(step.target)
+            if exchange.receiver is not None:
+                self._exchange, exchange.receiver = exchange, self
 
     def _decode_request(self, body: bytes) -> Request:
         return self._speech.decode(body, self._lane.options.limits.json_depth)
@@ -140,9 +210,9 @@ class LaneCall:
     def written(self, failure: ModelportError | None) -> None:
         """lane.Waiting: the lines are with the kernel, so on we go."""
         if failure is not None:
-            self._guarded(self._fail, failure)
+            self.guarded(self._fail, failure)
         else:
-            self._guarded(self._next)
+            self.guarded(self._next)
 
     # --- a target ----------------------------------------------------------------------------------------------------
 
@@ -158,7 +228,7 @@ class LaneCall:
                 raise step.error
             if isinstance(step, Wait):
                 seconds = max(0.0, step.until - clock.monotonic())
-                self._connection.loop.call_later(seconds, self._guarded, self._ask, outcome)
+                self._connection.loop.call_later(seconds, self.guarded, self._ask, outcome)
                 return
             assert isinstance(step, Send)
             self._target = step.target
@@ -188,7 +258,7 @@ class LaneCall:
         except Exception as error:  # noqa: BLE001 - whatever it is, it ends the call and not this task
             step = partial(raised, error)
         self._task = None
-        self._guarded(step)
+        self.guarded(step)
 
     def _readied(self, refusal: Refusal | None) -> None:
         try:
@@ -201,7 +271,7 @@ class LaneCall:
     def _send(self) -> None:
         provider = self._asked.provider
         self._decoder = self._refused_with = self._relay = None
-        self._has_begun = False
+        self._has_begun = self.has_stopped_asking = False
         upstream = provider.encode(self._request, self._target)
         self._exchange = self._lane.wire.send(provider.address, upstream, self._deployment.timeouts, self)
         if self._connection.flow.write_paused:
@@ -221,7 +291,7 @@ class LaneCall:
     def answer_grew(self, data: bytes) -> None:
         """upstream.wire.Receiver"""
         if self._task is None:
-            self._guarded(self._grew, data)
+            self.guarded(self._grew, data)
         else:
             self._held_back.append(partial(self._grew, data))
 
@@ -229,7 +299,7 @@ class LaneCall:
         """upstream.wire.Receiver"""
         self._exchange = None
         if self._task is None:
-            self._guarded(self._ended)
+            self.guarded(self._ended)
         else:
             self._held_back.append(self._ended)
 
@@ -237,7 +307,7 @@ class LaneCall:
         """upstream.wire.Receiver"""
         self._exchange = None
         if self._task is None:
-            self._guarded(self._broke, error)
+            self.guarded(self._broke, error)
         else:
             self._held_back.append(partial(self._broke, error))
 
@@ -323,7 +393,7 @@ class LaneCall:
         except Exception as error:  # noqa: BLE001 - whatever it is, it ends the call and not this task
             step = partial(raised, error)
         self._task = None
-        self._guarded(step)
+        self.guarded(step)
 
     def _covered(self, granted: object) -> None:
         if not self._connection.flow.write_paused:
@@ -347,6 +417,7 @@ class LaneCall:
         self._ask(TargetFailed(self._target, error))
 
     def _stop_asking(self) -> None:
+        self.has_stopped_asking = True
         exchange, self._exchange = self._exchange, None
         if exchange is not None:
             exchange.abort()
@@ -402,7 +473,7 @@ class LaneCall:
 
     # --- other ends --------------------------------------------------------------------------------------------------
 
-    def _guarded(self, step: Callable[P, None], *arguments: P.args, **named: P.kwargs) -> None:
+    def guarded(self, step: Callable[P, None], *arguments: P.args, **named: P.kwargs) -> None:
         """Runs a step, unless the call is over. What it raises ends the call."""
         if self.reply.response_complete:
             return
@@ -447,11 +518,11 @@ class LaneCall:
     def sweep(self, now: float) -> None:
         """Ends a call that outlasts the request's own limit."""
         if now > self._deadline:
-            self._guarded(self._fail, too_late())
+            self.guarded(self._fail, too_late())
 
     def stop(self) -> None:
         """The time to drain is over."""
-        self._guarded(self._fail, stopped())
+        self.guarded(self._fail, stopped())
 
     def pause(self) -> None:
         """The client reads more slowly than the target writes."""

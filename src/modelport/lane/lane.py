@@ -4,6 +4,7 @@ of the journal per turn of the loop."""
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Final, Protocol, cast
 
@@ -15,9 +16,11 @@ from uvicorn.server import ServerState
 from modelport.core.catalog import Deployment, Snapshot
 from modelport.core.errors import ModelportError
 from modelport.core.ports import Provider, Readiness
+from modelport.dialects.plain_chat import PlainChat
 from modelport.dialects.reasoning import ReasoningPlace
 from modelport.gateway.gateway import Gateway
 from modelport.gateway.lease import write_out
+from modelport.lane.standing import Standings
 from modelport.surfaces.app import Doors
 from modelport.surfaces.asgi import Headers
 from modelport.surfaces.door import Door, Inference, Parameters
@@ -31,12 +34,15 @@ KNOWN_URLS: Final = 1024
 class Way(Struct, frozen=True):
     """Where a URL leads. The same URL comes again and again, so it is looked up once."""
 
+    url: bytes
     path: str
     query: dict[str, str]
     parameters: Parameters
     door: Door
     inference: Inference
     reasoning: ReasoningPlace
+    plain: Callable[[bytes], PlainChat | None] | None
+    """Reads the bodies that lane/plain.py takes."""
 
 
 class Asked(Struct, frozen=True):
@@ -58,6 +64,30 @@ class Waiting(Protocol):
         ...
 
 
+class Serving(Protocol):
+    """A call as its connection sees it."""
+
+    def client_gone(self) -> None:
+        """The connection is lost."""
+        ...
+
+    def sweep(self, now: float) -> None:
+        """Ends what is late."""
+        ...
+
+    def stop(self) -> None:
+        """The time to drain is over."""
+        ...
+
+    def pause(self) -> None:
+        """The client reads more slowly than we write."""
+        ...
+
+    def resume(self) -> None:
+        """It has caught up."""
+        ...
+
+
 class Connection(Protocol):
     """What a call needs of the connection that it came by: lane.protocol.LaneProtocol."""
 
@@ -68,6 +98,10 @@ class Connection(Protocol):
 
     def call_over(self, reply: object) -> None:
         """The answer is written, or nobody is there to read it."""
+        ...
+
+    def replaced(self, old: object, new: Serving, reply: object) -> None:
+        """The call has taken its general form."""
         ...
 
     def stop_call(self) -> None:
@@ -91,6 +125,7 @@ class Lane:
         self._plans: dict[str, Plan | None] = {}
         self._planned: Snapshot | None = None
         self._waiting: list[Waiting] = []
+        self.standings = Standings(self)
 
     def way(self, url: bytes) -> Way | None:
         """Where a POST to this URL leads; None: not into the lane."""
@@ -123,7 +158,9 @@ class Lane:
         if version is None and inference.needs_api_version_when_strict and self.options.strict:
             return None
         reasoning = inference.reasoning(version)
-        return Way(head.path, head.query, match.parameters, match.door, inference, reasoning)
+        return Way(
+            url, head.path, head.query, match.parameters, match.door, inference, reasoning, inference.speech().plain
+        )
 
     def plan(self, deployment: Deployment, snapshot: Snapshot) -> Plan | None:
         """How this deployment is asked; None: not from here, or not now."""

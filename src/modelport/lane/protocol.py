@@ -24,7 +24,8 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from modelport.dialects.heads import error_head
 from modelport.lane.driver import LaneCall
-from modelport.lane.lane import Lane, Way
+from modelport.lane.lane import Lane, Serving, Way
+from modelport.lane.plain import PlainCall
 from modelport.upstream.sweep import Sweep
 
 MAX_HEADERS: Final = 100
@@ -59,7 +60,7 @@ class LaneProtocol(HttpToolsProtocol):
         self._body: list[bytes] = []
         self._body_size = 0
         self._body_due = NEVER
-        self._call: LaneCall | None = None
+        self._call: Serving | None = None
 
     # --- time ------------------------------------------------------------------------------------------------------
 
@@ -213,16 +214,23 @@ class LaneProtocol(HttpToolsProtocol):
             return
         assert self.lane is not None
         body = self._body[0] if len(self._body) == 1 else b"".join(self._body)
+        plain = PlainCall(self.lane, self, way, self.headers, self._keeps_alive)
+        if plain.start(body):
+            self._serves(plain, plain)
+            return
         call = LaneCall(self.lane, self, way, self.headers, self._keeps_alive)
         if call.start(body):
-            self._way = None
-            self._body = []
-            self._body_due = NEVER
-            self._call = call
-            self.cycle = call.reply  # type: ignore[assignment]
+            self._serves(call, call.reply)
         else:
             self._hand_over()
             super().on_message_complete()
+
+    def _serves(self, call: Serving, reply: object) -> None:
+        self._way = None
+        self._body = []
+        self._body_due = NEVER
+        self._call = call
+        self.cycle = reply  # type: ignore[assignment]
 
     def _hand_over(self) -> None:
         """Makes what has arrived of the request a cycle of uvicorn's; the rest, if any, goes there as it comes."""
@@ -250,6 +258,13 @@ class LaneProtocol(HttpToolsProtocol):
         if standing is reply:
             self.cycle = None  # type: ignore[assignment]
         self.on_response_complete()
+
+    def replaced(self, old: object, new: Serving, reply: object) -> None:
+        """lane.Connection"""
+        self._call = new
+        standing: object = self.cycle
+        if standing is old:
+            self.cycle = reply  # type: ignore[assignment]
 
     def pause_writing(self) -> None:
         super().pause_writing()

@@ -13,6 +13,7 @@ from modelport.core.events import Event
 from modelport.core.operations import Operation
 from modelport.core.requests import Request
 from modelport.dialects.error_body import ErrorBody
+from modelport.dialects.plain_chat import PlainChat
 from modelport.dialects.reasoning import ReasoningPlace
 from modelport.gateway.call import Selector
 from modelport.gateway.fold import WholeAnswer
@@ -52,6 +53,8 @@ class Speech(Struct, frozen=True, kw_only=True):
     stream: Callable[[AnswerHead, Request, ReasoningPlace], StreamWriter] | None = None
     """None: this operation is never streamed."""
     new_id: Callable[[], str]
+    plain: Callable[[bytes], PlainChat | None] | None = None
+    """Reads a chat that is as nearly all are; None: not this operation, or not this body."""
 
 
 class Door(Struct, frozen=True, kw_only=True):

@@ -24,7 +24,7 @@ EXTRA_PARAMETERS_MODES: Final = frozenset({"error", "drop", "pass-through"})
 API_VERSION: Final = re.compile(r"\d{4}-\d{2}-\d{2}(-preview)?|preview|latest|v1")
 
 _PLAIN: Final = re.compile(r"[A-Za-z0-9._~-]*")
-_ECHOABLE: Final = re.compile(rb"[\x21-\x7e]{1,128}")
+ECHOABLE: Final = re.compile(rb"[\x21-\x7e]{1,128}")
 _MAX_LISTED_BYTES: Final = 2048
 
 
@@ -81,7 +81,7 @@ class RequestHead(Struct, frozen=True, kw_only=True):
     def client_request_id(self) -> str | None:
         """The caller's own id, where it can be echoed as it is."""
         value = self.headers.get(b"x-ms-client-request-id", b"").strip()
-        return value.decode("ascii") if _ECHOABLE.fullmatch(value) else None
+        return value.decode("ascii") if ECHOABLE.fullmatch(value) else None
 
     @property
     def extra_parameters(self) -> str | None:

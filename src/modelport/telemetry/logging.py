@@ -12,6 +12,8 @@ from collections.abc import Mapping
 from queue import Empty, SimpleQueue
 from typing import Any, Final, TextIO
 
+import msgspec
+
 from modelport.core.usage import UsageRecord
 from modelport.telemetry.lines import Format, access_fields, log_fields, rendered, timestamp
 
@@ -20,8 +22,9 @@ BATCH_LINES: Final = 500
 ACCESS_LOGGER: Final = "modelport.access"
 QUIET_LOGGERS: Final = ("uvicorn", "uvicorn.error", "uvicorn.asgi", "aiohttp", "asyncio")
 
-Line = UsageRecord | Mapping[str, Any]
-"""A finished call, or the fields of a log line: both are worded by the thread."""
+RECORDS: Final = msgspec.json.Decoder(UsageRecord)
+Line = UsageRecord | bytes | Mapping[str, Any]
+"""A finished call, the same as JSON, or the fields of a log line: both are worded by the thread."""
 
 
 class LogWriter:
@@ -73,6 +76,8 @@ class LogWriter:
 def worded_line(line: Line, format: Format) -> str:
     """The line as it is written."""
     try:
+        if isinstance(line, bytes):
+            line = RECORDS.decode(line)
         return rendered(access_fields(line) if isinstance(line, UsageRecord) else line, format)
     except (ValueError, TypeError) as error:  # a path that is no Unicode, say: the thread must go on
         return f"a log line could not be worded: {type(error).__name__}\n"
@@ -106,8 +111,8 @@ class AccessLog:
         self._writer = writer
         self._format: Format = format
 
-    def write(self, record: UsageRecord) -> None:
-        """Queues the line. Never blocks, never raises."""
+    def write(self, record: UsageRecord | bytes) -> None:
+        """Queues the line; a record may be JSON already. Never blocks, never raises."""
         self._writer.put(record, self._format)
 
 

@@ -90,6 +90,29 @@ class Metrics(Collector):
         if total > record.reserved_tokens:
             self._overdraft[deployment] = self._overdraft.get(deployment, 0) + total - record.reserved_tokens
 
+    def series(self, surface: str, operation: str, deployment: str) -> CompletedCalls:
+        """Where the completed calls of one kind are counted at once."""
+        return CompletedCalls(self, (surface, operation, self._bounded(deployment), 200))
+
+    def completed(self, label: tuple[str, str, str, int]) -> None:
+        """One more of these, and one less under way."""
+        self._in_flight[label[1]] -= 1
+        self._requests[label] = self._requests.get(label, 0) + 1
+
+    def found(self, label: tuple[str, str, str, int]) -> tuple[Histogram, Histogram, list[int]]:
+        """Where durations, first events and tokens of these are counted."""
+        _, operation, deployment, _ = label
+        kind = (operation, deployment)
+        return (
+            self._durations.setdefault(kind, Histogram(DURATION_SECONDS)),
+            self._first_events.setdefault(kind, Histogram(FIRST_EVENT_SECONDS)),
+            self._tokens.setdefault(deployment, [0] * len(TOKEN_CLASSES)),
+        )
+
+    def overdrawn(self, deployment: str, tokens: int) -> None:
+        """So many were used beyond what was reserved."""
+        self._overdraft[deployment] = self._overdraft.get(deployment, 0) + tokens
+
     def families(self) -> Iterator[Metric]:
         """Everything of this process, the interpreter's own figures included."""
         return iter(self._registry.collect())
@@ -139,6 +162,36 @@ class Metrics(Collector):
             return OTHER
         self._deployments.add(deployment)
         return deployment
+
+
+class CompletedCalls:
+    """The counters that a completed call of one kind moves, found once."""
+
+    __slots__ = ("_counts", "_durations", "_first_events", "_label", "_metrics")
+
+    def __init__(self, metrics: Metrics, label: tuple[str, str, str, int]) -> None:
+        self._metrics = metrics
+        self._label = label
+        self._durations: Histogram | None = None
+        self._first_events: Histogram | None = None
+        self._counts: list[int] = []
+
+    def add(self, usage: TokenUsage, reserved_tokens: int, duration_seconds: float) -> None:
+        """As `Metrics.call_ended`; the first event came at the end."""
+        self._metrics.completed(self._label)
+        durations, first_events = self._durations, self._first_events
+        if durations is None or first_events is None:
+            durations, first_events, self._counts = self._metrics.found(self._label)
+            self._durations, self._first_events = durations, first_events
+        durations.add(duration_seconds)
+        first_events.add(duration_seconds)
+        counts, total = self._counts, 0
+        for index, count in enumerate(usage.classes()):
+            if count:
+                counts[index] += count
+                total += count
+        if total > reserved_tokens:
+            self._metrics.overdrawn(self._label[2], total - reserved_tokens)
 
 
 TOKEN_CLASSES: Final = TokenUsage.__struct_fields__

@@ -63,12 +63,16 @@ class Wire:
 
     def send(self, address: Address, request: UpstreamRequest, timeouts: Timeouts, receiver: Receiver) -> Exchange:
         """Sends the request; the receiver hears the rest, never before this has returned."""
+        return self.pool(address).send(request, timeouts, receiver)
+
+    def pool(self, address: Address) -> Pool:
+        """The connections to that address."""
         pool = self._pools.get(address)
         if pool is None:
             if self._is_closed:
                 raise UpstreamFailed("The gateway is shutting down.")
             pool = self._pools[address] = Pool(self, address)
-        return pool.send(request, timeouts, receiver)
+        return pool
 
     def close(self) -> None:
         """Ends every pool; requests under way break."""
@@ -97,11 +101,14 @@ class Pool:
         self._heads: dict[tuple[str, str, tuple[tuple[str, str], ...]], bytes] = {}
 
     def send(self, request: UpstreamRequest, timeouts: Timeouts, receiver: Receiver) -> Exchange:
-        """Over an idle connection, or a new one."""
-        head = self._heads.get((request.method, request.path, request.headers)) or self._head(request)
+        """Asks. The receiver hears the rest, never before this has returned."""
         # A whole answer is made completely before its first byte: only `whole` can bound that.
         first = timeouts.first_event if request.streamed else timeouts.whole
-        exchange = Exchange(self, head, request.body, timeouts, self.loop.time(), first, receiver)
+        return self.ask(self.head(request), request.body, timeouts, first, receiver)
+
+    def ask(self, head: bytes, body: bytes, timeouts: Timeouts, first_seconds: float, receiver: Receiver) -> Exchange:
+        """The same with a `head` of this pool. Over an idle connection, or a new one."""
+        exchange = Exchange(self, head, body, timeouts, self.loop.time(), first_seconds, receiver)
         while self.idle:
             connection = self.idle.pop()
             if not connection.transport.is_closing():
@@ -157,19 +164,24 @@ class Pool:
                 self._context.verify_mode = ssl.CERT_NONE
         return self._context
 
-    def _head(self, request: UpstreamRequest) -> bytes:
+    def head(self, request: UpstreamRequest) -> bytes:
         """All but the length of the body. Kept, for it is mostly the same again."""
+        key = (request.method, request.path, request.headers)
+        head = self._heads.get(key)
+        if head is None:
+            if len(self._heads) >= KNOWN_HEADS:
+                self._heads.clear()
+            head = self._heads[key] = self._head(request)
+        return head
+
+    def _head(self, request: UpstreamRequest) -> bytes:
         fields = {"accept-encoding": ("Accept-Encoding", "identity"), "user-agent": ("User-Agent", "modelport")}
         fields |= {name.lower(): (name, value) for name, value in request.headers}
         lines = [f"{request.method} {self._path}{request.path} HTTP/1.1", f"Host: {self._host_header}"]
         lines += [f"{name}: {value}" for name, value in fields.values()]
         if any(control in line for line in lines for control in "\r\n\0"):
             raise UpstreamFailed(failures.SET_UP_WRONGLY)
-        head = "\r\n".join([*lines, "Content-Length: "]).encode()
-        if len(self._heads) >= KNOWN_HEADS:
-            self._heads.clear()
-        self._heads[(request.method, request.path, request.headers)] = head
-        return head
+        return "\r\n".join([*lines, "Content-Length: "]).encode()
 
 
 class Exchange:

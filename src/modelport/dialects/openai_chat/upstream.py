@@ -9,10 +9,12 @@ from msgspec.structs import replace
 from modelport.core.catalog import Target
 from modelport.core.errors import ModelportError
 from modelport.core.ports import Decoder, UpstreamRequest
-from modelport.core.requests import Request
+from modelport.core.requests import ChatRequest, Request
 from modelport.dialects.openai_chat.upstream_answers import decoder
 from modelport.dialects.openai_chat.upstream_failures import failure
 from modelport.dialects.openai_chat.upstream_requests import MaxTokensName, UpstreamFacts, encode
+from modelport.dialects.openai_chat.upstream_simple import plain_answer
+from modelport.dialects.plain_chat import PlainCodec, encoder
 
 __all__ = ["MaxTokensName", "UpstreamCodec", "UpstreamFacts"]
 
@@ -41,6 +43,14 @@ class UpstreamCodec:
         if target.max_tokens_name is not None and facts.max_tokens_name is None:
             facts = replace(facts, max_tokens_name=target.max_tokens_name)
         return encode(request, target.model, facts, self._headers)
+
+    def plain(self, target: Target) -> PlainCodec | None:
+        """How this target is asked a plain chat; None: not in that way."""
+        if self._facts.renamed:
+            return None
+        asked = self.encode(ChatRequest(messages=()), target)
+        name = self._facts.max_tokens_name or target.max_tokens_name
+        return PlainCodec(asked.path, asked.headers, encoder(target.model, name), plain_answer)
 
     def decoder(self, request: Request) -> Decoder:
         """core.ports.Provider"""

@@ -11,6 +11,7 @@ from msgspec import Meta, Struct
 from modelport.core.events import Answered, ChoiceFinished, Event, FinishReason, TextDelta, UsageReported
 from modelport.dialects.openai_chat.upstream_chunks import BROKEN_REASONS, FINISH_REASONS
 from modelport.dialects.openai_chat.upstream_usage import token_usage
+from modelport.dialects.plain_chat import PlainAnswer
 
 
 class _Message(Struct):
@@ -37,26 +38,40 @@ class _Answer(Struct):
     error: None = None
 
 
+_REASONS: Final = {"stop": FinishReason.STOP, "length": FinishReason.LENGTH}
 _decoder: Final = msgspec.json.Decoder(_Answer)
 
 
-def simple_answer(raw: bytes) -> list[Event] | None:
-    """The answer's events, if it is the usual one; None: read it slowly."""
+def plain_answer(raw: bytes) -> PlainAnswer | None:
+    """The answer, if it is the usual one; None: read it slowly."""
     try:
         answer = _decoder.decode(raw)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
     choice = answer.choices[0]
-    word = (choice.finish_reason or "").lower()
-    if choice.index or word in BROKEN_REASONS:
+    reason = _REASONS.get(choice.finish_reason)
+    if reason is None:
+        word = (choice.finish_reason or "").lower()
+        if word in BROKEN_REASONS:
+            return None
+        reason = FINISH_REASONS.get(word, FinishReason.STOP)
+        if reason is FinishReason.TOOL_CALLS:  # no tool was called, whatever it says
+            reason = FinishReason.STOP
+    if choice.index:
         return None
-    reason = FINISH_REASONS.get(word, FinishReason.STOP)
-    if reason is FinishReason.TOOL_CALLS:  # no tool was called, whatever it says
-        reason = FinishReason.STOP
-    events: list[Event] = [TextDelta(choice.message.content), ChoiceFinished(reason)]
-    if answer.model or answer.id:
-        events.insert(0, Answered(answer.model or None, answer.id or None))
-    usage = token_usage(answer.usage)
-    if usage is not None:
-        events.append(UsageReported(usage))
+    return PlainAnswer(
+        choice.message.content, reason, answer.model or None, answer.id or None, token_usage(answer.usage)
+    )
+
+
+def simple_answer(raw: bytes) -> list[Event] | None:
+    """The answer's events, if it is the usual one; None: read it slowly."""
+    answer = plain_answer(raw)
+    if answer is None:
+        return None
+    events: list[Event] = [TextDelta(answer.text), ChoiceFinished(answer.finish_reason)]
+    if answer.model is not None or answer.id is not None:
+        events.insert(0, Answered(answer.model, answer.id))
+    if answer.usage is not None:
+        events.append(UsageReported(answer.usage))
     return events

@@ -8,6 +8,7 @@ The checksum finds a line that was torn or damaged; the chain of hashes finds on
 from __future__ import annotations
 
 from binascii import crc32
+from collections.abc import Iterable
 from hashlib import blake2b
 from typing import Final, Literal
 
@@ -18,8 +19,10 @@ from modelport.core.usage import UsageRecord
 
 Kind = Literal["begin", "carried", "open", "close"]
 
+KINDS: Final[dict[Kind, bytes]] = {"begin": b"begin", "carried": b"carried", "open": b"open", "close": b"close"}
 NO_PREVIOUS: Final = "0" * 32
 """What the first line of a chain says of the line before it."""
+LINE: Final = b'{"sequence":%d,"kind":"%b","previous":"%b","record":%b'
 TAIL: Final = b',"checksum":"%08x"}\n'
 TAIL_BYTES: Final = len(TAIL % 0)
 
@@ -73,15 +76,25 @@ IDENTITY_DECODER: Final = msgspec.json.Decoder(Identity)
 BEGINNING_DECODER: Final = msgspec.json.Decoder(Beginning)
 
 
-def encode_line(sequence: int, kind: Kind, previous: str, record: UsageRecord | Beginning) -> bytes:
-    """The line with its newline."""
-    head = b'{"sequence":%d,"kind":"%s","previous":"%s","record":%s' % (
-        sequence,
-        kind.encode(),
-        previous.encode(),
-        ENCODER.encode(record),
-    )
+def encode_line(sequence: int, kind: Kind, previous: str, record: UsageRecord | Beginning | bytes) -> bytes:
+    """The line with its newline. `record`: may be encoded already."""
+    content = record if isinstance(record, bytes) else ENCODER.encode(record)
+    head = LINE % (sequence, kind.encode(), previous.encode(), content)
     return head + TAIL % crc32(head)
+
+
+def encode_lines(sequence: int, previous: str, entries: Iterable[tuple[Kind, bytes]]) -> tuple[bytes, int, str]:
+    """The lines of these entries after the line numbered `sequence` whose digest is `previous`; the number and the
+    digest of the last."""
+    before = previous.encode()
+    lines = []
+    for kind, record in entries:
+        sequence += 1
+        head = LINE % (sequence, KINDS[kind], before, record)
+        line = head + TAIL % crc32(head)
+        before = blake2b(line, digest_size=16).hexdigest().encode()
+        lines.append(line)
+    return b"".join(lines), sequence, before.decode()
 
 
 def decode_line(data: bytes) -> Line:

@@ -7,7 +7,7 @@ import asyncio
 import errno
 import logging
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection
 from contextlib import asynccontextmanager
 from pathlib import Path
 from types import TracebackType
@@ -18,7 +18,7 @@ from msgspec import Struct
 from modelport.core.clock import Clock, SystemClock
 from modelport.core.usage import UsageRecord
 from modelport.stores.journal import files
-from modelport.stores.journal.lines import NO_PREVIOUS, Beginning, Kind, digest, encode_line
+from modelport.stores.journal.lines import ENCODER, NO_PREVIOUS, Beginning, Kind, digest, encode_line, encode_lines
 from modelport.stores.journal.recovery import Found, look, lost
 from modelport.stores.journal.syncing import SYNC_SECONDS, GroupSync
 
@@ -65,8 +65,8 @@ class FileJournal:
         self.writer = writer
         self._clock = clock or SystemClock()
         self._rotate_bytes = rotate_bytes
-        self._queue: list[tuple[Kind, UsageRecord]] = []
-        self._open: dict[str, UsageRecord] = {}
+        self._queue: list[tuple[Kind, bytes]] = []
+        self._open: dict[str, bytes] = {}
         self._stopped = False
         self.dropped_lines = 0
         """Ends of refused calls that could not be kept while the disk was full."""
@@ -85,14 +85,22 @@ class FileJournal:
 
     def open(self, record: UsageRecord) -> None:
         """Queues the call's opening; again with a larger reservation. Raises OSError when too much waits already."""
-        if self.is_failing and len(self._queue) >= QUEUE_LINES:
-            raise OSError(errno.ENOSPC, "the journal takes no lines")
-        self._queue.append(("open", record))
-        self._open[record.id] = record
+        self.open_encoded(record.id, ENCODER.encode(record))
 
     def close(self, record: UsageRecord) -> None:
         """Queues the call's final record."""
-        was_open = self._open.pop(record.id, None) is not None
+        self.close_encoded(record.id, ENCODER.encode(record))
+
+    def open_encoded(self, id: str, record: bytes) -> None:
+        """As `open`, with the record as JSON."""
+        if self.is_failing and len(self._queue) >= QUEUE_LINES:
+            raise OSError(errno.ENOSPC, "the journal takes no lines")
+        self._queue.append(("open", record))
+        self._open[id] = record
+
+    def close_encoded(self, id: str, record: bytes) -> None:
+        """As `close`, with the record as JSON."""
+        was_open = self._open.pop(id, None) is not None
         if not was_open and self.is_failing and len(self._queue) >= QUEUE_LINES:
             self.dropped_lines += 1
             return
@@ -105,7 +113,7 @@ class FileJournal:
         if self._sync.failure is not None:
             self.is_failing = True
             raise OSError(self._sync.failure.errno, "the journal cannot be synced")
-        data, sequence, previous = self._encoded(self._queue)
+        data, sequence, previous = encode_lines(self.sequence, self._previous, self._queue)
         try:
             if self.is_failing:
                 os.ftruncate(self._descriptor, self.size_bytes)  # in case the last failure left half a line
@@ -184,13 +192,13 @@ class FileJournal:
             self.sequence, self._previous = found.sequence, found.previous
             if found.damaged_line is not None:
                 damaged = f"{found.path.name}, line {found.damaged_line}"
-                self._begin(files.number_of(found.path) + 1, found.open_calls)
+                self._begin(files.number_of(found.path) + 1, [ENCODER.encode(record) for record in found.open_calls])
             else:
                 cut_bytes = found.total_bytes - found.whole_bytes
                 self._continue(found)
         self._sync = GroupSync(self._descriptor, sync_seconds)
         orphans = found.open_calls if found is not None else ()
-        self._queue += [("close", lost(record)) for record in orphans]
+        self._queue += [("close", ENCODER.encode(lost(record))) for record in orphans]
         try:
             self.flush()
         except BaseException:
@@ -218,12 +226,12 @@ class FileJournal:
             os.ftruncate(self._descriptor, found.whole_bytes)
         self.size_bytes = found.whole_bytes
 
-    def _begin(self, number: int, carried: tuple[UsageRecord, ...]) -> None:
+    def _begin(self, number: int, carried: Collection[bytes]) -> None:
         """Starts a file. It gets its name only with its first lines in it."""
         beginning = Beginning(self.writer, number, len(carried), self._clock.now())
         first = encode_line(self.sequence + 1, "begin", self._previous, beginning)
-        data, sequence, previous = self._encoded(
-            [("carried", record) for record in carried], self.sequence + 1, digest(first)
+        data, sequence, previous = encode_lines(
+            self.sequence + 1, digest(first), [("carried", record) for record in carried]
         )
         path = files.file_path(self.directory, self.writer, number)
         unfinished = path.with_suffix(files.UNFINISHED_SUFFIX)
@@ -243,26 +251,12 @@ class FileJournal:
     def _rotate(self) -> None:
         """Goes on in the next file, or in this one if a next one cannot be made now."""
         try:
-            self._begin(self.number + 1, tuple(self._open.values()))
+            self._begin(self.number + 1, self._open.values())
         except OSError:
             self.failed_writes += 1
             return
         self._sync.replace(self._descriptor)
         self._sync.wrote(self.sequence)
-
-    def _encoded(
-        self, entries: list[tuple[Kind, UsageRecord]], sequence: int | None = None, previous: str | None = None
-    ) -> tuple[bytes, int, str]:
-        """The lines of these entries after the given one (the last written), and the number and hash of the last."""
-        number = self.sequence if sequence is None else sequence
-        before = self._previous if previous is None else previous
-        lines = []
-        for kind, record in entries:
-            number += 1
-            line = encode_line(number, kind, before, record)
-            before = digest(line)
-            lines.append(line)
-        return b"".join(lines), number, before
 
 
 def open_journal(

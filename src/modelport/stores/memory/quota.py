@@ -38,9 +38,10 @@ class MemoryQuota:
         account = self._accounts.get(subject)
         if account is None:
             account = self._opened(subject, now)
-        refusal = account.refusal(limits, tokens, now, requests)
-        if refusal is not None:
-            return refusal
+        if not account.has_room(limits, tokens, requests, now):
+            refusal = account.refusal(limits, tokens, now, requests)
+            if refusal is not None:
+                return refusal
         account.requests.add(requests, now)
         account.running += 1
         account.held_tokens += tokens
@@ -82,6 +83,17 @@ class Account:
         """Whether forgetting it changes nothing."""
         return not (self.running or self.requests.roll(now) or self.tokens.roll(now))
 
+    def has_room(self, limits: RateLimits, tokens: int, requests: int, now: float) -> bool:
+        """Whether no limit stands in the way: what `refusal` finds, without the words for it."""
+        most = limits.concurrent_requests
+        if most is not None and self.running >= most:
+            return False
+        most = limits.requests_per_minute
+        if most is not None and self.requests.roll(now) + requests > most:
+            return False
+        most = limits.tokens_per_minute
+        return most is None or self.tokens.roll(now) + self.held_tokens + tokens <= most
+
     def refusal(self, limits: RateLimits, tokens: int, now: float, requests: int = 1) -> QuotaRefusal | None:
         """The limit that keeps this call waiting longest, if any does."""
         waits: list[tuple[int, Literal["requests", "tokens", "concurrency"], int]] = []
@@ -104,14 +116,17 @@ class Account:
 
     def state(self, limits: RateLimits, now: float) -> QuotaState:
         """What is left now. `reset_seconds`: when all of it is back, if nothing more is taken."""
-        if limits.requests_per_minute is None and limits.tokens_per_minute is None:
+        of_requests, of_tokens = limits.requests_per_minute, limits.tokens_per_minute
+        if of_requests is None and of_tokens is None:
             return QuotaState()
+        requests, tokens = self.requests, self.tokens
+        used_requests, used_tokens = requests.roll(now), tokens.roll(now)
         return QuotaState(
-            limit_requests=limits.requests_per_minute,
-            remaining_requests=left(limits.requests_per_minute, self.requests.roll(now)),
-            limit_tokens=limits.tokens_per_minute,
-            remaining_tokens=left(limits.tokens_per_minute, self.tokens.roll(now) + self.held_tokens),
-            reset_seconds=max(self.requests.seconds_until_empty(now), self.tokens.seconds_until_empty(now)),
+            of_requests,
+            left(of_requests, used_requests),
+            of_tokens,
+            left(of_tokens, used_tokens + self.held_tokens),
+            max(requests.seconds_until_empty(now), tokens.seconds_until_empty(now)),
         )
 
     def tokens_beyond(self, limit: int, tokens: int, now: float) -> int:

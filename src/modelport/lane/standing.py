@@ -1,0 +1,310 @@
+"""What is the same for all plain chats of one caller with one deployment, found once: who asks, what is asked, whether
+it may, where it goes, and every byte of the records and the answers that does not differ from call to call.
+
+All of it follows from the snapshot and from the head of a request, by the stages of the way; so it is kept as long as
+the snapshot is the current one. The heads themselves, which hold credentials, are kept as keyed hashes alone.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable
+from hashlib import blake2b
+from typing import TYPE_CHECKING, Final
+
+import msgspec
+from msgspec import Struct
+
+from modelport.core.answers import AnswerHead, ChatAnswer, ChatChoice
+from modelport.core.catalog import Deployment, Range, RateLimits, Snapshot, Target
+from modelport.core.events import FinishReason
+from modelport.core.identity import ANONYMOUS, Principal
+from modelport.core.operations import Operation
+from modelport.core.ports import Address, Provider, QuotaState, Refusal, Series
+from modelport.core.requests import ChatRequest
+from modelport.core.usage import Ending, TokenUsage, UsageRecord, UsageSource
+from modelport.dialects.plain_chat import PlainChat, PlainCodec
+from modelport.gateway import guard
+from modelport.gateway.authorize import authorize
+from modelport.gateway.charge import Charge
+from modelport.gateway.forms import Forms, forms
+from modelport.gateway.identify import identify
+from modelport.gateway.resolve import requested_model, resolve
+from modelport.gateway.shape import mode_of, within
+from modelport.surfaces import cors
+from modelport.surfaces.answer import answer_headers
+from modelport.surfaces.asgi import JSON, Headers
+from modelport.surfaces.door import Speech
+from modelport.surfaces.headers import RequestHead, common_headers
+from modelport.upstream.wire import Pool, RawHeaders
+
+if TYPE_CHECKING:
+    from modelport.lane.lane import Lane, Way
+
+DAY_SECONDS: Final = 86_400
+KNOWN_HEADS: Final = 1024
+KNOWN_MODELS: Final = 256
+FOREVER: Final = float("inf")
+MEANINGLESS: Final = frozenset(
+    {
+        b"accept",
+        b"accept-encoding",
+        b"accept-language",
+        b"connection",
+        b"content-length",
+        b"content-type",
+        b"date",
+        b"host",
+        b"traceparent",
+        b"tracestate",
+        b"transfer-encoding",
+        b"user-agent",
+        b"x-ms-client-request-id",
+    }
+)
+"""Nothing that is kept here follows from these. Any other header may matter, and makes another head."""
+
+NO_REQUEST: Final = ChatRequest(messages=())
+PLACE: Final = "@@%s@@"
+ID, CONTENT = PLACE % "id", PLACE % "content"
+CREATED, PROMPT, COMPLETION = 7_100_000_000_000_001, 7_200_000_000_000_003, 7_300_000_000_000_007
+"""Stand in an answer for what differs, and are found again in its bytes."""
+
+
+class Rule(Struct, frozen=True):
+    """A parameter that the model takes within bounds, or not at all."""
+
+    name: str
+    range: Range | None
+
+    def allows(self, value: object) -> bool:
+        """Whether the request may go on as it is."""
+        if value is None:
+            return True
+        return self.range is not None and isinstance(value, int | float) and within(value, self.range)
+
+
+class Standing(Struct):
+    """One caller, one deployment, one surface. Changes only in what it remembers."""
+
+    expires_at: float
+    """Until when the credential counts, in unix seconds."""
+    snapshot: Snapshot
+    principal: Principal
+    deployment: Deployment
+    target: Target
+    provider: Provider
+    readiness: Callable[[], object] | None
+    codec: PlainCodec
+    speech: Speech
+    rules: tuple[Rule, ...]
+    limits: RateLimits
+    subject: str
+    step: int
+    """Reserved for an answer whose length the caller does not bound."""
+    forms: Forms
+    series: Series
+    before: bytes
+    between: bytes
+    after: bytes
+    """The answer's head, but for the ids, the quota and the length."""
+    answers: dict[FinishReason, bytes]
+    charge: Charge
+    day: float
+    """Which day's prices `charge` has."""
+    address: Address | None = None
+    pool: Pool | None = None
+    request_head: bytes = b""
+    """How the target is asked; found anew when its provider has moved."""
+
+    def charge_on(self, started_at: float) -> Charge:
+        """The prices of a call that starts then."""
+        day = started_at // DAY_SECONDS
+        if day != self.day:
+            self.day, self.charge = day, Charge(self.snapshot, self.deployment, NO_REQUEST, started_at)
+        return self.charge
+
+    def step_beside(self, prompt: int) -> int:
+        """What is reserved for an answer that the caller does not bound (gateway/estimate.py)."""
+        limit = self.limits.tokens_per_minute
+        return self.step if limit is None or prompt >= limit else min(self.step, limit - prompt)
+
+
+class Standings:
+    """One per process: what is known of callers, for the snapshot that is current."""
+
+    def __init__(self, lane: Lane) -> None:
+        self._lane = lane
+        self._salt = secrets.token_bytes(32)
+        self._snapshot: Snapshot | None = None
+        self._known: dict[bytes, dict[str | None, Standing | None]] = {}
+
+    def find(
+        self, way: Way, words: list[bytes], headers: RawHeaders, model: str | None, snapshot: Snapshot
+    ) -> Standing | None:
+        """`words`: the URL and all headers that may matter. None: this call takes the general way."""
+        if snapshot is not self._snapshot:
+            self._snapshot, self._known = snapshot, {}
+        key = blake2b(b"\n".join(words), digest_size=16, key=self._salt).digest()
+        by_model = self._known.get(key)
+        if by_model is None:
+            if len(self._known) >= KNOWN_HEADS:
+                self._known.clear()
+            by_model = self._known[key] = {}
+        try:
+            return by_model[model]
+        except KeyError:
+            if len(by_model) >= KNOWN_MODELS:
+                by_model.clear()
+            standing = by_model[model] = made(self._lane, way, headers, model, snapshot)
+            return standing
+
+
+def made(lane: Lane, way: Way, headers: RawHeaders, model: str | None, snapshot: Snapshot) -> Standing | None:
+    """Takes the stages of the way as far as they depend on the head and on the deployment alone."""
+    pipeline, inference = lane.pipeline, way.inference
+    speech = inference.speech()
+    if speech.plain is None or snapshot.strict or inference.operation is not Operation.CHAT_COMPLETIONS:
+        return None
+    head = RequestHead(method="POST", path=way.path, headers=dict(reversed(headers)), query=way.query, request_id="")
+    principal = identify(head.credential, snapshot, pipeline.authenticators, pipeline.clock.now())
+    if isinstance(principal, Refusal) or principal.limits is not None or principal.budgets:
+        return None
+    expires_at = expiry(principal, snapshot)
+    selector = inference.selector(head, way.parameters)
+    deployment = resolve(selector, model, inference.operation, snapshot)
+    if isinstance(deployment, Refusal) or authorize(principal, deployment, inference.operation) is not None:
+        return None
+    extra = head.extra_parameters if inference.checks_extras else None
+    rules = rules_of(deployment)
+    if (
+        expires_at is None
+        or rules is None
+        or mode_of(extra, deployment.extra_parameters) is None
+        or deployment.content_filter != guard.NEUTRAL
+        or deployment.budget is not None
+        or len(deployment.targets) != 1
+    ):
+        return None
+    plan = lane.plan(deployment, snapshot)
+    target = deployment.targets[0]
+    asked = plan.get(target.provider) if plan is not None else None
+    codec_of = getattr(asked.provider, "plain", None) if asked is not None else None
+    codec = codec_of(target) if codec_of is not None else None
+    if asked is None or codec is None:
+        return None
+    before, between, after = written(lane, head, deployment, snapshot)
+    return Standing(
+        expires_at=expires_at,
+        snapshot=snapshot,
+        principal=principal,
+        deployment=deployment,
+        target=target,
+        provider=asked.provider,
+        readiness=asked.readiness.readiness if asked.readiness is not None else None,
+        codec=codec,
+        speech=speech,
+        rules=rules,
+        limits=deployment.limits,
+        subject=deployment.name.lower(),
+        step=snapshot.reserve_tokens,
+        forms=recorded(principal, deployment, target, way, requested_model(selector, model), snapshot),
+        series=pipeline.observer.series(way.door.surface, inference.operation, deployment.name),
+        before=before,
+        between=between,
+        after=after,
+        answers={},
+        charge=Charge(snapshot, deployment, NO_REQUEST, 0.0),
+        day=-1.0,
+    )
+
+
+def expiry(principal: Principal, snapshot: Snapshot) -> float | None:
+    """Until when this caller is known to be known; None: nobody can tell."""
+    if principal is ANONYMOUS:
+        return FOREVER
+    for entry in snapshot.keys.values():
+        if entry.principal is principal:
+            return FOREVER if entry.expires_at is None else float(entry.expires_at)
+    return None
+
+
+def rules_of(deployment: Deployment) -> tuple[Rule, ...] | None:
+    """What the model's profile says of the parameters of a plain chat; None: it needs requests to be rewritten."""
+    profile = deployment.profile
+    if not profile.known:
+        return ()
+    if profile.system_role == "fold":
+        return None
+    rules = [
+        Rule(name, rule if isinstance(rule, Range) else None)
+        for name, rule in profile.parameters.items()
+        if name in PlainChat.__struct_fields__ and rule is not True
+    ]
+    if profile.max_output is not None:
+        rules.append(Rule("max_tokens", Range(None, profile.max_output)))
+    return tuple(rules)
+
+
+def recorded(
+    principal: Principal, deployment: Deployment, target: Target, way: Way, named: str | None, snapshot: Snapshot
+) -> Forms:
+    """The forms of the two journal lines."""
+    opened = UsageRecord(
+        id="",
+        started_at=0.0,
+        principal=principal.name,
+        key_id=principal.key_id,
+        surface=way.door.surface,
+        operation=way.inference.operation,
+        streamed=False,
+        requested_model=named,
+        deployment=deployment.name,
+        ending=Ending.LOST,
+        usage_source=UsageSource.ESTIMATED,
+        snapshot=snapshot.id,
+        project=principal.project,
+    )
+    closed = msgspec.structs.replace(
+        opened,
+        target=f"{target.provider}/{target.model}",
+        provider=target.provider,
+        status=200,
+        ending=Ending.COMPLETED,
+        usage_source=UsageSource.REPORTED,
+    )
+    return forms(opened, closed)
+
+
+def written(lane: Lane, head: RequestHead, deployment: Deployment, snapshot: Snapshot) -> tuple[bytes, bytes, bytes]:
+    """The lines of the answer's head: between the ids and the quota, between that and the length, and after it."""
+    fixed = [*common_headers(head, lane.region)[3:], (b"content-type", JSON)]
+    named = answer_headers(QuotaState(), deployment, snapshot, ())
+    return (
+        lines(fixed),
+        lines(named) + b"content-length: ",
+        b"\r\n" + lines(cors.answer_headers(head, lane.options.cors_origins)),
+    )
+
+
+def lines(fields: Headers) -> bytes:
+    """As they stand in a head."""
+    return b"".join(b"%b: %b\r\n" % field for field in fields)
+
+
+def answer_form(standing: Standing, way: Way, reason: FinishReason) -> bytes:
+    """The surface's own words around what differs, to be filled in by name."""
+    head = AnswerHead(id=ID, created=CREATED, model=standing.deployment.answered_name)
+    answer = ChatAnswer((ChatChoice(0, CONTENT, reason),), TokenUsage(input=PROMPT, output=COMPLETION))
+    form = standing.speech.whole(head, NO_REQUEST, answer, way.reasoning).replace(b"%", b"%%")
+    for place, name in (
+        (b'"%b"' % CONTENT.encode(), b"%(content)b"),
+        (ID.encode(), b"%(id)b"),
+        (b"%d" % CREATED, b"%(created)d"),
+        (b"%d" % (PROMPT + COMPLETION), b"%(total)d"),
+        (b"%d" % PROMPT, b"%(prompt)d"),
+        (b"%d" % COMPLETION, b"%(completion)d"),
+    ):
+        assert form.count(place) == 1, "a surface that writes an answer in another way has no plain one"
+        form = form.replace(place, name)
+    return form
