@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 from modelport.cli.main import main
 from modelport.stores.journal import FileJournal
-from modelport.stores.shipping.shipper import Shipper
+from modelport.stores.ledger_process.parent import ShipperProcess
 from modelport.telemetry.observer import CallObserver
 
 
@@ -32,7 +32,7 @@ def without_metrics() -> None:
 
 def without_ledger() -> None:
     """The journal stays where it is."""
-    Shipper.ship = nothing  # type: ignore[method-assign, assignment]
+    ShipperProcess.start = nothing  # type: ignore[method-assign, assignment]
 
 
 PARTS: dict[str, Callable[[], None]] = {

@@ -1,5 +1,5 @@
-"""The ledger of this installation: filled by a thread, asked from other threads. SQLAlchemy is imported by those alone,
-at their first use, so that a process that only serves never has it."""
+"""The ledger of this installation: filled by a process of its own, asked from threads. SQLAlchemy is imported by those
+alone, at their first use, so that a process that only serves never has it."""
 
 from __future__ import annotations
 
@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, Final
 
 from modelport.config.faults import ConfigError, Fault
 from modelport.config.settings import Settings
-from modelport.core.budgets import window_of
+from modelport.core.budgets import Period
 from modelport.core.ports import StoreState
-from modelport.core.usage_reports import RecordsPage, RecordsQuestion, UsageQuestion, UsageRow
+from modelport.core.usage_reports import LedgerUnavailable, RecordsPage, RecordsQuestion, UsageQuestion, UsageRow
 from modelport.stores.journal.files import writers_in
-from modelport.stores.shipping.shipper import Destination, Shipper, known_source_id
+from modelport.stores.ledger_process.parent import ShipperProcess
+from modelport.stores.shipping.shipper import known_source_id
 from modelport.stores.shipping.tail import Counter, Position
 from modelport.stores.sql.address import DatabaseAddress, DatabaseAddressError, address_of, check_driver
 from modelport.telemetry.sources import ledger_source
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from modelport.stores.sql.audit import Audit
     from modelport.stores.sql.reports import SqlReports
 
-FRESH_SECONDS: Final = 2.0
+FRESH_SECONDS: Final = 5.0
 """For so long a question waits for what has just ended to arrive in the ledger."""
 HOUR_SECONDS: Final = 3600
 
@@ -37,11 +38,11 @@ class LocalLedger:
         self._address = database_address(settings)
         check_driver(self._address)
         keep_hours = settings.ledger.keep_journal_hours
-        self.shipper = Shipper(
+        self.shipper = ShipperProcess(
             settings.server.data_dir / "journal",
-            self._opened,
+            self._address,
             keep_seconds=None if keep_hours is None else keep_hours * HOUR_SECONDS,
-            needed_since=lambda now: budgets_begin(settings, now),
+            periods=budget_periods(settings),
         )
         self.source = ledger_source(self.shipper)
         self._reports: SqlReports | None = None
@@ -75,7 +76,8 @@ class LocalLedger:
         return await asyncio.to_thread(self._records, question)
 
     def _report(self, question: UsageQuestion) -> list[UsageRow]:
-        self.shipper.catch_up(FRESH_SECONDS)
+        if not self.shipper.catch_up(FRESH_SECONDS) and question.is_complete:
+            raise LedgerUnavailable("not every call that has ended is in the ledger yet")
         return self._reader().report(question)
 
     def _records(self, question: RecordsQuestion) -> RecordsPage:
@@ -90,11 +92,6 @@ class LocalLedger:
 
                 self._reports = SqlReports(self._address)
             return self._reports
-
-    def _opened(self) -> Destination:
-        from modelport.stores.sql.ledger import SqlLedger
-
-        return SqlLedger(self._address)
 
 
 class LedgerAtRest:
@@ -143,14 +140,23 @@ class LedgerAtRest:
         return audit(self._address, self._journals, known_source_id(self._journals))
 
 
-def budgets_begin(settings: Settings, now: float) -> float | None:
-    """Since when budgets need the journals: a start reads there what the day or month has used. None: no budget."""
+def budget_periods(settings: Settings) -> tuple[Period, ...]:
+    """Days, months: for so long budgets need the journals, from which a start reads what was used."""
     budgets = (
         *(project.budget for project in settings.projects.values()),
         *(key.budget for key in settings.keys.values()),
         *(deployment.budget for deployment in settings.deployments.values()),
     )
-    return min((window_of(budget.per, now).begins_at for budget in budgets if budget is not None), default=None)
+    return tuple(sorted({budget.per for budget in budgets if budget is not None}))
+
+
+def ledger_name(settings: Settings) -> str | None:
+    """Two servers with the same name have the same ledger. None: nothing was ever written to it from here."""
+    address = database_address(settings)
+    if address.kind != "sqlite":
+        return address.shown
+    source = known_source_id(settings.server.data_dir / "journal")
+    return None if source is None else f"sqlite:{source}"
 
 
 def database_address(settings: Settings) -> DatabaseAddress:

@@ -1,4 +1,5 @@
-"""Moves closed calls from the journals to the ledger, on a thread of its own: no caller ever waits for a database.
+"""Moves closed calls from the journals to the ledger, on a thread of its own, in a process of its own where calls are
+served (`stores.ledger_process`): no caller ever waits for a database.
 
 At least once from here, once in the ledger: it keeps the position in the transaction of the records, and knows each
 record by its id, so that neither a kill nor a restored database loses or doubles one."""
@@ -22,11 +23,9 @@ from modelport.stores.shipping.tail import Batch, Counter, Position, read_batch
 
 LOGGER: Final = logging.getLogger("modelport.ledger")
 POLL_SECONDS: Final = 1.0
-BATCH_RECORDS: Final = 500
+BATCH_RECORDS: Final = 2_000
 FIRST_RETRY_SECONDS: Final = 0.5
 LAST_RETRY_SECONDS: Final = 30.0
-REST_SHARE: Final = 0.5
-"""Of a batch's time, before the next one: the thread shares an interpreter with those who serve."""
 CLEAN_SECONDS: Final = 60.0
 KEEP_SECONDS: Final = 86_400.0
 STOP_SECONDS: Final = 10.0
@@ -56,16 +55,18 @@ class Shipper:
         *,
         keep_seconds: float | None = KEEP_SECONDS,
         needed_since: Callable[[float], float | None] = lambda now: None,
+        told: Callable[[Shipper], None] = lambda shipper: None,
         poll_seconds: float = POLL_SECONDS,
         batch_records: int = BATCH_RECORDS,
     ) -> None:
         """`opened` connects to the ledger, and is asked again after each failure. `keep_seconds`: for so long a file
         stays after its last line; None: for ever. `needed_since`: the moment from which on others still read journals,
-        given now; None: nobody does."""
+        given now; None: nobody does. `told` is called by the thread when the figures may have changed."""
         self.directory = directory
         self._opened = opened
         self._keep_seconds = keep_seconds
         self._needed_since = needed_since
+        self._on_change = told
         self._poll_seconds = poll_seconds
         self._batch_records = batch_records
         self.shipped_records = 0
@@ -82,7 +83,8 @@ class Shipper:
         self._retry_seconds = 0.0
         self._cleaned_at = float("-inf")
         self._asked = 0
-        self._answered = 0
+        self.answered = 0
+        """The last question after which all journals were gone through."""
         self._told = threading.Condition()
         self._due = threading.Event()
         self._stopping = threading.Event()
@@ -98,20 +100,24 @@ class Shipper:
         self._thread = threading.Thread(target=self._run, name="ledger-shipper", daemon=True)
         self._thread.start()
 
-    def stop(self, timeout_seconds: float = STOP_SECONDS) -> None:
+    def stop(self, timeout_seconds: float | None = STOP_SECONDS) -> None:
         """Ships what there is, once, and ends. What cannot be shipped now waits for the next start."""
         self._stopping.set()
         self._due.set()
         if self._thread is not None:
             self._thread.join(timeout_seconds)
 
+    def ask(self, number: int) -> None:
+        """A round at once, after which `answered` is at least this number. Numbers grow."""
+        self._asked = number
+        self._due.set()
+
     def catch_up(self, timeout_seconds: float) -> bool:
         """Waits until what the journals hold now is in the ledger. False: it could not be brought there in time."""
         with self._told:
-            self._asked += 1
-            asked = self._asked
-            self._due.set()
-            is_over = self._told.wait_for(lambda: self._answered >= asked or self._stopping.is_set(), timeout_seconds)
+            asked = self._asked + 1
+            self.ask(asked)
+            is_over = self._told.wait_for(lambda: self.answered >= asked or self._stopping.is_set(), timeout_seconds)
         return is_over and not self.is_failing
 
     # --- the thread ---------------------------------------------------------------------------------------------------
@@ -132,8 +138,9 @@ class Shipper:
             else:
                 self._succeeded()
             with self._told:
-                self._answered = asked
+                self.answered = asked
                 self._told.notify_all()
+            self._on_change(self)
             if not is_last:
                 self._due.wait(self._retry_seconds or self._poll_seconds)
         self._close()
@@ -159,7 +166,6 @@ class Shipper:
 
     def _ship(self, ledger: Destination, writer: str) -> bool:
         """One batch. True: it was the last."""
-        began = time.monotonic()
         before = self._positions.get(writer)
         batch: Batch = read_batch(self.directory, writer, before, self._batch_records)
         if batch.records:
@@ -173,7 +179,7 @@ class Shipper:
             LOGGER.error("%d lines of the journal %r are damaged and were passed over", batch.damaged_lines, writer)
         if not batch.is_last:
             self._count_backlog()
-            time.sleep((time.monotonic() - began) * REST_SHARE)
+            self._on_change(self)
         return batch.is_last
 
     def _clean(self, ledger: Destination) -> None:

@@ -6,7 +6,7 @@ where there is something to migrate.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager
 from types import TracebackType
 from typing import Final, Protocol
@@ -80,8 +80,9 @@ class Filling(Protocol):
 class SqlLedger:
     """One writer's view of the database. Not for several threads. Raises LedgerUnavailable, everywhere."""
 
-    def __init__(self, address: DatabaseAddress) -> None:
-        self._filling = opened(address)
+    def __init__(self, address: DatabaseAddress, *, upgrade: Callable[[DatabaseAddress], None] | None = None) -> None:
+        """`upgrade` makes or migrates the database where that is due; None: here."""
+        self._filling = opened(address, upgrade or upgraded)
         self._series: dict[SeriesKey, int] = {}
 
     def close(self) -> None:
@@ -168,7 +169,7 @@ class SqlLedger:
         self._filling.remember(source, writer, tuple(getattr(position, name) for name in POSITION_COLUMNS))
 
 
-def opened(address: DatabaseAddress) -> Filling:
+def opened(address: DatabaseAddress, upgrade: Callable[[DatabaseAddress], None]) -> Filling:
     """Made where it is not there, and upgraded. A database of a later version is left alone: it still serves this one.
     Raises LedgerUnavailable."""
     filling = connected(address)
@@ -180,10 +181,15 @@ def opened(address: DatabaseAddress) -> Filling:
     if version is not None and version not in REVISIONS[:-1]:
         return filling
     filling.close()
+    upgrade(address)
+    return connected(address)
+
+
+def upgraded(address: DatabaseAddress) -> None:
+    """Made or migrated, by this process. Raises LedgerUnavailable."""
     from modelport.stores.sql.database import open_for_writing
 
     open_for_writing(address).dispose()
-    return connected(address)
 
 
 def connected(address: DatabaseAddress) -> Filling:
