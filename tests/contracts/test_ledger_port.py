@@ -18,7 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from modelport.control.usage import question
-from modelport.core.usage import Pricing, TokenUsage, UsageRecord
+from modelport.core.usage import WORKER_HOURS, Pricing, TokenUsage, UsageRecord
 from modelport.core.usage_reports import GROUPINGS, LedgerUnavailable, RecordsQuestion, UsageQuestion, UsageRow
 from modelport.stores.shipping.tail import Position
 from modelport.stores.sql.address import DatabaseAddress, address_of
@@ -172,6 +172,21 @@ def test_nonsense_from_outside_does_not_stop_it(address: DatabaseAddress) -> Non
 # --- sums -------------------------------------------------------------------------------------------------------------
 
 NAMES = st.sampled_from([None, "a", "b"])
+
+
+def test_hours_of_workers_cost_and_are_no_calls(address: DatabaseAddress) -> None:
+    hours = [
+        record(operation=WORKER_HOURS, deployment="small", usage=TokenUsage(), cost=cost, pricing=Pricing.PRICED)
+        for cost in ("0.7", "0.5")
+    ]
+    call = record(deployment="small", cost="0", pricing=Pricing.FREE)
+    with kept(address, [*hours, call]) as reports:
+        (row,) = reports.report(UsageQuestion(by=("deployment",)))
+        assert (row.calls, row.unpriced_calls, row.cost, row.tokens) == (1, 0, Decimal("1.2"), call.usage)
+        by_operation = {row.names["operation"]: row for row in reports.report(UsageQuestion(by=("operation",)))}
+    assert (by_operation[WORKER_HOURS].calls, by_operation[WORKER_HOURS].cost) == (0, Decimal("1.2"))
+
+
 AMOUNTS = st.decimals(min_value=0, max_value=10**6, places=24).map(lambda number: format(number, "f"))
 
 

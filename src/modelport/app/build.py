@@ -10,12 +10,13 @@ from random import Random
 from typing import Any
 
 from modelport.app.admin import admin_routes
-from modelport.app.budgets import budget_source, kept
+from modelport.app.budgets import kept
 from modelport.app.ledger import LocalLedger
 from modelport.app.owner import LocalOwner, Owner
 from modelport.app.quota import open_quota, store_states
 from modelport.app.runtime import LiveRuntime, open_providers, worker_specs
 from modelport.app.snapshot import build as build_snapshot
+from modelport.app.worker_hours import metered
 from modelport.auth import anonymous, api_key
 from modelport.config.secrets import Secret
 from modelport.config.settings import Settings
@@ -72,7 +73,8 @@ async def serving(
     async with (
         owner.ledger.running(),
         FileJournal.opened(journals) as journal,
-        kept(settings, snapshot, journals, transport, clock) as budgets,
+        metered(owner, journal, snapshot, worker_of, clock),
+        kept(settings, snapshot, owner, transport, clock) as budgets,
     ):
         metrics = Metrics((journal_source(journal), *owner.sources))
         pipeline = Pipeline(
@@ -84,18 +86,19 @@ async def serving(
             observer=CallObserver(metrics, access_log(settings.telemetry.log)),
             clock=clock,
             random=Random(),  # noqa: S311  spreads calls over targets
-            budgets=budgets,
+            budgets=budgets.budgets,
         )
         metrics.sources.append(waiting_source(pipeline.quota.queue.__len__))
-        metrics.sources.append(budget_source(budgets, snapshot, clock))
+        metrics.sources.append(budgets.source)
         gateway = Gateway(
             pipeline,
             states=lambda: runtime.states(snapshot),
             metrics=lambda: owner.rendered(metrics),
-            stores=lambda: [*store_states(owner.quota, settings), *owner.ledger.states()],
+            stores=lambda: [*store_states(owner.quota, settings), *budgets.states(), *owner.ledger.states()],
         )
         try:
             await owner.start()
+            await budgets.start()
             doors = build_surfaces(gateway, surface_options(settings), admin_routes(owner.ledger, settings, clock))
             lane = Lane(gateway, doors, wire) if lane_is_wanted() else None
             yield Application(
@@ -110,6 +113,7 @@ async def serving(
             if lane is not None:
                 lane.stop()
             wire.close()
+            await budgets.close()
             await owner.close()
             await transport.close()
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 
 from modelport.config.deployments import InlineProviderSettings, ProviderSettings
 from modelport.config.prices import read_carried, read_prices
@@ -10,9 +10,9 @@ from modelport.config.settings import Settings
 from modelport.control.prices import Book
 
 
-def price_book(settings: Settings, inline_name: Callable[[str], str]) -> Book:
+def price_book(settings: Settings, inline_name: Callable[[str], str], run_here: Collection[str]) -> Book:
     """The operator's list over the carried one. `inline_name`: the runtime's name of a provider that is written in its
-    deployment. Raises ConfigError."""
+    deployment. `run_here`: the runtime's names of those whose workers are ours. Raises ConfigError."""
     given = settings.prices
     own = read_prices(given.file, given.currency)[0] if given.file is not None else None
     return Book(
@@ -21,6 +21,7 @@ def price_book(settings: Settings, inline_name: Callable[[str], str]) -> Book:
         currency=given.currency,
         unpriced=given.unpriced,
         addresses=dict(addresses(settings, inline_name)),
+        run_here=run_here,
     )
 
 

@@ -40,6 +40,16 @@ BACKEND_OPERATIONS: Mapping[str, frozenset[Operation]] = {
 }
 
 
+def run_here(settings: Settings) -> Iterator[str]:
+    """The runtime's names of providers that are our own workers."""
+    yield from (embedded_name(weights) for weights in CATALOGUE.values())
+    yield from (name for name, provider in settings.providers.items() if provider.type in BACKEND_OPERATIONS)
+    for name, deployment in settings.deployments.items():
+        given = deployment.provider
+        if isinstance(given, InlineProviderSettings) and given.type in BACKEND_OPERATIONS:
+            yield inline_name(name)
+
+
 def load_profiles() -> Profiles:
     """The profiles that come with the package."""
     text = files("modelport.control").joinpath("profiles.yaml").read_text("utf-8")
@@ -220,7 +230,7 @@ def budget(subject: str, given: BudgetSettings) -> Budget: ...
 def budget(subject: str, given: BudgetSettings | None) -> Budget | None: ...
 def budget(subject: str, given: BudgetSettings | None) -> Budget | None:
     """The settings' budget in our noun."""
-    return None if given is None else Budget(subject, given.per, given.amount, given.tokens)
+    return None if given is None else Budget(subject, given.per, given.amount, given.tokens, given.on_store_outage)
 
 
 def build(settings: Settings, salt: bytes, generated: Secret | None) -> Snapshot:
@@ -238,7 +248,7 @@ def build(settings: Settings, salt: bytes, generated: Secret | None) -> Snapshot
         anonymous=settings.auth.anonymous,
         strict=settings.server.strict,
         region=settings.server.region,
-        prices=price_book(settings, inline_name),
+        prices=price_book(settings, inline_name, set(run_here(settings))),
     )
 
 

@@ -11,7 +11,7 @@ import msgspec
 import typer
 
 from modelport.app.prices import price_book
-from modelport.app.snapshot import deployments, inline_name, load_profiles
+from modelport.app.snapshot import deployments, inline_name, load_profiles, run_here
 from modelport.cli.keys import ConfigOption, settings_or_fail
 from modelport.cli.output import ExitCode, fail, write_error_line, write_json, write_line, write_table
 from modelport.config.faults import ConfigError
@@ -78,7 +78,7 @@ def check(
 
 def book_of(settings: Settings) -> Book:
     """The book of this configuration."""
-    return price_book(settings, inline_name)
+    return price_book(settings, inline_name, set(run_here(settings)))
 
 
 def of_deployments(settings: Settings, today: date) -> Iterator[dict[str, Any]]:

@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from modelport.control.usage import written
 from modelport.core.pricing import plain
+from modelport.core.usage import WORKER_HOURS
 from modelport.core.usage_reports import UsageRow
 
 GROUPINGS: Final = ("day", "project", "deployment", "key", "model", "provider", "operation")
@@ -75,6 +76,8 @@ def charge(row: UsageRow, account: str, region: str) -> dict[str, Any]:
     following = (month + timedelta(days=32)).replace(day=1)
     cost = "" if row.cost is None else plain(row.cost)
     deployment, provider = names["deployment"] or "", names["provider"] or ""
+    operation = names["operation"] or "calls"
+    is_worker = operation == WORKER_HOURS
     return {
         **dict.fromkeys(("BilledCost", "ContractedCost", "EffectiveCost", "ListCost"), cost),
         "BillingAccountId": account,
@@ -84,12 +87,13 @@ def charge(row: UsageRow, account: str, region: str) -> dict[str, Any]:
         "BillingPeriodEnd": stamp(following),
         "ChargeCategory": "Usage",
         "ChargeClass": "",
-        "ChargeDescription": f"{names['operation'] or 'calls'} of {names['model'] or deployment or 'no model'}",
+        "ChargeDescription": f"{operation.replace('_', ' ')} of {names['model'] or deployment or 'no model'}",
         "ChargeFrequency": "Usage-Based",
         "ChargePeriodStart": stamp(start),
         "ChargePeriodEnd": stamp(start + timedelta(days=1)),
-        **dict.fromkeys(("ConsumedQuantity", "PricingQuantity"), tokens.total),
-        **dict.fromkeys(("ConsumedUnit", "PricingUnit"), "Tokens"),
+        # How many hours they were is in the records alone, not in their sums.
+        **dict.fromkeys(("ConsumedQuantity", "PricingQuantity"), "" if is_worker else tokens.total),
+        **dict.fromkeys(("ConsumedUnit", "PricingUnit"), "" if is_worker else "Tokens"),
         "InvoiceIssuerName": provider or "modelport",
         "ProviderName": provider or "modelport",
         "PublisherName": provider or "modelport",

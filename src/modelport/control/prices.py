@@ -7,7 +7,7 @@ Nothing is ever fetched. A list is plain data, read elsewhere; this module finds
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from datetime import date
 from decimal import Decimal
 from hashlib import sha256
@@ -16,9 +16,10 @@ from urllib.parse import urlsplit
 
 import msgspec
 from msgspec import Struct
+from msgspec.structs import replace
 
 from modelport.core.catalog import Deployment, Target
-from modelport.core.pricing import EXACT, Price, Rates, ServiceTier, Tier, UnpricedPolicy
+from modelport.core.pricing import EXACT, NONE, Price, Rates, ServiceTier, Tier, UnpricedPolicy
 
 DAY_SECONDS: Final = 86_400
 EPOCH_ORDINAL: Final = date(1970, 1, 1).toordinal()
@@ -37,6 +38,7 @@ CLASSES: Final = (
     "audio_output",
     "image",
 )
+PAID_BY_THE_HOUR: Final = Rates(**dict.fromkeys(CLASSES, NONE))
 UNKNOWN_MODEL: Final = Rates(
     input=Decimal(30),
     cache_write=Decimal("37.5"),
@@ -202,12 +204,15 @@ class Book:
         currency: str = "USD",
         unpriced: UnpricedPolicy = "allow",
         addresses: Mapping[str, str] | None = None,
+        run_here: Collection[str] = (),
     ) -> None:
+        """`run_here`: providers whose workers are ours; their hours are metered, so their calls cost nothing beside."""
         self._carried = carried
         self._own = own if own is not None else OwnList(currency=currency)
         self.currency = currency
         self.unpriced: UnpricedPolicy = unpriced
         self._hosts = {**self._known_hosts(addresses or {}), **self._own.hosts}
+        self._run_here = frozenset(run_here)
         self.version = self._digest()
         self._day = -1
         self._found: dict[tuple[str, str, str, str], Price | None] = {}
@@ -223,8 +228,23 @@ class Book:
         try:
             return self._found[key]
         except KeyError:
-            price = self._found[key] = self.find(deployment, target, date.fromordinal(EPOCH_ORDINAL + day), tier)
+            price = self.find(deployment, target, date.fromordinal(EPOCH_ORDINAL + day), tier)
+            if price is not None and price.per_hour is not None and target.provider in self._run_here:
+                price = Price(currency=price.currency, rates=PAID_BY_THE_HOUR, source=price.source)
+            self._found[key] = price
             return price
+
+    def worker_hour(self, deployment: Deployment, target: Target, started_at: float) -> Price | None:
+        """What an hour of the worker behind this target costs, all its places together; None: it has no such price."""
+        tier: ServiceTier = "batch" if deployment.sku.is_batch else "standard"
+        day = date.fromordinal(EPOCH_ORDINAL + int(started_at // DAY_SECONDS))
+        price = self.find(deployment, target, day, tier)
+        return replace(price, places=1) if price is not None and price.per_hour is not None else None
+
+    @property
+    def has_hours(self) -> bool:
+        """Whether anything is priced by the hour."""
+        return any(row.per_hour is not None for row in self._own.prices)
 
     def find(self, deployment: Deployment, target: Target, day: date, tier: ServiceTier = "standard") -> Price | None:
         """The same for any day, without remembering."""
@@ -306,6 +326,7 @@ class Book:
                 "currency": self.currency,
                 "unpriced": self.unpriced,
                 "hosts": self._hosts,
+                "run_here": sorted(self._run_here),
             },
             order="deterministic",
         )

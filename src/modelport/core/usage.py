@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 from enum import StrEnum
+from typing import Final
 
 from msgspec import Struct
+
+WORKER_HOURS: Final = "worker_hours"
+"""The operation of records that are no calls: the time in which a worker was there."""
 
 
 class TokenUsage(Struct, frozen=True):

@@ -14,7 +14,7 @@ import signal
 import sys
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -98,6 +98,8 @@ class Worker:
         self._life: asyncio.Task[None] | None = None
         self._process: asyncio.subprocess.Process | None = None
         self._is_closing = False
+        self.on_running: Callable[[str, bool], None] | None = None
+        """Is told the worker's name when its process begins (True) and when it has ended (False)."""
 
     async def ready(self, timeout_seconds: float) -> WorkerAddress:
         """The address, once the model can answer; starts the process if it is unloaded.
@@ -172,6 +174,7 @@ class Worker:
         address = WorkerAddress(directory / "worker.sock", secrets.token_urlsafe(32))
         process = await self._spawn(address)
         self._process, self.process_id = process, process.pid
+        self._tell_running(True)
         was_ready = False
         watches: list[asyncio.Task[None]] = []
         try:
@@ -194,6 +197,7 @@ class Worker:
             for watch in watches:
                 watch.cancel()
             await self._end(process)
+            self._tell_running(False)
             await asyncio.gather(*watches, return_exceptions=True)
             shutil.rmtree(directory, ignore_errors=True)
 
@@ -252,6 +256,10 @@ class Worker:
         with suppress(ProcessLookupError):
             process.kill()
 
+    def _tell_running(self, is_running: bool) -> None:
+        if self.on_running is not None:
+            self.on_running(self.spec.name, is_running)
+
     def _become(self, state: WorkerState, reason: str = "") -> None:
         self.state, self.reason = state, reason
         self._changed.set()
@@ -265,6 +273,11 @@ class Supervisor:
         _remove_leftovers()
         self._directory = Path(tempfile.mkdtemp(prefix=f"modelport-{os.getpid()}-"))
         self.workers: Mapping[str, Worker] = {spec.name: Worker(spec, self._directory) for spec in specs}
+
+    def watch(self, on_running: Callable[[str, bool], None]) -> None:
+        """`on_running` is told the name of each worker whose process begins (True) or has ended (False)."""
+        for worker in self.workers.values():
+            worker.on_running = on_running
 
     async def start(self) -> None:
         """Starts every worker whose `load` is `start`; returns without waiting for weights to load."""

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from modelport.control import focus
 from modelport.control.usage import as_csv, groupings, moment, question, read, shown
-from modelport.core.usage import TokenUsage
+from modelport.core.usage import WORKER_HOURS, TokenUsage
 from modelport.core.usage_reports import GROUPINGS, UsageQuestion, UsageQuestionError, UsageRow
 from usage_records import NOON
 
@@ -156,6 +156,15 @@ def test_a_focus_charge_is_a_day_of_its_month(day: str, until: str, month: str, 
     assert (charge["ConsumedQuantity"], charge["ConsumedUnit"]) == ("14", "Tokens")
     assert (charge["ResourceId"], charge["SubAccountId"], charge["SkuId"]) == ("gpt", "research", "large")
     assert charge["x_UnpricedCalls"] == "1"
+
+
+def test_hours_of_a_worker_are_a_charge_without_tokens() -> None:
+    names = {**dict.fromkeys(focus.GROUPINGS), "day": "2026-11-21", "deployment": "small", "operation": WORKER_HOURS}
+    text = focus.as_focus([row(names=names, calls=0, tokens=TokenUsage(), cost=Decimal("1.2"))], "modelport", "local")
+    (charge,) = csv.DictReader(io.StringIO(text))
+    assert (charge["BilledCost"], charge["ResourceId"]) == ("1.2", "small")
+    assert charge["ChargeDescription"] == "worker hours of small"
+    assert charge["ConsumedQuantity"] == charge["ConsumedUnit"] == charge["PricingUnit"] == ""
 
 
 def test_a_focus_charge_of_unknown_cost_is_empty() -> None:

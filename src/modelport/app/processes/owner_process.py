@@ -19,6 +19,7 @@ from typing import Any, Final
 import msgspec
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
+from modelport.app.budgets import budgets_of
 from modelport.app.ledger import LocalLedger
 from modelport.app.owner import LocalOwner
 from modelport.app.processes.distant_ledger import ledger_handlers
@@ -30,6 +31,7 @@ from modelport.app.processes.plan import Plan, owned
 from modelport.app.quota import open_bank
 from modelport.app.runtime import open_providers, states, worker_specs
 from modelport.app.snapshot import build as build_snapshot
+from modelport.app.worker_hours import metered_by_owner
 from modelport.auth import api_key
 from modelport.config.secrets import Secret
 from modelport.config.settings import Settings
@@ -38,7 +40,9 @@ from modelport.core.catalog import Snapshot
 from modelport.core.clock import SystemClock
 from modelport.core.ports import DeploymentState
 from modelport.engine.service import EngineProvider
+from modelport.stores import budgets
 from modelport.stores.allotments import Ask
+from modelport.stores.journal import FileJournal
 from modelport.telemetry.figures import Sum, figures_of, rendered
 from modelport.telemetry.metrics import Metrics
 
@@ -73,7 +77,9 @@ async def run(
     open_bank(settings)  # the workers open theirs: a fault is found here
     snapshot = build_snapshot(settings, api_key.fresh_salt(), generated)
     specs, worker_of = worker_specs(settings)
-    owner = LocalOwner(specs, SystemClock(), LocalLedger(settings))
+    clock = SystemClock()
+    owner = LocalOwner(specs, clock, LocalLedger(settings))
+    hours = metered_by_owner(owner, settings.server.data_dir / "journal", snapshot, worker_of, clock)
     engines = {name: EngineProvider(owner.engines[worker]) for name, worker in worker_of.items()}
     directory = Path(tempfile.mkdtemp(prefix=f"modelport-{os.getpid()}-"))
     life, held = os.pipe()
@@ -88,7 +94,10 @@ async def run(
     )
     process = OwnerProcess(plan, owner, settings.server.limits.request_seconds)
     try:
-        async with owner.ledger.running(), process.reachable():
+        async with owner.ledger.running(), hours, process.reachable():
+            if budgets_of(snapshot):  # they begin with what the ledger knows: also of calls that a kill has cut
+                async with FileJournal.opened(settings.server.data_dir / "journal"):
+                    pass
             await owner.start()
             shown = Serving(lambda: states(snapshot, engines), snapshot)
             await process.serve(owned(settings, specs), lambda: display(shown))
@@ -213,6 +222,9 @@ class OwnerProcess:
             "metrics": lambda figures: self._rendered(member, figures),
             "start_engine": self._start_engine,
             **ledger_handlers(self._owner.ledger),
+            "budget": lambda ask: msgspec.to_builtins(
+                self._owner.budgets.exchanged(msgspec.convert(ask, budgets.Ask))
+            ),
             "quota": lambda ask: msgspec.to_builtins(self._owner.bank.exchanged(msgspec.convert(ask, Ask))),
         }
 

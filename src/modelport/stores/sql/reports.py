@@ -6,8 +6,9 @@ from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, Connection, Integer, Table, func, literal_column, select, tuple_
+from sqlalchemy import ColumnElement, Connection, Integer, Table, case, func, literal_column, select, tuple_
 
+from modelport.core.usage import WORKER_HOURS
 from modelport.core.usage_reports import (
     DAY_SECONDS,
     HOUR_SECONDS,
@@ -189,15 +190,16 @@ def split(
 def grouped(
     connection: Connection, question: UsageQuestion, table: Table, bucket: str, first: int | None, last: int | None
 ) -> Iterator[tuple[Group, Sums]]:
-    """Sums of one roll-up, by group."""
+    """Sums of one roll-up, by group, and behind them how many of the records are no calls."""
     time = table.c[bucket]
     # A number that stands in the statement: the same parameter twice is not the same expression to PostgreSQL.
     day = time if bucket == "day" else time // literal_column(str(HOURS_A_DAY), Integer)
     names: list[ColumnElement[Any]] = [day if name == "day" else SERIES_OF[name] for name in question.by]
     groups = [column.label(f"group_{number}") for number, column in enumerate([*names, SERIES.c.currency])]
     limits = [*([time >= first] if first is not None else []), *([time < last] if last is not None else [])]
+    no_calls = case((SERIES.c.operation == WORKER_HOURS, table.c.calls), else_=0)
     statement = (
-        select(*groups, *(func.sum(table.c[name]) for name in SUM_COLUMNS))
+        select(*groups, *(func.sum(table.c[name]) for name in SUM_COLUMNS), func.sum(no_calls))
         .join(SERIES, table.c.series_id == SERIES.c.id)
         .where(*limits)
         .group_by(*[column.element for column in groups])
@@ -222,11 +224,11 @@ def merged(sums: dict[Group, Sums]) -> list[Group]:
 def row_from(question: UsageQuestion, group: Group, sums: Sums) -> UsageRow:
     """The answer's row."""
     named = dict(zip(question.by, group[:-1], strict=True))
-    found = dict(zip(SUM_COLUMNS, sums, strict=True))
+    found = dict(zip((*SUM_COLUMNS, "no_calls"), sums, strict=True))
     is_known = found["calls"] > found["unpriced_calls"]
     return UsageRow(
         names={name: day_text(value) if name == "day" else value for name, value in named.items()},
-        calls=found["calls"],
+        calls=found["calls"] - found["no_calls"],
         unpriced_calls=found["unpriced_calls"],
         estimated_calls=found["estimated_calls"],
         tokens=usage_of([found[name] for name in TOKEN_COLUMNS]),
