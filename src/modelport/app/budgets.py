@@ -1,60 +1,202 @@
-"""The budgets of a server: kept in memory, filled from the journal, and told of in the log and at a webhook."""
+"""The budgets of a server: where they are kept, what they begin with, and who is told of them.
+
+One process keeps them in its memory; several share a store, as their quota does. Either way what the running day and
+month have used already is read from the ledger.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import importlib
 import logging
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, suppress
-from pathlib import Path
-from typing import Any, Final
-from urllib.parse import urlsplit
+from typing import Final
 
-import msgspec
 from prometheus_client.core import GaugeMetricFamily, Metric
 
+from modelport.app.budget_notices import Notices
+from modelport.app.ledger import ledger_name
+from modelport.app.owner import Ledger, Owner
+from modelport.app.quota import OWNER_SECONDS, store_of
 from modelport.config.settings import Settings
-from modelport.core.budgets import Budget, BudgetCrossed, iso, percent_used, window_of
-from modelport.core.catalog import Snapshot, Timeouts
+from modelport.core.budgets import Budget, Window, percent_used, window_of
+from modelport.core.catalog import Snapshot
 from modelport.core.clock import Clock
-from modelport.core.errors import ModelportError
-from modelport.core.ports import Address, Transport, UpstreamRequest
-from modelport.core.pricing import plain
-from modelport.stores.journal.replay import ended_since
+from modelport.core.ports import StoreState, Transport
+from modelport.core.pricing import EXACT, NONE
+from modelport.core.usage import WORKER_HOURS
+from modelport.core.usage_reports import LedgerUnavailable, TooManyRows, UsageQuestion
+from modelport.stores.budgets import ANSWER_SECONDS, Bank, Seed, SharedBudgets
 from modelport.stores.memory.budgets import MemoryBudgets
-from modelport.telemetry.metrics import Source
+from modelport.telemetry.sources import counter
 
-WAITING_NOTICES: Final = 1000
-ATTEMPT_SECONDS: Final = (0, 2, 10, 60)
-"""Before each attempt to post a notice."""
+FILE: Final = "budgets.sqlite"
 LAST_WORDS_SECONDS: Final = 2.0
-TIMEOUTS: Final = Timeouts(connect=5.0, first_event=10.0, between_events=10.0, whole=20.0)
+FIRST_ATTEMPT_SECONDS: Final = 10.0
+RETRY_SECONDS: Final = 2.0
+GROUPINGS: Final = {"key": "principal", "project": "project", "deployment": "deployment"}
+"""What the ledger calls a budget's kind of subject."""
 
 _logger = logging.getLogger("modelport.budgets")
 
 
 @asynccontextmanager
 async def kept(
-    settings: Settings, snapshot: Snapshot, journals: Path, transport: Transport, clock: Clock
-) -> AsyncIterator[MemoryBudgets]:
-    """The budgets, filled with what this day and month have used already. `journals` must have been recovered."""
-    budgets = MemoryBudgets(settings.budgets.thresholds)
-    wanted, now = budgets_of(snapshot), clock.now()
-    if wanted:
-        since = min(window_of(budget.per, now).begins_at for budget in wanted)
-        await asyncio.to_thread(budgets.restore, wanted, ended_since(journals, since), now)
+    settings: Settings, snapshot: Snapshot, owner: Owner, transport: Transport, clock: Clock
+) -> AsyncIterator[KeptBudgets]:
+    """The budgets of this process, and those who are told of them. `start` and `close` are the caller's."""
+    found = KeptBudgets(settings, budgets_of(snapshot), owner, clock)
     notices = Notices(settings.prices.currency, clock)
-    budgets.on_crossing(notices.tell)
+    found.budgets.on_crossing(notices.tell)
     if settings.budgets.webhook is None:
-        yield budgets
+        yield found
         return
     posting = asyncio.create_task(notices.post(settings.budgets.webhook, transport))
     try:
-        yield budgets
+        yield found
     finally:
         with suppress(TimeoutError):
             await asyncio.wait_for(notices.posted(), LAST_WORDS_SECONDS)
         posting.cancel()
+
+
+class KeptBudgets:
+    """The port's implementation, and what belongs to it."""
+
+    def __init__(self, settings: Settings, wanted: tuple[Budget, ...], owner: Owner, clock: Clock) -> None:
+        self._wanted = wanted
+        self._clock = clock
+        self._seeds = LedgerSeeds(owner.ledger, settings)
+        self._store = store_of(settings)
+        self._restoring: asyncio.Task[None] | None = None
+        bank = (open_budget_bank(settings) or owner.budget_bank) if wanted else None
+        self.budgets: MemoryBudgets | SharedBudgets
+        if bank is None:
+            self.budgets = MemoryBudgets(settings.budgets.thresholds)
+        else:
+            self.budgets = SharedBudgets(
+                bank,
+                self._seeds,
+                clock,
+                thresholds=settings.budgets.thresholds,
+                on_outage=settings.budgets.on_store_outage,
+                answer_seconds=OWNER_SECONDS if bank is owner.budget_bank else ANSWER_SECONDS,
+            )
+
+    async def start(self) -> None:
+        """After the owner. What was used already is known afterwards, or asked for again and again."""
+        if isinstance(self.budgets, SharedBudgets):
+            await self.budgets.start(self._wanted)
+        elif self._wanted:
+            self.budgets.is_restored = False
+            self._restoring = asyncio.create_task(self._restored(self.budgets), name="budgets")
+            await asyncio.wait({self._restoring}, timeout=FIRST_ATTEMPT_SECONDS)
+
+    async def close(self) -> None:
+        """Before the owner: gives back what is held."""
+        if self._restoring is not None:
+            self._restoring.cancel()
+        if isinstance(self.budgets, SharedBudgets):
+            await self.budgets.close()
+
+    def states(self) -> list[StoreState]:
+        """How the store is; nothing where there are no budgets."""
+        if not self._wanted:
+            return []
+        name = f"budgets ({self._store})"
+        if not isinstance(self.budgets, SharedBudgets):
+            is_read, is_there = self.budgets.is_restored, True
+        else:
+            is_read, is_there = not self.budgets.is_unread, not self.budgets.is_silent
+        if not is_there:
+            return [StoreState(name, "degraded", "calls spend what is here; then budgets do as was declared")]
+        if not is_read:
+            return [StoreState(name, "degraded", "the ledger does not say what was used; calls of budgets wait for it")]
+        return [StoreState(name, "ready")]
+
+    def source(self) -> Iterator[Metric]:
+        """`modelport_budget_*`."""
+        now = self._clock.now()
+        used = GaugeMetricFamily(
+            "modelport_budget_used_ratio", "What is settled of a budget, in its day or month.", labels=("budget", "per")
+        )
+        for budget in self._wanted:
+            spent = self.budgets.spent(budget, now)
+            used.add_metric((budget.subject, budget.per), percent_used(budget, *spent) / 100)
+        yield used
+        if isinstance(self.budgets, SharedBudgets):
+            yield from store_metrics(self.budgets)
+
+    async def _restored(self, budgets: MemoryBudgets) -> None:
+        """Until the ledger has told."""
+        has_failed = False
+        while not budgets.is_restored:
+            try:
+                now = self._clock.now()
+                for budget in self._wanted:
+                    seed = await self._seeds.used(budget.subject, window_of(budget.per, now))
+                    budgets.restore(budget, seed.amount, seed.tokens, now)
+                budgets.is_restored = True
+            except LedgerUnavailable as failure:
+                if not has_failed:
+                    _logger.warning("calls of budgets are refused until the ledger says what was used: %s", failure)
+                has_failed = True
+                await asyncio.sleep(RETRY_SECONDS)
+
+
+class LedgerSeeds:
+    """stores.budgets.Seeds: from the roll-ups, once everything that has ended is in them."""
+
+    def __init__(self, ledger: Ledger, settings: Settings) -> None:
+        self._ledger = ledger
+        self._settings = settings
+        self._currency = settings.prices.currency
+
+    def ledger(self) -> str | None:
+        """Seeds"""
+        return ledger_name(self._settings)
+
+    async def used(self, subject: str, window: Window) -> Seed:
+        """Seeds"""
+        kind, _, name = subject.partition(":")
+        grouping = GROUPINGS[kind]
+        question = UsageQuestion(
+            by=(grouping, "operation"), since=int(window.begins_at), until=int(window.ends_at), is_complete=True
+        )
+        try:
+            rows = await self._ledger.report(question)
+        except TooManyRows:
+            raise LedgerUnavailable("it has too many names to add up") from None
+        amount, tokens = NONE, 0
+        for row in rows:
+            if (row.names[grouping] or "").lower() != name or row.names["operation"] == WORKER_HOURS:
+                continue
+            tokens += row.tokens.total
+            if row.cost is not None and row.currency in (None, self._currency):
+                amount = EXACT.add(amount, row.cost)
+        ledger = self.ledger()
+        if ledger is None:
+            raise LedgerUnavailable("it has never been written")
+        return Seed(ledger, amount, tokens)
+
+
+def open_budget_bank(settings: Settings) -> Bank | None:
+    """The store that processes share; None: there is none. After `open_quota`, which tells what is wrong with it."""
+    bank: Bank
+    match store_of(settings):
+        case "sqlite":
+            bank = importlib.import_module("modelport.stores.sqlite_budgets").SqliteBudgetBank(
+                settings.server.data_dir / FILE
+            )
+            return bank
+        case "redis" if settings.redis_url is not None:
+            bank = importlib.import_module("modelport.stores.redis.budgets").RedisBudgetBank(
+                settings.redis_url.reveal()
+            )
+            return bank
+        case _:
+            return None
 
 
 def budgets_of(snapshot: Snapshot) -> tuple[Budget, ...]:
@@ -64,96 +206,13 @@ def budgets_of(snapshot: Snapshot) -> tuple[Budget, ...]:
     return tuple(dict.fromkeys(found))
 
 
-def budget_source(budgets: MemoryBudgets, snapshot: Snapshot, clock: Clock) -> Source:
-    """`modelport_budget_*`."""
-    wanted = budgets_of(snapshot)
-
-    def families() -> Iterator[Metric]:
-        now = clock.now()
-        used = GaugeMetricFamily(
-            "modelport_budget_used_ratio", "What is settled of a budget, in its day or month.", labels=("budget", "per")
-        )
-        for budget in wanted:
-            used.add_metric((budget.subject, budget.per), percent_used(budget, *budgets.spent(budget, now)) / 100)
-        yield used
-
-    return families
-
-
-class Notices:
-    """Tells of budgets that reach a threshold. Telling never waits; posting is a task of its own."""
-
-    def __init__(self, currency: str, clock: Clock) -> None:
-        self._currency = currency
-        self._clock = clock
-        self._waiting: asyncio.Queue[dict[str, Any]] | None = None
-
-    def tell(self, crossed: BudgetCrossed) -> None:
-        """A line of the log, and a notice for the webhook if there is one."""
-        said = self.worded(crossed)
-        _logger.warning(
-            "%s has reached %d%% of its %s budget for %s: %s %s, %d tokens",
-            crossed.subject,
-            crossed.percent,
-            "daily" if crossed.per == "day" else "monthly",
-            crossed.window,
-            said["spent"],
-            self._currency,
-            crossed.spent_tokens,
-        )
-        if self._waiting is None:
-            return
-        try:
-            self._waiting.put_nowait(said)
-        except asyncio.QueueFull:
-            _logger.error("a notice of a budget was dropped: too many wait for the webhook")
-
-    def worded(self, crossed: BudgetCrossed) -> dict[str, Any]:
-        """What is posted."""
-        return {
-            "event": "budget.threshold",
-            "time": iso(self._clock.now()),
-            "budget": crossed.subject,
-            "per": crossed.per,
-            "window": crossed.window,
-            "percent": crossed.percent,
-            "amount": None if crossed.amount is None else plain(crossed.amount),
-            "spent": plain(crossed.spent),
-            "currency": self._currency,
-            "tokens": crossed.tokens,
-            "spent_tokens": crossed.spent_tokens,
-        }
-
-    async def post(self, webhook: str, transport: Transport) -> None:
-        """Posts what is told, in order, until it is cancelled."""
-        self._waiting = asyncio.Queue(WAITING_NOTICES)
-        parts = urlsplit(webhook)
-        address = Address(base_url=f"{parts.scheme}://{parts.netloc}")
-        path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
-        while True:
-            said = await self._waiting.get()
-            try:
-                await self._posted(said, address, path, transport)
-            finally:
-                self._waiting.task_done()
-
-    async def posted(self) -> None:
-        """Returns when nothing waits to be posted."""
-        if self._waiting is not None:
-            await self._waiting.join()
-
-    async def _posted(self, said: dict[str, Any], address: Address, path: str, transport: Transport) -> None:
-        request = UpstreamRequest(
-            path=path, body=msgspec.json.encode(said), headers=(("content-type", "application/json"),)
-        )
-        failure = ""
-        for seconds in ATTEMPT_SECONDS:
-            await asyncio.sleep(seconds)
-            try:
-                async with transport.send(address, request, TIMEOUTS) as answer:
-                    if 200 <= answer.status < 300:
-                        return
-                    failure = f"status {answer.status}"
-            except ModelportError as error:
-                failure = error.message
-        _logger.error("a notice of a budget could not be posted: %s", failure)
+def store_metrics(budgets: SharedBudgets) -> Iterator[Metric]:
+    """`modelport_budget_store_*`."""
+    yield GaugeMetricFamily(
+        "modelport_budget_store_degraded", "Processes that go on without the store.", budgets.is_degraded
+    )
+    yield counter("modelport_budget_store_messages", "Messages to the store.", budgets.exchanges)
+    yield counter("modelport_budget_store_failures", "Messages not answered in time.", budgets.failures)
+    yield counter(
+        "modelport_budget_store_refusals", "Calls refused because the store is gone.", budgets.refused_for_outage
+    )

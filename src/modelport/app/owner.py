@@ -14,6 +14,7 @@ from modelport.core.ports import Quota, StoreState
 from modelport.core.usage_reports import RecordsPage, RecordsQuestion, UsageQuestion, UsageRow
 from modelport.engine.service import EngineWorker
 from modelport.engine.supervisor import Supervisor, WorkerSpec
+from modelport.stores import budgets
 from modelport.stores.allotments import MemoryBank, SharedQuota
 from modelport.stores.memory.quota import MemoryQuota
 from modelport.telemetry.metrics import Metrics, Source
@@ -31,6 +32,11 @@ class Owner(Protocol):
     @property
     def quota(self) -> Quota:
         """Whatever the processes draw from."""
+        ...
+
+    @property
+    def budget_bank(self) -> budgets.Bank | None:
+        """What this process draws budgets from, where it shares no other store. None: it keeps its own."""
         ...
 
     @property
@@ -87,6 +93,9 @@ class LocalOwner:
         self.quota: Quota = quota if quota is not None else MemoryQuota(clock)
         self.bank = MemoryBank(clock)
         """What workers draw from, where they share no other store."""
+        self.budgets = budgets.MemoryBank(clock)
+        """The same of budgets."""
+        self.budget_bank: budgets.Bank | None = None
         self.sources: Sequence[Source] = (
             engine_source(supervisor_readings(self.supervisor)),
             *quota_sources(self.quota),

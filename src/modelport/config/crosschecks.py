@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any
 
 from modelport.config.budgets import BudgetSettings
 from modelport.config.faults import Path
@@ -18,7 +18,6 @@ from modelport.config.settings import Settings
 from modelport.config.spelling import did_you_mean
 
 Finding = tuple[Path, str]
-UNSHARED: Final = "budgets are not available in this version"
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,21 +62,15 @@ def same_keys(settings: Settings) -> Iterator[Finding]:
 
 
 def budgets(settings: Settings) -> Iterator[Finding]:
-    """Budgets in another currency than the prices; budgets that processes would each keep for themselves."""
+    """Budgets in another currency than the prices."""
     named: list[tuple[Path, BudgetSettings | None]] = [
         *((("projects", name, "budget"), project.budget) for name, project in settings.projects.items()),
         *((("keys", name, "budget"), key.budget) for name, key in settings.keys.items()),
         *((("deployments", name, "budget"), item.budget) for name, item in settings.deployments.items()),
     ]
     for path, budget in named:
-        if budget is None:
-            continue
-        if budget.currency is not None and budget.currency != settings.prices.currency:
+        if budget is not None and budget.currency is not None and budget.currency != settings.prices.currency:
             yield (*path, "currency"), f"{budget.currency} is not prices.currency, {settings.prices.currency}"
-        if settings.server.workers > 1:
-            yield path, f"{UNSHARED} with several worker processes; set server.workers to 1"
-        elif settings.redis_url is not None:
-            yield path, f"{UNSHARED} with a fleet, whose members would each keep their own; remove it or redis_url"
 
 
 def _deployment(deployment: Mapping[str, Any], path: Path, declared: Declared) -> Iterator[Finding]:

@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, model_validator
 
-from modelport.config.budgets import BudgetNoticeSettings
+from modelport.config.budgets import BudgetsSettings
 from modelport.config.deployments import (
     CatalogueEntry,
     DeploymentSettings,
@@ -217,7 +217,7 @@ class Settings(Section):
     keys: dict[Name, KeySettings] = Field(default_factory=dict)
     """Keys for inference, limited to deployments and operations."""
     prices: PriceSettings = PriceSettings()
-    budgets: BudgetNoticeSettings = BudgetNoticeSettings()
+    budgets: BudgetsSettings = BudgetsSettings()
     quota: QuotaSettings = QuotaSettings()
     database_url: Secret | None = None
     """Where the control plane and the ledger live; absent: SQLite in the data directory."""

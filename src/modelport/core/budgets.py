@@ -14,17 +14,20 @@ THRESHOLDS: Final = (50, 80, 100)
 """Percent of a budget whose crossing is told."""
 
 Period = Literal["day", "month"]
+OnStoreOutage = Literal["refuse", "allow"]
 
 
 class Budget(Struct, frozen=True):
     """What all calls of one subject may use together. At least one of the two is set."""
 
     subject: str
-    """`key:NAME`, `project:NAME` or `deployment:NAME`, in lower case, as `subjects_of` a record says it."""
+    """`key:NAME`, `project:NAME` or `deployment:NAME`, in lower case."""
     per: Period = "month"
     amount: Decimal | None = None
     """Money, in the currency of the price book."""
     tokens: int | None = None
+    on_store_outage: OnStoreOutage | None = None
+    """What happens to calls while the store that processes share is gone. None: as the server says."""
 
 
 class Window(Struct, frozen=True):
@@ -84,16 +87,6 @@ def project_subject(name: str) -> str:
 def deployment_subject(name: str) -> str:
     """The subject of everything that a deployment answers."""
     return f"deployment:{name.lower()}"
-
-
-def subjects_of(principal: str, project: str | None, deployment: str | None) -> tuple[str, ...]:
-    """Everything that a call of this principal is booked on."""
-    found = [key_subject(principal)]
-    if project is not None:
-        found.append(project_subject(project))
-    if deployment is not None:
-        found.append(deployment_subject(deployment))
-    return tuple(found)
 
 
 def percent_used(budget: Budget, spent: Decimal, spent_tokens: int) -> int:

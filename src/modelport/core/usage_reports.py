@@ -46,6 +46,8 @@ class UsageQuestion(Struct, frozen=True, kw_only=True):
     by: tuple[str, ...] = ()
     since: int | None = None
     until: int | None = None
+    is_complete: bool = False
+    """Rather no answer than one that lacks a call that has ended by now."""
 
 
 class UsageRow(Struct, frozen=True, kw_only=True):

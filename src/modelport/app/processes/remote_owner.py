@@ -20,6 +20,7 @@ from modelport.core.clock import Clock
 from modelport.core.ports import Quota
 from modelport.engine.service import EngineWorker
 from modelport.engine.supervisor import EngineUnavailableError, WorkerSpec
+from modelport.stores import budgets
 from modelport.stores.allotments import Answer, Ask, StoreGone
 from modelport.telemetry.figures import figures_of
 from modelport.telemetry.metrics import Metrics, Source
@@ -36,6 +37,7 @@ class RemoteOwner:
         self._reading: asyncio.Task[None] | None = None
         self.ledger: Ledger = DistantLedger(lambda: self.peer)
         self.quota: Quota = open_quota(settings, clock, OwnersBank(self))
+        self.budget_bank: budgets.Bank | None = OwnersBudgetBank(self)
         self.sources: Sequence[Source] = quota_sources(self.quota)
 
     @property
@@ -99,6 +101,24 @@ class OwnersBank:
         try:
             said = await self._owner.peer.ask("quota", msgspec.to_builtins(ask))
             return msgspec.convert(said, Answer)
+        except (PeerGone, PeerRefused, msgspec.ValidationError) as error:
+            raise StoreGone(type(error).__name__) from error
+
+    async def close(self) -> None:
+        """Bank"""
+
+
+class OwnersBudgetBank:
+    """stores.budgets.Bank in the owner's memory."""
+
+    def __init__(self, owner: RemoteOwner) -> None:
+        self._owner = owner
+
+    async def exchange(self, ask: budgets.Ask) -> budgets.Answer:
+        """Bank"""
+        try:
+            said = await self._owner.peer.ask("budget", msgspec.to_builtins(ask))
+            return msgspec.convert(said, budgets.Answer)
         except (PeerGone, PeerRefused, msgspec.ValidationError) as error:
             raise StoreGone(type(error).__name__) from error
 

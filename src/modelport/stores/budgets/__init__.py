@@ -6,6 +6,6 @@ budget in one day or month; `shared` is the port's implementation over any bank:
 """
 
 from modelport.stores.budgets.bank import Answer, Ask, Bank, MemoryBank, Sum
-from modelport.stores.budgets.shared import Seeds, SharedBudgets
+from modelport.stores.budgets.shared import ANSWER_SECONDS, Seed, Seeds, SharedBudgets
 
-__all__ = ["Answer", "Ask", "Bank", "MemoryBank", "Seeds", "SharedBudgets", "Sum"]
+__all__ = ["ANSWER_SECONDS", "Answer", "Ask", "Bank", "MemoryBank", "Seed", "Seeds", "SharedBudgets", "Sum"]

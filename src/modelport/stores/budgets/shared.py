@@ -18,7 +18,7 @@ from typing import Any, Final, Literal, Protocol
 
 from msgspec import Struct
 
-from modelport.core.budgets import THRESHOLDS, Budget, BudgetCrossed, Period, Window, window_of
+from modelport.core.budgets import THRESHOLDS, Budget, BudgetCrossed, OnStoreOutage, Period, Window, window_of
 from modelport.core.clock import Clock
 from modelport.core.errors import Unavailable
 from modelport.core.ports import BudgetHold, BudgetRefusal, NeedsWaiting, Refusal
@@ -29,8 +29,9 @@ from modelport.stores.budgets.account import LocalAccount, Wanted, money, raised
 from modelport.stores.budgets.bank import NOTHING, Answer, Bank, Sum
 from modelport.stores.budgets.hold import Part, SharedHold
 
-OnOutage = Literal["refuse", "allow"]
 ANSWER_SECONDS: Final = 0.05
+CONNECT_SECONDS: Final = 2.0
+"""For the first message, before anybody calls."""
 SEED_SECONDS: Final = 10.0
 TICK_SECONDS: Final = 0.25
 TICKS_A_SECOND: Final = 4
@@ -73,7 +74,7 @@ class SharedBudgets:
         clock: Clock,
         *,
         thresholds: tuple[int, ...] = THRESHOLDS,
-        on_outage: OnOutage = "refuse",
+        on_outage: OnStoreOutage = "refuse",
         answer_seconds: float = ANSWER_SECONDS,
         attempts: int = ATTEMPTS,
     ) -> None:
@@ -92,6 +93,7 @@ class SharedBudgets:
         self._ticking: asyncio.Task[None] | None = None
         self._next_probe = -math.inf
         self._is_closing = False
+        self._has_answered = False
         self.is_silent = False
         """The store does not answer in time."""
         self.exchanges = 0
@@ -135,12 +137,16 @@ class SharedBudgets:
         said, heard = account.statement()[0], account.acknowledged[0]
         return money(account.total.money + said.money - heard.money), account.total.tokens + said.tokens - heard.tokens
 
-    def start(self, budgets: tuple[Budget, ...] = ()) -> None:
-        """Keeps the store told from now on, and reads how these stand."""
-        for budget in budgets:
-            self._talk(self._account(budget, self._clock.now()))
+    async def start(self, budgets: tuple[Budget, ...] = ()) -> None:
+        """Keeps the store told from now on, and reads how these stand, as far as that can be read."""
         if self._ticking is None:
             self._ticking = asyncio.create_task(self._tick_for_ever(), name="budgets")
+        accounts = [self._account(budget, self._clock.now()) for budget in budgets]
+        for account in accounts:
+            self._talk(account)
+        talking = [account.talking for account in accounts if account.talking is not None]
+        if talking:
+            await asyncio.wait(talking, timeout=SEED_SECONDS)
 
     async def close(self) -> None:
         """Tells the store what was used and gives everything back."""
@@ -173,7 +179,7 @@ class SharedBudgets:
         if any(self._refuses(account, amount, tokens) for account in lacking):
             return False
         if lacking and all(self._is_cut_off(account) for account in lacking):
-            if self._on_outage == "refuse":
+            if not self._may_pass(accounts, amount, tokens):
                 return False
             hold.grow(amount, tokens, self._forced(accounts, amount, tokens))
             return True
@@ -211,12 +217,17 @@ class SharedBudgets:
         return self.is_silent or account.is_unread
 
     def _without_store(self, accounts: tuple[LocalAccount, ...], amount: Decimal, tokens: int) -> SharedHold | Refusal:
-        if self._on_outage == "refuse":
+        if not self._may_pass(accounts, amount, tokens):
             self.refused_for_outage += 1
             return Refusal(Unavailable("The budgets of this call cannot be checked now.", retry_after=RETRY_SECONDS))
         hold = SharedHold(self, tuple(Part(account, NONE, 0) for account in accounts), NONE, 0)
         hold.grow(amount, tokens, self._forced(accounts, amount, tokens))
         return hold
+
+    def _may_pass(self, accounts: tuple[LocalAccount, ...], amount: Decimal, tokens: int) -> bool:
+        """Whether every budget that lacks it lets calls pass without the store."""
+        lacking = (account.budget.on_store_outage for account in accounts if account.lacks(amount, tokens))
+        return all((declared or self._on_outage) == "allow" for declared in lacking)
 
     def _forced(self, accounts: tuple[LocalAccount, ...], amount: Decimal, tokens: int) -> tuple[bool, ...]:
         """Takes it where it is, and holds it where it is not. Where it was."""
@@ -247,7 +258,7 @@ class SharedBudgets:
         if taken is True:
             hold.grow(amount, tokens, (True,) * len(accounts))
             return True
-        if taken or hold.is_settled or self._on_outage == "refuse":
+        if taken or hold.is_settled or not self._may_pass(accounts, amount, tokens):
             return False
         hold.grow(amount, tokens, self._forced(accounts, amount, tokens))
         return True
@@ -373,12 +384,14 @@ class SharedBudgets:
     async def _answered(self, exchange: Callable[[], Coroutine[Any, Any, Answer]]) -> Answer:
         self.exchanges += 1
         try:
-            answer = await in_time(exchange(), self._answer_seconds)
+            seconds = self._answer_seconds if self._has_answered else max(CONNECT_SECONDS, self._answer_seconds)
+            answer = await in_time(exchange(), seconds)
         except StoreGone:
             self.failures += 1
             self.is_silent = True
             raise
         self.is_silent = False
+        self._has_answered = True
         return answer
 
     def _tell_of(self, account: LocalAccount, answer: Answer) -> None:

@@ -1,4 +1,4 @@
-"""The budgets of one process, in its memory. After a restart the journal of the running day and month fills them again.
+"""The budgets of one process, in its memory. After a restart the ledger says what the running day and month have used.
 
 A hold counts in full from `reserve` to `settle`, in the window in which it was taken; what was really used is booked
 there, exactly. So what is held and what is settled together stay within a budget, unless a call uses more than it held.
@@ -6,8 +6,9 @@ there, exactly. So what is held and what is settled together stay within a budge
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from decimal import Decimal
+from typing import Final
 
 from modelport.core.budgets import (
     THRESHOLDS,
@@ -16,12 +17,13 @@ from modelport.core.budgets import (
     Period,
     Window,
     percent_used,
-    subjects_of,
     window_of,
 )
-from modelport.core.ports import BudgetHold, BudgetRefusal
+from modelport.core.errors import Unavailable
+from modelport.core.ports import BudgetHold, BudgetRefusal, Refusal
 from modelport.core.pricing import EXACT, NONE
-from modelport.core.usage import UsageRecord
+
+RETRY_SECONDS: Final = 1
 
 
 class MemoryBudgets:
@@ -31,11 +33,15 @@ class MemoryBudgets:
         self._thresholds = tuple(sorted(thresholds))
         self._accounts: dict[tuple[str, Period], Account] = {}
         self._tell: Callable[[BudgetCrossed], None] | None = None
+        self.is_restored = True
+        """Until it is known what was used before, nothing is given."""
 
     def reserve(
         self, budgets: tuple[Budget, ...], amount: Decimal, tokens: int, now: float
-    ) -> BudgetHold | BudgetRefusal:
+    ) -> BudgetHold | BudgetRefusal | Refusal:
         """Takes from all of them, or from none."""
+        if not self.is_restored:
+            return Refusal(Unavailable("The budgets of this call cannot be checked now.", retry_after=RETRY_SECONDS))
         pairs = tuple((budget, self._account(budget, now)) for budget in budgets)
         full = [(account.window.ends_at, budget) for budget, account in pairs if account.lacks(budget, amount, tokens)]
         if full:
@@ -45,20 +51,11 @@ class MemoryBudgets:
             account.hold(amount, tokens)
         return Held(self, pairs, amount, tokens)
 
-    def restore(self, budgets: tuple[Budget, ...], records: Iterable[UsageRecord], now: float) -> None:
-        """Books what is in the windows of `now`."""
-        wanted: dict[str, list[Account]] = {}
-        for budget in budgets:
-            wanted.setdefault(budget.subject, []).append(self._account(budget, now))
-        for record in records:
-            amount = Decimal(record.cost) if record.cost is not None else NONE
-            for subject in subjects_of(record.principal, record.project, record.deployment):
-                for account in wanted.get(subject, ()):
-                    if account.window.begins_at <= record.started_at < account.window.ends_at:
-                        account.book(amount, record.usage.total)
-        for budget in budgets:
-            account = self._account(budget, now)
-            account.percent = percent_used(budget, account.spent, account.spent_tokens)
+    def restore(self, budget: Budget, amount: Decimal, tokens: int, now: float) -> None:
+        """Books what calls of the window of `now` have used before this process began. Tells nobody."""
+        account = self._account(budget, now)
+        account.book(amount, tokens)
+        account.percent = percent_used(budget, account.spent, account.spent_tokens)
 
     def on_crossing(self, tell: Callable[[BudgetCrossed], None]) -> None:
         """Who is told of thresholds."""
