@@ -222,9 +222,7 @@ class OwnerProcess:
             "metrics": lambda figures: self._rendered(member, figures),
             "start_engine": self._start_engine,
             **ledger_handlers(self._owner.ledger),
-            "budget": lambda ask: msgspec.to_builtins(
-                self._owner.budgets.exchanged(msgspec.convert(ask, budgets.Ask))
-            ),
+            "budget": lambda ask: msgspec.to_builtins(self._owner.budgets.exchanged(msgspec.convert(ask, budgets.Ask))),
             "quota": lambda ask: msgspec.to_builtins(self._owner.bank.exchanged(msgspec.convert(ask, Ask))),
         }
 
