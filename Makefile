@@ -9,19 +9,21 @@ DATA_DIR ?= $(if $(MODELPORT_DATA_DIR),$(MODELPORT_DATA_DIR),$(HOME)/.local/shar
 export MODELPORT_TEST_DATA_DIR := $(DATA_DIR)
 test test-clients bench-full: export MODELPORT_DATA_DIR := $(DATA_DIR)
 
-.PHONY: help serve test test-clients check format bench bench-full bench-peers bench-gate bench-soak clean
+.PHONY: help ready serve test test-clients check format bench bench-full bench-peers bench-gate bench-soak clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
+ready: $(STAMPS)/dev $(STAMPS)/weights ## set up everything and do nothing else
+
 serve: $(STAMPS)/local $(STAMPS)/weights ## set up and run the endpoint with the embedded models
 	@$(BIN)/modelport serve
 
-test: $(STAMPS)/dev $(STAMPS)/weights ## set up and run every test but the client matrix
-	$(BIN)/python -m pytest
+test: $(STAMPS)/dev $(STAMPS)/weights ## set up and run every test but the client matrix (TESTS='tests/failures -x')
+	$(BIN)/python -m pytest $(TESTS)
 
 test-clients: $(STAMPS)/dev $(STAMPS)/weights ## run the genuine clients, each in its own environment; writes CONFORMANCE.md
-	$(BIN)/python -m tests.clients.matrix
+	$(BIN)/python -m tests.clients.matrix $(MATRIX)
 
 check: $(STAMPS)/dev ## format, lint, types and layers
 	$(BIN)/ruff format --check src tests bench scripts
