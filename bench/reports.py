@@ -1,139 +1,114 @@
-"""How long a report takes against the size of the ledger, and how many records a second the shipper moves; printed.
+"""How long reports take against the size of the ledger, from ten thousand records to ten million.
 
-python bench/reports.py [RECORDS ...]       10000 100000 1000000 if none are named; 10000000 takes a while
-MODELPORT_DATABASE_URL=postgresql://… the same there, in the tables of that database: name an empty one
+python -m bench.reports [--database sqlite|postgresql] [--records N ...] [--name NAME]
+
+Each is asked once and then five times more. Sizes up to --audited are also added up by `ledger verify`.
 """
 
 from __future__ import annotations
 
-import os
-import random
-import resource
-import sys
-import tempfile
+import argparse
+import statistics
 import time
-import uuid
-from collections.abc import Iterator
-from pathlib import Path
+from collections.abc import Callable
+from typing import Any
 
+from bench import databases, filling, records, written
 from modelport.control.usage import question
-from modelport.core.usage import Pricing, TokenUsage, UsageRecord
 from modelport.core.usage_reports import RecordsQuestion
-from modelport.stores.journal import FileJournal
-from modelport.stores.shipping.shipper import BATCH_RECORDS, Shipper
-from modelport.stores.sql.address import address_of
-from modelport.stores.sql.ledger import SqlLedger
+from modelport.stores.sql.address import DatabaseAddress
+from modelport.stores.sql.audit import disagreements
+from modelport.stores.sql.database import open_for_reading
 from modelport.stores.sql.reports import SqlReports
+from modelport.stores.sql.statements import ROLL_UPS
 
-YEAR_SECONDS = 365 * 86_400
-NOW = 1_795_262_400
-DEPLOYMENTS, KEYS = 20, 50
-JOURNALED = 50_000
+SIZES = (10_000, 100_000, 1_000_000, 10_000_000)
+SERIES = records.DEPLOYMENTS * records.KEYS
+REPEATS = 5
 QUESTIONS = (
-    ("deployment", None),
-    ("key", "30d"),
-    ("day", None),
-    ("project,model", "2026-06-01"),
-    ("deployment,day", "90d"),
+    ("all", "", None),
+    ("by deployment", "deployment", None),
+    ("by key, 30 days", "key", "30d"),
+    ("by day", "day", None),
+    ("by project and model, half a year", "project,model", "2026-06-01"),
+    ("by deployment and day, 90 days", "deployment,day", "90d"),
+    ("by deployment and day", "deployment,day", None),
 )
 
 
-def main(sizes: list[int]) -> None:
-    """Prints a table for reports, and one for shipping."""
-    with tempfile.TemporaryDirectory() as name:
-        address = address_of(os.environ.get("MODELPORT_DATABASE_URL"), Path(name))
-        print(f"{address.kind}, {DEPLOYMENTS} deployments x {KEYS} keys over a year; milliseconds, the best of 5")
-        words = [by if since is None else f"{by} since {since}" for by, since in QUESTIONS]
-        print(f"{'records':>12}  " + "  ".join(f"{word:>26}" for word in (*words, "newest 100 records")))
-        with SqlLedger(address) as ledger:
-            kept = 0
-            for size in sorted(sizes):
-                for batch in batches(size - kept, 2_000):
-                    ledger.take(batch)
-                kept = size
-                print(f"{size:>12,}  " + "  ".join(f"{spent * 1000:>26.1f}" for spent in asked(SqlReports(address))))
-        ship(Path(name))
-    print(f"most memory: {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024} MiB")
+def main() -> None:
+    """Prints a row for each size; writes them where they stay."""
+    parser = argparse.ArgumentParser(prog="python -m bench.reports", description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("--database", choices=databases.KINDS, default="sqlite")
+    parser.add_argument("--records", type=int, nargs="+", default=SIZES)
+    parser.add_argument("--audited", type=int, default=1_000_000)
+    parser.add_argument("--name", help="of the file in bench/results; none: bench/results/local")
+    wanted = parser.parse_args()
+    rows: list[dict[str, Any]] = []
+    with databases.empty(wanted.database) as (address, _):
+        kept = 0
+        for size in sorted(wanted.records):
+            began = time.perf_counter()
+            filling.fill(address, kept, size)
+            kept = size
+            row = {"records": size, "fill_seconds": round(time.perf_counter() - began, 1), **sizes(address)}
+            row["milliseconds"] = asked(address)
+            if size <= wanted.audited:
+                balances(address)
+            rows.append(row)
+            told(row)
+    written.write(f"reports-{wanted.database}", wanted.name, {"series": SERIES, "rows": rows})
 
 
-def asked(reports: SqlReports) -> Iterator[float]:
-    """Seconds for each question."""
-    for by, since in QUESTIONS:
-        wanted = question(by, since, None, NOW)
-        yield best(lambda wanted=wanted: reports.report(wanted))
-    yield best(lambda: reports.records(RecordsQuestion(limit=100)))
-    reports.close()
+def asked(address: DatabaseAddress) -> dict[str, dict[str, float]]:
+    """Milliseconds for each question: of the first time, and the median of the others."""
+    reports = SqlReports(address)
+    try:
+        found = {}
+        for name, by, since in QUESTIONS:
+            wanted = question(by, since, None, records.NOW)
+            found[name] = timed(lambda wanted=wanted: reports.report(wanted))  # type: ignore[misc]
+        found["newest 100 records"] = timed(lambda: reports.records(RecordsQuestion(limit=100)))
+        return found
+    finally:
+        reports.close()
 
 
-def best(work: object) -> float:
-    """Of five."""
-    found = []
-    for _ in range(5):
+def timed(work: Callable[[], object]) -> dict[str, float]:
+    """Milliseconds."""
+    spent = []
+    for _ in range(REPEATS + 1):
         began = time.perf_counter()
-        work()  # type: ignore[operator]
-        found.append(time.perf_counter() - began)
-    return min(found)
+        work()
+        spent.append((time.perf_counter() - began) * 1000)
+    return {"first": round(spent[0], 1), "median": round(statistics.median(spent[1:]), 1)}
 
 
-def ship(directory: Path) -> None:
-    """A backlog as after an outage: what one thread moves when nobody else wants the interpreter."""
-    for word, seconds_between in (("calls of one hour", 0.05), ("calls of a year", YEAR_SECONDS / JOURNALED)):
-        journals = directory / word
-        with FileJournal(journals) as journal:
-            for number in range(JOURNALED):
-                one = record(NOW - YEAR_SECONDS + number * seconds_between)
-                journal.open(one)
-                journal.close(one)
-                if number % 100 == 0:
-                    journal.flush()
-        address = address_of(os.environ.get("MODELPORT_DATABASE_URL"), journals)
-        shipper = Shipper(journals, lambda address=address: SqlLedger(address))
-        began, used = time.perf_counter(), time.process_time()
-        shipper.ship()
-        seconds, cpu = time.perf_counter() - began, time.process_time() - used
-        print(
-            f"shipped, {word}: {JOURNALED / seconds:,.0f} records/s in batches of {BATCH_RECORDS}, "
-            f"{cpu / JOURNALED * 1e6:.0f} us of CPU each"
-        )
+def sizes(address: DatabaseAddress) -> dict[str, int]:
+    """What there is to be read."""
+    with filling.connected(address) as run:
+        found = {table: run(f"SELECT count(*) FROM {table}")[0][0] for table in ROLL_UPS.values()}
+    if address.path is not None:
+        found["bytes"] = address.path.stat().st_size
+    return found
 
 
-def batches(records: int, size: int) -> Iterator[list[UsageRecord]]:
-    """Spread over the year, in the order of time."""
-    for start in range(0, records, size):
-        end = min(records, start + size)
-        yield [record(NOW - YEAR_SECONDS + number * YEAR_SECONDS / records) for number in range(start, end)]
+def balances(address: DatabaseAddress) -> None:
+    """Whether what was filled in is what the ledger would have written."""
+    engine = open_for_reading(address)
+    with engine.begin() as connection:
+        fault = next(disagreements(connection), None)
+    engine.dispose()
+    if fault is not None:
+        raise SystemExit(f"bench: the ledger does not balance: {fault}")
 
 
-def record(started_at: float) -> UsageRecord:
-    """Of some key, to some deployment."""
-    deployment, key = random.randrange(DEPLOYMENTS), random.randrange(KEYS)
-    return UsageRecord(
-        id=str(uuid.uuid4()),
-        started_at=started_at,
-        principal=f"team-{key}",
-        key_id=f"team-{key}/key1",
-        surface="azure_inference",
-        operation="chat_completions",
-        streamed=True,
-        requested_model=f"deployment-{deployment}",
-        deployment=f"deployment-{deployment}",
-        answered_model=f"model-{deployment % 7}",
-        target=f"house/model-{deployment % 7}",
-        provider="house",
-        status=200,
-        usage=TokenUsage(input=random.randrange(4000), output=random.randrange(1000)),
-        usage_source="reported",
-        reserved_tokens=4096,
-        first_event_seconds=0.2,
-        duration_seconds=2.0,
-        snapshot="0123456789ab",
-        cost=f"0.00{random.randrange(10**9):09}",
-        currency="USD",
-        price_version="0123456789ab",
-        pricing=Pricing.PRICED.value,
-        project=f"project-{key % 5}",
-    )
+def told(row: dict[str, Any]) -> None:
+    """For whoever watches."""
+    print(f"{row['records']:>12,} records, filled in {row['fill_seconds']} s, {row['usage_days']:,} daily sums")
+    for name, spent in row["milliseconds"].items():
+        print(f"{'':>14}{name:<36}{spent['median']:>9.1f} ms{spent['first']:>9.1f} ms the first time", flush=True)
 
 
 if __name__ == "__main__":
-    main([int(text) for text in sys.argv[1:]] or [10_000, 100_000, 1_000_000])
+    main()

@@ -83,8 +83,9 @@ class SqlReports:
         with told(self._address), self._engine.begin() as connection:
             if not exists(connection):
                 return []
+            is_mixed = has_several_currencies(connection)
             for table, bucket, first, last in spans(question):
-                for group, added in grouped(connection, question, table, bucket, first, last):
+                for group, added in grouped(connection, question, table, bucket, first, last, is_mixed=is_mixed):
                     known = sums.get(group)
                     sums[group] = added if known is None else [a + b for a, b in zip(known, added, strict=True)]
         if len(sums) > MOST_ROWS:
@@ -187,26 +188,43 @@ def split(
     return ends, (larger_first, larger_last)
 
 
+def has_several_currencies(connection: Connection) -> bool:
+    """Whether anybody was ever charged in more than one."""
+    return int(connection.execute(select(func.count(SERIES.c.currency.distinct()))).scalar_one()) > 1
+
+
 def grouped(
-    connection: Connection, question: UsageQuestion, table: Table, bucket: str, first: int | None, last: int | None
+    connection: Connection,
+    question: UsageQuestion,
+    table: Table,
+    bucket: str,
+    first: int | None,
+    last: int | None,
+    *,
+    is_mixed: bool,
 ) -> Iterator[tuple[Group, Sums]]:
     """Sums of one roll-up, by group, and behind them how many of the records are no calls."""
     time = table.c[bucket]
     # A number that stands in the statement: the same parameter twice is not the same expression to PostgreSQL.
     day = time if bucket == "day" else time // literal_column(str(HOURS_A_DAY), Integer)
     names: list[ColumnElement[Any]] = [day if name == "day" else SERIES_OF[name] for name in question.by]
-    groups = [column.label(f"group_{number}") for number, column in enumerate([*names, SERIES.c.currency])]
+    groups = [column.label(f"group_{number}") for number, column in enumerate(names)]
+    if is_mixed or not groups:
+        groups.append(SERIES.c.currency.label("currency"))
+        selected = groups
+    else:  # it divides nothing, and without it sums by day need no sorting: they are kept in that order
+        selected = [*groups, func.max(SERIES.c.currency).label("currency")]
     limits = [*([time >= first] if first is not None else []), *([time < last] if last is not None else [])]
     no_calls = case((SERIES.c.operation == WORKER_HOURS, table.c.calls), else_=0)
     statement = (
-        select(*groups, *(func.sum(table.c[name]) for name in SUM_COLUMNS), func.sum(no_calls))
+        select(*selected, *(func.sum(table.c[name]) for name in SUM_COLUMNS), func.sum(no_calls))
         .join(SERIES, table.c.series_id == SERIES.c.id)
         .where(*limits)
         .group_by(*[column.element for column in groups])
         .limit(2 * MOST_ROWS)
     )
     for row in connection.execute(statement):
-        yield tuple(row[: len(groups)]), [int(value) for value in row[len(groups) :]]
+        yield tuple(row[: len(selected)]), [int(value) for value in row[len(selected) :]]
 
 
 def merged(sums: dict[Group, Sums]) -> list[Group]:
