@@ -76,7 +76,7 @@ LITELLM_CLASSES = {
     "audio_output": "output_cost_per_audio_token",
     "image": "input_cost_per_image_token",
 }
-LITELLM_SERVICE_TIERS = {"standard": "", "batch": "_batches", "priority": "_priority"}
+LITELLM_SERVICE_TIERS = {"standard": "", "batch": "_batches", "flex": "_flex", "priority": "_priority"}
 LITELLM_LENGTHS = {100_000: "_above_100k_tokens", 200_000: "_above_200k_tokens", 272_000: "_above_272k_tokens"}
 GENAI_CLASSES = {
     "input": "input_mtok",
@@ -87,7 +87,11 @@ GENAI_CLASSES = {
     "audio_output": "output_audio_mtok",
     "image": "input_image_mtok",
 }
-GENAI_VARIANTS = {"batch": ("processing", "batch"), "priority": ("service_tier", "priority")}
+GENAI_VARIANTS = {
+    "batch": ("processing", "batch"),
+    "flex": ("service_tier", "flex"),
+    "priority": ("service_tier", "priority"),
+}
 
 Price = dict[str, Any]
 """Rates by class as text, with `tiers`, `service_tier`, `from`, `to`, `source` where they apply."""
@@ -292,7 +296,7 @@ def chosen(
     combined = {**current, **standard} if current else standard
     current_one: Price = {**combined, **dates, "source": both}
     found.append(current_one)
-    for tier in ("batch", "priority"):
+    for tier in GENAI_VARIANTS:
         offers = [price | {"source": "litellm"} for price in litellm]
         offers += [price | {"source": "genai-prices"} for price in genai]
         # A price without the steps that the standard one has would be too low for long prompts.

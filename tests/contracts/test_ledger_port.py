@@ -153,6 +153,14 @@ def test_several_fillers_at_once_lose_and_double_nothing(address: DatabaseAddres
         assert only(reports.report(UsageQuestion())).cost == Decimal("0.00125") * 240
 
 
+def test_a_record_comes_back_with_its_tier_and_its_cache_writes(address: DatabaseAddress) -> None:
+    kinds = [record(service_tier="priority"), record(service_tier="\x00"), record(usage=TokenUsage(cache_write=9))]
+    with kept(address, kinds) as reports:
+        found = {one.id: one for one in every(reports)}
+    assert [found[one.id].service_tier for one in kinds] == ["priority", "\ufffd", None]
+    assert found[kinds[2].id].usage == TokenUsage(cache_write=9)
+
+
 def test_nonsense_from_outside_does_not_stop_it(address: DatabaseAddress) -> None:
     strange = [
         record(requested_model="a\x00b", client_request_id="\x00" * 3),

@@ -7,7 +7,7 @@ from datetime import date
 from decimal import Decimal
 from importlib.resources import files
 from pathlib import Path as FilePath
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, Final
 
 from pydantic import BeforeValidator, Field, ValidationError, model_validator
 
@@ -28,6 +28,7 @@ from modelport.control.prices import (
     doubts,
     overlaps,
 )
+from modelport.core.pricing import ServiceTier
 
 RATES: Final = (*CLASSES, "request")
 
@@ -93,7 +94,7 @@ class PriceEntry(RateSettings):
     """For an hour of the worker, instead of tokens."""
     places: Annotated[int, Field(ge=1, le=10_000)] = 1
     """Calls that share the worker's hour."""
-    service_tier: Literal["standard", "batch", "priority"] = "standard"
+    service_tier: ServiceTier = "standard"
     valid_from: Annotated[Day | None, Field(alias="from")] = None
     valid_to: Annotated[Day | None, Field(alias="to")] = None
     """The first day on which it holds no longer."""

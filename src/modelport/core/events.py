@@ -65,9 +65,10 @@ class Embedding(Struct, frozen=True):
 
 
 class UsageReported(Struct, frozen=True):
-    """Counts from whoever made the tokens."""
+    """Counts from whoever made the tokens. `service_tier`: in the source's word, which of its tiers it charges for."""
 
     usage: TokenUsage
+    service_tier: str | None = None
 
 
 class Answered(Struct, frozen=True):

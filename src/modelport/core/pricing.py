@@ -14,7 +14,7 @@ from msgspec import Struct
 
 from modelport.core.usage import TokenUsage
 
-ServiceTier = Literal["standard", "batch", "priority"]
+ServiceTier = Literal["standard", "batch", "flex", "priority"]
 UnpricedPolicy = Literal["allow", "deny", "estimate"]
 
 NONE: Final = Decimal(0)

@@ -131,3 +131,5 @@ class UsageRecord(Struct, frozen=True, kw_only=True):
     project: str | None = None
     provider: str | None = None
     """The provider whose target has answered, or was asked last."""
+    service_tier: str | None = None
+    """In the target's word, the tier that it says it has used; else the one that was asked for. None: the usual one."""

@@ -40,13 +40,15 @@ class PlainChat(Struct, omit_defaults=True, forbid_unknown_fields=True, kw_only=
 
 
 class PlainAnswer(Struct, frozen=True, gc=False):
-    """A whole answer of one choice that is text. `usage` None: the source has not counted."""
+    """A whole answer of one choice that is text. `usage` None: the source has not counted. `service_tier`: a word for
+    the usual one, or nothing."""
 
     text: str
     finish_reason: FinishReason
     model: str | None
     id: str | None
     usage: TokenUsage | None
+    service_tier: str | None = None
 
 
 class PlainCodec(Struct, frozen=True):

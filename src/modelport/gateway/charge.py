@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from decimal import Decimal
 from typing import Final
 
@@ -14,8 +15,17 @@ from modelport.core.pricing import NONE, Price, ServiceTier, plain
 from modelport.core.requests import ChatRequest, Request
 from modelport.core.usage import Ending, Pricing, TokenUsage, UsageSource
 
-STATED_TIERS: Final = frozenset({None, "auto", "default", "standard", "priority"})
-"""Values of `service_tier` whose price is known for what it is; another one is charged as standard, as an estimate."""
+USUAL: Final = frozenset({"auto", "default", "standard", "on_demand"})
+TIERS: Final[Mapping[str, ServiceTier]] = {
+    **dict.fromkeys(USUAL, "standard"),
+    "batch": "batch",
+    "flex": "flex",
+    "priority": "priority",
+}
+"""What the words of `service_tier` are charged as, in a request and in an answer; another one is charged as standard,
+as an estimate."""
+NO_WORD: Final = "unknown"
+WORD_CHARACTERS: Final = 64
 
 
 class Priced(Struct, frozen=True):
@@ -25,6 +35,8 @@ class Priced(Struct, frozen=True):
     amount: Decimal | None = None
     currency: str | None = None
     version: str | None = None
+    service_tier: str | None = None
+    """The word that decided, if it was not a usual one."""
 
     @property
     def cost(self) -> str | None:
@@ -38,19 +50,15 @@ NOT_PRICED: Final = Priced()
 class Charge:
     """The prices of one call. Without a price book everything is unpriced."""
 
-    __slots__ = ("_book", "_deployment", "_hears", "_is_stated", "_speaks", "_started_at", "_tier")
+    __slots__ = ("_asked", "_book", "_deployment", "_hears", "_is_batch", "_speaks", "_started_at")
 
     def __init__(self, snapshot: Snapshot, deployment: Deployment, request: Request, started_at: float) -> None:
         self._book: PriceBook | None = snapshot.prices
         self._deployment = deployment
         self._started_at = started_at
         asked = request.extra.get("service_tier")
-        self._is_stated = asked in STATED_TIERS if asked is None or isinstance(asked, str) else False
-        self._tier: ServiceTier = "standard"
-        if deployment.sku.is_batch:
-            self._tier = "batch"
-        elif asked == "priority":
-            self._tier = "priority"
+        self._asked = asked if asked is None or isinstance(asked, str) else NO_WORD
+        self._is_batch = deployment.sku.is_batch
         self._hears = isinstance(request, ChatRequest) and has_sound(request)
         self._speaks = isinstance(request, ChatRequest) and "audio" in (request.modalities or ())
 
@@ -59,31 +67,55 @@ class Charge:
         """Whether a budget of money refuses what has no price. It does too where nothing at all has one."""
         return self._book is None or self._book.unpriced == "deny"
 
-    def of(self, usage: TokenUsage, source: str, ending: str, target: Target | None, duration_seconds: float) -> Priced:
-        """What the call has cost: what its target charges for what was made."""
+    def of(
+        self,
+        usage: TokenUsage,
+        source: str,
+        ending: str,
+        target: Target | None,
+        duration_seconds: float,
+        said: str | None = None,
+    ) -> Priced:
+        """What the call has cost: what its target charges for what was made, in the tier that it has `said` it used."""
         book = self._book
         if book is None:
             return NOT_PRICED
         if not usage.total and ending != Ending.COMPLETED:
             return nothing_made(book)
-        price = book.price(self._deployment, target or self._deployment.targets[0], self._started_at, self._tier)
+        word = self._asked if said is None else said
+        tier, is_stated = self._tier(word)
+        shown = None if word is None or word in USUAL else word[:WORD_CHARACTERS]
+        place = target or self._deployment.targets[0]
+        price = book.price(self._deployment, place, self._started_at, tier)
+        if price is None and tier == "flex":  # it is never dearer
+            price, is_stated = book.price(self._deployment, place, self._started_at, "standard"), False
         amount = price.total(usage, milliseconds=round(duration_seconds * 1000)) if price is not None else None
         if price is None or amount is None:
-            return Priced(Pricing.UNPRICED, version=book.version)
-        if price.is_estimate or not self._is_stated or (source != UsageSource.REPORTED and price.per_hour is None):
+            return Priced(Pricing.UNPRICED, version=book.version, service_tier=shown)
+        if price.is_estimate or not is_stated or (source != UsageSource.REPORTED and price.per_hour is None):
             pricing = Pricing.ESTIMATED
         else:
             pricing = Pricing.PRICED if amount else Pricing.FREE
-        return Priced(pricing, amount, book.currency, book.version)
+        return Priced(pricing, amount, book.currency, book.version, shown)
+
+    def _tier(self, word: str | None) -> tuple[ServiceTier, bool]:
+        """What is charged, and whether that is known."""
+        if self._is_batch:
+            return "batch", True
+        tier: ServiceTier | None = "standard" if word is None else TIERS.get(word)
+        return tier or "standard", tier is not None
 
     def bound(self, prompt: int, completion: int) -> Priced:
         """The most that it can cost with so many tokens, whichever target answers. Unpriced if one has no price."""
         book = self._book
         if book is None:
             return NOT_PRICED
+        tier, _ = self._tier(self._asked)
+        if tier == "flex":  # the target may decide otherwise
+            tier = "standard"
         dearest = NONE
         for target in self._deployment.targets:
-            price = book.price(self._deployment, target, self._started_at, self._tier)
+            price = book.price(self._deployment, target, self._started_at, tier)
             amount = self._bound(price, prompt, completion) if price is not None else None
             if amount is None:
                 return Priced(Pricing.UNPRICED, version=book.version)

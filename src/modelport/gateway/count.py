@@ -134,7 +134,7 @@ class Count:
                 self._is_begun = True
                 self._finished.add(event.choice)
             case UsageReported():
-                self._report(event.usage)
+                self._report(event)
             case Answered():
                 self._lease.answered(event.answered_model)
             case Embedding():
@@ -150,10 +150,11 @@ class Count:
         made = self._output.tokens + self._reasoning.tokens
         return made <= self._lease.covered_tokens or self._lease.cover(made)
 
-    def _report(self, usage: TokenUsage) -> None:
+    def _report(self, report: UsageReported) -> None:
         # A source that reports nothing for something made does not count at all.
-        if usage.total or not self._is_begun:
-            self._reported = usage
+        if report.usage.total or not self._is_begun:
+            self._reported = report.usage
+            self._lease.served_as(report.service_tier)
 
     def _passed_on(self, events: list[Event]) -> list[Event]:
         """Drops a report that we do not believe, and any after the first: one goes out, at the end."""
@@ -172,7 +173,7 @@ class Count:
         """Ends every choice that is still open, for want of quota. A report among what is dropped is still believed."""
         for event in dropped:
             if type(event) is UsageReported:
-                self._report(event.usage)
+                self._report(event)
         self.stopped = True
         ended: list[Event] = [
             ChoiceFinished(FinishReason.LENGTH, choice)

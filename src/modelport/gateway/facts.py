@@ -162,6 +162,7 @@ class CallFacts:
             pricing=priced.pricing,
             project=self.project,
             provider=provider,
+            service_tier=priced.service_tier,
         )
 
 

@@ -53,6 +53,7 @@ class CallLease:
         "_observer",
         "_prompt_tokens",
         "_reservation",
+        "_service_tier",
         "_step",
         "_target",
         "_wait_seconds",
@@ -93,6 +94,7 @@ class CallLease:
         self._step = max(1, need.step)
         self._target: Target | None = None
         self._answered_model: str | None = None
+        self._service_tier: str | None = None
         self._first_event_seconds: float | None = None
         self.covered_tokens = BEYOND_ANY_COUNT if need.bounded else need.completion
         """So many tokens of answer may be passed on before `cover` must be asked."""
@@ -108,6 +110,10 @@ class CallLease:
     def answered(self, model: str | None) -> None:
         """The name that the target gives its model."""
         self._answered_model = model
+
+    def served_as(self, service_tier: str | None) -> None:
+        """The tier that the target says it has used."""
+        self._service_tier = service_tier
 
     def first_event(self) -> None:
         """The first event is here; later calls change nothing."""
@@ -191,7 +197,7 @@ class CallLease:
         duration_seconds = self._clock.monotonic() - self._facts.started
         priced = NOT_PRICED
         if self._charge is not None:
-            priced = self._charge.of(usage, source, ending, self._target, duration_seconds)
+            priced = self._charge.of(usage, source, ending, self._target, duration_seconds, self._service_tier)
         if self._hold is not None:
             self._hold.settle(priced.amount, usage.total)
         record = self._facts.record(

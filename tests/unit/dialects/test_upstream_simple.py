@@ -9,7 +9,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from modelport.core.errors import ModelportError
-from modelport.core.events import Event
+from modelport.core.events import Event, UsageReported
+from modelport.core.usage import TokenUsage
 from modelport.dialects.openai_chat.upstream_chunks import ChunkReader
 from modelport.dialects.openai_chat.upstream_simple import simple_answer
 
@@ -43,9 +44,10 @@ answers = st.fixed_dictionaries(
     optional={
         "model": odd,
         "id": odd,
-        "usage": usages,
+        "usage": st.one_of(usages, st.just({"prompt_tokens": 1, "completion_tokens": 1, "service_tier": "standard"})),
         "x_groq": st.just({"usage": {"prompt_tokens": 1}}),
         "error": odd,
+        "service_tier": st.sampled_from([None, "", "default", "priority", 3]),
     },
 )
 
@@ -79,3 +81,11 @@ def test_the_usual_answer_is_read_quickly() -> None:
     choice = {"index": 0, "message": message, "finish_reason": "stop", "logprobs": None}
     answer = {"id": "c", "object": "chat.completion", "model": "m", "choices": [choice], "usage": usage}
     assert simple_answer(msgspec.json.encode(answer)) == slowly(answer)
+
+
+def test_a_tier_that_is_not_the_usual_one_is_left_to_the_slow_reading() -> None:
+    answer = {"choices": [{"message": {"content": "a"}}], "usage": {"prompt_tokens": 1, "completion_tokens": 1}}
+    assert simple_answer(msgspec.json.encode({**answer, "service_tier": "priority"})) is None
+    quick = simple_answer(msgspec.json.encode({**answer, "service_tier": "default"}))
+    assert quick is not None
+    assert quick[-1] == UsageReported(TokenUsage(input=1, output=1), "default")

@@ -19,7 +19,7 @@ from modelport.core.content import Message
 from modelport.core.errors import BudgetExhausted, ModelportError, PriceUnknown, RateLimited, Unavailable
 from modelport.core.events import ChoiceFinished, FinishReason, TextDelta, UsageReported
 from modelport.core.operations import Operation
-from modelport.core.pricing import UnpricedPolicy
+from modelport.core.pricing import ServiceTier, UnpricedPolicy
 from modelport.core.requests import ChatRequest
 from modelport.core.usage import Ending, Pricing, TokenUsage, UsageRecord
 from modelport.gateway.admissions import Admissions
@@ -188,6 +188,42 @@ def test_counts_of_our_own_make_the_cost_an_estimate(house: House) -> None:
     assert record.pricing == Pricing.ESTIMATED
     assert record.usage.output == 2
     assert record.cost is not None and Decimal(record.cost) == Decimal(record.usage.input) / 1000 + Decimal("0.004")
+
+
+@pytest.mark.parametrize(
+    ("asked", "said", "cost", "pricing", "recorded"),
+    [
+        (None, None, "4", Pricing.PRICED, None),
+        (None, "default", "4", Pricing.PRICED, None),
+        (None, "priority", "8", Pricing.PRICED, "priority"),
+        ("priority", "default", "4", Pricing.PRICED, None),
+        ("priority", None, "8", Pricing.PRICED, "priority"),
+        ("auto", "flex", "3", Pricing.PRICED, "flex"),
+        ("flex", "flex", "3", Pricing.PRICED, "flex"),
+        ("flex", "scale", "4", Pricing.ESTIMATED, "scale"),
+    ],
+)
+def test_a_call_costs_what_its_target_says_that_it_has_served(
+    tmp_path: Path, asked: str | None, said: str | None, cost: str, pricing: Pricing, recorded: str | None
+) -> None:
+    tiers: dict[ServiceTier, int] = {"standard": 4, "batch": 2, "flex": 3, "priority": 8}
+    rows = [OwnRow(model="m", input=Decimal(price), service_tier=tier) for tier, price in tiers.items()]
+    house = House(tmp_path, "allow", *rows)
+    for sku, paid, how in ((Sku(), cost, pricing), (Sku("GlobalBatch"), "2", Pricing.PRICED)):
+        lease = house.lease(chat(extra={} if asked is None else {"service_tier": asked}), sku=sku)
+        Count(lease, chat()).feed([TextDelta("x"), UsageReported(TokenUsage(input=1_000_000), said)])
+        record = house.record(lease, TokenUsage(input=1_000_000))
+        assert (record.cost, record.pricing, record.service_tier) == (paid, how, recorded)
+    house.journal.stop()
+
+
+def test_a_flexible_call_holds_what_it_costs_where_the_target_decides_otherwise(tmp_path: Path) -> None:
+    rows = [OwnRow(model="m", input=Decimal(1000), output=Decimal(1000)),
+            OwnRow(model="m", input=Decimal(1), output=Decimal(1), service_tier="flex")]  # fmt: skip
+    house = House(tmp_path, "allow", *rows)
+    plain, flexible = (house.lease(chat(max_tokens=50, extra=extra)) for extra in ({}, {"service_tier": "flex"}))
+    assert plain._opened().cost == flexible._opened().cost
+    house.journal.stop()
 
 
 def test_a_batch_deployment_and_a_call_with_priority_have_their_own_price(tmp_path: Path) -> None:

@@ -81,6 +81,7 @@ def test_a_database_of_an_earlier_version_is_brought_up_to_date_by_who_writes(tm
     with engine.begin() as connection:  # back to how the first version has left it
         for table in ("usage_records", "usage_hours", "usage_days", "usage_months"):
             connection.execute(text(f"ALTER TABLE {table} DROP COLUMN cache_write_tokens"))
+        connection.execute(text("ALTER TABLE usage_records DROP COLUMN service_tier"))
         connection.execute(text("UPDATE alembic_version SET version_num = '0001'"))
     engine.dispose()
     reports = SqlReports(address)

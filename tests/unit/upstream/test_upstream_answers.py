@@ -260,6 +260,21 @@ def test_token_classes_are_never_negative(prompt, completion, total, prompt_deta
         assert usage.prompt == prompt
 
 
+def test_the_tier_is_the_last_that_the_upstream_has_said() -> None:
+    def chunk(tier, **fields):
+        return b"data: " + json.dumps({"service_tier": tier, **fields}).encode() + b"\n\n"
+
+    text = {"choices": [{"index": 0, "delta": {"content": "Hi"}, "finish_reason": "stop"}]}
+    usage = {"choices": [], "usage": {"prompt_tokens": 1, "completion_tokens": 1}}
+    for tiers, said in ((("auto", "flex"), "flex"), (("default", None), "default"), ((None, None), None)):
+        events, error = read([chunk(tiers[0], **text), chunk(tiers[1], **usage), b"data: [DONE]\n\n"])
+        assert error is None
+        assert events[-1] == UsageReported(TokenUsage(input=1, output=1), said)
+    within = {"choices": [], "usage": {"prompt_tokens": 1, "completion_tokens": 1, "service_tier": "x" * 100}}
+    events, _ = read([chunk(7, **text), chunk(None, **within), b"data: [DONE]\n\n"])
+    assert events[-1].service_tier == "x" * 64
+
+
 # --- embeddings ----------------------------------------------------------------------------------------------------
 
 TWO = EmbeddingsRequest(input=("a", "b"))

@@ -25,7 +25,7 @@ from modelport.core.events import (
 )
 from modelport.core.usage import TokenUsage
 from modelport.dialects.openai_chat.upstream_failures import broken
-from modelport.dialects.openai_chat.upstream_usage import token_usage
+from modelport.dialects.openai_chat.upstream_usage import service_tier, token_usage
 
 FINISH_REASONS: Final = {
     "length": FinishReason.LENGTH,
@@ -67,6 +67,7 @@ class ChunkReader:
         self._new_id = new_id
         self._choices: dict[int, _Choice] = {}
         self._usage: TokenUsage | None = None
+        self._service_tier: str | None = None
         self._answered: Answered | None = None
         self._has_begun = False
 
@@ -93,7 +94,7 @@ class ChunkReader:
                 raise broken("The upstream called a tool without a name.", self._is_engine)
             events.append(ChoiceFinished(choice.finish_reason(), index))
         if self._usage is not None:
-            events.append(UsageReported(self._usage))
+            events.append(UsageReported(self._usage, self._service_tier))
         return self._announced(events)
 
     def _note(self, chunk: dict[str, Any]) -> None:
@@ -102,6 +103,7 @@ class ChunkReader:
             usage = chunk["x_groq"].get("usage")
         if usage is not None:
             self._usage = token_usage(usage) or self._usage
+        self._service_tier = service_tier(chunk, usage) or self._service_tier
         if not self._has_begun and self._answered is None:
             model, id = _text(chunk.get("model")), _text(chunk.get("id"))
             if model or id:

@@ -10,7 +10,7 @@ from msgspec import Meta, Struct
 
 from modelport.core.events import Answered, ChoiceFinished, Event, FinishReason, TextDelta, UsageReported
 from modelport.dialects.openai_chat.upstream_chunks import BROKEN_REASONS, FINISH_REASONS
-from modelport.dialects.openai_chat.upstream_usage import token_usage
+from modelport.dialects.openai_chat.upstream_usage import service_tier, token_usage
 from modelport.dialects.plain_chat import PlainAnswer
 
 
@@ -34,11 +34,14 @@ class _Answer(Struct):
     model: str | None = None
     id: str | None = None
     usage: dict[str, Any] | None = None
+    service_tier: str | None = None
     x_groq: None = None
     error: None = None
 
 
-_REASONS: Final = {"stop": FinishReason.STOP, "length": FinishReason.LENGTH}
+USUAL_TIERS: Final = frozenset({"default", "standard", "on_demand"})
+"""Words of the price that holds where nobody says anything."""
+_REASONS: Final[dict[str | None, FinishReason]] = {"stop": FinishReason.STOP, "length": FinishReason.LENGTH}
 _decoder: Final = msgspec.json.Decoder(_Answer)
 
 
@@ -59,8 +62,11 @@ def plain_answer(raw: bytes) -> PlainAnswer | None:
             reason = FinishReason.STOP
     if choice.index:
         return None
+    tier = service_tier({"service_tier": answer.service_tier}, answer.usage)
+    if tier is not None and tier not in USUAL_TIERS:
+        return None
     return PlainAnswer(
-        choice.message.content, reason, answer.model or None, answer.id or None, token_usage(answer.usage)
+        choice.message.content, reason, answer.model or None, answer.id or None, token_usage(answer.usage), tier
     )
 
 
@@ -73,5 +79,5 @@ def simple_answer(raw: bytes) -> list[Event] | None:
     if answer.model is not None or answer.id is not None:
         events.insert(0, Answered(answer.model, answer.id))
     if answer.usage is not None:
-        events.append(UsageReported(answer.usage))
+        events.append(UsageReported(answer.usage, answer.service_tier))
     return events

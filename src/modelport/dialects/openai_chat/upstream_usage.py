@@ -6,6 +6,7 @@ from typing import Any, Final
 
 from modelport.core.usage import TokenUsage
 
+TIER_CHARACTERS: Final = 64
 CACHE_READS: Final = ("prompt_cache_hit_tokens", "cache_read_input_tokens")
 CACHE_WRITES: Final = ("cache_write_tokens", "cache_creation_tokens")
 
@@ -41,6 +42,15 @@ def token_usage(usage: Any) -> TokenUsage | None:
         image=image,
         cache_write=written,
     )
+
+
+def service_tier(answer: dict[str, Any], usage: Any) -> str | None:
+    """The tier that the upstream says it has used: beside the counts, or among them."""
+    for said in (answer, usage):
+        tier = said.get("service_tier") if isinstance(said, dict) else None
+        if isinstance(tier, str) and tier:
+            return tier[:TIER_CHARACTERS]
+    return None
 
 
 def _prompt_classes(usage: dict[str, Any], prompt: int) -> tuple[int, int, int, int]:

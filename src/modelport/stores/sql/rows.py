@@ -48,6 +48,7 @@ ROW_TEXTS: Final = (
     "snapshot",
     "pricing",
     "price_version",
+    "service_tier",
 )
 
 Row = tuple[Any, ...]
@@ -116,6 +117,7 @@ def row_of(record: UsageRecord, series_id: int) -> Row:
         record.snapshot,
         str(record.pricing),
         record.price_version,
+        record.service_tier,
         *parts(record.cost),
     )
 
@@ -130,6 +132,7 @@ def plain(record: UsageRecord) -> UsageRecord:
     texts = (
         f"{record.id}{record.requested_model}{record.spilled_from}{record.ending}{record.error_code}"
         f"{record.usage_source}{record.client_request_id}{record.snapshot}{record.pricing}{record.price_version}"
+        f"{record.service_tier}"
     )
     if len(texts) <= TEXT_LIMIT and "\x00" not in texts:
         return record
