@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib.util
+import json
+import subprocess
 import sys
 from datetime import date
 from decimal import Decimal
@@ -19,6 +21,7 @@ DAY = date(2026, 11, 21)
 
 @pytest.fixture(scope="module")
 def build() -> ModuleType:
+    sys.path.append(str(SCRIPTS))
     spec = importlib.util.spec_from_file_location("build_prices", SCRIPTS / "build_prices.py")
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
@@ -97,7 +100,54 @@ def test_a_batch_price_without_the_standard_s_steps_is_left_out(build: ModuleTyp
 
 
 def test_the_dust_of_binary_fractions_is_gone_and_nothing_is_no_price(build: ModuleType) -> None:
+    models = sys.modules["price_collections"].litellm_models
     dusty = entry(input_cost_per_token="7.1e-07", output_cost_per_token="7.099999999999999e-07")
-    assert dict(build.litellm_models(dusty, "openai", "")) == {"m": [{"input": "0.71", "output": "0.71"}]}
-    assert dict(build.litellm_models(entry(input_cost_per_token="0", output_cost_per_token="0"), "openai", "")) == {}
-    assert dict(build.litellm_models(entry(input_cost_per_token="1e-6", output_cost_per_token="0"), "openai", "")) == {}
+    assert dict(models(dusty, "openai", "")) == {"m": [{"input": "0.71", "output": "0.71"}]}
+    assert dict(models(entry(input_cost_per_token="0", output_cost_per_token="0"), "openai", "")) == {}
+    assert dict(models(entry(input_cost_per_token="1e-6", output_cost_per_token="0"), "openai", "")) == {}
+
+
+# --- the files that are kept ------------------------------------------------------------------------------------------
+
+
+def test_the_list_and_the_page_are_what_the_kept_sources_make() -> None:
+    ended = subprocess.run(
+        [sys.executable, str(SCRIPTS / "build_prices.py"), "--check"], capture_output=True, text=True, check=False
+    )
+    assert (ended.returncode, ended.stderr) == (0, "")
+
+
+@pytest.mark.parametrize("name", ["LIST", "REPORT", "WAIVERS"])
+def test_a_file_that_was_changed_by_hand_is_noticed(
+    build: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    changed = tmp_path / "changed"
+    text = getattr(build, name).read_text("utf-8")
+    changed.write_text(text.replace("neither", "litellm") if name == "WAIVERS" else text.replace("0.15", "0.16"))
+    assert changed.read_text() != text
+    monkeypatch.setattr(build, name, changed)
+    monkeypatch.setattr(build, "ROOT", Path("/"))
+    monkeypatch.setattr(sys, "argv", ["build_prices.py", "--check"])
+    assert build.main() == 1
+    assert "is not what the sources make" in capsys.readouterr().err
+
+
+def test_what_is_kept_of_a_collection_has_its_numbers_to_the_last_digit(build: ModuleType, tmp_path: Path) -> None:
+    about = {"litellm_provider": "azure", "mode": "chat", "source": "https://prices.example"}
+    whole = {
+        "azure/m": {**about, "input_cost_per_token": "N1", "output_cost_per_token": "N2", "max_tokens": 5},
+        "vertex/m": {"litellm_provider": "vertex_ai", "mode": "chat"},
+        "azure/voice": {"litellm_provider": "azure", "mode": "audio_speech"},
+        "sample_spec": {},
+    }
+    text = json.dumps(whole).replace('"N1"', "1.10e-07").replace('"N2"', "0.00000000123456789012345678901")
+    (tmp_path / "litellm").mkdir()
+    (tmp_path / "litellm-1.2.3.dist-info").mkdir()
+    (tmp_path / "litellm" / "prices.json").write_text(text)
+    kept = build.litellm_entries(build.snapshot_of(tmp_path / "litellm" / "prices.json", DAY))
+    assert kept["source"]["version"] == "1.2.3"
+    numbers = {
+        "input_cost_per_token": Decimal("1.10e-07"),
+        "output_cost_per_token": Decimal("0.00000000123456789012345678901"),
+    }
+    assert kept["entries"] == {"azure/m": {**about, **numbers}}
