@@ -38,6 +38,9 @@ RETRY_SECONDS: Final = 2.0
 GROUPINGS: Final = {"key": "principal", "project": "project", "deployment": "deployment"}
 """What the ledger calls a budget's kind of subject."""
 
+UNREAD: Final = "the ledger does not say what was used; calls of budgets are refused until it does"
+ALONE: Final = "calls spend what is held here, then budgets do as was declared"
+
 _logger = logging.getLogger("modelport.budgets")
 
 
@@ -106,14 +109,12 @@ class KeptBudgets:
             return []
         name = f"budgets ({self._store})"
         if not isinstance(self.budgets, SharedBudgets):
-            is_read, is_there = self.budgets.is_restored, True
+            reason = None if self.budgets.is_restored else UNREAD
+        elif self.budgets.is_unread:
+            reason = UNREAD
         else:
-            is_read, is_there = not self.budgets.is_unread, not self.budgets.is_silent
-        if not is_there:
-            return [StoreState(name, "degraded", "calls spend what is here; then budgets do as was declared")]
-        if not is_read:
-            return [StoreState(name, "degraded", "the ledger does not say what was used; calls of budgets wait for it")]
-        return [StoreState(name, "ready")]
+            reason = ALONE if self.budgets.is_degraded else None
+        return [StoreState(name, "ready" if reason is None else "degraded", reason)]
 
     def source(self) -> Iterator[Metric]:
         """`modelport_budget_*`."""

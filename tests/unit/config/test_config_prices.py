@@ -123,14 +123,7 @@ def test_a_configuration_is_checked_with_its_price_list(tmp_path: Path) -> None:
         ("projects: {p: {budget: {per: day}}}", "projects.p.budget: has neither amount nor tokens"),
         ("projects: {p: {budget: {amount: '0'}}}", "projects.p.budget.amount: 0: must be more than 0"),
         ("projects: {p: {budget: {amount: '1', currency: EUR}}}", "budget.currency: EUR is not prices.currency, USD"),
-        (
-            "server: {workers: 2}\nprojects: {p: {budget: {tokens: 5}}}",
-            "projects.p.budget: budgets are not available in this version with several worker processes",
-        ),
-        (
-            "redis_url: 'env:R'\nprojects: {p: {budget: {tokens: 5}}}",
-            "projects.p.budget: budgets are not available in this version with a fleet",
-        ),
+        ("projects: {p: {budget: {amount: '1000000001'}}}", "projects.p.budget.amount: 1000000001: must be"),
     ],
 )
 def test_a_budget_that_cannot_be_kept_is_a_fault(tmp_path: Path, text: str, said: str) -> None:
@@ -139,3 +132,12 @@ def test_a_budget_that_cannot_be_kept_is_a_fault(tmp_path: Path, text: str, said
     with pytest.raises(ConfigError) as caught:
         read(config, {"HOME": "/h", "R": "redis://h"})
     assert said in str(caught.value)
+
+
+@pytest.mark.parametrize("how", ["server: {workers: 2}", "redis_url: 'env:R'", "quota: {store: sqlite}"])
+def test_budgets_may_be_shared_by_processes(tmp_path: Path, how: str) -> None:
+    config = tmp_path / "modelport.yaml"
+    config.write_text(f"{how}\nprojects: {{p: {{budget: {{tokens: 5, on_store_outage: allow}}}}}}\n")
+    project = read(config, {"HOME": "/h", "R": "redis://h"}).settings.projects["p"]
+    assert project.budget is not None
+    assert project.budget.on_store_outage == "allow"

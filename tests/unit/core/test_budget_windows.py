@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from modelport.core.budgets import Budget, iso, percent_used, subjects_of, window_of
+from modelport.core.budgets import Budget, iso, percent_used, window_of
 
 moments = st.floats(min_value=0, max_value=4_000_000_000, allow_nan=False)
 
@@ -34,15 +34,6 @@ def test_every_moment_is_in_its_window_and_windows_follow_each_other(at: float, 
 def test_months_are_those_of_the_calendar_in_utc(at: str, name: str, ends: str) -> None:
     window = window_of("month", datetime.fromisoformat(at).timestamp())
     assert (window.name, iso(window.ends_at)) == (name, ends)
-
-
-def test_a_call_is_booked_on_its_key_its_project_and_its_deployment() -> None:
-    assert subjects_of("Batch-Team", "Research", "Gpt-4o") == (
-        "key:batch-team",
-        "project:research",
-        "deployment:gpt-4o",
-    )
-    assert subjects_of("operator", None, None) == ("key:operator",)
 
 
 def test_the_part_that_is_used_most_counts() -> None:

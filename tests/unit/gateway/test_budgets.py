@@ -27,7 +27,7 @@ from modelport.gateway.admit import admit
 from modelport.gateway.count import Count
 from modelport.gateway.facts import CallFacts, record_refusal
 from modelport.gateway.lease import CallLease
-from modelport.stores.journal import FileJournal, ended_calls
+from modelport.stores.journal import FileJournal
 from modelport.stores.journal.reading import read_lines
 from modelport.stores.memory.budgets import MemoryBudgets
 from modelport.stores.memory.quota import MemoryQuota
@@ -367,18 +367,6 @@ def test_tokens_of_a_budget_are_counted_whatever_they_cost(house: House) -> None
     house.record(house.lease(chat(max_tokens=50), daily), TokenUsage(input=100, output=50))
     error = house.refusal(chat(max_tokens=50), daily)
     assert "daily budget of key alice" in error.message
-
-
-def test_a_restart_goes_on_where_the_records_end(house: House) -> None:
-    house.record(house.lease(chat(max_tokens=300), MINE), TokenUsage(input=100, output=300))
-    house.lease(chat(max_tokens=10), MINE)
-    house.journal.flush()
-    again = MemoryBudgets()
-    again.restore(
-        (MINE, Budget("project:research", "day", Decimal(5))), ended_calls(house.directory), house.clock.now()
-    )
-    assert again.spent(MINE, house.clock.now()) == (Decimal("0.7"), 400)
-    assert again.spent(Budget("project:research", "day"), house.clock.now())[0] == Decimal("0.7")
 
 
 def test_thresholds_are_told_while_calls_end(house: House) -> None:

@@ -67,6 +67,7 @@ class LocalAccount:
         "held",
         "held_tokens",
         "holder",
+        "is_recovering",
         "is_unread",
         "last_demand",
         "last_used",
@@ -106,6 +107,8 @@ class LocalAccount:
         self.seed: tuple[Sum, ...] = ()
         self.is_unread = False
         """The ledger does not say what was used before."""
+        self.is_recovering = False
+        """The store has lost its data, and grants nothing until everybody has told what they hold."""
         self.base = NONE
         self.base_tokens = 0
         """So much of what was granted or settled is counted elsewhere: under an earlier name, or by the ledger."""
@@ -130,6 +133,10 @@ class LocalAccount:
         if self.budget.amount is not None and amount and amount > self.free:
             return True
         return self.budget.tokens is not None and tokens > 0 and tokens > self.free_tokens
+
+    def has(self, amount: Decimal, tokens: int) -> bool:
+        """Whether it can be taken without asking anybody."""
+        return bool(self.epoch) and not self.lacks(amount, tokens)
 
     def take(self, amount: Decimal, tokens: int, now: float) -> bool:
         """Holds what is free here; False, and nothing is held, if it is not enough."""
@@ -215,6 +222,9 @@ class LocalAccount:
         self.told_at = now
         self.total, self.store_free, self.others = answer.total, answer.free, answer.others
         self.acknowledged = ask.spent, ask.keep + answer.granted
+        self.is_recovering = answer.status == "recovering"
+        if self.is_recovering:
+            return
         if answer.is_short:
             self.short_until = now + SHORT_SECONDS
         if answer.status == "refused":
@@ -289,6 +299,8 @@ class LocalAccount:
 
     def is_due(self, now: float, renew_seconds: float) -> bool:
         """Whether the store should hear something."""
+        if self.is_recovering:
+            return True
         if not self.epoch:
             return now - self.told_at > renew_seconds
         holds = bool(self.running or self.free or self.free_tokens)

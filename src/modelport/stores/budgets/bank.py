@@ -10,7 +10,8 @@ Nothing that a holder holds is ever given to others without its word: one that d
 until the window ends, because nobody knows what its calls have made. An hour after its last message it is folded into
 the past; if it lives after all, it learns so and goes on under another name.
 
-What was used before the state began comes as a *seed* from the ledger, once for each ledger.
+What was used before the state began comes as a *seed* from the ledger, once for each ledger. A store that may lose its
+data grants nothing for a while after a state began that is not the first: others may hold what only they know of.
 `stores/redis/budgets.lua` is the same, line by line.
 """
 
@@ -28,10 +29,12 @@ LONGEST_FOLD_MS: Final = 3_600_000
 """So long after its last message a holder keeps a line of its own."""
 SHORT_MS: Final = 2_000
 """After a refusal that others' allotments would have met, nobody gets more than its calls need for so long."""
+RECOVERY_MS: Final = 4_000
+"""For so long holders that are there tell what they hold. They are never silent for longer, unless they are cut off."""
 KEPT_MS: Final = 86_400_000
 """A state outlives its window by so much: calls that began in it end after it."""
 
-Status = Literal["granted", "refused", "unknown", "lost", "folded", "stale"]
+Status = Literal["granted", "refused", "recovering", "unknown", "lost", "folded", "stale"]
 
 
 class Sum(Struct, frozen=True, array_like=True):
@@ -81,8 +84,9 @@ class Ask(Struct, frozen=True, kw_only=True, array_like=True):
 
 
 class Answer(Struct, frozen=True, kw_only=True, array_like=True):
-    """What the store says. `unknown`: ask the ledger first. `lost`: the state is another one. `folded`: you
-    were taken for dead, and are counted with all that you held. `stale`: a later message was here before."""
+    """What the store says. `recovering`: noted, but nothing can be granted yet. `unknown`: ask the ledger first.
+    `lost`: the state is another one. `folded`: you were taken for dead, and are counted with all that you held.
+    `stale`: a later message was here before."""
 
     status: Status
     epoch: str = ""
@@ -96,7 +100,7 @@ class Answer(Struct, frozen=True, kw_only=True, array_like=True):
     is_short: bool = False
     """Others need what you keep for later."""
     crossed: tuple[int, ...] = ()
-    """Percent of the budget, before and after: the holder that hears it tells of the thresholds between."""
+    """Percent of the budget, before and after, perhaps several times: the holder tells of the thresholds between."""
     holders: int = 1
 
 
@@ -120,14 +124,8 @@ class Holder(Struct, array_like=True):
     keep: Sum
     idle: Sum
     until_ms: int
-
-
-class Claim(Struct, array_like=True):
-    """Who was told of the last crossing, in which message."""
-
-    holder: str = ""
-    number: int = 0
-    before: int = 0
+    crossed: tuple[int, ...] = ()
+    """What the last answer said that it should tell of."""
 
 
 class State(Struct):
@@ -138,18 +136,22 @@ class State(Struct):
     past: Sum = NOTHING
     holders: dict[str, Holder] = msgspec.field(default_factory=dict)
     percent: int = 0
-    claim: Claim = msgspec.field(default_factory=Claim)
+    """Of the budget: all thresholds up to here are told, or somebody was told to tell of them."""
     short_ms: int = 0
+    recovering_ms: int = 0
 
 
-def exchanged(state: State | None, ask: Ask, now_ms: int) -> tuple[State | None, Answer]:
-    """The state after this message, which is changed in place, and the answer."""
+def exchanged(state: State | None, ask: Ask, now_ms: int, recovery_ms: int = 0) -> tuple[State | None, Answer]:
+    """The state after this message, which is changed in place, and the answer. `recovery_ms`: of a store that may have
+    lost an earlier state."""
     if state is None:
         if ask.epoch:
             return None, Answer(status="lost")
         if not ask.seed:
             return None, Answer(status="unknown")
         state = State(epoch=ask.fresh_epoch)
+        if any(used != NOTHING for used in (*ask.seed, ask.spent, ask.keep)):
+            state.recovering_ms = now_ms + recovery_ms
     if ask.epoch and ask.epoch != state.epoch:
         return state, Answer(status="lost", epoch=state.epoch)
     if ask.ledger not in state.seeds and not ask.seed:
@@ -162,9 +164,10 @@ def exchanged(state: State | None, ask: Ask, now_ms: int) -> tuple[State | None,
         return state, Answer(status="stale", epoch=state.epoch)
     if holder is None and ask.epoch:
         return state, Answer(status="folded", epoch=state.epoch)
-    holder = state.holders[ask.holder] = Holder(ask.number, ask.spent, ask.keep, ask.idle, now_ms + ask.lifetime_ms)
+    before, holder = holder, Holder(ask.number, ask.spent, ask.keep, ask.idle, now_ms + ask.lifetime_ms)
+    state.holders[ask.holder] = holder
     fold(state, now_ms)
-    return state, granted(state, holder, ask, now_ms, is_seeding)
+    return state, granted(state, holder, before, ask, now_ms, is_seeding)
 
 
 def fold(state: State, now_ms: int) -> None:
@@ -174,7 +177,7 @@ def fold(state: State, now_ms: int) -> None:
         state.past = state.past + dead.spent + dead.keep
 
 
-def granted(state: State, holder: Holder, ask: Ask, now_ms: int, is_seeding: bool) -> Answer:
+def granted(state: State, holder: Holder, before: Holder | None, ask: Ask, now_ms: int, is_seeding: bool) -> Answer:
     """What the holder gets, or that there is no room."""
     everybody = list(state.holders.values())
     living = [one for one in everybody if one.until_ms > now_ms]
@@ -182,7 +185,9 @@ def granted(state: State, holder: Holder, ask: Ask, now_ms: int, is_seeding: boo
     held = added([one.keep for one in everybody])
     free = Sum(left(ask.limits.money, total.money + held.money), left(ask.limits.tokens, total.tokens + held.tokens))
     others = added([one.idle for one in living if one is not holder])
-    crossed = crossing(state, ask, total, is_seeding)
+    crossed = holder.crossed = crossing(state, ask, before, total, is_seeding)
+    if now_ms < state.recovering_ms:
+        return Answer(status="recovering", epoch=state.epoch, total=total, crossed=crossed, holders=len(living))
     lacks_money = lacking(ask.limits.money, ask.need.money, free.money)
     lacks_tokens = lacking(ask.limits.tokens, ask.need.tokens, free.tokens)
     if lacks_money or lacks_tokens:
@@ -205,6 +210,7 @@ def granted(state: State, holder: Holder, ask: Ask, now_ms: int, is_seeding: boo
         share(ask.limits.tokens, ask.need.tokens, want.tokens, free.tokens, len(living)),
     )
     holder.keep = holder.keep + grant
+    holder.idle = holder.idle + Sum(max(0, grant.money - ask.need.money), max(0, grant.tokens - ask.need.tokens))
     return Answer(
         status="granted",
         epoch=state.epoch,
@@ -218,28 +224,24 @@ def granted(state: State, holder: Holder, ask: Ask, now_ms: int, is_seeding: boo
     )
 
 
-def crossing(state: State, ask: Ask, total: Sum, is_seeding: bool) -> tuple[int, ...]:
-    """Percent before and after, if this holder is to tell: because its message has raised it, or because it has not
-    heard the answer that said so. What a ledger knew already was told before."""
-    percent = max(used_percent(ask.limits.money, total.money), used_percent(ask.limits.tokens, total.tokens))
+def crossing(state: State, ask: Ask, before: Holder | None, total: Sum, is_seeding: bool) -> tuple[int, ...]:
+    """What this holder is to tell of: what its message has crossed, and what it should have told of already, if it has
+    not heard the answer that said so. What a ledger knew was told before."""
+    percent = percent_of(ask.limits, total)
     if is_seeding:
-        state.percent = max(state.percent, percent)
-        return ()
-    claim = state.claim
-    is_unheard = claim.holder == ask.holder and ask.heard < claim.number
+        known = Sum(total.money - ask.spent.money, total.tokens - ask.spent.tokens)
+        state.percent = max(state.percent, percent_of(ask.limits, known))
+    crossed = before.crossed if before is not None and ask.heard < before.number else ()
     if percent > state.percent:
-        before = claim.before if is_unheard else state.percent
-        state.claim, state.percent = Claim(ask.holder, ask.number, before), percent
-    elif is_unheard:
-        state.claim = Claim(ask.holder, ask.number, claim.before)
-    else:
-        return ()
-    return state.claim.before, state.percent
+        crossed = (*crossed, state.percent, percent)
+        state.percent = percent
+    return crossed
 
 
-def used_percent(limit: int, used: int) -> int:
-    """Whole percents of a limit, rounded down."""
-    return 0 if limit == UNLIMITED else used * 100 // limit
+def percent_of(limits: Sum, used: Sum) -> int:
+    """Whole percents of the part that is used most, rounded down."""
+    money = 0 if limits.money == UNLIMITED else used.money * 100 // limits.money
+    return max(money, 0 if limits.tokens == UNLIMITED else used.tokens * 100 // limits.tokens)
 
 
 def left(limit: int, taken: int) -> int:
@@ -265,10 +267,12 @@ def added(sums: list[Sum]) -> Sum:
 
 
 class MemoryBank:
-    """A bank in the memory of the process that owns it."""
+    """A bank in the memory of the process that owns it. Whoever draws on it ends with that process, so that none of
+    them can hold what a new one does not know of: it need not wait for them."""
 
-    def __init__(self, clock: Clock) -> None:
+    def __init__(self, clock: Clock, recovery_ms: int = 0) -> None:
         self._clock = clock
+        self._recovery_ms = recovery_ms
         self._states: dict[tuple[str, str], State] = {}
         self._until_ms: dict[tuple[str, str], int] = {}
 
@@ -281,7 +285,7 @@ class MemoryBank:
         key, now_ms = (ask.subject, ask.window), int(self._clock.monotonic() * 1000)
         if key not in self._states:
             self._forget(now_ms)
-        state, answer = exchanged(self._states.get(key), ask, now_ms)
+        state, answer = exchanged(self._states.get(key), ask, now_ms, self._recovery_ms)
         if state is not None:
             self._states[key] = state
             self._until_ms[key] = now_ms + max(0, ask.lasts_ms) + KEPT_MS

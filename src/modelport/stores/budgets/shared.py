@@ -103,7 +103,8 @@ class SharedBudgets:
     @property
     def is_degraded(self) -> bool:
         """Whether calls may have to do without the store."""
-        return self.is_silent or self.is_unread
+        accounts = self._accounts.values()
+        return self.is_silent or any(account.is_unread or account.is_recovering for account in accounts)
 
     @property
     def is_unread(self) -> bool:
@@ -119,11 +120,10 @@ class SharedBudgets:
         accounts = tuple(self._account(budget, now) for budget in budgets)
         if self._took(accounts, amount, tokens):
             return self._held(accounts, amount, tokens)
-        lacking = [account for account in accounts if account.lacks(amount, tokens)]
-        refused = [account for account in lacking if self._refuses(account, amount, tokens)]
+        refused = [account for account in accounts if self._refuses(account, amount, tokens)]
         if refused:
             return refusal_of(refused)
-        if lacking and all(self._is_cut_off(account) for account in lacking):
+        if self._would_ask_in_vain(accounts, amount, tokens):
             return self._without_store(accounts, amount, tokens)
         return NeedsWaiting(partial(self._reserved, accounts, amount, tokens))
 
@@ -175,10 +175,9 @@ class SharedBudgets:
         if self._took(accounts, amount, tokens):
             hold.grow(amount, tokens, (True,) * len(accounts))
             return True
-        lacking = [account for account in accounts if account.lacks(amount, tokens)]
-        if any(self._refuses(account, amount, tokens) for account in lacking):
+        if any(self._refuses(account, amount, tokens) for account in accounts):
             return False
-        if lacking and all(self._is_cut_off(account) for account in lacking):
+        if self._would_ask_in_vain(accounts, amount, tokens):
             if not self._may_pass(accounts, amount, tokens):
                 return False
             hold.grow(amount, tokens, self._forced(accounts, amount, tokens))
@@ -196,7 +195,7 @@ class SharedBudgets:
 
     def _took(self, accounts: tuple[LocalAccount, ...], amount: Decimal, tokens: int) -> bool:
         """From all, or from none. Who waits for the store goes first."""
-        if any(account.lacks(amount, tokens) or account.wanted for account in accounts):
+        if any(account.wanted or not account.has(amount, tokens) for account in accounts):
             return False
         now = self._clock.monotonic()
         for account in accounts:
@@ -208,13 +207,15 @@ class SharedBudgets:
 
     def _refuses(self, account: LocalAccount, amount: Decimal, tokens: int) -> bool:
         """Whether the store's last answer, while it is fresh, says so."""
-        if self._clock.monotonic() >= account.refused_until or account.wanted:
+        if self._clock.monotonic() >= account.refused_until or account.wanted or not account.lacks(amount, tokens):
             return False
         return account.is_refused(amount, tokens) and not account.others_have(amount, tokens)
 
-    def _is_cut_off(self, account: LocalAccount) -> bool:
-        """Whether asking for it is in vain."""
-        return self.is_silent or account.is_unread
+    def _would_ask_in_vain(self, accounts: tuple[LocalAccount, ...], amount: Decimal, tokens: int) -> bool:
+        """Whether nobody answers for those that have not enough."""
+        asked = [account for account in accounts if not account.has(amount, tokens)]
+        cut_off = (self.is_silent or account.is_unread or account.is_recovering for account in asked)
+        return bool(asked) and all(cut_off)
 
     def _without_store(self, accounts: tuple[LocalAccount, ...], amount: Decimal, tokens: int) -> SharedHold | Refusal:
         if not self._may_pass(accounts, amount, tokens):
@@ -292,7 +293,7 @@ class SharedBudgets:
         def take() -> bool:
             return account.take(amount, tokens, self._clock.monotonic())
 
-        if not account.wanted and take():
+        if not account.wanted and account.has(amount, tokens) and take():
             return True
         future: asyncio.Future[bool | None] = asyncio.get_running_loop().create_future()
         account.wanted.append(Wanted(amount, tokens, take, future))
@@ -328,6 +329,7 @@ class SharedBudgets:
 
     def _serve(self, account: LocalAccount, answer: Answer | None) -> None:
         """Hands out what has come: to each its own, or why not. Who may still get it goes on waiting."""
+        is_gone = answer is None or answer.status == "recovering"
         is_refused = answer is not None and answer.status == "refused"
         for _ in range(len(account.wanted)):
             wanted = account.wanted.popleft()
@@ -335,7 +337,7 @@ class SharedBudgets:
                 continue
             if wanted.take():
                 wanted.future.set_result(True)
-            elif answer is None:
+            elif is_gone:
                 wanted.future.set_result(None)
             elif is_refused and not self._may_ask_again(account, wanted):
                 wanted.future.set_result(False)
@@ -361,7 +363,7 @@ class SharedBudgets:
                     await self._read(account)
                 case "lost" | "folded":
                     account.begin_anew(is_lost=answer.status == "lost", now=self._clock.monotonic())
-                case "granted" | "refused":
+                case "granted" | "refused" | "recovering":
                     account.learn(ask, answer, self._clock.monotonic())
                     self._tell_of(account, answer)
                     return answer
@@ -396,11 +398,11 @@ class SharedBudgets:
 
     def _tell_of(self, account: LocalAccount, answer: Answer) -> None:
         """Tells of the thresholds that it falls to this process to tell of."""
-        if not answer.crossed or self._tell is None:
+        if self._tell is None:
             return
-        before, percent = answer.crossed
+        spans = list(zip(answer.crossed[::2], answer.crossed[1::2], strict=True))
         for threshold in self._thresholds:
-            if before < threshold <= percent:
+            if any(before < threshold <= after for before, after in spans):
                 self._tell(
                     BudgetCrossed(
                         subject=account.budget.subject,

@@ -1,9 +1,8 @@
 -- One message of a holder about one budget's window: the same arithmetic as modelport/stores/budgets/bank.py.
 -- KEYS[1] the state; ARGV[1] the message (MessagePack), ARGV[2] the time in milliseconds, or '' for the server's.
-local UNLIMITED, FOLD_MS, SHORT_MS, KEPT_MS = -1, 3600000, 2000, 86400000
+local UNLIMITED, FOLD_MS, SHORT_MS, RECOVERY_MS, KEPT_MS = -1, 3600000, 2000, 4000, 86400000
 local MONEY, TOKENS = 1, 2
-local NUMBER, SPENT, KEEP, IDLE, UNTIL = 1, 2, 3, 4, 5
-local CLAIMANT, CLAIMED_IN, BEFORE = 1, 2, 3
+local NUMBER, SPENT, KEEP, IDLE, UNTIL, CROSSED = 1, 2, 3, 4, 5, 6
 local _, _, lasts_ms, holder_name, number, epoch, fresh_epoch, ledger, seed, spent, keep, idle, need, want, limits,
     heard, lifetime_ms = unpack(cmsgpack.unpack(ARGV[1]))
 
@@ -34,7 +33,13 @@ end
 if not state then
     if epoch ~= '' then return answer('lost') end
     if #seed == 0 then return answer('unknown') end
-    state = {epoch = fresh_epoch, seeds = {}, past = {0, 0}, holders = {}, percent = 0, claim = {'', 0, 0}, short_ms = 0}
+    state = {
+        epoch = fresh_epoch, seeds = {}, past = {0, 0}, holders = {}, percent = 0, short_ms = 0,
+        recovering_ms = 0
+    }
+    for _, used in ipairs({seed[1], spent, keep}) do
+        if used[MONEY] ~= 0 or used[TOKENS] ~= 0 then state.recovering_ms = now_ms + RECOVERY_MS end
+    end
 end
 if epoch ~= '' and epoch ~= state.epoch then return answer('lost') end
 local is_seeding = not state.seeds[ledger]
@@ -45,7 +50,9 @@ end
 local holder = state.holders[holder_name]
 if holder and number <= holder[NUMBER] then return answer('stale') end
 if not holder and epoch ~= '' then return answer('folded') end
-holder = {number, spent, keep, idle, now_ms + lifetime_ms}
+local crossed = {}
+if holder and heard < holder[NUMBER] then crossed = holder[CROSSED] end
+holder = {number, spent, keep, idle, now_ms + lifetime_ms, crossed}
 state.holders[holder_name] = holder
 
 local function add(sum, other)
@@ -80,23 +87,27 @@ local free = {
 }
 
 -- Which part of the budget is used, and who tells of it.
-local function used_percent(what)
-    if limits[what] == UNLIMITED then return 0 end
-    return math.floor(total[what] * 100 / limits[what])
+local function percent_of(used)
+    local most = 0
+    for what = MONEY, TOKENS do
+        if limits[what] ~= UNLIMITED then most = math.max(most, math.floor(used[what] * 100 / limits[what])) end
+    end
+    return most
 end
-local percent = math.max(used_percent(MONEY), used_percent(TOKENS))
-local crossed = {}
-local claim = state.claim
-local is_unheard = claim[CLAIMANT] == holder_name and heard < claim[CLAIMED_IN]
+local percent = percent_of(total)
 if is_seeding then
-    state.percent = math.max(state.percent, percent)
-elseif percent > state.percent then
-    state.claim = {holder_name, number, is_unheard and claim[BEFORE] or state.percent}
+    local known = {total[MONEY] - spent[MONEY], total[TOKENS] - spent[TOKENS]}
+    state.percent = math.max(state.percent, percent_of(known))
+end
+if percent > state.percent then
+    crossed[#crossed + 1] = state.percent
+    crossed[#crossed + 1] = percent
     state.percent = percent
-    crossed = {state.claim[BEFORE], percent}
-elseif is_unheard then
-    state.claim = {holder_name, number, claim[BEFORE]}
-    crossed = {claim[BEFORE], state.percent}
+end
+
+local fields = {free = free, others = others, total = total, crossed = crossed, holders = count}
+if now_ms < state.recovering_ms then
+    return answer('recovering', {total = total, crossed = crossed, holders = count})
 end
 
 local function lacking(what)
@@ -104,7 +115,6 @@ local function lacking(what)
     return math.max(0, need[what] - free[what])
 end
 local lacks_money, lacks_tokens = lacking(MONEY), lacking(TOKENS)
-local fields = {free = free, others = others, total = total, crossed = crossed, holders = count}
 if lacks_money > 0 or lacks_tokens > 0 then
     if lacks_money <= others[MONEY] and lacks_tokens <= others[TOKENS] then state.short_ms = now_ms + SHORT_MS end
     fields.is_short = now_ms < state.short_ms
@@ -123,5 +133,6 @@ for what = MONEY, TOKENS do
     rest[what] = free[what] - granted[what]
 end
 holder[KEEP] = add(keep, granted)
+holder[IDLE] = add(idle, {math.max(0, granted[MONEY] - need[MONEY]), math.max(0, granted[TOKENS] - need[TOKENS])})
 fields.granted, fields.free = granted, rest
 return answer('granted', fields)
