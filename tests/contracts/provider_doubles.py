@@ -28,6 +28,8 @@ class Harness:
         self.transport = AiohttpTransport()
         self.gone = asyncio.Event()
         """The far side has noticed that nobody waits any more."""
+        self.silent = asyncio.Event()
+        """The far side has a request that it will not answer."""
 
     async def events(self, request: Request, timeouts: Timeouts = PATIENT) -> AsyncGenerator[Event, None]:
         """As the way drives a provider."""
@@ -47,12 +49,19 @@ class Harness:
             for event in reading.end():
                 yield event
 
+    async def reached(self) -> None:
+        await asyncio.wait_for(self.silent.wait(), 20)
+
     async def noticed(self) -> None:
         await asyncio.wait_for(self.gone.wait(), 20)
 
 
 class ScriptedHarness(Harness):
-    """The scripted provider counts its cancellations."""
+    """The scripted provider is its own far side, and counts its cancellations."""
+
+    async def reached(self) -> None:
+        while not self.provider.stats.calls:
+            await asyncio.sleep(0)
 
     async def noticed(self) -> None:
         assert self.provider.stats.cancelled == 1
@@ -88,7 +97,7 @@ async def compatible_harness() -> AsyncIterator[Harness]:
     port = site._server.sockets[0].getsockname()[1]
     settings = {"base_url": f"http://127.0.0.1:{port}/v1", "api_key": "sk-upstream", "headers": {"x-team": "blue"}}
     harness = Harness(openai_compatible.open(openai_compatible.Settings.model_validate(settings), "under-test"))
-    server.gone = harness.gone
+    server.gone, server.silent = harness.gone, harness.silent
     try:
         yield harness
     finally:
@@ -101,6 +110,7 @@ class FakeServer:
 
     def __init__(self) -> None:
         self.gone = asyncio.Event()
+        self.silent = asyncio.Event()
 
     def app(self) -> web.Application:
         app = web.Application()
@@ -126,6 +136,7 @@ class FakeServer:
         if refusal := refused(scene):
             return refusal
         if scene == "silent":
+            self.silent.set()
             await asyncio.Event().wait()
         chunks = deltas(asked, scene)
         if not asked.get("stream") and scene not in ("breaks", "hangs"):

@@ -171,7 +171,7 @@ async def test_hanging_up_in_the_middle_stops_the_work(harness):
 @pytest.mark.parametrize("streamed", [True, False])
 async def test_cancelled_wait_stops_the_work(harness, streamed):
     waiting = asyncio.create_task(anext(harness.events(scene("silent", stream=streamed))))
-    await asyncio.sleep(0.2)  # until the far side has the request
+    await harness.reached()
     waiting.cancel()
     with pytest.raises(asyncio.CancelledError):
         await waiting

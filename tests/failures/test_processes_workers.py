@@ -363,4 +363,4 @@ def test_a_worker_that_crashes_again_and_again_is_started_ever_later_while_other
     assert "restart in 0.0 s" in served.stderr()
     assert "restart in 1.0 s" in served.stderr()
     for _ in range(20):  # the kernel gives some of these to the socket that has lost its worker
-        assert served.call("GET", "/health/live", timeout_seconds=5).status == 200
+        assert served.call("GET", "/health/live", timeout_seconds=20).status == 200

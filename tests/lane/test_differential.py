@@ -276,7 +276,7 @@ async def outcome(served: Gateway, above: Upstream, case: Case) -> Outcome:
         answer = await ask(served, case.request)
     except TimeoutError:
         raise AssertionError(f"no answer to {case.name}, in the lane: {served.application.lane is not None}") from None
-    for _ in range(200):
+    for _ in range(4000):
         if served.application.gateway.running == 0:
             break
         await asyncio.sleep(0.005)

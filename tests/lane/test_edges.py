@@ -87,7 +87,7 @@ def content(body: bytes) -> str:
 
 async def settled(found: Gateway) -> dict[str, Any]:
     """The record of the only call."""
-    for _ in range(400):
+    for _ in range(2000):
         if found.seen.records:
             break
         await asyncio.sleep(0.01)
@@ -288,7 +288,7 @@ async def test_a_client_that_does_not_read_slows_the_upstream(served: tuple[Gate
     reader, writer = await found.connect()
     reader._transport.pause_reading()  # type: ignore[attr-defined]
     writer.write(post(CHAT, STREAMED))
-    for _ in range(200):
+    for _ in range(2000):
         if found.application.gateway.running:
             break
         await asyncio.sleep(0.01)

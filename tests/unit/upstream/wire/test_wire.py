@@ -379,16 +379,17 @@ async def test_a_connection_that_says_more_than_it_was_asked_is_not_used_again(w
 
 
 async def test_closing_breaks_what_is_under_way_and_refuses_what_comes(wire, serving):
-    gone = asyncio.Event()
+    asked, gone = asyncio.Event(), asyncio.Event()
 
     async def script(connection):
         await connection.request()
+        asked.set()
         await connection.watch()
         gone.set()
 
     async with serving(script) as server:
         wire.send(Address(server.base_url), ASK, PATIENT, Answer())
-        await asyncio.sleep(0.05)
+        await asyncio.wait_for(asked.wait(), 20)
         wire.close()
         await asyncio.wait_for(gone.wait(), 20)
         with pytest.raises(UpstreamFailed, match="shutting down"):
