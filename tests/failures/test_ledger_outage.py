@@ -42,6 +42,26 @@ def calls_in(served: Served) -> int:
     return sum(row["calls"] for row in answer.json)
 
 
+def test_every_worker_of_a_server_says_how_the_ledger_is(serve: Any, server: PostgresServer) -> None:
+    def states(served: Served) -> set[tuple[str, str | None]]:
+        """What some connections, and so perhaps both workers, are told."""
+        asked = [served.call("GET", "/health/ready").json["stores"] for _ in range(8)]
+        found = [store for stores in asked for store in stores if store["name"].startswith("ledger")]
+        assert len(found) == len(asked)
+        return {(store["state"], store["reason"]) for store in found}
+
+    with serve({**CONFIG, "server": {"workers": 2}}, MODELPORT_DATABASE_URL=server.url) as served:
+        assert served.chat().status == 200
+        assert calls_in(served) == 1
+        eventually(lambda: states(served) == {("ready", None)}, "both know of the ledger")
+        server.kill()
+        assert [served.chat().status for _ in range(3)] == [200] * 3
+        waiting = "it cannot be written; 3 calls wait in the journal"
+        eventually(lambda: states(served) == {("degraded", waiting)}, "both know")
+        server.start()
+        eventually(lambda: states(served) == {("ready", None)}, "both know that it is over")
+
+
 def test_calls_outlive_a_postgresql_that_is_killed(serve: Any, server: PostgresServer, data_dir: Path) -> None:
     with serve(CONFIG, MODELPORT_DATABASE_URL=server.url) as served:
         assert served.chat().status == 200
@@ -183,7 +203,7 @@ def test_a_torn_end_of_a_journal_is_shipped_when_it_is_mended(serve: Any, data_d
             "status, ending, error_code, usage_source, input_tokens, cached_input_tokens, output_tokens, "
             "reasoning_tokens, audio_input_tokens, audio_output_tokens, image_tokens, reserved_tokens, "
             "first_event_seconds, duration_seconds, client_request_id, snapshot, pricing, price_version, cost_units, "
-            "cost_nanos, cost_attos, cost_rontos, cache_write_tokens FROM usage_records LIMIT 1",
+            "cost_nanos, cost_attos, cost_rontos, cache_write_tokens, service_tier FROM usage_records LIMIT 1",
             "more than once",
         ),
     ],

@@ -62,10 +62,11 @@ class LocalLedger:
     def states(self) -> list[StoreState]:
         """Calls are answered either way: they wait in the journal."""
         name = f"ledger ({self._address.kind})"
-        if not self.shipper.is_failing:
-            return [StoreState(name, "ready")]
         waiting = self.shipper.backlog_records
-        return [StoreState(name, "degraded", f"it cannot be written; {waiting} calls wait in the journal")]
+        backlog = f"{waiting} calls wait in the journal"
+        if self.shipper.is_failing:
+            return [StoreState(name, "degraded", f"it cannot be written; {backlog}")]
+        return [StoreState(name, "ready", backlog if waiting else None)]
 
     async def report(self, question: UsageQuestion) -> list[UsageRow]:
         """With all that has ended by now. Raises LedgerUnavailable, TooManyRows."""

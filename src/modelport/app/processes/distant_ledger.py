@@ -43,14 +43,19 @@ class DistantLedger:
     def __init__(self, peer: Callable[[], Peer]) -> None:
         """`peer` raises PeerGone where there is none."""
         self._peer = peer
+        self._states: list[StoreState] = []
 
     def running(self) -> AbstractAsyncContextManager[None]:
         """The owner's affair."""
         return nullcontext()
 
     def states(self) -> list[StoreState]:
-        """Only the owner knows: its metrics say so."""
-        return []
+        """As the owner has told them last, a second ago at most."""
+        return self._states
+
+    def learn(self, body: Any) -> None:
+        """The owner's message `ledger`."""
+        self._states = msgspec.convert(body, list[StoreState])
 
     async def report(self, question: UsageQuestion) -> list[UsageRow]:
         """Ledger"""

@@ -38,7 +38,7 @@ from modelport.config.settings import Settings
 from modelport.config.sources import Flags
 from modelport.core.catalog import Snapshot
 from modelport.core.clock import SystemClock
-from modelport.core.ports import DeploymentState
+from modelport.core.ports import DeploymentState, StoreState
 from modelport.engine.service import EngineProvider
 from modelport.stores import budgets
 from modelport.stores.allotments import Ask
@@ -47,6 +47,7 @@ from modelport.telemetry.figures import Sum, figures_of, rendered
 from modelport.telemetry.metrics import Metrics
 
 NEWS_SECONDS: Final = 0.1
+LEDGER_SECONDS: Final = 1.0
 INTRODUCTION_SECONDS: Final = 5.0
 
 _logger = logging.getLogger("modelport.processes")
@@ -188,11 +189,12 @@ class OwnerProcess:
     async def reachable(self) -> AsyncIterator[None]:
         """Listens for workers."""
         server = await asyncio.start_unix_server(self._connected, self._plan.owner_socket, limit=LINE_LIMIT_BYTES)
-        news = asyncio.create_task(self._tell_news())
+        news = [asyncio.create_task(self._tell_news()), asyncio.create_task(self._tell_ledger())]
         try:
             yield
         finally:
-            news.cancel()
+            for telling in news:
+                telling.cancel()
             server.close()
 
     async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -230,6 +232,7 @@ class OwnerProcess:
 
     def _welcome(self, member: Member) -> None:
         member.tell("engines", told(news_of(self._owner.supervisor)))
+        member.tell("ledger", msgspec.to_builtins(self._owner.ledger.states()))
 
     async def _tell_news(self) -> None:
         """Whatever changes with an engine is known everywhere a moment later."""
@@ -242,6 +245,17 @@ class OwnerProcess:
                 for member in self.fleet.members.values():
                     member.tell("engines", told(changed))
             last = now
+
+    async def _tell_ledger(self) -> None:
+        """How it is, for whoever asks a worker."""
+        last: list[StoreState] = []
+        while True:
+            now = self._owner.ledger.states()
+            if now != last:
+                for member in self.fleet.members.values():
+                    member.tell("ledger", msgspec.to_builtins(now))
+            last = now
+            await asyncio.sleep(LEDGER_SECONDS)
 
     def _start_engine(self, name: str) -> None:
         worker = self._owner.supervisor.workers.get(name)

@@ -32,10 +32,10 @@ class RemoteOwner:
     def __init__(self, plan: Plan, specs: Sequence[WorkerSpec], clock: Clock, settings: Settings) -> None:
         self._plan = plan
         self._engines = DistantEngines(specs, self._start_engine)
-        self._handlers: dict[str, Handler] = {"engines": self._engines.learn}
         self._peer: Peer | None = None
         self._reading: asyncio.Task[None] | None = None
-        self.ledger: Ledger = DistantLedger(lambda: self.peer)
+        self.ledger: Ledger = (ledger := DistantLedger(lambda: self.peer))
+        self._handlers: dict[str, Handler] = {"engines": self._engines.learn, "ledger": ledger.learn}
         self.quota: Quota = open_quota(settings, clock, OwnersBank(self))
         self.budget_bank: budgets.Bank | None = OwnersBudgetBank(self)
         self.sources: Sequence[Source] = quota_sources(self.quota)
