@@ -156,9 +156,9 @@ def exchanged(state: State | None, ask: Ask, now_ms: int, recovery_ms: int = 0) 
         return state, Answer(status="lost", epoch=state.epoch)
     if ask.ledger not in state.seeds and not ask.seed:
         return state, Answer(status="unknown", epoch=state.epoch)
-    is_seeding = ask.ledger not in state.seeds
-    if is_seeding:
-        state.seeds[ask.ledger] = ask.seed[0]
+    for seed in ask.seed:  # where two have asked the ledger at once, the later answer holds
+        known = state.seeds.get(ask.ledger, NOTHING)
+        state.seeds[ask.ledger] = Sum(max(known.money, seed.money), max(known.tokens, seed.tokens))
     holder = state.holders.get(ask.holder)
     if holder is not None and ask.number <= holder.number:
         return state, Answer(status="stale", epoch=state.epoch)
@@ -167,7 +167,7 @@ def exchanged(state: State | None, ask: Ask, now_ms: int, recovery_ms: int = 0) 
     before, holder = holder, Holder(ask.number, ask.spent, ask.keep, ask.idle, now_ms + ask.lifetime_ms)
     state.holders[ask.holder] = holder
     fold(state, now_ms)
-    return state, granted(state, holder, before, ask, now_ms, is_seeding)
+    return state, granted(state, holder, before, ask, now_ms)
 
 
 def fold(state: State, now_ms: int) -> None:
@@ -177,7 +177,7 @@ def fold(state: State, now_ms: int) -> None:
         state.past = state.past + dead.spent + dead.keep
 
 
-def granted(state: State, holder: Holder, before: Holder | None, ask: Ask, now_ms: int, is_seeding: bool) -> Answer:
+def granted(state: State, holder: Holder, before: Holder | None, ask: Ask, now_ms: int) -> Answer:
     """What the holder gets, or that there is no room."""
     everybody = list(state.holders.values())
     living = [one for one in everybody if one.until_ms > now_ms]
@@ -185,7 +185,7 @@ def granted(state: State, holder: Holder, before: Holder | None, ask: Ask, now_m
     held = added([one.keep for one in everybody])
     free = Sum(left(ask.limits.money, total.money + held.money), left(ask.limits.tokens, total.tokens + held.tokens))
     others = added([one.idle for one in living if one is not holder])
-    crossed = holder.crossed = crossing(state, ask, before, total, is_seeding)
+    crossed = holder.crossed = crossing(state, ask, before, total)
     if now_ms < state.recovering_ms:
         return Answer(status="recovering", epoch=state.epoch, total=total, crossed=crossed, holders=len(living))
     lacks_money = lacking(ask.limits.money, ask.need.money, free.money)
@@ -224,11 +224,11 @@ def granted(state: State, holder: Holder, before: Holder | None, ask: Ask, now_m
     )
 
 
-def crossing(state: State, ask: Ask, before: Holder | None, total: Sum, is_seeding: bool) -> tuple[int, ...]:
+def crossing(state: State, ask: Ask, before: Holder | None, total: Sum) -> tuple[int, ...]:
     """What this holder is to tell of: what its message has crossed, and what it should have told of already, if it has
     not heard the answer that said so. What a ledger knew was told before."""
     percent = percent_of(ask.limits, total)
-    if is_seeding:
+    if ask.seed:
         known = Sum(total.money - ask.spent.money, total.tokens - ask.spent.tokens)
         state.percent = max(state.percent, percent_of(ask.limits, known))
     crossed = before.crossed if before is not None and ask.heard < before.number else ()

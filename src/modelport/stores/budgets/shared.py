@@ -10,58 +10,27 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from decimal import Decimal
 from functools import partial
-from typing import Any, Final, Literal, Protocol
+from typing import Final, Literal
 
-from msgspec import Struct
-
-from modelport.core.budgets import THRESHOLDS, Budget, BudgetCrossed, OnStoreOutage, Period, Window, window_of
+from modelport.core.budgets import THRESHOLDS, Budget, BudgetCrossed, OnStoreOutage, Period, window_of
 from modelport.core.clock import Clock
 from modelport.core.errors import Unavailable
 from modelport.core.ports import BudgetHold, BudgetRefusal, NeedsWaiting, Refusal
-from modelport.core.pricing import EXACT, NONE
-from modelport.core.usage_reports import LedgerUnavailable
-from modelport.stores.allotments import StoreGone
-from modelport.stores.budgets.account import LocalAccount, Wanted, money, raised
-from modelport.stores.budgets.bank import NOTHING, Answer, Bank, Sum
+from modelport.core.pricing import NONE
+from modelport.stores.budgets.account import LocalAccount, Wanted, money
+from modelport.stores.budgets.bank import Answer, Bank
 from modelport.stores.budgets.hold import Part, SharedHold
+from modelport.stores.budgets.talk import ANSWER_SECONDS, ATTEMPTS, SEED_SECONDS, Seeds, Talk
 
-ANSWER_SECONDS: Final = 0.05
-CONNECT_SECONDS: Final = 2.0
-"""For the first message, before anybody calls."""
-SEED_SECONDS: Final = 10.0
 TICK_SECONDS: Final = 0.25
 TICKS_A_SECOND: Final = 4
 RENEW_SECONDS: Final = 2.5
 PROBE_SECONDS: Final = 0.5
-ATTEMPTS: Final = 6
-"""So often a refused call asks again while others have at hand what it needs: they let go of it within a second."""
-ATTEMPT_SECONDS: Final = 0.2
 RETRY_SECONDS: Final = 1
-
-
-class Seed(Struct, frozen=True):
-    """What a ledger knows of one budget's window."""
-
-    ledger: str
-    """Which one: several processes may share it."""
-    amount: Decimal
-    tokens: int
-
-
-class Seeds(Protocol):
-    """Where the sums of calls come from that ended before a store began to count."""
-
-    def ledger(self) -> str | None:
-        """The name of the ledger, where it is known without asking it."""
-        ...
-
-    async def used(self, subject: str, window: Window) -> Seed:
-        """What all calls of this window have used that have ended by now. Raises LedgerUnavailable."""
-        ...
 
 
 class SharedBudgets:
@@ -79,26 +48,32 @@ class SharedBudgets:
         attempts: int = ATTEMPTS,
     ) -> None:
         self._bank = bank
-        self._seeds = seeds
         self._clock = clock
         self._thresholds = tuple(sorted(thresholds))
         self._on_outage = on_outage
-        self._answer_seconds = answer_seconds
-        self._attempts = attempts
-        self._ledger = ""
+        self._talk = Talk(bank, seeds, clock, self._tell_of, answer_seconds, attempts)
         self._accounts: dict[tuple[str, Period], LocalAccount] = {}
         self._ended: list[LocalAccount] = []
         """Of windows that are over, until their calls are."""
         self._tell: Callable[[BudgetCrossed], None] | None = None
         self._ticking: asyncio.Task[None] | None = None
         self._next_probe = -math.inf
-        self._is_closing = False
-        self._has_answered = False
-        self.is_silent = False
-        """The store does not answer in time."""
-        self.exchanges = 0
-        self.failures = 0
         self.refused_for_outage = 0
+
+    @property
+    def is_silent(self) -> bool:
+        """The store does not answer in time."""
+        return self._talk.is_silent
+
+    @property
+    def exchanges(self) -> int:
+        """Messages to the store."""
+        return self._talk.exchanges
+
+    @property
+    def failures(self) -> int:
+        """Messages that were not answered in time."""
+        return self._talk.failures
 
     @property
     def is_degraded(self) -> bool:
@@ -143,7 +118,7 @@ class SharedBudgets:
             self._ticking = asyncio.create_task(self._tick_for_ever(), name="budgets")
         accounts = [self._account(budget, self._clock.now()) for budget in budgets]
         for account in accounts:
-            self._talk(account)
+            self._talk.begin(account)
         talking = [account.talking for account in accounts if account.talking is not None]
         if talking:
             await asyncio.wait(talking, timeout=SEED_SECONDS)
@@ -154,7 +129,7 @@ class SharedBudgets:
             self._ticking.cancel()
             with suppress(asyncio.CancelledError):
                 await self._ticking
-        self._is_closing = True
+        self._talk.is_closing = True
         if not self.is_silent:
             await self.tell()
         await self._bank.close()
@@ -163,7 +138,7 @@ class SharedBudgets:
         """Tells the store everything now."""
         for account in self._all():
             if account.epoch or account.running or account.spent_tokens:
-                self._talk(account)
+                self._talk.begin(account)
             if account.talking is not None:
                 await account.talking
 
@@ -297,104 +272,13 @@ class SharedBudgets:
             return True
         future: asyncio.Future[bool | None] = asyncio.get_running_loop().create_future()
         account.wanted.append(Wanted(amount, tokens, take, future))
-        self._talk(account)
+        self._talk.begin(account)
         try:
             return await future
         except asyncio.CancelledError:
             if future.done() and not future.cancelled() and future.result() is True:
                 undo((account,), amount, tokens)
             raise
-
-    # --- the store ---------------------------------------------------------------------------------------------------
-
-    def _talk(self, account: LocalAccount) -> None:
-        account.must_tell = True
-        if account.talking is None or account.talking.done():
-            account.talking = asyncio.create_task(self._talked(account), name="one budget")
-
-    async def _talked(self, account: LocalAccount) -> None:
-        """One message after the other, until nobody wants anything. Ends also when the store is gone."""
-        while account.must_tell or account.wanted:
-            account.must_tell = False
-            need, want = needed(account, self._clock.monotonic())
-            if self._is_closing:
-                account.free, account.free_tokens, want = NONE, 0, need
-            try:
-                answer = await self._exchange(account, need, want)
-            except (StoreGone, LedgerUnavailable, TimeoutError):
-                answer = None
-            self._serve(account, answer)
-            if answer is not None and answer.status == "refused" and account.wanted:
-                await asyncio.sleep(ATTEMPT_SECONDS)
-
-    def _serve(self, account: LocalAccount, answer: Answer | None) -> None:
-        """Hands out what has come: to each its own, or why not. Who may still get it goes on waiting."""
-        is_gone = answer is None or answer.status == "recovering"
-        is_refused = answer is not None and answer.status == "refused"
-        for _ in range(len(account.wanted)):
-            wanted = account.wanted.popleft()
-            if wanted.future.done():
-                continue
-            if wanted.take():
-                wanted.future.set_result(True)
-            elif is_gone:
-                wanted.future.set_result(None)
-            elif is_refused and not self._may_ask_again(account, wanted):
-                wanted.future.set_result(False)
-            else:
-                account.wanted.append(wanted)
-
-    def _may_ask_again(self, account: LocalAccount, wanted: Wanted) -> bool:
-        """Whether there may still be room for it: the refusal was another's, or others let go of what they keep."""
-        if not account.is_refused(wanted.amount, wanted.tokens):
-            return True
-        wanted.attempts += 1
-        return wanted.attempts <= self._attempts and account.others_have(wanted.amount, wanted.tokens)
-
-    async def _exchange(self, account: LocalAccount, need: Sum, want: Sum) -> Answer:
-        """One message and what comes of it. Raises StoreGone, LedgerUnavailable, TimeoutError."""
-        for _ in range(5):
-            lasts = account.window.ends_at - self._clock.now()
-            self._ledger = self._ledger or self._seeds.ledger() or ""
-            ask = account.ask(need, want, self._clock.monotonic(), lasts, self._ledger)
-            answer = await self._answered(partial(self._bank.exchange, ask))
-            match answer.status:
-                case "unknown":
-                    await self._read(account)
-                case "lost" | "folded":
-                    account.begin_anew(is_lost=answer.status == "lost", now=self._clock.monotonic())
-                case "granted" | "refused" | "recovering":
-                    account.learn(ask, answer, self._clock.monotonic())
-                    self._tell_of(account, answer)
-                    return answer
-        raise StoreGone("the state changes again and again")
-
-    async def _read(self, account: LocalAccount) -> None:
-        """What was used before the store began to count. Raises LedgerUnavailable, TimeoutError."""
-        account.told_at = self._clock.monotonic()
-        settled = account.spent, account.spent_tokens  # the ledger counts that, too
-        try:
-            async with asyncio.timeout(SEED_SECONDS):
-                seed = await self._seeds.used(account.budget.subject, account.window)
-        except (LedgerUnavailable, TimeoutError):
-            account.is_unread = True
-            raise
-        self._ledger = seed.ledger
-        account.seed = (Sum(raised(seed.amount), seed.tokens),)
-        account.base, account.base_tokens = settled
-
-    async def _answered(self, exchange: Callable[[], Coroutine[Any, Any, Answer]]) -> Answer:
-        self.exchanges += 1
-        try:
-            seconds = self._answer_seconds if self._has_answered else max(CONNECT_SECONDS, self._answer_seconds)
-            answer = await in_time(exchange(), seconds)
-        except StoreGone:
-            self.failures += 1
-            self.is_silent = True
-            raise
-        self.is_silent = False
-        self._has_answered = True
-        return answer
 
     def _tell_of(self, account: LocalAccount, answer: Answer) -> None:
         """Tells of the thresholds that it falls to this process to tell of."""
@@ -442,20 +326,10 @@ class SharedBudgets:
         elif self.is_silent:
             due = []
         for account in due:
-            self._talk(account)
+            self._talk.begin(account)
 
     def _all(self) -> Iterator[LocalAccount]:
         yield from (*self._accounts.values(), *self._ended)
-
-
-def needed(account: LocalAccount, now: float) -> tuple[Sum, Sum]:
-    """What the first that waits needs from the store, and what would be good to have."""
-    need = account.need(account.wanted[0].amount, account.wanted[0].tokens) if account.wanted else NOTHING
-    amount, tokens = account.chunk(now)
-    for wanted in account.wanted:
-        amount, tokens = EXACT.add(amount, wanted.amount), tokens + wanted.tokens
-    want = account.need(amount, tokens)
-    return need, Sum(max(need.money, want.money), max(need.tokens, want.tokens))
 
 
 def undo(accounts: tuple[LocalAccount, ...], amount: Decimal, tokens: int) -> None:
@@ -468,27 +342,3 @@ def refusal_of(refused: list[LocalAccount]) -> BudgetRefusal:
     """By the one that begins anew last."""
     account = max(refused, key=lambda account: account.window.ends_at)
     return BudgetRefusal(account.budget, account.window.ends_at)
-
-
-async def in_time(exchange: Coroutine[Any, Any, Answer], seconds: float) -> Answer:
-    """The answer, if it comes within this time; where this process itself was late, it gets a little more. Raises
-    StoreGone."""
-    loop = asyncio.get_running_loop()
-    task = loop.create_task(exchange)
-    task.add_done_callback(seen)
-    try:
-        started = loop.time()
-        await asyncio.wait((task,), timeout=seconds)
-        if not task.done() and loop.time() - started > 1.2 * seconds:
-            await asyncio.wait((task,), timeout=seconds / 2)
-        if not task.done():
-            raise StoreGone("slow")
-        return task.result()
-    finally:
-        task.cancel()
-
-
-def seen(task: asyncio.Task[Answer]) -> None:
-    """Of an answer that came too late nobody wants to know."""
-    if not task.cancelled():
-        task.exception()

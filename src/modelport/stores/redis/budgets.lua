@@ -42,10 +42,11 @@ if not state then
     end
 end
 if epoch ~= '' and epoch ~= state.epoch then return answer('lost') end
-local is_seeding = not state.seeds[ledger]
-if is_seeding then
-    if #seed == 0 then return answer('unknown') end
-    state.seeds[ledger] = seed[1]
+if #seed > 0 then
+    local known = state.seeds[ledger] or {0, 0}
+    state.seeds[ledger] = {math.max(known[MONEY], seed[1][MONEY]), math.max(known[TOKENS], seed[1][TOKENS])}
+elseif not state.seeds[ledger] then
+    return answer('unknown')
 end
 local holder = state.holders[holder_name]
 if holder and number <= holder[NUMBER] then return answer('stale') end
@@ -95,7 +96,7 @@ local function percent_of(used)
     return most
 end
 local percent = percent_of(total)
-if is_seeding then
+if #seed > 0 then
     local known = {total[MONEY] - spent[MONEY], total[TOKENS] - spent[TOKENS]}
     state.percent = math.max(state.percent, percent_of(known))
 end
