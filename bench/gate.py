@@ -9,13 +9,11 @@ from __future__ import annotations
 
 import argparse
 import json
-import shutil
 import sys
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
-from bench import instructions, interpreters
+from bench import counters, instructions, interpreters
 
 BASELINE = Path(__file__).parent / "baseline.json"
 LIMIT = 150_000
@@ -26,16 +24,22 @@ def main() -> None:
     """Counts, compares, says so."""
     parser = argparse.ArgumentParser(prog="python -m bench.gate", description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--python", help="the interpreter that runs modelport; gets an environment of its own")
-    parser.add_argument("--requests", type=int, default=10_000, help="fewer are faster and less exact")
+    parser.add_argument(
+        "--requests", type=int, default=instructions.default_requests(), help="fewer are faster and less exact"
+    )
     parser.add_argument("--write", action="store_true", help="make what is counted the baseline of this Python")
     wanted = parser.parse_args()
     python = interpreters.prepared(wanted.python)
     facts = interpreters.described(python)
     build = interpreters.label(facts)
-    loop, counted = count(python, wanted.requests)
+    price = instructions.price(python, wanted.requests)
+    counted = price.whole
     baselines: dict[str, int] = json.loads(BASELINE.read_text()) if BASELINE.exists() else {}
     print(f"Python {facts['version']} ({facts['build']})")
-    print(f"{counted:,} instructions per request, {loop:,} of them in the loop's thread")
+    print(
+        f"{counted:,} instructions per request, counted by {counters.mechanism()}: {price.loop:,} in the loop's thread,"
+    )
+    print(f"{price.server - price.loop:,} in other threads of the server, {price.ledger:,} in the ledger's process")
     faults = judged(counted, build, baselines)
     for fault in faults:
         print(f"gate: {fault}")
@@ -44,18 +48,6 @@ def main() -> None:
         print(f"gate: {build} is {counted:,} in bench/baseline.json from now on")
         sys.exit(0 if counted <= LIMIT else 1)
     sys.exit(1 if faults else 0)
-
-
-def count(python: Path, requests: int) -> tuple[int, int]:
-    """(of the loop's thread, of all), for one request: two runs of different length, so the start does not count."""
-    if shutil.which("valgrind") is None:
-        raise SystemExit("gate: valgrind is missing; on Debian: apt-get install valgrind")
-    with tempfile.TemporaryDirectory(prefix="modelport-gate-") as name:
-        short, long = (
-            instructions.counted(Path(name) / str(n), n * requests, stream=False, lane="1", python=str(python))
-            for n in (1, 2)
-        )
-    return (long[0] - short[0]) // requests, (long[1] - short[1]) // requests
 
 
 def judged(counted: int, build: str, baselines: Mapping[str, int]) -> list[str]:
