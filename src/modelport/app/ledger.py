@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Final
 
 from modelport.config.faults import ConfigError, Fault
 from modelport.config.settings import Settings
-from modelport.core.budgets import Period
 from modelport.core.ports import StoreState
 from modelport.core.usage_reports import LedgerUnavailable, RecordsPage, RecordsQuestion, UsageQuestion, UsageRow
 from modelport.stores.journal.files import writers_in
@@ -42,7 +41,6 @@ class LocalLedger:
             settings.server.data_dir / "journal",
             self._address,
             keep_seconds=None if keep_hours is None else keep_hours * HOUR_SECONDS,
-            periods=budget_periods(settings),
         )
         self.source = ledger_source(self.shipper)
         self._reports: SqlReports | None = None
@@ -139,16 +137,6 @@ class LedgerAtRest:
         from modelport.stores.sql.audit import audit
 
         return audit(self._address, self._journals, known_source_id(self._journals))
-
-
-def budget_periods(settings: Settings) -> tuple[Period, ...]:
-    """Days, months: for so long budgets need the journals, from which a start reads what was used."""
-    budgets = (
-        *(project.budget for project in settings.projects.values()),
-        *(key.budget for key in settings.keys.values()),
-        *(deployment.budget for deployment in settings.deployments.values()),
-    )
-    return tuple(sorted({budget.per for budget in budgets if budget is not None}))
 
 
 def ledger_name(settings: Settings) -> str | None:

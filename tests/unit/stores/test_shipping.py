@@ -308,11 +308,11 @@ def test_a_damaged_file_stays(tmp_path: Path, ledger: Kept) -> None:
     assert shipping.damaged_lines == 1
 
 
-def test_nothing_is_removed_that_others_still_read_or_that_is_to_be_kept(tmp_path: Path, ledger: Kept) -> None:
+def test_nothing_is_removed_that_is_to_be_kept(tmp_path: Path, ledger: Kept) -> None:
     journaled(tmp_path, [record() for _ in range(12)], rotate_bytes=4_000)
     aged(tmp_path, 90_000)
     before = files_of(tmp_path, "0")
-    for given in ({"keep_seconds": None}, {"needed_since": lambda now: now - 100_000}, {"keep_seconds": 100_000.0}):
+    for given in ({"keep_seconds": None}, {"keep_seconds": 100_000.0}):
         shipping = shipper(tmp_path, ledger, **given)
         shipping.start()
         shipping.stop()

@@ -5,6 +5,7 @@ It ends when its input does, so also when the one that serves was killed. Signal
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import signal
@@ -14,7 +15,6 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
-from modelport.core.budgets import Period, window_of
 from modelport.core.usage_reports import LedgerUnavailable
 from modelport.stores.ledger_process.messages import (
     ASSIGNMENT_DECODER,
@@ -31,6 +31,8 @@ from modelport.stores.sql.ledger import SqlLedger
 
 NICENESS: Final = 10
 """Whoever waits for an answer goes first."""
+COLLECTED_OBJECTS: Final = 50_000
+"""A batch makes thousands, none of them in a circle."""
 UPGRADE_SECONDS: Final = 600
 OUTPUT: Final = 1
 
@@ -40,6 +42,8 @@ def main() -> None:
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
     os.nice(NICENESS)
+    gc.freeze()
+    gc.set_threshold(COLLECTED_OBJECTS)
     LOGGER.setLevel(logging.INFO)
     LOGGER.addHandler(ToParent())
     questions = sys.stdin.buffer
@@ -72,16 +76,10 @@ def shipper_of(assignment: Assignment) -> Shipper:
         Path(assignment.directory),
         lambda: SqlLedger(address, upgrade=upgraded),
         keep_seconds=assignment.keep_seconds,
-        needed_since=lambda now: budgets_begin(assignment.periods, now),
         told=tell,
     )
     shipper.ask(assignment.asked)
     return shipper
-
-
-def budgets_begin(periods: tuple[Period, ...], now: float) -> float | None:
-    """Since when budgets need the journals: a start reads there what the day or month has used. None: no budget."""
-    return min((window_of(per, now).begins_at for per in periods), default=None)
 
 
 def upgraded(address: DatabaseAddress) -> None:

@@ -8,7 +8,6 @@ from typing import Final
 
 from msgspec import Struct, json
 
-from modelport.core.budgets import Period
 from modelport.stores.sql.address import DatabaseAddress
 
 
@@ -25,8 +24,6 @@ class Assignment(Struct, frozen=True):
     directory: str
     database: Database
     keep_seconds: float | None = None
-    periods: tuple[Period, ...] = ()
-    """Of the budgets that are filled from journals at a start."""
     asked: int = 0
     """Questions so far: the first round answers them."""
 

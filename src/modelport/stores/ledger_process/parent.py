@@ -13,7 +13,6 @@ from typing import IO, Final
 
 from msgspec import DecodeError, structs
 
-from modelport.core.budgets import Period
 from modelport.stores.ledger_process.messages import SAID_DECODER, Assignment, Figures, LogLine, database_of, line
 from modelport.stores.shipping.shipper import FIRST_RETRY_SECONDS, LAST_RETRY_SECONDS, LOGGER, STOP_SECONDS
 from modelport.stores.sql.address import DatabaseAddress
@@ -32,9 +31,8 @@ class ShipperProcess:
         address: DatabaseAddress,
         *,
         keep_seconds: float | None = None,
-        periods: tuple[Period, ...] = (),
     ) -> None:
-        self._assignment = Assignment(str(directory.absolute()), database_of(address), keep_seconds, periods)
+        self._assignment = Assignment(str(directory.absolute()), database_of(address), keep_seconds)
         self.shipped_records = 0
         self.damaged_lines = 0
         self.backlog_records = 0

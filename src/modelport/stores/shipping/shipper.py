@@ -54,18 +54,15 @@ class Shipper:
         opened: Callable[[], Destination],
         *,
         keep_seconds: float | None = KEEP_SECONDS,
-        needed_since: Callable[[float], float | None] = lambda now: None,
         told: Callable[[Shipper], None] = lambda shipper: None,
         poll_seconds: float = POLL_SECONDS,
         batch_records: int = BATCH_RECORDS,
     ) -> None:
         """`opened` connects to the ledger, and is asked again after each failure. `keep_seconds`: for so long a file
-        stays after its last line; None: for ever. `needed_since`: the moment from which on others still read journals,
-        given now; None: nobody does. `told` is called by the thread when the figures may have changed."""
+        stays after its last line; None: for ever. `told` is called by the thread when the figures may have changed."""
         self.directory = directory
         self._opened = opened
         self._keep_seconds = keep_seconds
-        self._needed_since = needed_since
         self._on_change = told
         self._poll_seconds = poll_seconds
         self._batch_records = batch_records
@@ -185,8 +182,7 @@ class Shipper:
     def _clean(self, ledger: Destination) -> None:
         if self._keep_seconds is None:
             return
-        now = time.time()
-        until = min(now - self._keep_seconds, needed if (needed := self._needed_since(now)) is not None else now)
+        until = time.time() - self._keep_seconds
         for writer, position in self._positions.items():
             for path in removable(self.directory, writer, position.number, until):
                 if not is_kept(path, ledger.missing):
