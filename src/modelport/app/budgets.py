@@ -135,8 +135,8 @@ class KeptBudgets:
         while not budgets.is_restored:
             try:
                 now = self._clock.now()
-                for budget in self._wanted:
-                    seed = await self._seeds.used(budget.subject, window_of(budget.per, now))
+                seeds = [await self._seeds.used(one.subject, window_of(one.per, now)) for one in self._wanted]
+                for budget, seed in zip(self._wanted, seeds, strict=True):
                     budgets.restore(budget, seed.amount, seed.tokens, now)
                 budgets.is_restored = True
             except LedgerUnavailable as failure:
