@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 FRESH_SECONDS: Final = 5.0
 """For so long a question waits for what has just ended to arrive in the ledger."""
 HOUR_SECONDS: Final = 3600
+DAY_SECONDS: Final = 24 * HOUR_SECONDS
 
 
 class LocalLedger:
@@ -36,11 +37,12 @@ class LocalLedger:
         """Raises ConfigError, DriverMissing."""
         self._address = database_address(settings)
         check_driver(self._address)
-        keep_hours = settings.ledger.keep_journal_hours
+        keep_hours, keep_days = settings.ledger.keep_journal_hours, settings.ledger.keep_days
         self.shipper = ShipperProcess(
             settings.server.data_dir / "journal",
             self._address,
             keep_seconds=None if keep_hours is None else keep_hours * HOUR_SECONDS,
+            keep_records_seconds=None if keep_days is None else keep_days * DAY_SECONDS,
         )
         self.source = ledger_source(self.shipper)
         self._reports: SqlReports | None = None

@@ -42,6 +42,10 @@ def verify(
         write_line(f"journal  {journal.lines} lines, {journal.calls} calls ended, {journal.open_calls} open")
         write_line(f"ledger   {found.ledger_calls} calls, {found.ledger_tokens} tokens")
         write_line(f"checked  {found.checked_calls} calls of the journal; {found.waiting_calls} are not shipped yet")
+        if found.pruned_calls:
+            write_line(
+                f"removed  {found.pruned_calls} of these calls are older than `ledger.keep_days`; their sums are left"
+            )
         for fault in journal.faults:
             write_error_line(f"{fault.path}:{fault.line}: {fault.what}")
         for text in found.faults:

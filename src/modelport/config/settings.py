@@ -180,6 +180,8 @@ class LedgerSettings(Section):
 
     keep_journal_hours: Annotated[float, Field(ge=0)] | None = 24
     """A journal file whose every call is in the ledger is removed so long after its last line. None: never."""
+    keep_days: Annotated[int, Field(ge=1, le=36_500)] | None = None
+    """Single calls are removed from the ledger so many days after they began; their sums stay. null: never."""
 
 
 class TelemetrySettings(Section):

@@ -76,6 +76,7 @@ def shipper_of(assignment: Assignment) -> Shipper:
         Path(assignment.directory),
         lambda: SqlLedger(address, upgrade=upgraded),
         keep_seconds=assignment.keep_seconds,
+        keep_records_seconds=assignment.keep_records_seconds,
         told=tell,
     )
     shipper.ask(assignment.asked)

@@ -24,6 +24,7 @@ class Assignment(Struct, frozen=True):
     directory: str
     database: Database
     keep_seconds: float | None = None
+    keep_records_seconds: float | None = None
     asked: int = 0
     """Questions so far: the first round answers them."""
 

@@ -31,8 +31,11 @@ class ShipperProcess:
         address: DatabaseAddress,
         *,
         keep_seconds: float | None = None,
+        keep_records_seconds: float | None = None,
     ) -> None:
-        self._assignment = Assignment(str(directory.absolute()), database_of(address), keep_seconds)
+        self._assignment = Assignment(
+            str(directory.absolute()), database_of(address), keep_seconds, keep_records_seconds
+        )
         self.shipped_records = 0
         self.damaged_lines = 0
         self.backlog_records = 0

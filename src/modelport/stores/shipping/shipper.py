@@ -42,6 +42,8 @@ class Destination(Protocol):
 
     def missing(self, records: Sequence[UsageRecord]) -> list[UsageRecord]: ...
 
+    def prune(self, before: float) -> bool: ...
+
     def close(self) -> None: ...
 
 
@@ -57,13 +59,17 @@ class Shipper:
         told: Callable[[Shipper], None] = lambda shipper: None,
         poll_seconds: float = POLL_SECONDS,
         batch_records: int = BATCH_RECORDS,
+        keep_records_seconds: float | None = None,
     ) -> None:
         """`opened` connects to the ledger, and is asked again after each failure. `keep_seconds`: for so long a file
-        stays after its last line; None: for ever. `told` is called by the thread when the figures may have changed."""
+        stays after its last line; None: for ever. `keep_records_seconds`: the same for single calls in the ledger.
+        `told` is called by the thread when the figures may have changed."""
         self.directory = directory
         self._opened = opened
         self._keep_seconds = keep_seconds
         self._on_change = told
+        self._keep_records_seconds = keep_records_seconds
+        self._pruned_at = float("-inf")
         self._poll_seconds = poll_seconds
         self._batch_records = batch_records
         self.shipped_records = 0
@@ -160,6 +166,7 @@ class Shipper:
         if time.monotonic() - self._cleaned_at > CLEAN_SECONDS:
             self._cleaned_at = time.monotonic()
             self._clean(self._ledger)
+        self._prune(self._ledger)
 
     def _ship(self, ledger: Destination, writer: str) -> bool:
         """One batch. True: it was the last."""
@@ -189,6 +196,14 @@ class Shipper:
                     break  # the files after it stay too: what is left is one chain
                 path.unlink()
                 LOGGER.info("the journal file %s is in the ledger and was removed", path.name)
+
+    def _prune(self, ledger: Destination) -> None:
+        """One day's calls in a round, so that shipping goes on meanwhile; once there are no more, it waits."""
+        is_due = time.monotonic() - self._pruned_at > CLEAN_SECONDS and not self._stopping.is_set()
+        if self._keep_records_seconds is None or not is_due:
+            return
+        if not ledger.prune(time.time() - self._keep_records_seconds):
+            self._pruned_at = time.monotonic()
 
     def _is_ours(self) -> bool:
         if self._lock is None:

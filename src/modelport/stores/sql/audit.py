@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from msgspec import Struct
-from sqlalchemy import BigInteger, Connection, Select, Table, case, func, literal_column, select
+from sqlalchemy import BigInteger, ColumnElement, Connection, Select, Table, case, func, literal_column, select
 
 from modelport.core.usage import Pricing, UsageRecord
 from modelport.stores.journal import Verification, verify
@@ -31,7 +31,18 @@ from modelport.stores.sql.rows import (
     named_row,
     series_of,
 )
-from modelport.stores.sql.schema import COST_COLUMNS, DAYS, HOURS, MONTHS, RECORDS, SERIES, SUM_COLUMNS, TOKEN_COLUMNS
+from modelport.stores.sql.schema import (
+    COST_COLUMNS,
+    DAYS,
+    HOURS,
+    MONTHS,
+    PRUNED,
+    PRUNED_UNTIL,
+    RECORDS,
+    SERIES,
+    SUM_COLUMNS,
+    TOKEN_COLUMNS,
+)
 
 RECORDS_AT_ONCE: Final = 500
 MOST_TOLD: Final = 20
@@ -53,6 +64,8 @@ class Audit(Struct, frozen=True):
     """Calls of the journal that are not shipped yet."""
     faults: tuple[str, ...]
     """Of the ledger; the journal's own are in `journal`."""
+    pruned_calls: int = 0
+    """Of the ledger's calls: those of which only the sums are left."""
 
     @property
     def balances(self) -> bool:
@@ -72,16 +85,18 @@ def audit(address: DatabaseAddress, directory: Path, source: str | None) -> Audi
             if not exists(connection):
                 return Audit(journal, 0, 0, 0, journal.calls, ())
             positions = positions_of(connection, source) if source is not None else {}
-            shipping = Shipped(connection, directory, positions)
+            until_us = connection.execute(select(PRUNED_UNTIL.c.before_us)).scalar() or 0
+            shipping = Shipped(connection, directory, positions, until_us)
             faults = [
                 *first(shipping.faults()),
                 *first(doubled(connection)),
-                *first(disagreements(connection)),
+                *first(disagreements(connection, until_us)),
             ]
             calls, tokens = totals(connection)
+            pruned = int(connection.execute(select(func.coalesce(func.sum(PRUNED.c.calls), 0))).scalar_one())
     finally:
         engine.dispose()
-    return Audit(journal, calls, tokens, shipping.checked, shipping.waiting, tuple(faults))
+    return Audit(journal, calls, tokens, shipping.checked, shipping.waiting, tuple(faults), pruned)
 
 
 # --- the journal against the ledger -----------------------------------------------------------------------------------
@@ -90,8 +105,12 @@ def audit(address: DatabaseAddress, directory: Path, source: str | None) -> Audi
 class Shipped:
     """Looks up what the ledger says that it has."""
 
-    def __init__(self, connection: Connection, directory: Path, positions: Mapping[str, Position]) -> None:
+    def __init__(
+        self, connection: Connection, directory: Path, positions: Mapping[str, Position], until_us: int
+    ) -> None:
+        """Calls that started before `until_us` may have been removed."""
         self._connection = connection
+        self._until_us = until_us
         self._directory = directory
         self._positions = positions
         self.checked = 0
@@ -137,6 +156,9 @@ class Shipped:
         for record in records:
             row_found = found.get(key_of(record))
             if row_found is None:
+                if key_of(record)[0] < self._until_us:
+                    self.checked -= 1
+                    continue
                 yield f"call {record.id}: it is in the journal and not in the ledger"
                 continue
             expected = {**named_row(record, row_found["series_id"]), **series_of(record)}
@@ -155,17 +177,38 @@ def doubled(connection: Connection) -> Iterator[str]:
         yield f"call {id}: it is in the ledger more than once"
 
 
-def disagreements(connection: Connection) -> Iterator[str]:
-    """Roll-ups that are not the sums of what they roll up."""
-    yield from differences("hour", raw_sums(connection), kept_sums(connection, HOURS, "hour"))
+def disagreements(connection: Connection, until_us: int) -> Iterator[str]:
+    """Roll-ups that are not the sums of what they roll up. Of calls before `until_us` only their sums are left."""
+    hour = until_us // HOUR_US
+    kept = kept_sums(connection, HOURS, "hour", HOURS.c.hour >= hour)
+    yield from differences("hour", raw_sums(connection, RECORDS.c.started_us >= until_us), kept)
+    if until_us:
+        before = added_up(
+            [
+                *((place, list(sums)) for place, sums in kept_sums(connection, PRUNED, "month")),
+                *in_months(raw_sums(connection, RECORDS.c.started_us < until_us)),
+            ]
+        )
+        kept_before = added_up(in_months(kept_sums(connection, HOURS, "hour", HOURS.c.hour < hour)))
+        yield from differences("month of removed calls", in_order(before), in_order(kept_before))
     days = larger(kept_sums(connection, HOURS, "hour"), day_of)
     yield from differences("day", days, kept_sums(connection, DAYS, "day"))
     months = larger(kept_sums(connection, DAYS, "day"), month_of)
     yield from differences("month", months, kept_sums(connection, MONTHS, "month"))
 
 
-def raw_sums(connection: Connection) -> Iterator[Summed]:
-    """What the hours should say, from the records."""
+def in_months(hours: Iterator[Summed]) -> Iterator[tuple[tuple[int, int], list[int]]]:
+    """Sums of hours, each at its month."""
+    return (((month_of(day_of(hour)), series), list(sums)) for (hour, series), sums in hours)
+
+
+def in_order(sums: Mapping[tuple[int, int], list[int]]) -> Iterator[Summed]:
+    """As `differences` wants them."""
+    return ((place, tuple(sums[place])) for place in sorted(sums))
+
+
+def raw_sums(connection: Connection, wanted: ColumnElement[bool]) -> Iterator[Summed]:
+    """What the hours should say, from these records."""
     bucket = (RECORDS.c.started_us // literal_column(str(HOUR_US), BigInteger)).label("bucket")
     return streamed(
         connection,
@@ -178,15 +221,19 @@ def raw_sums(connection: Connection) -> Iterator[Summed]:
             *(func.sum(RECORDS.c[name]) for name in TOKEN_COLUMNS),
             *(func.coalesce(func.sum(RECORDS.c[name]), 0) for name in COST_COLUMNS),
         )
+        .where(wanted)
         .group_by(bucket.element, RECORDS.c.series_id)
         .order_by(bucket.element, RECORDS.c.series_id),
     )
 
 
-def kept_sums(connection: Connection, table: Table, bucket: str) -> Iterator[Summed]:
+def kept_sums(
+    connection: Connection, table: Table, bucket: str, wanted: ColumnElement[bool] | None = None
+) -> Iterator[Summed]:
     """What they say."""
     columns = [table.c[bucket], table.c.series_id]
-    return streamed(connection, select(*columns, *(table.c[name] for name in SUM_COLUMNS)).order_by(*columns))
+    statement = select(*columns, *(table.c[name] for name in SUM_COLUMNS)).order_by(*columns)
+    return streamed(connection, statement if wanted is None else statement.where(wanted))
 
 
 def larger(sums: Iterator[Summed], bucket: Callable[[int], int]) -> Iterator[Summed]:

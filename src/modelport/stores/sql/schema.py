@@ -20,6 +20,8 @@ __all__ = [
     "METADATA",
     "MONTHS",
     "POSITIONS",
+    "PRUNED",
+    "PRUNED_UNTIL",
     "RECORDS",
     "REVISIONS",
     "SERIES",
@@ -99,6 +101,16 @@ HOURS: Final = roll_up("usage_hours", "hour")
 DAYS: Final = roll_up("usage_days", "day")
 MONTHS: Final = roll_up("usage_months", "month")
 """Counted from January 1970."""
+
+PRUNED: Final = roll_up("pruned_months", "month")
+"""Sums of single calls that were removed: they and the calls that are left must be the roll-ups."""
+PRUNED_UNTIL: Final = Table(
+    "pruned_until",
+    METADATA,
+    Column("id", Integer, primary_key=True, autoincrement=False),
+    Column("before_us", BigInteger, nullable=False),
+)
+"""One row: calls that started before this moment were removed."""
 
 POSITIONS: Final = Table(
     "journal_positions",
