@@ -505,3 +505,23 @@ def test_a_bank_forgets_windows_that_are_over() -> None:
     clock.time += 100_000
     bank.exchanged(msgspec.structs.replace(ask, window="x"))
     assert bank.exchanged(msgspec.structs.replace(ask, seed=(), number=2)).status == "unknown"
+
+
+def test_redis_forgets_a_window_a_day_after_it() -> None:
+    async def left_ms() -> int:
+        prefix = f"modelport:test:{secrets.token_hex(8)}:"
+        bank = RedisBudgetBank(REDIS.url, prefix=prefix)
+        try:
+            ask = Ask(
+                subject="key:k", window="2026-11-21", lasts_ms=60_000, holder="h", number=1, epoch="", fresh_epoch="e",
+                ledger="l", seed=(Sum(),), spent=Sum(5, 5), keep=Sum(), idle=Sum(), need=Sum(), want=Sum(),
+                limits=Sum(10, 10), heard=0, lifetime_ms=1000,
+            )  # fmt: skip
+            assert (await bank.exchange(ask)).total == Sum(5, 5)
+            (key,) = await bank._client.keys(f"{prefix}*")
+            assert key.decode() == f"{prefix}key:k:2026-11-21"
+            return int(await bank._client.pttl(key))
+        finally:
+            await bank.close()
+
+    assert 86_400_000 < asyncio.run(left_ms()) <= 86_460_000
