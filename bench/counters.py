@@ -14,6 +14,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from bench import machines, servers
 
@@ -35,14 +36,15 @@ def mechanism() -> str:
     return "callgrind"
 
 
-def of_command(command: Sequence[str], folder: Path) -> int:
-    """Of one command from its start to its end. Raises CalledProcessError."""
+def of_command(command: Sequence[str], folder: Path, given: bytes = b"") -> int:
+    """Of one command from its start to its end, with this for its input. Raises CalledProcessError."""
+    silent: dict[str, Any] = {"input": given, "capture_output": True}
     if mechanism() == "perf":
         written = folder / "perf"
-        subprocess.run(["perf", "stat", "-x,", "-e", EVENT, "-o", str(written), *command], check=True)
+        subprocess.run(["perf", "stat", "-x,", "-e", EVENT, "-o", str(written), *command], check=True, **silent)
         return perf_count(written.read_text())
     output = f"--callgrind-out-file={folder}/of-command"
-    subprocess.run([*CALLGRIND, output, *command], check=True, capture_output=True)
+    subprocess.run([*CALLGRIND, output, *command], check=True, **silent)
     return sum(callgrind_totals(folder, "of-command"))
 
 

@@ -19,6 +19,7 @@ from typing import Any
 from bench import counters, databases, written
 from bench.records import NOW, YEAR_SECONDS, record
 from modelport.stores.journal import FileJournal
+from modelport.stores.ledger_process.messages import Assignment, database_of, line
 from modelport.stores.shipping.shipper import Shipper
 from modelport.stores.sql.address import DatabaseAddress, address_of
 from modelport.stores.sql.ledger import SqlLedger
@@ -27,16 +28,7 @@ ROUNDS = 3
 COUNTED_RECORDS = 4_000
 LONGEST_SECONDS = 3_600.0
 FLUSHED_RECORDS = 64
-SHIPPED = """
-import sys
-from pathlib import Path
-from modelport.stores.shipping.shipper import Shipper
-from modelport.stores.sql.address import address_of
-from modelport.stores.sql.ledger import SqlLedger
-
-folder = Path(sys.argv[1])
-Shipper(folder / "journal", lambda: SqlLedger(address_of(None, folder))).ship()
-"""
+CHILD = ("-m", "modelport.stores.ledger_process.child")
 
 
 def main() -> None:
@@ -113,7 +105,8 @@ def instructions(python: Path, records: int = COUNTED_RECORDS) -> int:
             folder = Path(name)
             backlog(folder / "journal", number, 0.001, 0, 0)
             SqlLedger(address_of(None, folder)).close()
-            found.append(counters.of_command([str(python), "-c", SHIPPED, str(folder)], folder))
+            assignment = Assignment(str(folder / "journal"), database_of(address_of(None, folder)))
+            found.append(counters.of_command([str(python), *CHILD], folder, given=line(assignment)))
     return (found[1] - found[0]) // records
 
 

@@ -10,6 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from modelport.core.usage import TokenUsage, UsageRecord
+from modelport.stores.sql.batches import Batch, rows_of, summed, transposed
+from modelport.stores.sql.columns import COST_COLUMNS, SUM_COLUMNS, TOKEN_COLUMNS
 from modelport.stores.sql.rows import (
     HOUR_US,
     amount,
@@ -25,10 +27,8 @@ from modelport.stores.sql.rows import (
     record_of,
     row_of,
     series_of,
-    summed,
     unusual_parts,
 )
-from modelport.stores.sql.schema import SUM_COLUMNS
 from usage_records import NOON, record, unpriced
 
 COSTS = st.decimals(min_value=0, max_value=999_999_999, places=27).map(lambda number: format(number, "f"))
@@ -111,7 +111,7 @@ def test_a_model_has_the_targets_name_where_nobody_has_answered() -> None:
 
 def test_sums_are_by_time_and_series() -> None:
     rows = [row_of(record(started_at=NOON + hours * 3600), hours % 2) for hours in range(30)]
-    days = in_larger(summed(rows, HOUR_US), day_of)
+    days = in_larger(summed(transposed(rows), HOUR_US), day_of)
     assert {place: sums[0] for place, sums in days.items()} == {
         (20778, 0): 6,
         (20778, 1): 6,
@@ -121,7 +121,7 @@ def test_sums_are_by_time_and_series() -> None:
 
 
 def test_an_unpriced_call_adds_to_no_cost() -> None:
-    (sums,) = summed([row_of(unpriced(), 1)], 1).values()
+    (sums,) = summed(transposed([row_of(unpriced(), 1)]), 1).values()
     found = dict(zip(SUM_COLUMNS, sums, strict=True))
     assert (found["calls"], found["unpriced_calls"], found["cost_units"], found["cost_nanos"]) == (1, 1, 0, 0)
 
@@ -129,3 +129,45 @@ def test_an_unpriced_call_adds_to_no_cost() -> None:
 @given(st.integers(-10_000, 100_000))
 def test_a_day_is_in_the_month_that_begins_before_it_and_ends_after_it(day: int) -> None:
     assert first_day(month_of(day)) <= day < first_day(month_of(day) + 1)
+
+
+TEXTS = st.none() | st.text(max_size=8) | st.sampled_from(["x" * 512, "x" * 513, "a\0b"])
+COUNTS = st.integers(0, 10**6) | st.sampled_from([10**12, 10**12 + 1, -(10**12) - 1, 10**30])
+RECORDS = st.builds(
+    record,
+    id=st.text(max_size=40),
+    started_at=st.integers(0, 4 * 10**15).map(lambda moment: moment / 1_000_000),
+    requested_model=TEXTS,
+    client_request_id=TEXTS,
+    deployment=TEXTS,
+    error_code=TEXTS,
+    streamed=st.booleans(),
+    usage=st.builds(TokenUsage, *[COUNTS] * len(TOKEN_COLUMNS)),
+    reserved_tokens=COUNTS,
+    cost=st.none() | COSTS | st.just("NaN"),
+    currency=st.sampled_from([None, "USD"]),
+    pricing=st.sampled_from(["priced", "unpriced", "estimated"]),
+)
+
+
+@given(st.lists(RECORDS, min_size=1, max_size=12))
+def test_a_batch_has_the_rows_of_its_records(records: list[UsageRecord]) -> None:
+    batch = Batch(records)
+    numbers = list(range(len(records)))
+    assert rows_of(batch.columns(numbers)) == [row_of(one, number) for number, one in enumerate(records)]
+    by_key: dict[object, dict[str, str | None]] = {}
+    for key, one in zip(batch.series_keys, records, strict=True):
+        assert by_key.setdefault(key, series_of(one)) == series_of(one)
+
+
+@given(st.lists(RECORDS, min_size=1, max_size=12), st.integers(1, 3))
+def test_sums_of_a_batch_are_those_of_its_rows(records: list[UsageRecord], series: int) -> None:
+    columns = Batch(records).columns([number % series for number in range(len(records))])
+    expected: dict[tuple[int, int], list[int]] = {}
+    for number, one in enumerate(records):
+        row = named_row(one, number % series)
+        added = [1, int(row["cost_units"] is None), int(row["pricing"] == "estimated")]
+        added += [row[name] or 0 for name in (*TOKEN_COLUMNS, *COST_COLUMNS)]
+        place = (row["started_us"] // HOUR_US, number % series)
+        expected[place] = [a + b for a, b in zip(expected.get(place, [0] * len(SUM_COLUMNS)), added, strict=True)]
+    assert summed(columns, HOUR_US) == expected

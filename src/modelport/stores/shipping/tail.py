@@ -17,6 +17,8 @@ from modelport.stores.journal.lines import TAIL, TAIL_BYTES, DamagedLine, digest
 
 CLOSE: Final = b',"kind":"close",'
 """Stands in every closing line and in no other: quotes within a record's texts are escaped."""
+KIND_BYTES: Final = 64
+"""A line's kind is within its first so many bytes, behind its number."""
 COUNTED_BYTES: Final = 1024 * 1024
 READ_BYTES: Final = 256 * 1024
 
@@ -132,7 +134,7 @@ def ended_call(data: bytes) -> UsageRecord | None:
     are openings. Raises DamagedLine."""
     if data[-TAIL_BYTES:] != TAIL % crc32(data[:-TAIL_BYTES]):
         raise DamagedLine("the checksum is wrong, or the line is cut off")
-    if CLOSE not in data:
+    if data.find(CLOSE, 0, KIND_BYTES) < 0:
         return None
     try:
         return CLOSING_DECODER.decode(data).record

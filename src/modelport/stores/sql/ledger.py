@@ -1,7 +1,7 @@
 """The ledger's writing side: records, their sums and the journal's position in one transaction, each record once.
 
-Every call passes here, on the machine that serves: so rows are tuples, statements are text, and SQLAlchemy is met only
-where there is something to migrate.
+Every call passes here, on the machine that serves: so records are handled by the thousand, statements are text, and
+SQLAlchemy is met only where there is something to migrate.
 """
 
 from __future__ import annotations
@@ -12,29 +12,25 @@ from types import TracebackType
 from typing import Final, Protocol
 
 from modelport.core.usage import UsageRecord
-from modelport.core.usage_reports import LedgerUnavailable
+from modelport.core.usage_reports import DAY_SECONDS, LedgerUnavailable
 from modelport.stores.shipping.tail import Position
 from modelport.stores.sql.address import DatabaseAddress
+from modelport.stores.sql.batches import Batch, Column, SeriesKey, rows_of, summed, transposed
 from modelport.stores.sql.columns import POSITION_COLUMNS, REVISIONS, SERIES_COLUMNS
 from modelport.stores.sql.rows import (
     HOUR_US,
     Key,
-    Row,
     day_of,
     fingerprint,
     in_larger,
     key_of,
     month_of,
     roll_up_rows,
-    row_of,
     series_of,
-    summed,
 )
 
 REMEMBERED_SERIES: Final = 50_000
-
-SeriesKey = tuple[str | None, ...]
-"""What makes a series, as the record has it."""
+DAY_US: Final = DAY_SECONDS * 1_000_000
 
 
 class Filling(Protocol):
@@ -48,8 +44,8 @@ class Filling(Protocol):
         """All that is done within it, or nothing."""
         ...
 
-    def keep(self, rows: Sequence[Row]) -> bool:
-        """Writes these records. False: some of them are there already, and none was written."""
+    def keep(self, columns: Sequence[Column]) -> bool:
+        """Writes these records, at least one, by RECORD_COLUMNS. False: some are there, and none was written."""
         ...
 
     def known(self, times: Sequence[int]) -> set[Key]:
@@ -70,6 +66,18 @@ class Filling(Protocol):
 
     def positions(self, source: str) -> dict[str, Position]:
         """How far each journal of this source is shipped."""
+        ...
+
+    def oldest(self) -> int | None:
+        """When the first record started."""
+        ...
+
+    def prune(self, month: int, first_us: int, last_us: int) -> None:
+        """Removes the records of a span within a month, and keeps their sums."""
+        ...
+
+    def pruned_until(self) -> int | None:
+        """Records that started before were removed; None: none was."""
         ...
 
     def close(self) -> None:
@@ -108,33 +116,48 @@ class SqlLedger:
         """Keeps what it has not yet, and remembers the position. How many records were new."""
         learned: dict[SeriesKey, int] = {}
         with self._filling.transaction():
-            rows = self._kept(self._rows(records, learned))
-            self._add_up(rows)
+            kept = self._kept(self._columns(records, learned)) if records else []
+            if kept:
+                self._add_up(kept)
             if position is not None:
                 self._remember(source, writer, position)
         self._series.update(learned)  # only now is it sure that they exist
         if len(self._series) > REMEMBERED_SERIES:
             self._series.clear()
-        return len(rows)
+        return len(kept[0]) if kept else 0
 
     def missing(self, records: Sequence[UsageRecord]) -> list[UsageRecord]:
-        """Those that are not here."""
+        """Those that are not here, and never were."""
         by_key = {key_of(record): record for record in records}
         with self._filling.transaction():
+            until = self._filling.pruned_until() or 0
             known = self._filling.known(times_of(by_key))
-        return [record for key, record in by_key.items() if key not in known]
+        return [record for key, record in by_key.items() if key not in known and key[0] >= until]
+
+    def prune(self, before: float) -> bool:
+        """Removes the single calls of the oldest day of UTC, if it ended before this moment (unix seconds). Their sums
+        stay. False: there was none."""
+        with self._filling.transaction():
+            oldest = self._filling.oldest()
+            if oldest is None:
+                return False
+            day = oldest // DAY_US
+            if (day + 1) * DAY_SECONDS > before:
+                return False
+            self._filling.prune(month_of(day), day * DAY_US, (day + 1) * DAY_US)
+        return True
 
     # --- steps of one transaction -------------------------------------------------------------------------------------
 
-    def _rows(self, records: Sequence[UsageRecord], learned: dict[SeriesKey, int]) -> list[Row]:
-        keys = list(map(series_key, records))
-        unknown = {key: record for key, record in zip(keys, records, strict=True) if key not in self._series}
-        if unknown:
+    def _columns(self, records: Sequence[UsageRecord], learned: dict[SeriesKey, int]) -> list[Column]:
+        batch = Batch(records)
+        numbers = list(map(self._series.get, batch.series_keys))
+        if None in numbers:
+            unknown = {key: one for key, one in batch.first_of_each_series().items() if key not in self._series}
             self._learn(unknown, learned)
-            numbers = {**self._series, **learned}
-        else:
-            numbers = self._series
-        return [row_of(record, numbers[key]) for key, record in zip(keys, records, strict=True)]
+            known = {**self._series, **learned}
+            return batch.columns([known[key] for key in batch.series_keys])
+        return batch.columns(numbers)
 
     def _learn(self, unknown: dict[SeriesKey, UsageRecord], learned: dict[SeriesKey, int]) -> None:
         """Numbers the series that are not numbered yet."""
@@ -144,22 +167,20 @@ class SqlLedger:
         numbers = self._filling.number([rows[name] for name in sorted(rows)])
         learned.update((key, numbers[name]) for key, name in names.items())
 
-    def _kept(self, rows: list[Row]) -> list[Row]:
+    def _kept(self, columns: list[Column]) -> list[Column]:
         """Writes those that are not there, which are all, unless a database was restored or a journal came twice: so
-        that is only looked at once the database has refused them."""
-        if not rows or self._filling.keep(rows):
-            return rows
-        by_key = {(row[0], row[1]): row for row in reversed(rows)}
+        that is only looked at once the database has refused them. What was written; empty: nothing."""
+        if self._filling.keep(columns):
+            return columns
+        by_key = {(row[0], row[1]): row for row in reversed(rows_of(columns))}
         known = self._filling.known(times_of(by_key))
-        new = [row for key, row in by_key.items() if key not in known]
+        new = transposed(row for key, row in by_key.items() if key not in known)
         if new and not self._filling.keep(new):
             raise LedgerUnavailable("somebody else writes the same records")
-        return new
+        return [*new]
 
-    def _add_up(self, rows: Sequence[Row]) -> None:
-        if not rows:
-            return
-        hours = summed(rows, HOUR_US)
+    def _add_up(self, columns: Sequence[Column]) -> None:
+        hours = summed(columns, HOUR_US)
         days = in_larger(hours, day_of)
         months = in_larger(days, month_of)
         for bucket, sums in (("hour", hours), ("day", days), ("month", months)):
@@ -201,22 +222,6 @@ def connected(address: DatabaseAddress) -> Filling:
     from modelport.stores.sql.postgresql_filling import PostgresqlFilling
 
     return PostgresqlFilling(address)
-
-
-def series_key(record: UsageRecord) -> SeriesKey:
-    """Known again without a fingerprint."""
-    return (
-        record.principal,
-        record.key_id,
-        record.project,
-        record.deployment,
-        record.target,
-        record.answered_model,
-        record.provider,
-        record.surface,
-        record.operation,
-        record.currency,
-    )
 
 
 def times_of(keys: Iterable[Key]) -> list[int]:

@@ -12,9 +12,10 @@ from modelport.core.usage_reports import LedgerUnavailable
 from modelport.stores.shipping.tail import Position
 from modelport.stores.sql import statements
 from modelport.stores.sql.address import DatabaseAddress
+from modelport.stores.sql.batches import Column
 from modelport.stores.sql.columns import RECORD_COLUMNS
 from modelport.stores.sql.connecting import CONNECT_SECONDS
-from modelport.stores.sql.rows import Key, Row
+from modelport.stores.sql.rows import Key
 
 KEEP: Final = f"COPY usage_records ({statements.listed(RECORD_COLUMNS)}) FROM STDIN"
 NUMBER: Final = statements.number("%s")
@@ -31,6 +32,11 @@ def unnested(columns: Sequence[str]) -> str:
 
 
 ADDING: Final = {bucket: statements.adding(bucket, unnested) for bucket in statements.ROLL_UPS}
+
+GONE: Final = "WITH gone AS (DELETE FROM usage_records WHERE started_us >= %s AND started_us < %s RETURNING *)"
+PRUNED: Final = f"{GONE} {statements.pruned('%s::int4', 'gone')}"
+"""In one statement: what somebody else writes or removes meanwhile is summed by nobody, or by one."""
+PRUNED_UNTIL: Final = statements.pruned_until("%s")
 
 
 class PostgresqlFilling:
@@ -64,11 +70,11 @@ class PostgresqlFilling:
         with self._told(), self._connection.transaction():
             yield
 
-    def keep(self, rows: Sequence[Row]) -> bool:
+    def keep(self, columns: Sequence[Column]) -> bool:
         """stores.sql.ledger.Filling"""
         try:
             with self._connection.transaction(), self._connection.cursor() as cursor, cursor.copy(KEEP) as copy:
-                for row in rows:
+                for row in zip(*columns, strict=True):
                     copy.write_row(row)
         except psycopg.errors.UniqueViolation:
             return False
@@ -98,6 +104,21 @@ class PostgresqlFilling:
         """stores.sql.ledger.Filling"""
         with self._told():
             return {row[0]: Position(*row[1:]) for row in self._connection.execute(POSITIONS, (source,))}
+
+    def oldest(self) -> int | None:
+        """stores.sql.ledger.Filling"""
+        row = self._connection.execute(statements.OLDEST).fetchone()
+        return None if row is None or row[0] is None else int(row[0])
+
+    def prune(self, month: int, first_us: int, last_us: int) -> None:
+        """stores.sql.ledger.Filling"""
+        self._connection.execute(PRUNED, (first_us, last_us, month))
+        self._connection.execute(PRUNED_UNTIL, (last_us,))
+
+    def pruned_until(self) -> int | None:
+        """stores.sql.ledger.Filling"""
+        row = self._connection.execute(statements.PRUNED_UNTIL).fetchone()
+        return None if row is None else int(row[0])
 
     @contextmanager
     def _told(self) -> Iterator[None]:

@@ -9,9 +9,8 @@ from hashlib import blake2b
 from typing import Any, Final
 
 import msgspec
-from msgspec import structs
 
-from modelport.core.usage import Pricing, TokenUsage, UsageRecord
+from modelport.core.usage import TokenUsage, UsageRecord
 from modelport.core.usage_reports import DAY_SECONDS, HOUR_SECONDS
 from modelport.stores.sql.columns import COST_COLUMNS, RECORD_COLUMNS, SERIES_COLUMNS, TOKEN_COLUMNS
 
@@ -30,13 +29,9 @@ DECIMALS: Final = 27
 _EXACT: Final = Context(prec=60, rounding=ROUND_HALF_EVEN)
 SMALLEST: Final = Decimal(1).scaleb(-DECIMALS)
 BILLION: Final = 10**9
+TENS: Final = tuple(10**power for power in range(10))
 NO_COST: Final = (None,) * len(COST_COLUMNS)
 
-STARTED: Final = RECORD_COLUMNS.index("started_us")
-SERIES_ID: Final = RECORD_COLUMNS.index("series_id")
-PRICING: Final = RECORD_COLUMNS.index("pricing")
-FIRST_TOKENS: Final = RECORD_COLUMNS.index(TOKEN_COLUMNS[0])
-FIRST_COST: Final = RECORD_COLUMNS.index(COST_COLUMNS[0])
 ROW_TEXTS: Final = (
     "id",
     "requested_model",
@@ -96,28 +91,27 @@ def fingerprint(series: Mapping[str, str | None]) -> str:
 
 
 def row_of(record: UsageRecord, series_id: int) -> Row:
-    """The record's row, in the order of RECORD_COLUMNS. One expression: it is made for every call."""
-    record = plain(record)
+    """The record's row, in the order of RECORD_COLUMNS. `batches` makes many of them at once."""
     return (
         round(record.started_at * MICROSECONDS),
-        record.id,
+        text(record.id),
         series_id,
         record.streamed,
-        record.requested_model,
-        record.spilled_from,
+        optional(record.requested_model),
+        optional(record.spilled_from),
         record.status,
-        str(record.ending),
-        record.error_code,
-        str(record.usage_source),
-        *counts_of(record.usage),
+        text(record.ending),
+        optional(record.error_code),
+        text(record.usage_source),
+        *map(bounded, record.usage.classes()),
         bounded(record.reserved_tokens),
         record.first_event_seconds,
         record.duration_seconds,
-        record.client_request_id,
-        record.snapshot,
-        str(record.pricing),
-        record.price_version,
-        record.service_tier,
+        optional(record.client_request_id),
+        optional(record.snapshot),
+        text(record.pricing),
+        optional(record.price_version),
+        optional(record.service_tier),
         *parts(record.cost),
     )
 
@@ -125,47 +119,6 @@ def row_of(record: UsageRecord, series_id: int) -> Row:
 def named_row(record: UsageRecord, series_id: int) -> dict[str, Any]:
     """The same by column."""
     return dict(zip(RECORD_COLUMNS, row_of(record, series_id), strict=True))
-
-
-def plain(record: UsageRecord) -> UsageRecord:
-    """The same, or a copy with texts that every database takes. Nearly all do: so all are looked at in one piece."""
-    texts = (
-        f"{record.id}{record.requested_model}{record.spilled_from}{record.ending}{record.error_code}"
-        f"{record.usage_source}{record.client_request_id}{record.snapshot}{record.pricing}{record.price_version}"
-        f"{record.service_tier}"
-    )
-    if len(texts) <= TEXT_LIMIT and "\x00" not in texts:
-        return record
-    given = {name: getattr(record, name) for name in ROW_TEXTS}
-    return structs.replace(record, **{name: optional(value) for name, value in given.items()})
-
-
-def counts_of(usage: TokenUsage) -> Sequence[int]:
-    """In the order of TOKEN_COLUMNS."""
-    counts = usage.classes()
-    if max(counts) <= TOKENS_LIMIT and min(counts) >= -TOKENS_LIMIT:
-        return counts
-    return tuple(map(bounded, counts))
-
-
-def sums_of(rows: Iterable[Row]) -> Sums:
-    """What records' rows add to their roll-up. By column: `sum` is fast, and adding up row by row is not."""
-    columns = tuple(zip(*rows, strict=True))
-    return [
-        len(columns[0]),
-        columns[FIRST_COST].count(None),
-        columns[PRICING].count(Pricing.ESTIMATED.value),
-        *map(sum, columns[FIRST_TOKENS : FIRST_TOKENS + len(TOKEN_COLUMNS)]),
-        *(sum(filter(None, column)) for column in columns[FIRST_COST:]),
-    ]
-
-
-def summed(rows: Iterable[Row], bucket_us: int) -> dict[Place, Sums]:
-    """Sums by (bucket, series)."""
-    together: dict[Place, list[Row]] = {}
-    for row in rows:
-        together.setdefault((row[STARTED] // bucket_us, row[SERIES_ID]), []).append(row)
-    return {place: sums_of(found) for place, found in together.items()}
 
 
 def in_larger(sums: Mapping[Place, Sums], bucket: Callable[[int], int]) -> dict[Place, Sums]:
@@ -230,10 +183,11 @@ def parts(cost: str | None) -> Sequence[int | None]:
     if cost is None:
         return NO_COST
     units, _, fraction = cost.partition(".")
-    if len(units) <= UNIT_DIGITS and len(fraction) <= DECIMALS and cost.isascii() and units.isdigit():
-        digits = fraction.ljust(DECIMALS, "0")
-        if digits.isdigit():
-            return int(units), int(digits[:9]), int(digits[9:18]), int(digits[18:])
+    places = len(fraction)
+    if len(units) <= UNIT_DIGITS and places <= 18 and units.isdigit() and fraction.isdigit() and cost.isascii():
+        if places <= 9:
+            return int(units), int(fraction) * TENS[9 - places], 0, 0
+        return int(units), int(fraction[:9]), int(fraction[9:]) * TENS[18 - places], 0
     return unusual_parts(cost)
 
 

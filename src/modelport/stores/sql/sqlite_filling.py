@@ -11,10 +11,10 @@ from typing import Final
 from modelport.core.usage_reports import LedgerUnavailable
 from modelport.stores.shipping.tail import Position
 from modelport.stores.sql import connecting, statements
-from modelport.stores.sql.rows import Key, Row
+from modelport.stores.sql.batches import Column
+from modelport.stores.sql.rows import Key
 
 VALUES_A_STATEMENT: Final = 500
-KEEP: Final = statements.keep("?")
 NUMBER: Final = statements.number("?")
 REMEMBER: Final = statements.remember("?")
 POSITIONS: Final = statements.positions("?")
@@ -22,6 +22,10 @@ ADDING: Final = {
     bucket: statements.adding(bucket, lambda columns: f"VALUES ({statements.listed('?' * len(columns))})")
     for bucket in statements.ROLL_UPS
 }
+
+PRUNED: Final = statements.pruned("?", "usage_records WHERE started_us >= ? AND started_us < ?")
+REMOVE: Final = "DELETE FROM usage_records WHERE started_us >= ? AND started_us < ?"
+PRUNED_UNTIL: Final = statements.pruned_until("?")
 
 
 class SqliteFilling:
@@ -62,11 +66,13 @@ class SqliteFilling:
                     self._connection.execute("ROLLBACK")
                 raise
 
-    def keep(self, rows: Sequence[Row]) -> bool:
+    def keep(self, columns: Sequence[Column]) -> bool:
         """stores.sql.ledger.Filling"""
+        values = [statements.common(column) for column in columns]
+        bound = [column for column, value in zip(columns, values, strict=True) if value is None]
         self._connection.execute("SAVEPOINT keeping")
         try:
-            self._connection.executemany(KEEP, rows)
+            self._connection.executemany(statements.keep([value or "?" for value in values]), zip(*bound, strict=True))
         except sqlite3.IntegrityError:
             self._connection.execute("ROLLBACK TO keeping")
             return False
@@ -100,6 +106,22 @@ class SqliteFilling:
     def positions(self, source: str) -> dict[str, Position]:
         """stores.sql.ledger.Filling"""
         return {row[0]: Position(*row[1:]) for row in self._connection.execute(POSITIONS, (source,))}
+
+    def oldest(self) -> int | None:
+        """stores.sql.ledger.Filling"""
+        found: int | None = self._connection.execute(statements.OLDEST).fetchone()[0]
+        return found
+
+    def prune(self, month: int, first_us: int, last_us: int) -> None:
+        """stores.sql.ledger.Filling"""
+        self._connection.execute(PRUNED, (month, first_us, last_us))
+        self._connection.execute(REMOVE, (first_us, last_us))
+        self._connection.execute(PRUNED_UNTIL, (last_us,))
+
+    def pruned_until(self) -> int | None:
+        """stores.sql.ledger.Filling"""
+        row = self._connection.execute(statements.PRUNED_UNTIL).fetchone()
+        return None if row is None else int(row[0])
 
     @contextmanager
     def _told(self) -> Iterator[None]:
