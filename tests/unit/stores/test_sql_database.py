@@ -12,8 +12,9 @@ import pytest
 from sqlalchemy import text
 
 from modelport.core.usage import TokenUsage
-from modelport.core.usage_reports import LedgerUnavailable, UsageQuestion
+from modelport.core.usage_reports import LedgerUnavailable, RecordsQuestion, UsageQuestion
 from modelport.stores.sql.address import DatabaseAddressError, address_of
+from modelport.stores.sql.audit import audit
 from modelport.stores.sql.database import open_for_writing, sqlite, version
 from modelport.stores.sql.ledger import SqlLedger
 from modelport.stores.sql.reports import SqlReports
@@ -72,26 +73,62 @@ def test_a_database_of_a_later_version_still_serves(tmp_path: Path) -> None:
     engine.dispose()
 
 
+def made_by_first_version(path: Path) -> None:
+    """With one call of 7 and 3 tokens in it."""
+    from alembic import command
+    from alembic.config import Config
+
+    tokens = (
+        "input_tokens, cached_input_tokens, output_tokens, reasoning_tokens, audio_input_tokens, audio_output_tokens"
+    )
+    columns = f"{tokens}, image_tokens, cost_units, cost_nanos, cost_attos, cost_rontos"
+    values = "7, 0, 3, 0, 0, 0, 0, 0, 0, 0, 0"
+    hour = int(NOON) // 3600
+    engine = sqlite(path, is_writer=True)
+    with engine.begin() as connection:
+        config = Config()
+        config.set_main_option("script_location", "modelport.stores.sql:migrations")
+        config.attributes["connection"] = connection
+        command.upgrade(config, "0001")
+        connection.execute(
+            text(
+                "INSERT INTO series (id, fingerprint, principal, surface, operation, currency) "
+                "VALUES (1, 'f', 'alice', 'openai_v1', 'chat_completions', 'USD')"
+            )
+        )
+        connection.execute(
+            text(
+                "INSERT INTO usage_records (started_us, id, series_id, streamed, status, ending, usage_source, "
+                f"reserved_tokens, duration_seconds, pricing, {columns}) "
+                f"VALUES ({int(NOON) * 10**6}, 'c', 1, 0, 200, 'completed', 'reported', 9, 1.0, 'priced', {values})"
+            )
+        )
+        places = {"usage_hours": ("hour", hour), "usage_days": ("day", hour // 24), "usage_months": ("month", 682)}
+        for table, (bucket, place) in places.items():
+            connection.execute(
+                text(
+                    f"INSERT INTO {table} ({bucket}, series_id, calls, unpriced_calls, estimated_calls, {columns}) "
+                    f"VALUES ({place}, 1, 1, 0, 0, {values})"
+                )
+            )
+    engine.dispose()
+
+
 def test_a_database_of_an_earlier_version_is_brought_up_to_date_by_who_writes(tmp_path: Path) -> None:
     address = address_of(None, tmp_path)
-    with SqlLedger(address) as ledger:
-        ledger.take([record(started_at=NOON)])
     assert address.path is not None
-    engine = sqlite(address.path, is_writer=True)
-    with engine.begin() as connection:  # back to how the first version has left it
-        for table in ("usage_records", "usage_hours", "usage_days", "usage_months"):
-            connection.execute(text(f"ALTER TABLE {table} DROP COLUMN cache_write_tokens"))
-        connection.execute(text("ALTER TABLE usage_records DROP COLUMN service_tier"))
-        connection.execute(text("UPDATE alembic_version SET version_num = '0001'"))
-    engine.dispose()
+    made_by_first_version(address.path)
     reports = SqlReports(address)
     with pytest.raises(LedgerUnavailable, match="earlier version"):
         reports.report(UsageQuestion())
     with SqlLedger(address) as ledger:
         ledger.take([record(started_at=NOON, usage=TokenUsage(input=1, cache_write=5))])
     (row,) = reports.report(UsageQuestion())
-    assert (row.calls, row.tokens) == (2, TokenUsage(input=1, cache_write=5) + record().usage)
+    assert (row.calls, row.tokens) == (2, TokenUsage(input=8, output=3, cache_write=5))
+    old, _ = sorted(reports.records(RecordsQuestion()).records, key=lambda one: len(one.id))
+    assert (old.id, old.usage, old.service_tier) == ("c", TokenUsage(input=7, output=3), None)
     reports.close()
+    assert audit(address, tmp_path / "journal", None).balances
 
 
 def test_the_file_is_its_owners_alone(tmp_path: Path) -> None:
