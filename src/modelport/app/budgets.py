@@ -11,6 +11,7 @@ import importlib
 import logging
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, suppress
+from decimal import Decimal
 from typing import Final
 
 from prometheus_client.core import GaugeMetricFamily, Metric
@@ -135,9 +136,11 @@ class KeptBudgets:
         while not budgets.is_restored:
             try:
                 now = self._clock.now()
-                seeds = [await self._seeds.used(one.subject, window_of(one.per, now)) for one in self._wanted]
-                for budget, seed in zip(self._wanted, seeds, strict=True):
-                    budgets.restore(budget, seed.amount, seed.tokens, now)
+                spans = {(kind_of(budget), budget.per) for budget in self._wanted}
+                used = {span: await self._seeds.used_by_all(span[0], window_of(span[1], now)) for span in spans}
+                for budget in self._wanted:
+                    of_all = used[kind_of(budget), budget.per]
+                    budgets.restore(budget, *of_all.get(budget.subject.partition(":")[2], (NONE, 0)), now)
                 budgets.is_restored = True
             except LedgerUnavailable as failure:
                 if not has_failed:
@@ -161,6 +164,14 @@ class LedgerSeeds:
     async def used(self, subject: str, window: Window) -> Seed:
         """Seeds"""
         kind, _, name = subject.partition(":")
+        amount, tokens = (await self.used_by_all(kind, window)).get(name, (NONE, 0))
+        ledger = self.ledger()
+        if ledger is None:
+            raise LedgerUnavailable("it has never been written")
+        return Seed(ledger, amount, tokens)
+
+    async def used_by_all(self, kind: str, window: Window) -> dict[str, tuple[Decimal, int]]:
+        """Money and tokens by the names of all subjects of this kind, in lower case. Raises LedgerUnavailable."""
         grouping = GROUPINGS[kind]
         question = UsageQuestion(
             by=(grouping, "operation"), since=int(window.begins_at), until=int(window.ends_at), is_complete=True
@@ -169,17 +180,21 @@ class LedgerSeeds:
             rows = await self._ledger.report(question)
         except TooManyRows:
             raise LedgerUnavailable("it has too many names to add up") from None
-        amount, tokens = NONE, 0
+        found: dict[str, tuple[Decimal, int]] = {}
         for row in rows:
-            if (row.names[grouping] or "").lower() != name or row.names["operation"] == WORKER_HOURS:
+            if row.names["operation"] == WORKER_HOURS:
                 continue
-            tokens += row.tokens.total
+            name = (row.names[grouping] or "").lower()
+            amount, tokens = found.get(name, (NONE, 0))
             if row.cost is not None and row.currency in (None, self._currency):
                 amount = EXACT.add(amount, row.cost)
-        ledger = self.ledger()
-        if ledger is None:
-            raise LedgerUnavailable("it has never been written")
-        return Seed(ledger, amount, tokens)
+            found[name] = amount, tokens + row.tokens.total
+        return found
+
+
+def kind_of(budget: Budget) -> str:
+    """`key`, `project` or `deployment`."""
+    return budget.subject.partition(":")[0]
 
 
 def open_budget_bank(settings: Settings) -> Bank | None:
