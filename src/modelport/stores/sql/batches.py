@@ -95,7 +95,7 @@ def tokens(usages: Sequence[TokenUsage]) -> Sequence[Column]:
 
 def counts(column: Column) -> Column:
     """What sums can hold."""
-    if max(column) <= TOKENS_LIMIT and min(column) >= -TOKENS_LIMIT:
+    if not any(column) or (max(column) <= TOKENS_LIMIT and min(column) >= -TOKENS_LIMIT):
         return column
     return list(map(bounded, column))
 
