@@ -35,9 +35,10 @@ from modelport.gateway.identify import identify
 from modelport.gateway.lease import CallLease
 from modelport.gateway.pipeline import ERROR_BODY_BYTES, ended_by, shaped_for
 from modelport.gateway.resolve import requested_model, resolve
-from modelport.lane.lane import Connection, Lane, Way
+from modelport.lane.lane import Connection, Lane
 from modelport.lane.relay import TextRelay
 from modelport.lane.reply import Reply
+from modelport.lane.ways import Way
 from modelport.surfaces.answer import answer_headers, stopped, too_late
 from modelport.surfaces.app import frames
 from modelport.surfaces.door import StreamWriter

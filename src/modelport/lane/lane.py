@@ -4,56 +4,28 @@ of the journal per turn of the loop."""
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 from contextlib import suppress
 from typing import Final, Protocol, cast
 
 import httptools
-from msgspec import Struct
 from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.server import ServerState
 
 from modelport.core.catalog import Deployment, Snapshot
 from modelport.core.errors import ModelportError
 from modelport.core.ports import Provider, Readiness
-from modelport.dialects.plain_chat import PlainChat
-from modelport.dialects.reasoning import ReasoningPlace
 from modelport.gateway.gateway import Gateway
 from modelport.gateway.lease import write_out
 from modelport.lane.standing import Standings
+from modelport.lane.ways import Asked, Plan, Way
 from modelport.surfaces.app import Doors
 from modelport.surfaces.asgi import Headers
-from modelport.surfaces.door import Door, Inference, Parameters
+from modelport.surfaces.door import Inference
 from modelport.surfaces.headers import RequestHead, printable
 from modelport.upstream.sweep import Sweep
 from modelport.upstream.wire import Wire
 
 KNOWN_URLS: Final = 1024
-
-
-class Way(Struct, frozen=True):
-    """Where a URL leads. The same URL comes again and again, so it is looked up once."""
-
-    url: bytes
-    path: str
-    query: dict[str, str]
-    parameters: Parameters
-    door: Door
-    inference: Inference
-    reasoning: ReasoningPlace
-    plain: Callable[[bytes], PlainChat | None] | None
-    """Reads the bodies that lane/plain.py takes."""
-
-
-class Asked(Struct, frozen=True):
-    """A provider as the lane asks it."""
-
-    provider: Provider
-    readiness: Readiness | None
-
-
-Plan = dict[str, Asked]
-"""By the name of the provider; all that a deployment's targets need."""
 
 
 class Waiting(Protocol):

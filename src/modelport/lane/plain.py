@@ -22,8 +22,9 @@ from modelport.dialects.plain_chat import PlainAnswer
 from modelport.gateway.estimate import MESSAGE_TOKENS, RESERVED_BYTES_PER_TOKEN, byte_length
 from modelport.gateway.forms import client_json, encoded, price_json, usage_json
 from modelport.lane.driver import LaneCall, raised
-from modelport.lane.lane import Connection, Lane, Way
+from modelport.lane.lane import Connection, Lane
 from modelport.lane.standing import MEANINGLESS, NO_REQUEST, answer_form, lines
+from modelport.lane.ways import Way
 from modelport.surfaces.headers import ECHOABLE, quota_headers
 from modelport.upstream.wire import Exchange, RawHeaders
 

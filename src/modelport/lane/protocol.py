@@ -24,8 +24,9 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from modelport.dialects.heads import error_head
 from modelport.lane.driver import LaneCall
-from modelport.lane.lane import Lane, Serving, Way
+from modelport.lane.lane import Lane, Serving
 from modelport.lane.plain import PlainCall
+from modelport.lane.ways import Way
 from modelport.upstream.sweep import Sweep
 
 MAX_HEADERS: Final = 100

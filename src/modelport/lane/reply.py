@@ -7,7 +7,8 @@ from typing import Final
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE
 
 from modelport.core.errors import ModelportError
-from modelport.lane.lane import Connection, Lane, Way
+from modelport.lane.lane import Connection, Lane
+from modelport.lane.ways import Way
 from modelport.surfaces import cors
 from modelport.surfaces.answer import STREAM_HEADERS
 from modelport.surfaces.app import refusal

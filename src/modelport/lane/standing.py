@@ -10,7 +10,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import Callable
 from hashlib import blake2b
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 import msgspec
 from msgspec import Struct
@@ -31,15 +31,13 @@ from modelport.gateway.forms import Forms, forms
 from modelport.gateway.identify import identify
 from modelport.gateway.resolve import requested_model, resolve
 from modelport.gateway.shape import mode_of, within
+from modelport.lane.ways import Ground, Way
 from modelport.surfaces import cors
 from modelport.surfaces.answer import answer_headers
 from modelport.surfaces.asgi import JSON, Headers
 from modelport.surfaces.door import Speech
 from modelport.surfaces.headers import RequestHead, common_headers
 from modelport.upstream.wire import Pool, RawHeaders
-
-if TYPE_CHECKING:
-    from modelport.lane.lane import Lane, Way
 
 DAY_SECONDS: Final = 86_400
 KNOWN_HEADS: Final = 1024
@@ -133,7 +131,7 @@ class Standing(Struct):
 class Standings:
     """One per process: what is known of callers, for the snapshot that is current."""
 
-    def __init__(self, lane: Lane) -> None:
+    def __init__(self, lane: Ground) -> None:
         self._lane = lane
         self._salt = secrets.token_bytes(32)
         self._snapshot: Snapshot | None = None
@@ -160,7 +158,7 @@ class Standings:
             return standing
 
 
-def made(lane: Lane, way: Way, headers: RawHeaders, model: str | None, snapshot: Snapshot) -> Standing | None:
+def made(lane: Ground, way: Way, headers: RawHeaders, model: str | None, snapshot: Snapshot) -> Standing | None:
     """Takes the stages of the way as far as they depend on the head and on the deployment alone."""
     pipeline, inference = lane.pipeline, way.inference
     speech = inference.speech()
@@ -276,7 +274,7 @@ def recorded(
     return forms(opened, closed)
 
 
-def written(lane: Lane, head: RequestHead, deployment: Deployment, snapshot: Snapshot) -> tuple[bytes, bytes, bytes]:
+def written(lane: Ground, head: RequestHead, deployment: Deployment, snapshot: Snapshot) -> tuple[bytes, bytes, bytes]:
     """The lines of the answer's head: between the ids and the quota, between that and the length, and after it."""
     fixed = [*common_headers(head, lane.region)[3:], (b"content-type", JSON)]
     named = answer_headers(QuotaState(), deployment, snapshot, ())
