@@ -43,6 +43,8 @@ class Lease:
 
     def answered(self, model: str | None) -> None: ...
 
+    def served_as(self, service_tier: str | None) -> None: ...
+
     def cover(self, tokens: int) -> bool:
         self.asked.append(tokens)
         self.covered_tokens += self.step
