@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ def write(what: str, name: str | None, content: dict[str, Any]) -> None:
     facts = {
         "command": " ".join(["python -m", f"bench.{Path(sys.argv[0]).stem}", *arguments]),
         "machine": machines.described(),
+        "load_average": [round(load, 1) for load in os.getloadavg()],
         "python": interpreters.described(Path(sys.executable)),
     }
     path.write_text(json.dumps({**facts, **content}, indent=2) + "\n")
