@@ -10,8 +10,8 @@ It writes `prices_data/prices.json`, what it has used of LiteLLM's file (`script
 what the two disagree about (`docs/reference/price-disagreements.md`). `make test` checks all three, without a network.
 
 Both are taken at their word where they agree, or where only one knows a model. Where they disagree by more than one
-percent, the build stops unless `scripts/price_waivers.yaml` says whom to believe, and why. A price of nothing is no
-price; prices that depend on the time of the day are left out.
+percent, the build stops unless `scripts/price_waivers.yaml` says whom to believe, and why; in a tier it stops in any
+case. A price of nothing is no price; prices that depend on the time of the day are left out.
 """
 
 from __future__ import annotations
@@ -94,6 +94,9 @@ def chosen(
         offers += [price | {"source": "genai-prices"} for price in genai]
         # A price without the steps that the standard one has would be too low for long prompts.
         whole = [p for p in offers if p.get("service_tier") == tier and ("tiers" in p) == ("tiers" in current_one)]
+        by_source = {price["source"]: price for price in whole}
+        if len(by_source) == 2 and (differing := disagreements(by_source["litellm"], by_source["genai-prices"])):
+            waivers.missing.append(f"{host} {model} ({tier}): {'; '.join(differing)}")
         found += [price for price in whole if price["source"] == whole[0]["source"]]
     return found
 

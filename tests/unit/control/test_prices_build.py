@@ -54,6 +54,12 @@ def test_two_that_differ_by_more_than_a_percent_stop_the_build(build: ModuleType
     assert complaints == ["azure m: input: litellm 2, genai-prices 2.03"]
 
 
+def test_two_that_differ_in_a_tier_stop_it_too(build: ModuleType) -> None:
+    sources = [[{"input": "2"}, {"input": flex, "service_tier": "flex"}] for flex in ("1", "1.2")]
+    _, complaints = chosen(build, *sources)
+    assert complaints == ["azure m (flex): input: litellm 1, genai-prices 1.2"]
+
+
 @pytest.mark.parametrize(("believe", "price"), [("litellm", "2"), ("genai-prices", "3"), ("neither", None)])
 def test_a_waiver_says_whom_to_believe(build: ModuleType, believe: str, price: str | None) -> None:
     waiver = {"host": "azure", "models": ["m"], "believe": believe, "reason": "x"}
