@@ -9,7 +9,7 @@ DATA_DIR ?= $(if $(MODELPORT_DATA_DIR),$(MODELPORT_DATA_DIR),$(HOME)/.local/shar
 export MODELPORT_TEST_DATA_DIR := $(DATA_DIR)
 test test-clients bench-full: export MODELPORT_DATA_DIR := $(DATA_DIR)
 
-.PHONY: help ready serve test test-clients check format bench bench-full bench-peers bench-gate bench-soak clean
+.PHONY: help ready serve test test-clients check format bench bench-full bench-peers bench-gate bench-ledger bench-soak clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -46,6 +46,11 @@ bench-peers: $(STAMPS)/dev ## measure other gateways beside ours; installs them 
 
 bench-gate: $(STAMPS)/dev ## count instructions per request; fails above the limit, or the baseline of this Python
 	$(BIN)/python -m bench.gate $(BENCH)
+
+bench-ledger: $(STAMPS)/dev ## measure metering, shipping and reports over up to ten million records, ten minutes
+	$(BIN)/python -m bench.metering
+	$(BIN)/python -m bench.shipping
+	$(BIN)/python -m bench.reports
 
 bench-soak: $(STAMPS)/dev ## ten minutes of load with hang-ups and upstream faults; memory, files, errors (BENCH='--minutes 120')
 	$(BIN)/python -m bench.soak $(BENCH)
