@@ -21,7 +21,7 @@ from msgspec import Struct
 from modelport.app.build import serving
 from modelport.app.http_server import http_server
 from modelport.config.load import load
-from modelport.core.usage import TokenUsage, UsageRecord
+from modelport.core.usage import UsageRecord
 from modelport.lane.driver import LaneCall
 from modelport.lane.plain import PlainCall
 from modelport.lane.server import Server
@@ -115,19 +115,32 @@ class Seen:
         self._inner.call_ended(record)
 
     def series(self, surface: str, operation: str, deployment: str) -> SeenSeries:
-        return SeenSeries(self, self._inner.series(surface, operation, deployment))
+        return SeenSeries(self, self._inner.series(surface, operation, deployment), (str(operation), surface))
 
 
 class SeenSeries:
-    """The same for calls of one kind."""
+    """The same for calls of one kind. One that is taken back again has become a call like any other."""
 
-    def __init__(self, seen: Seen, inner: Any) -> None:
+    def __init__(self, seen: Seen, inner: Any, kind: tuple[str, str]) -> None:
         self._seen = seen
         self._inner = inner
+        self._kind = kind
 
-    def completed(self, record: bytes, usage: TokenUsage, reserved_tokens: int, duration_seconds: float) -> None:
+    @property
+    def in_flight(self) -> int:
+        return int(self._inner.in_flight)
+
+    @in_flight.setter
+    def in_flight(self, count: int) -> None:
+        if count > self._inner.in_flight:
+            self._seen.started.append(self._kind)
+        else:
+            self._seen.started.remove(self._kind)
+        self._inner.in_flight = count
+
+    def completed(self, record: bytes, *figures: Any) -> None:
         self._seen.records.append(msgspec.json.decode(record, type=UsageRecord))
-        self._inner.completed(record, usage, reserved_tokens, duration_seconds)
+        self._inner.completed(record, *figures)
 
 
 class Gateway(Struct):
@@ -216,8 +229,8 @@ def noting(driver: type[Any], taken: list[bool]) -> Callable[..., bool]:
     """The driver's `start`, told about."""
     start = driver.start
 
-    def noted(self: Any, body: bytes) -> bool:
-        kept: bool = start(self, body)
+    def noted(self: Any, *given: Any) -> bool:
+        kept: bool = start(self, *given)
         taken.append(kept)
         return kept
 

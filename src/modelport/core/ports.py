@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from decimal import Decimal
-from typing import Generic, Literal, Protocol, TypeVar, runtime_checkable
+from typing import Any, Generic, Literal, Protocol, TypeVar, runtime_checkable
 
 from msgspec import Struct
 
@@ -22,7 +22,7 @@ from modelport.core.operations import Operation
 from modelport.core.pricing import Price, ServiceTier, UnpricedPolicy
 from modelport.core.quota import QuotaState as QuotaState
 from modelport.core.requests import Request
-from modelport.core.usage import TokenUsage, UsageRecord
+from modelport.core.usage import UsageRecord
 
 Value = TypeVar("Value")
 
@@ -331,6 +331,36 @@ class Quota(Protocol):
         ...
 
 
+class DirectAccount(Protocol):
+    """What one subject has taken, where that is in this process's memory: the same steps as Quota's and Reservation's,
+    for who knows beforehand that nothing special will happen."""
+
+    is_open: bool
+    """Once it is not, ask the quota for the subject's account again."""
+
+    def take(self, limits: RateLimits, tokens: int, now: float) -> bool:
+        """One request and so many tokens, or nothing. Whoever is refused asks Quota.reserve for the reason."""
+        ...
+
+    def settle(
+        self, limits: RateLimits, reserved: int, actual: int, seconds: float, now: float
+    ) -> tuple[int, int, int, int]:
+        """Books what was used, gives back the rest. `seconds`: how long it was held. What was left before that:
+        (requests, seconds until all is back, tokens, the same seconds); 0 for what has no limit."""
+        ...
+
+
+@runtime_checkable
+class DirectQuota(Protocol):
+    """A Quota in this process's memory."""
+
+    def account(self, subject: str, now: float) -> DirectAccount: ...
+
+    def held(self, account: Any, limits: RateLimits, tokens: int, now: float) -> Reservation:
+        """The reservation of what was taken from this account at that moment."""
+        ...
+
+
 class Journal(Protocol):
     """Append-only and local. Lines are with the kernel when `flush` returns: one `os.write` for all of them."""
 
@@ -368,10 +398,14 @@ class Observer(Protocol):
 
 
 class Series(Protocol):
-    """Calls of one surface, operation and deployment that were answered whole with a 200."""
+    """Calls of one surface, operation and deployment that are answered whole with a 200."""
 
-    def completed(self, record: bytes, usage: TokenUsage, reserved_tokens: int, duration_seconds: float) -> None:
-        """As `call_ended` with this record, which is given as JSON. The first event came with the last."""
+    in_flight: int
+    """How many are under way. Who counts one here does not tell `call_started` of it."""
+
+    def completed(self, record: bytes, seconds: float, prompt: int, completion: int, reserved: int) -> None:
+        """As `call_ended` with this record, which is given as JSON, and one less under way. All its tokens are of the
+        two usual classes, and the first event came with the last."""
         ...
 
 

@@ -54,30 +54,30 @@ class RollingWindow:
     the whole second that it was taken in is more than 60 seconds old, so no span of 60 seconds holds more than `total`
     ever was. `now` never goes back; if it does, it stands still."""
 
-    __slots__ = ("_buckets", "_last", "_second", "total")
+    __slots__ = ("buckets", "last", "second", "total")
 
     def __init__(self) -> None:
-        self._buckets = [0] * BUCKETS
-        self._second = 0
-        self._last = 0
+        self.buckets = [0] * BUCKETS
+        self.second = 0
+        self.last = 0
         self.total = 0
 
     def roll(self, now: float) -> int:
         """Forgets what has left the window; what is left of it."""
         second = int(now)
-        passed = second - self._second
+        passed = second - self.second
         if passed <= 0:
             return self.total
-        self._second = second
+        self.second = second
         if not self.total:
             return 0
         if passed >= BUCKETS:
-            self._buckets = [0] * BUCKETS
+            self.buckets = [0] * BUCKETS
             self.total = 0
             return 0
         for index in range(second - passed + 1, second + 1):
-            self.total -= self._buckets[index % BUCKETS]
-            self._buckets[index % BUCKETS] = 0
+            self.total -= self.buckets[index % BUCKETS]
+            self.buckets[index % BUCKETS] = 0
         return self.total
 
     def add(self, amount: int, now: float) -> None:
@@ -85,23 +85,30 @@ class RollingWindow:
         if not amount:
             return
         self.roll(now)
-        self._buckets[self._second % BUCKETS] += amount
-        self._last = self._second
+        self.buckets[self.second % BUCKETS] += amount
+        self.last = self.second
+        self.total += amount
+
+    def book(self, amount: int) -> None:
+        """As `add`, for who has just let it roll."""
+        second = self.second
+        self.buckets[second % BUCKETS] += amount
+        self.last = second
         self.total += amount
 
     def take_back(self, amount: int, then: float) -> None:
         """Undoes an `add` at that moment, if it still counts."""
         second = int(then)
-        if self._second - BUCKETS < second <= self._second:
-            undone = min(amount, self._buckets[second % BUCKETS])
-            self._buckets[second % BUCKETS] -= undone
+        if self.second - BUCKETS < second <= self.second:
+            undone = min(amount, self.buckets[second % BUCKETS])
+            self.buckets[second % BUCKETS] -= undone
             self.total -= undone
 
     def by_second(self, now: float) -> list[tuple[int, int]]:
         """(second, amount) of what the window holds."""
         self.roll(now)
-        seconds = range(self._second - WINDOW_SECONDS, self._second + 1)
-        return [(second, self._buckets[second % BUCKETS]) for second in seconds if self._buckets[second % BUCKETS]]
+        seconds = range(self.second - WINDOW_SECONDS, self.second + 1)
+        return [(second, self.buckets[second % BUCKETS]) for second in seconds if self.buckets[second % BUCKETS]]
 
     def seconds_until_freed(self, amount: int, now: float) -> int | None:
         """Whole seconds, at least 1, until so much has left the window; None if it does not hold so much."""
@@ -109,12 +116,12 @@ class RollingWindow:
         if amount > self.total:
             return None
         freed = 0
-        for second in range(self._second - WINDOW_SECONDS, self._second + 1):
-            freed += self._buckets[second % BUCKETS]
+        for second in range(self.second - WINDOW_SECONDS, self.second + 1):
+            freed += self.buckets[second % BUCKETS]
             if freed >= amount and freed:
                 return max(1, math.ceil(second + BUCKETS - now))
         return 1
 
     def seconds_until_empty(self, now: float) -> int:
         """Whole seconds until nothing of it is left; 0 if nothing is."""
-        return max(1, math.ceil(self._last + BUCKETS - now)) if self.roll(now) else 0
+        return max(1, math.ceil(self.last + BUCKETS - now)) if self.roll(now) else 0

@@ -40,15 +40,19 @@ class PlainChat(Struct, omit_defaults=True, forbid_unknown_fields=True, kw_only=
 
 
 class PlainAnswer(Struct, frozen=True, gc=False):
-    """A whole answer of one choice that is text. `usage` None: the source has not counted. `service_tier`: a word for
-    the usual one, or nothing."""
+    """A whole answer of one choice that is text."""
 
     text: str
     finish_reason: FinishReason
     model: str | None
     id: str | None
-    usage: TokenUsage | None
+    prompt: int = 0
+    """Tokens; 0: the source has not counted."""
+    completion: int = 0
+    usage: TokenUsage | None = None
+    """The same by class, where the source says more than these two."""
     service_tier: str | None = None
+    """A word for the usual one, or nothing."""
 
 
 class PlainCodec(Struct, frozen=True):

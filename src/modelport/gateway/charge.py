@@ -63,6 +63,15 @@ class Charge:
         self._speaks = isinstance(request, ChatRequest) and "audio" in (request.modalities or ())
 
     @property
+    def is_unpriced(self) -> bool:
+        """Whether nobody can say what any call of this kind costs."""
+        book, targets = self._book, self._deployment.targets
+        return book is None or all(
+            book.price(self._deployment, target, self._started_at, self._tier(self._asked)[0]) is None
+            for target in targets
+        )
+
+    @property
     def denies_unpriced(self) -> bool:
         """Whether a budget of money refuses what has no price. It does too where nothing at all has one."""
         return self._book is None or self._book.unpriced == "deny"

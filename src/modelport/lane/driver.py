@@ -280,14 +280,14 @@ class LaneCall:
 
     # --- its answer --------------------------------------------------------------------------------------------------
 
-    def answer_began(self, status: int, headers: RawHeaders) -> None:
+    def answer_began(self, status: int, headers: Callable[[], RawHeaders]) -> None:
         """upstream.wire.Receiver"""
         if 200 <= status < 400:
             self._decoder = self._asked.provider.decoder(self._request)
             if self._request.stream and self._request.choices == 1:
                 self._relay = TextRelay(partial(self._asked.provider.decoder, self._request), self._count)
         else:
-            self._refused_with, self._error_body = (status, headers), b""
+            self._refused_with, self._error_body = (status, headers()), b""
 
     def answer_grew(self, data: bytes) -> None:
         """upstream.wire.Receiver"""

@@ -9,32 +9,38 @@ moment, with all that was taken until then; so how calls fail is written in one 
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final
+
+import msgspec
 
 from modelport.core.answers import AnswerHead, ChatAnswer, ChatChoice
 from modelport.core.errors import ModelportError
-from modelport.core.ports import NeedsWaiting, QuotaRefusal, QuotaState, Refusal, Reservation, UpstreamRequest
-from modelport.core.usage import TokenUsage, UsageSource
+from modelport.core.ports import (
+    DirectAccount,
+    NeedsWaiting,
+    QuotaRefusal,
+    QuotaState,
+    Refusal,
+    Reservation,
+    UpstreamRequest,
+)
+from modelport.core.usage import TokenUsage, UsageRecord
 from modelport.dialects import fresh_ids
-from modelport.dialects.plain_chat import PlainAnswer
+from modelport.dialects.plain_chat import PlainAnswer, PlainChat
 from modelport.gateway.estimate import MESSAGE_TOKENS, RESERVED_BYTES_PER_TOKEN, byte_length
-from modelport.gateway.forms import client_json, encoded, price_json, usage_json
+from modelport.gateway.forms import SIMPLE_USAGE, client_json, encoded, usage_json
 from modelport.lane.driver import LaneCall, raised
 from modelport.lane.lane import Connection, Lane
-from modelport.lane.standing import MEANINGLESS, NO_REQUEST, answer_form, lines
+from modelport.lane.standing import NO_REQUEST, Caller, Standing, answer_form, lines
 from modelport.lane.ways import Way
 from modelport.surfaces.headers import ECHOABLE, quota_headers
 from modelport.upstream.wire import Exchange, RawHeaders
 
-DAY_SECONDS: Final = 86_400
-CLIENT_REQUEST_ID: Final = b"x-ms-client-request-id"
-BEGINNING: Final = b"HTTP/1.1 200 OK\r\n%bx-request-id: %b\r\napim-request-id: %b\r\nx-ms-client-request-id: %b\r\n%b"
-QUOTA: Final = (
-    b"x-ratelimit-limit-requests: %d\r\nx-ratelimit-remaining-requests: %d\r\nx-ratelimit-reset-requests: %d\r\n"
-    b"x-ratelimit-limit-tokens: %d\r\nx-ratelimit-remaining-tokens: %d\r\nx-ratelimit-reset-tokens: %d\r\n"
+RESPONSE: Final = (
+    b"HTTP/1.1 200 OK\r\n%bx-request-id: %b\r\napim-request-id: %b\r\nx-ms-client-request-id: %b\r\n%b%b%b%d%b%b%b"
 )
+RECORDS: Final = msgspec.json.Decoder(UsageRecord)
 COPIED_BYTES: Final = 16 * 1024
 
 
@@ -42,17 +48,22 @@ class PlainCall:
     """upstream.wire.Receiver, lane.Waiting, and to uvicorn the cycle of its connection."""
 
     __slots__ = (
+        "_account",
         "_answer",
         "_asked",
         "_client_json",
         "_connection",
         "_covered_tokens",
         "_has_begun",
+        "_id",
         "_lane",
+        "_left",
         "_next",
         "_pieces",
         "_quota",
+        "_reservation",
         "_standing",
+        "_started_json",
         "_successor",
         "_way",
         "body",
@@ -63,18 +74,24 @@ class PlainCall:
         "id",
         "is_settled",
         "keep_alive",
-        "reservation",
+        "reserved",
         "response_complete",
         "response_started",
         "started",
         "started_at",
     )
 
-    reservation: Reservation
+    _account: DirectAccount | None
     _answer: bytes
+    _asked: PlainChat
+    _left: tuple[int, int, int, int] | None
     _quota: QuotaState
+    _reservation: Reservation
+    _standing: Standing
 
-    def __init__(self, lane: Lane, connection: Connection, way: Way, headers: RawHeaders, keep_alive: bool) -> None:
+    def __init__(
+        self, lane: Lane, connection: Connection, way: Way, headers: Callable[[], RawHeaders], keep_alive: bool
+    ) -> None:
         self._lane = lane
         self._connection = connection
         self._way = way
@@ -91,32 +108,22 @@ class PlainCall:
 
     # --- before anything is taken ------------------------------------------------------------------------------------
 
-    def start(self, body: bytes) -> bool:
+    def start(self, body: bytes, caller: Caller, decisive: Sequence[bytes], client_request_id: bytes) -> bool:
         """Takes the call as far as its reservation and its journal line; False: nothing is taken."""
         lane, way = self._lane, self._way
         pipeline = lane.pipeline
-        if way.plain is None or lane.gateway.draining:
-            return False
+        assert way.plain is not None
         asked = way.plain(body)
         if asked is None:
             return False
-        said, words = b"", [way.url]
-        for header in self.headers:
-            name = header[0]
-            if name not in MEANINGLESS:
-                words += header
-            elif name == CLIENT_REQUEST_ID and not said:
-                said = header[1]
-        standing = lane.standings.find(way, words, self.headers, asked.model, pipeline.snapshot())
+        standing = caller.standing(asked.model, decisive)
         started_at = pipeline.clock.now()
-        if standing is None or started_at >= standing.expires_at:
-            return False
-        if standing.rules and not all(rule.allows(getattr(asked, rule.name)) for rule in standing.rules):
-            return False
-        if standing.readiness is not None and standing.readiness() is not None:
+        if standing is None or started_at >= standing.expires_at or not standing.takes(asked):
             return False
         admissions = pipeline.quota
-        self.client_request_id = said.decode() if said and ECHOABLE.fullmatch(said) else None
+        self.client_request_id = None
+        if client_request_id and ECHOABLE.fullmatch(client_request_id) is not None:
+            self.client_request_id = client_request_id.decode()
         if admissions.queue or (admissions.failures and self.client_request_id is not None):
             return False  # somebody goes first, or this may be a repeat
         prompt = -(-len(body) // RESERVED_BYTES_PER_TOKEN) + MESSAGE_TOKENS * (len(asked.messages) + 1)
@@ -124,28 +131,48 @@ class PlainCall:
         self._covered_tokens = -1
         if completion is None:
             completion = self._covered_tokens = standing.step_beside(prompt)
-        started = pipeline.clock.monotonic()
-        taken = admissions.quota.reserve(standing.subject, standing.limits, prompt + completion, started)
-        if isinstance(taken, QuotaRefusal | Refusal | NeedsWaiting):
+        self.reserved = reserved = prompt + completion
+        self.started = started = pipeline.clock.monotonic()
+        self._standing = standing
+        account = self._account = standing.direct(started)
+        if not (self._reserves() if account is None else account.take(standing.limits, reserved, started)):
             return False
-        self.id = fresh_ids.uuid()
+        self.id = id = fresh_ids.uuid()
+        self._id = id.encode()
+        self._started_json = encoded(started_at)
         self._client_json = client_json(self.client_request_id)
-        price = standing.charge_on(started_at).bound(prompt, completion)
-        known = (self.id.encode(), started_at, prompt + completion, prompt, completion)
+        prices = standing.prices_on(started_at)
+        price = prices.unpriced or prices.bound(prompt, completion)
+        known = (self._id, self._started_json, reserved, prompt, completion, self._client_json, price)
         try:
-            pipeline.journal.open_encoded(
-                self.id, standing.forms.opened % (*known, self._client_json, price_json(price))
-            )
+            pipeline.journal.open_encoded(id, standing.forms.opened % known)
         except OSError:
-            taken.cancel()
+            self.held().cancel()
             return False
-        self.started, self.started_at, self.reservation, self.body = started, started_at, taken, body
-        self._standing, self._asked = standing, asked
+        self.started_at, self.body, self._asked = started_at, body, asked
         self.deadline = self._connection.loop.time() + lane.options.limits.request_seconds
         lane.gateway.running += 1
-        pipeline.observer.call_started(way.inference.operation, way.door.surface)
+        standing.series.in_flight += 1
         lane.when_written(self)
         return True
+
+    def _reserves(self) -> bool:
+        """From a quota that others share."""
+        standing = self._standing
+        quota = self._lane.pipeline.quota.quota
+        taken = quota.reserve(standing.subject, standing.limits, self.reserved, self.started)
+        if isinstance(taken, QuotaRefusal | Refusal | NeedsWaiting):
+            return False
+        self._reservation = taken
+        return True
+
+    def held(self) -> Reservation:
+        """What is taken, in its general form."""
+        standing = self._standing
+        if self._account is None:
+            return self._reservation
+        assert standing.quota is not None
+        return standing.quota.held(self._account, standing.limits, self.reserved, self.started)
 
     def written(self, failure: ModelportError | None) -> None:
         """lane.Waiting: the lines are with the kernel, so on we go."""
@@ -154,7 +181,10 @@ class PlainCall:
         elif failure is not None:
             self.become().written(failure)
         elif not self.response_complete:
-            self._guarded(self._next)
+            try:
+                self._next()
+            except Exception as error:  # noqa: BLE001 - the end of a request
+                self._failed(error)
 
     # --- the target --------------------------------------------------------------------------------------------------
 
@@ -172,7 +202,7 @@ class PlainCall:
         if self._connection.flow.write_paused:
             self.exchange.pause()
 
-    def answer_began(self, status: int, headers: RawHeaders) -> None:
+    def answer_began(self, status: int, headers: Callable[[], RawHeaders]) -> None:
         """upstream.wire.Receiver"""
         if status == 200:
             self._has_begun = True
@@ -185,7 +215,10 @@ class PlainCall:
 
     def answer_ended(self) -> None:
         """upstream.wire.Receiver"""
-        self._guarded(self._answered)
+        try:
+            self._answered()
+        except Exception as error:  # noqa: BLE001 - the end of a request
+            self._failed(error)
 
     def answer_failed(self, error: ModelportError) -> None:
         """upstream.wire.Receiver"""
@@ -194,50 +227,64 @@ class PlainCall:
     # --- our answer --------------------------------------------------------------------------------------------------
 
     def _answered(self) -> None:
-        standing, pipeline = self._standing, self._lane.pipeline
-        pieces = self._pieces
+        standing, pipeline, pieces = self._standing, self._lane.pipeline, self._pieces
         answer = standing.codec.decode(pieces[0] if len(pieces) == 1 else b"".join(pieces))
-        if answer is None or answer.usage is None or not self._covers(answer.text):
+        if answer is None or not answer.prompt or not self._covers(answer.text):
             call = self.become()
             if not call.has_stopped_asking:
                 call.answer_ended()
             return
-        usage, reservation = answer.usage, self.reservation
-        self._answer = self._written(answer, usage)
-        self._quota = reservation.state()
-        seconds = pipeline.clock.monotonic() - self.started
-        price = standing.charge_on(self.started_at).of(
-            usage, UsageSource.REPORTED, "completed", standing.target, seconds
-        )
+        prompt, completion, usage, reserved = answer.prompt, answer.completion, answer.usage, self.reserved
+        self._answer = self._written(answer)
+        now = pipeline.clock.monotonic()
+        seconds = now - self.started
+        prices = standing.prices_on(self.started_at)
+        price = prices.unpriced
+        if price is None:
+            price = prices.of(usage or TokenUsage(input=prompt, output=completion), standing.target, seconds)
+        seconds_json = encoded(seconds)
         record = standing.forms.closed % (
-            self.id.encode(),
-            self.started_at,
-            reservation.reserved_tokens,
-            usage_json(usage),
+            self._id,
+            self._started_json,
+            reserved,
+            SIMPLE_USAGE % (prompt, completion) if usage is None else usage_json(usage),
             self._client_json,
-            price_json(price),
+            price,
             encoded(answer.model),
-            seconds,
-            seconds,
+            seconds_json,
+            seconds_json,
         )
-        self.exchange = None
         self.is_settled = True
-        reservation.settle(usage.total)
+        account = self._account
+        if account is not None:
+            self._left = account.settle(standing.limits, reserved, prompt + completion, seconds, now)
+        else:
+            self._left, self._quota = None, self._reservation.state()
+            self._reservation.settle(prompt + completion)
         pipeline.journal.close_encoded(self.id, record)
-        standing.series.completed(record, usage, reservation.reserved_tokens, seconds)
+        if usage is None:
+            standing.series.completed(record, seconds, prompt, completion, reserved)
+        else:
+            self._count_in_general()
+            pipeline.observer.call_ended(RECORDS.decode(record))
+        self.exchange = None
         self._next = self._finish
         self._lane.when_written(self)
+
+    def _count_in_general(self) -> None:
+        """Not as one of many like it."""
+        self._standing.series.in_flight -= 1
+        self._lane.pipeline.observer.call_started(self._way.inference.operation, self._way.door.surface)
 
     def _covers(self, text: str) -> bool:
         """Whether what is reserved covers this answer for sure, even where each byte is a token."""
         return self._covered_tokens < 0 or byte_length(text) <= self._covered_tokens
 
-    def _written(self, answer: PlainAnswer, usage: TokenUsage) -> bytes:
+    def _written(self, answer: PlainAnswer) -> bytes:
         """The answer in the surface's own words."""
         standing = self._standing
-        speech, created = standing.speech, math.floor(self._lane.options.clock.now())
-        prompt, completion = usage.input, usage.output
-        if prompt + completion == usage.total:
+        speech, created = standing.speech, int(self._lane.options.clock.now())
+        if answer.usage is None:
             form = standing.answers.get(answer.finish_reason)
             if form is None:
                 form = standing.answers[answer.finish_reason] = answer_form(standing, self._way, answer.finish_reason)
@@ -245,47 +292,32 @@ class PlainCall:
                 b"id": speech.new_id().encode(),
                 b"created": created,
                 b"content": encoded(answer.text),
-                b"prompt": prompt,
-                b"completion": completion,
-                b"total": prompt + completion,
+                b"prompt": answer.prompt,
+                b"completion": answer.completion,
+                b"total": answer.prompt + answer.completion,
             }
         head = AnswerHead(id=speech.new_id(), created=created, model=standing.deployment.answered_name)
-        whole = ChatAnswer((ChatChoice(0, answer.text, answer.finish_reason),), usage)
+        whole = ChatAnswer((ChatChoice(0, answer.text, answer.finish_reason),), answer.usage)
         return speech.whole(head, NO_REQUEST, whole, self._way.reasoning)
 
     def _finish(self) -> None:
-        lane, connection, standing, body, quota = (
-            self._lane,
-            self._connection,
-            self._standing,
-            self._answer,
-            self._quota,
-        )
+        lane, connection, standing, body = self._lane, self._connection, self._standing, self._answer
         self.response_started = self.response_complete = True
         dates, closes = lane.default_headers(connection.server_state.default_headers)
-        id = self.id.encode()
-        echoed = self.client_request_id or fresh_ids.uuid()
-        if quota.limit_requests is not None and quota.limit_tokens is not None:
-            reset = quota.reset_seconds
-            left = QUOTA % (
-                quota.limit_requests,
-                quota.remaining_requests,
-                reset,
-                quota.limit_tokens,
-                quota.remaining_tokens,
-                reset,
-            )
+        if self._left is None:
+            left = lines(quota_headers(self._quota))
         else:
-            left = lines(quota_headers(quota))
-        if lane.gateway.draining or closes:
+            left = standing.quota_form % self._left if standing.is_limited else standing.quota_of(self._left)
+        last = b"\r\n"
+        if lane.gateway.draining or closes or not self.keep_alive:
             self.keep_alive = False
-        last = b"\r\n" if self.keep_alive or closes else b"connection: close\r\n\r\n"
-        beginning = BEGINNING % (dates, id, id, echoed.encode(), standing.before)
-        head = b"%b%b%b%d%b%b" % (beginning, left, standing.between, len(body), standing.after, last)
+            last = b"\r\n" if closes else b"connection: close\r\n\r\n"
+        echoed = self.client_request_id or fresh_ids.uuid()
+        said = (dates, self._id, self._id, echoed.encode(), standing.before, left, standing.between, len(body))
         if len(body) > COPIED_BYTES:
-            connection.transport.writelines([head, body])
+            connection.transport.writelines([RESPONSE % (*said, standing.after, last, b""), body])
         else:
-            connection.transport.write(head + body)
+            connection.transport.write(RESPONSE % (*said, standing.after, last, body))
         if not self.keep_alive:
             connection.transport.close()
         self._over()
@@ -299,12 +331,14 @@ class PlainCall:
     def become(self) -> LaneCall:
         """The same call in the general form, as far as it has come."""
         standing, pieces = self._standing, self._pieces
-        call = LaneCall(self._lane, self._connection, self._way, self.headers, self.keep_alive, request_id=self.id)
+        if not self.is_settled:
+            self._count_in_general()
+        call = LaneCall(self._lane, self._connection, self._way, self.headers(), self.keep_alive, request_id=self.id)
         call.adopt(
             self.body,
             standing.snapshot,
             standing.principal,
-            self.reservation,
+            self.held(),
             (self.started_at, self.started),
             self.deadline,
             self.exchange,
@@ -313,23 +347,21 @@ class PlainCall:
         self._successor = call
         self._connection.replaced(self, call, call.reply)
         if self._has_begun:
-            call.answer_began(200, [])
+            call.answer_began(200, list)
         if pieces:
             call.answer_grew(b"".join(pieces))
         return call
 
-    def _guarded(self, step: Callable[[], None]) -> None:
-        try:
-            step()
-        except Exception as error:  # the general form knows how to end it
-            if self._successor is not None:
-                raise
-            is_asked = self.exchange is not None
-            call = self.become()
-            if is_asked:
-                call.guarded(raised, error)
-            else:
-                call.written(None)
+    def _failed(self, error: Exception) -> None:
+        """The general form knows how to end it."""
+        if self._successor is not None:
+            raise error
+        is_asked = self.exchange is not None
+        call = self.become()
+        if is_asked:
+            call.guarded(raised, error)
+        else:
+            call.written(None)
 
     def client_gone(self) -> None:
         """The connection is lost."""

@@ -17,6 +17,8 @@ Leans on these attributes of uvicorn's class, held by contract tests: `parser`, 
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
+from functools import partial
 from typing import Any, Final
 
 import httptools
@@ -26,10 +28,52 @@ from modelport.dialects.heads import error_head
 from modelport.lane.driver import LaneCall
 from modelport.lane.lane import Lane, Serving
 from modelport.lane.plain import PlainCall
+from modelport.lane.repeated import RepeatedHead
 from modelport.lane.ways import Way
+from modelport.surfaces.headers import DECISIVE
 from modelport.upstream.sweep import Sweep
 
+CLIENT_REQUEST_ID: Final = b"x-ms-client-request-id"
+NO_VALUES: Final = (b"",) * len(DECISIVE)
 MAX_HEADERS: Final = 100
+LARGEST_READ_BYTES: Final = 256 * 1024
+SPELLINGS: Final = {
+    spelling.encode(): name.lower().encode()
+    for name in (
+        "Accept",
+        "Accept-Encoding",
+        "Accept-Language",
+        "Api-Key",
+        "Authorization",
+        "Connection",
+        "Content-Length",
+        "Content-Type",
+        "Cookie",
+        "Date",
+        "Extra-Parameters",
+        "Host",
+        "Traceparent",
+        "Transfer-Encoding",
+        "User-Agent",
+        "X-Forwarded-For",
+        "X-Forwarded-Proto",
+        "X-Ms-Client-Request-Id",
+        "X-Ms-Model-Mesh-Model-Name",
+        "X-Request-Id",
+        "X-Stainless-Arch",
+        "X-Stainless-Async",
+        "X-Stainless-Lang",
+        "X-Stainless-Os",
+        "X-Stainless-Package-Version",
+        "X-Stainless-Read-Timeout",
+        "X-Stainless-Retry-Count",
+        "X-Stainless-Runtime",
+        "X-Stainless-Runtime-Version",
+        "X-Stainless-Timeout",
+    )
+    for spelling in (name, name.lower())
+}
+"""Names of header fields as most clients spell them. `Expect` must not be among them."""
 NOT_FORWARDED: Final = (b"upgrade", b"connection", b"http2-settings")
 NEVER: Final = float("inf")
 BODY_SECONDS: Final = 1.0
@@ -50,7 +94,10 @@ class LaneProtocol(HttpToolsProtocol):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self._head_size = 0
+        self._read_bytes = 0
+        """Since the last head was complete, or more."""
+        self._in_head = False
+        self._speaks_1_1 = False
         self._head_due = NEVER
         self._idle_due = NEVER
         self._plain_upgrade = False
@@ -62,6 +109,9 @@ class LaneProtocol(HttpToolsProtocol):
         self._body_size = 0
         self._body_due = NEVER
         self._call: Serving | None = None
+        self._data = b""
+        """What is being read."""
+        self._last: RepeatedHead | None = None
 
     # --- time ------------------------------------------------------------------------------------------------------
 
@@ -95,7 +145,8 @@ class LaneProtocol(HttpToolsProtocol):
         self.server_state.total_requests += 1
         if self.transport.is_closing():
             return
-        self.flow.resume_reading()
+        if self.flow.read_paused:
+            self.flow.resume_reading()
         if self.pipeline:
             cycle, app = self.pipeline.pop()
             self._start_asgi_task(cycle, app)
@@ -114,67 +165,106 @@ class LaneProtocol(HttpToolsProtocol):
         if self._refused:
             return
         self._idle_due = NEVER
-        try:
-            self._feed(data)
-        except HeadRefused:
+        if self._last is not None and not self._in_head and self._way is None and self._repeats(data):
             return
-        except httptools.HttpParserError as error:
-            if isinstance(error.__context__, HeadRefused):
-                return
-            self.send_400_response("Invalid HTTP request received.")
-
-    def _feed(self, data: bytes) -> None:
+        self._read_bytes += len(data)
+        self._data = data
         try:
             self.parser.feed_data(data)
         except httptools.HttpParserUpgrade as upgrade:
             rest = data[upgrade.args[0] :]
-            head = self._head_without_upgrade()
-            self.parser = httptools.HttpRequestParser(self)
-            self._feed(head + rest)
+            self.data_received(self._without_upgrade() + rest)
+            return
+        except httptools.HttpParserError as error:
+            if not isinstance(error.__context__, HeadRefused):
+                self.send_400_response("Invalid HTTP request received.")
+            return
+        if self._in_head:
+            self._wait_for_head()
+        elif self._way is not None and self._body_due == NEVER:
+            self._body_due = self.loop.time() + BODY_SECONDS
 
-    def _head_without_upgrade(self) -> bytes:
+    def _repeats(self, data: bytes) -> bool:
+        """Whether this is a request like the one before, and has been begun."""
+        last, lane = self._last, self.lane
+        assert last is not None and lane is not None
+        if self.cycle is not None and not self.cycle.response_complete:
+            return False
+        found = last.values(data)
+        if found is None or lane.gateway.draining:
+            return False
+        values, body = found
+        if len(body) > lane.options.limits.body_bytes or len(data) - len(body) > self.header_bytes:
+            return False
+        if last.caller.snapshot is not lane.pipeline.snapshot():
+            self._last = None
+            return False
+        call = PlainCall(lane, self, last.way, partial(last.headers, values), True)
+        if not call.start(body, last.caller, last.decisive, values.get(CLIENT_REQUEST_ID, b"")):
+            return False
+        self._call = call
+        self.cycle = call  # type: ignore[assignment]
+        return True
+
+    def _wait_for_head(self) -> None:
+        """It has not come with one read: from here on it is watched."""
+        if self._head_due == NEVER:
+            self._head_due = self.loop.time() + self.header_seconds
+        # What a parser has of a field that is not at its end, it does not tell. (Nor do we know where in a read the
+        # head began.)
+        if self._read_bytes > self.header_bytes + LARGEST_READ_BYTES or self._head_bytes() > self.header_bytes:
+            with suppress(HeadRefused):
+                self._refuse_head()
+
+    def _head_bytes(self) -> int:
+        """How long the head is, as far as it has been read."""
+        return len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers)
+
+    def _refuse_head(self) -> None:
+        self._refuse(431, "431", f"The request's head is larger than the limit of {self.header_bytes} bytes.")
+        raise HeadRefused
+
+    def _without_upgrade(self) -> bytes:
+        """The head once more, for a fresh parser."""
         lines = [self.parser.get_method(), b" ", self.url, b" HTTP/1.1\r\n"]
         for name, value in self.headers:
             if name not in NOT_FORWARDED:
                 lines += [name, b": ", value, b"\r\n"]
         lines.append(b"\r\n")
+        self.parser = httptools.HttpRequestParser(self)
         return b"".join(lines)
 
     def on_message_begin(self) -> None:
         self.url = b""
         self.headers = []
         self.expect_100_continue = False
-        self._head_size = 0
         self._plain_upgrade = False
-        self._head_due = self.loop.time() + self.header_seconds
+        self._in_head = True
 
     def on_url(self, url: bytes) -> None:
-        self._grow(len(url))
         self.url += url
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        self._head_size += len(name) + len(value) + 4
-        if self._head_size > self.header_bytes:
-            self._grow(0)
+        self.headers.append((SPELLINGS.get(name) or self._spelled(name, value), value))
+
+    def _spelled(self, name: bytes, value: bytes) -> bytes:
+        """A name that is not among the usual ones."""
         name = name.lower()
-        headers = self.headers
-        if len(headers) >= MAX_HEADERS:
-            self._refuse(431, "431", f"The request has more than {MAX_HEADERS} header fields.")
-            raise HeadRefused
         if name == b"expect" and value.lower() == b"100-continue":
             self.expect_100_continue = True
-        headers.append((name, value))
-
-    def _grow(self, size: int) -> None:
-        self._head_size += size
-        if self._head_size > self.header_bytes:
-            self._refuse(431, "431", f"The request's head is larger than the limit of {self.header_bytes} bytes.")
-            raise HeadRefused
+        return name
 
     # --- whose request it is ---------------------------------------------------------------------------------------
 
     def on_headers_complete(self) -> None:
         self._head_due = NEVER
+        self._in_head = False
+        if len(self.headers) > MAX_HEADERS:
+            self._refuse(431, "431", f"The request has more than {MAX_HEADERS} header fields.")
+            raise HeadRefused
+        if self._read_bytes > self.header_bytes and self._head_bytes() > self.header_bytes:
+            self._refuse_head()
+        self._read_bytes = 0
         parser = self.parser
         if parser.should_upgrade():
             self._plain_upgrade = True  # data_received feeds it again without the upgrade
@@ -185,7 +275,7 @@ class LaneProtocol(HttpToolsProtocol):
             and (self.cycle is None or self.cycle.response_complete)
             and not self.expect_100_continue
             and parser.get_method() == b"POST"
-            and parser.get_http_version() == "1.1"
+            and (self._speaks_1_1 or self._asks_in_1_1())
         ):
             self._way = self.lane.way(self.url)
         if self._way is None:
@@ -194,7 +284,11 @@ class LaneProtocol(HttpToolsProtocol):
             self._keeps_alive = parser.should_keep_alive()
             self._body = []
             self._body_size = 0
-            self._body_due = self.loop.time() + BODY_SECONDS
+
+    def _asks_in_1_1(self) -> bool:
+        """Asked until it is so: no client goes back to an older version on one connection."""
+        self._speaks_1_1 = self.parser.get_http_version() == "1.1"
+        return self._speaks_1_1
 
     def on_body(self, body: bytes) -> None:
         if self._way is None:
@@ -215,9 +309,7 @@ class LaneProtocol(HttpToolsProtocol):
             return
         assert self.lane is not None
         body = self._body[0] if len(self._body) == 1 else b"".join(self._body)
-        plain = PlainCall(self.lane, self, way, self.headers, self._keeps_alive)
-        if plain.start(body):
-            self._serves(plain, plain)
+        if way.plain is not None and not self.lane.gateway.draining and self._starts_plain(way, body):
             return
         call = LaneCall(self.lane, self, way, self.headers, self._keeps_alive)
         if call.start(body):
@@ -225,6 +317,21 @@ class LaneProtocol(HttpToolsProtocol):
         else:
             self._hand_over()
             super().on_message_complete()
+
+    def _starts_plain(self, way: Way, body: bytes) -> bool:
+        lane, headers = self.lane, self.headers
+        assert lane is not None
+        given = dict(reversed(headers))  # the first of several wins
+        decisive = [*map(given.get, DECISIVE, NO_VALUES)]
+        caller = lane.standings.caller(way, decisive)
+        call = PlainCall(lane, self, way, lambda: headers, self._keeps_alive)
+        if not call.start(body, caller, decisive, given.get(CLIENT_REQUEST_ID, b"").strip()):
+            return False
+        self._serves(call, call)
+        self._last = None
+        if self._keeps_alive and self._data.endswith(body):
+            self._last = RepeatedHead.of(self._data, headers, way, caller, decisive)
+        return True
 
     def _serves(self, call: Serving, reply: object) -> None:
         self._way = None

@@ -8,7 +8,7 @@ the snapshot is the current one. The heads themselves, which hold credentials, a
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from hashlib import blake2b
 from typing import Final
 
@@ -20,14 +20,14 @@ from modelport.core.catalog import Deployment, Range, RateLimits, Snapshot, Targ
 from modelport.core.events import FinishReason
 from modelport.core.identity import ANONYMOUS, Principal
 from modelport.core.operations import Operation
-from modelport.core.ports import Address, Provider, QuotaState, Refusal, Series
+from modelport.core.ports import Address, DirectAccount, DirectQuota, Provider, QuotaState, Refusal, Series
 from modelport.core.requests import ChatRequest
 from modelport.core.usage import Ending, TokenUsage, UsageRecord, UsageSource
 from modelport.dialects.plain_chat import PlainChat, PlainCodec
 from modelport.gateway import guard
 from modelport.gateway.authorize import authorize
 from modelport.gateway.charge import Charge
-from modelport.gateway.forms import Forms, forms
+from modelport.gateway.forms import Forms, PriceForms, forms
 from modelport.gateway.identify import identify
 from modelport.gateway.resolve import requested_model, resolve
 from modelport.gateway.shape import mode_of, within
@@ -36,32 +36,13 @@ from modelport.surfaces import cors
 from modelport.surfaces.answer import answer_headers
 from modelport.surfaces.asgi import JSON, Headers
 from modelport.surfaces.door import Speech
-from modelport.surfaces.headers import RequestHead, common_headers
-from modelport.upstream.wire import Pool, RawHeaders
+from modelport.surfaces.headers import DECISIVE, RequestHead, common_headers, quota_headers
+from modelport.upstream.wire import Pool
 
 DAY_SECONDS: Final = 86_400
 KNOWN_HEADS: Final = 1024
 KNOWN_MODELS: Final = 256
 FOREVER: Final = float("inf")
-MEANINGLESS: Final = frozenset(
-    {
-        b"accept",
-        b"accept-encoding",
-        b"accept-language",
-        b"connection",
-        b"content-length",
-        b"content-type",
-        b"date",
-        b"host",
-        b"traceparent",
-        b"tracestate",
-        b"transfer-encoding",
-        b"user-agent",
-        b"x-ms-client-request-id",
-    }
-)
-"""Nothing that is kept here follows from these. Any other header may matter, and makes another head."""
-
 NO_REQUEST: Final = ChatRequest(messages=())
 PLACE: Final = "@@%s@@"
 ID, CONTENT = PLACE % "id", PLACE % "content"
@@ -102,25 +83,52 @@ class Standing(Struct):
     """Reserved for an answer whose length the caller does not bound."""
     forms: Forms
     series: Series
+    quota_form: bytes
+    """The lines of the quota: (requests left, reset, tokens left, reset)."""
     before: bytes
     between: bytes
     after: bytes
     """The answer's head, but for the ids, the quota and the length."""
     answers: dict[FinishReason, bytes]
-    charge: Charge
-    day: float
-    """Which day's prices `charge` has."""
+    prices: PriceForms
+    quota: DirectQuota | None
+    """None: what is taken is asked of the Quota itself."""
+    is_limited: bool
+    """Both requests and tokens are."""
+    account: DirectAccount | None = None
     address: Address | None = None
     pool: Pool | None = None
     request_head: bytes = b""
     """How the target is asked; found anew when its provider has moved."""
 
-    def charge_on(self, started_at: float) -> Charge:
-        """The prices of a call that starts then."""
+    def takes(self, asked: PlainChat) -> bool:
+        """Whether this very request can go on as it is, now."""
+        for rule in self.rules:
+            if not rule.allows(getattr(asked, rule.name)):
+                return False
+        return self.readiness is None or self.readiness() is None
+
+    def quota_of(self, left: tuple[int, int, int, int]) -> bytes:
+        """The lines of the quota, where not both are limited."""
+        limits = self.limits
+        state = QuotaState()
+        if limits.requests_per_minute is not None or limits.tokens_per_minute is not None:
+            state = QuotaState(limits.requests_per_minute, left[0], limits.tokens_per_minute, left[2], left[1])
+        return lines(quota_headers(state))
+
+    def direct(self, now: float) -> DirectAccount | None:
+        """The account to take from without asking."""
+        account = self.account
+        if self.quota is not None and (account is None or not account.is_open):
+            account = self.account = self.quota.account(self.subject, now)
+        return account
+
+    def prices_on(self, started_at: float) -> PriceForms:
+        """For a call that starts then."""
         day = started_at // DAY_SECONDS
-        if day != self.day:
-            self.day, self.charge = day, Charge(self.snapshot, self.deployment, NO_REQUEST, started_at)
-        return self.charge
+        if day != self.prices.day:
+            self.prices = PriceForms(Charge(self.snapshot, self.deployment, NO_REQUEST, started_at), day)
+        return self.prices
 
     def step_beside(self, prompt: int) -> int:
         """What is reserved for an answer that the caller does not bound (gateway/estimate.py)."""
@@ -128,43 +136,59 @@ class Standing(Struct):
         return self.step if limit is None or prompt >= limit else min(self.step, limit - prompt)
 
 
+class Caller:
+    """Requests with one decisive head: what is known of each model that they have named."""
+
+    __slots__ = ("_by_model", "_lane", "_way", "snapshot")
+
+    def __init__(self, lane: Ground, way: Way, snapshot: Snapshot) -> None:
+        self._lane = lane
+        self._way = way
+        self._by_model: dict[str | None, Standing | None] = {}
+        self.snapshot = snapshot
+
+    def standing(self, model: str | None, decisive: Sequence[bytes]) -> Standing | None:
+        """None: such a call takes the general way."""
+        try:
+            return self._by_model[model]
+        except KeyError:
+            if len(self._by_model) >= KNOWN_MODELS:
+                self._by_model.clear()
+            standing = self._by_model[model] = made(self._lane, self._way, decisive, model, self.snapshot)
+            return standing
+
+
 class Standings:
-    """One per process: what is known of callers, for the snapshot that is current."""
+    """One per process: the callers that are known, for the snapshot that is current."""
 
     def __init__(self, lane: Ground) -> None:
         self._lane = lane
         self._salt = secrets.token_bytes(32)
         self._snapshot: Snapshot | None = None
-        self._known: dict[bytes, dict[str | None, Standing | None]] = {}
+        self._known: dict[bytes, Caller] = {}
 
-    def find(
-        self, way: Way, words: list[bytes], headers: RawHeaders, model: str | None, snapshot: Snapshot
-    ) -> Standing | None:
-        """`words`: the URL and all headers that may matter. None: this call takes the general way."""
+    def caller(self, way: Way, decisive: Sequence[bytes]) -> Caller:
+        """`decisive`: the values of surfaces.headers.DECISIVE, empty where absent."""
+        snapshot = self._lane.pipeline.snapshot()
         if snapshot is not self._snapshot:
             self._snapshot, self._known = snapshot, {}
-        key = blake2b(b"\n".join(words), digest_size=16, key=self._salt).digest()
-        by_model = self._known.get(key)
-        if by_model is None:
+        key = blake2b(b"\n".join((way.url, *decisive)), digest_size=16, key=self._salt).digest()
+        caller = self._known.get(key)
+        if caller is None:
             if len(self._known) >= KNOWN_HEADS:
                 self._known.clear()
-            by_model = self._known[key] = {}
-        try:
-            return by_model[model]
-        except KeyError:
-            if len(by_model) >= KNOWN_MODELS:
-                by_model.clear()
-            standing = by_model[model] = made(self._lane, way, headers, model, snapshot)
-            return standing
+            caller = self._known[key] = Caller(self._lane, way, snapshot)
+        return caller
 
 
-def made(lane: Ground, way: Way, headers: RawHeaders, model: str | None, snapshot: Snapshot) -> Standing | None:
+def made(lane: Ground, way: Way, decisive: Sequence[bytes], model: str | None, snapshot: Snapshot) -> Standing | None:
     """Takes the stages of the way as far as they depend on the head and on the deployment alone."""
     pipeline, inference = lane.pipeline, way.inference
     speech = inference.speech()
     if speech.plain is None or snapshot.strict or inference.operation is not Operation.CHAT_COMPLETIONS:
         return None
-    head = RequestHead(method="POST", path=way.path, headers=dict(reversed(headers)), query=way.query, request_id="")
+    headers = {name: value for name, value in zip(DECISIVE, decisive, strict=True) if value}
+    head = RequestHead(method="POST", path=way.path, headers=headers, query=way.query, request_id="")
     principal = identify(head.credential, snapshot, pipeline.authenticators, pipeline.clock.now())
     if isinstance(principal, Refusal) or principal.limits is not None or principal.budgets:
         return None
@@ -208,12 +232,14 @@ def made(lane: Ground, way: Way, headers: RawHeaders, model: str | None, snapsho
         step=snapshot.reserve_tokens,
         forms=recorded(principal, deployment, target, way, requested_model(selector, model), snapshot),
         series=pipeline.observer.series(way.door.surface, inference.operation, deployment.name),
+        quota_form=quota_form(deployment.limits),
         before=before,
         between=between,
         after=after,
         answers={},
-        charge=Charge(snapshot, deployment, NO_REQUEST, 0.0),
-        day=-1.0,
+        quota=pipeline.quota.quota if isinstance(pipeline.quota.quota, DirectQuota) else None,
+        is_limited=None not in (deployment.limits.requests_per_minute, deployment.limits.tokens_per_minute),
+        prices=PriceForms(Charge(snapshot, deployment, NO_REQUEST, 0.0), 0.0),
     )
 
 
@@ -282,6 +308,15 @@ def written(lane: Ground, head: RequestHead, deployment: Deployment, snapshot: S
         lines(fixed),
         lines(named) + b"content-length: ",
         b"\r\n" + lines(cors.answer_headers(head, lane.options.cors_origins)),
+    )
+
+
+def quota_form(limits: RateLimits) -> bytes:
+    """As surfaces.headers.quota_headers has them, where both are limited."""
+    return b"".join(
+        b"x-ratelimit-limit-%b: %d\r\nx-ratelimit-remaining-%b: %%d\r\nx-ratelimit-reset-%b: %%d\r\n"
+        % (kind, limit or 0, kind, kind)
+        for kind, limit in ((b"requests", limits.requests_per_minute), (b"tokens", limits.tokens_per_minute))
     )
 
 

@@ -21,6 +21,18 @@ EXTRA_PARAMETERS: Final = (b"extra-parameters", b"extra-params", b"unknown-param
 """Spellings that clients send, in order of precedence: the specification's, the JavaScript document's, early SDKs'."""
 EXTRA_PARAMETERS_MODES: Final = frozenset({"error", "drop", "pass-through"})
 
+DECISIVE: Final = (
+    b"api-key",
+    b"authorization",
+    b"ocp-apim-subscription-key",
+    *EXTRA_PARAMETERS,
+    b"azureml-model-deployment",
+    b"x-ms-model-mesh-model-name",
+    b"origin",
+)
+"""All headers that decide what happens to an inference call, and who may read its answer. What the lane knows of a
+caller it knows by these alone (lane/standing.py)."""
+
 API_VERSION: Final = re.compile(r"\d{4}-\d{2}-\d{2}(-preview)?|preview|latest|v1")
 
 _PLAIN: Final = re.compile(r"[A-Za-z0-9._~-]*")

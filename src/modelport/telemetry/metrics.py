@@ -6,7 +6,7 @@ come and go without end, the ones past the limit are counted together as `other`
 
 from __future__ import annotations
 
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Final
 
@@ -40,6 +40,16 @@ class Histogram:
         self.counts[bisect_left(self.bounds, value)] += 1
         self.sum += value
 
+    def add_all(self, values: Iterable[float]) -> None:
+        """Counts many at once."""
+        ordered, below = sorted(values), 0
+        for index, bound in enumerate(self.bounds):
+            until = bisect_right(ordered, bound)
+            self.counts[index] += until - below
+            below = until
+        self.counts[-1] += len(ordered) - below
+        self.sum += sum(ordered)
+
     def cumulative(self) -> list[tuple[str, int]]:
         """Prometheus's form: for each bound, how many values are not above it."""
         total = 0
@@ -61,6 +71,7 @@ class Metrics(Collector):
         self._in_flight: dict[str, int] = {}
         self._durations: dict[tuple[str, str], Histogram] = {}
         self._first_events: dict[tuple[str, str], Histogram] = {}
+        self._completed: dict[tuple[str, str, str, int], CompletedCalls] = {}
         self._deployments: set[str] = set()
         self._registry = CollectorRegistry(auto_describe=False)
         self._registry.register(self)
@@ -91,27 +102,29 @@ class Metrics(Collector):
             self._overdraft[deployment] = self._overdraft.get(deployment, 0) + total - record.reserved_tokens
 
     def series(self, surface: str, operation: str, deployment: str) -> CompletedCalls:
-        """Where the completed calls of one kind are counted at once."""
-        return CompletedCalls(self, (surface, operation, self._bounded(deployment), 200))
+        """Where the completed calls of one kind are counted many at once."""
+        label = (surface, operation, self._bounded(deployment), 200)
+        found = self._completed.get(label)
+        if found is None:
+            found = self._completed[label] = CompletedCalls(self, label)
+        return found
 
-    def completed(self, label: tuple[str, str, str, int]) -> None:
-        """One more of these, and one less under way."""
-        self._in_flight[label[1]] -= 1
-        self._requests[label] = self._requests.get(label, 0) + 1
-
-    def found(self, label: tuple[str, str, str, int]) -> tuple[Histogram, Histogram, list[int]]:
-        """Where durations, first events and tokens of these are counted."""
+    def completed(self, label: tuple[str, str, str, int], calls: Sequence[CompletedCall]) -> None:
+        """As `call_ended` for each of these, but for the calls under way."""
         _, operation, deployment, _ = label
-        kind = (operation, deployment)
-        return (
-            self._durations.setdefault(kind, Histogram(DURATION_SECONDS)),
-            self._first_events.setdefault(kind, Histogram(FIRST_EVENT_SECONDS)),
-            self._tokens.setdefault(deployment, [0] * len(TOKEN_CLASSES)),
-        )
-
-    def overdrawn(self, deployment: str, tokens: int) -> None:
-        """So many were used beyond what was reserved."""
-        self._overdraft[deployment] = self._overdraft.get(deployment, 0) + tokens
+        self._requests[label] = self._requests.get(label, 0) + len(calls)
+        seconds, prompts, completions, _ = zip(*calls, strict=True)
+        for histograms, bounds in ((self._durations, DURATION_SECONDS), (self._first_events, FIRST_EVENT_SECONDS)):
+            found = histograms.get((operation, deployment))
+            if found is None:
+                found = histograms[operation, deployment] = Histogram(bounds)
+            found.add_all(seconds)
+        counts = self._tokens.setdefault(deployment, [0] * len(TOKEN_CLASSES))
+        counts[INPUT] += sum(prompts)
+        counts[OUTPUT] += sum(completions)
+        beyond = sum(max(0, prompt + completion - reserved) for _, prompt, completion, reserved in calls)
+        if beyond:
+            self._overdraft[deployment] = self._overdraft.get(deployment, 0) + beyond
 
     def families(self) -> Iterator[Metric]:
         """Everything of this process, the interpreter's own figures included."""
@@ -123,6 +136,10 @@ class Metrics(Collector):
 
     def collect(self) -> Iterator[Metric]:
         """For the registry."""
+        in_flight_now = dict(self._in_flight)
+        for (_, operation, _, _), completed in self._completed.items():
+            completed.count()
+            in_flight_now[operation] = in_flight_now.get(operation, 0) + completed.in_flight()
         requests = CounterMetricFamily(
             "modelport_requests", "Calls that ended.", labels=("surface", "operation", "deployment", "status")
         )
@@ -141,7 +158,7 @@ class Metrics(Collector):
             overdraft.add_metric((deployment,), count)
         yield overdraft
         in_flight = GaugeMetricFamily("modelport_calls_in_flight", "Calls under way.", labels=("operation",))
-        for operation, count in self._in_flight.items():
+        for operation, count in in_flight_now.items():
             in_flight.add_metric((operation,), count)
         yield in_flight
         yield histogram(
@@ -164,37 +181,32 @@ class Metrics(Collector):
         return deployment
 
 
-class CompletedCalls:
-    """The counters that a completed call of one kind moves, found once."""
+CompletedCall = tuple[float, int, int, int]
+"""Seconds, tokens of the prompt, tokens of the answer, tokens that were reserved."""
 
-    __slots__ = ("_counts", "_durations", "_first_events", "_label", "_metrics")
+
+class CompletedCalls:
+    """Calls of one kind that wait to be counted: a scrape counts them, or whoever adds one too many."""
+
+    __slots__ = ("_label", "_metrics", "in_flight", "waiting")
 
     def __init__(self, metrics: Metrics, label: tuple[str, str, str, int]) -> None:
         self._metrics = metrics
         self._label = label
-        self._durations: Histogram | None = None
-        self._first_events: Histogram | None = None
-        self._counts: list[int] = []
+        self.waiting: list[CompletedCall] = []
+        self.in_flight: Callable[[], int] = int
+        """How many are under way."""
 
-    def add(self, usage: TokenUsage, reserved_tokens: int, duration_seconds: float) -> None:
-        """As `Metrics.call_ended`; the first event came at the end."""
-        self._metrics.completed(self._label)
-        durations, first_events = self._durations, self._first_events
-        if durations is None or first_events is None:
-            durations, first_events, self._counts = self._metrics.found(self._label)
-            self._durations, self._first_events = durations, first_events
-        durations.add(duration_seconds)
-        first_events.add(duration_seconds)
-        counts, total = self._counts, 0
-        for index, count in enumerate(usage.classes()):
-            if count:
-                counts[index] += count
-                total += count
-        if total > reserved_tokens:
-            self._metrics.overdrawn(self._label[2], total - reserved_tokens)
+    def count(self) -> None:
+        """Counts all that wait."""
+        if self.waiting:
+            self._metrics.completed(self._label, self.waiting)
+            self.waiting.clear()
 
 
 TOKEN_CLASSES: Final = TokenUsage.__struct_fields__
+INPUT: Final = TOKEN_CLASSES.index("input")
+OUTPUT: Final = TOKEN_CLASSES.index("output")
 
 
 def added(

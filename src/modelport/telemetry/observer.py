@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from modelport.core.operations import Operation
-from modelport.core.usage import TokenUsage, UsageRecord
+from modelport.core.usage import UsageRecord
 from modelport.telemetry.logging import AccessLog
 from modelport.telemetry.metrics import CompletedCalls, Metrics
+
+COUNTED_AT_ONCE: Final = 1024
+"""Completed calls of one kind wait so long for a scrape."""
 
 
 class CallObserver:
@@ -14,10 +19,15 @@ class CallObserver:
     def __init__(self, metrics: Metrics, access: AccessLog | None = None) -> None:
         self._metrics = metrics
         self._access = access
+        self._completed: dict[int, Completed] = {}
 
     def series(self, surface: str, operation: Operation, deployment: str) -> Completed:
         """core.ports.Observer"""
-        return Completed(self._metrics.series(surface, operation, deployment), self._access)
+        counters = self._metrics.series(surface, operation, deployment)
+        found = self._completed.get(id(counters))
+        if found is None:
+            found = self._completed[id(counters)] = Completed(counters, self._access)
+        return found
 
     def call_started(self, operation: Operation, surface: str) -> None:
         """The caller is known, or found to be unknown."""
@@ -33,14 +43,20 @@ class CallObserver:
 class Completed:
     """core.ports.Series"""
 
-    __slots__ = ("_access", "_counters")
+    __slots__ = ("_access", "_counters", "in_flight")
 
     def __init__(self, counters: CompletedCalls, access: AccessLog | None) -> None:
         self._counters = counters
         self._access = access
+        self.in_flight = 0
+        counters.in_flight = lambda: self.in_flight
 
-    def completed(self, record: bytes, usage: TokenUsage, reserved_tokens: int, duration_seconds: float) -> None:
+    def completed(self, record: bytes, seconds: float, prompt: int, completion: int, reserved: int) -> None:
         """core.ports.Series"""
-        self._counters.add(usage, reserved_tokens, duration_seconds)
+        self.in_flight -= 1
+        waiting = self._counters.waiting
+        waiting.append((seconds, prompt, completion, reserved))
+        if len(waiting) >= COUNTED_AT_ONCE:
+            self._counters.count()
         if self._access is not None:
             self._access.write(record)

@@ -10,6 +10,8 @@ from __future__ import annotations
 import asyncio
 import ssl
 import zlib
+from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, Final, Protocol, cast
 from urllib.parse import urlsplit
 
@@ -35,7 +37,8 @@ DEFAULT_PORTS: Final = {"http": 80, "https": 443}
 class Receiver(Protocol):
     """Who waits for an answer. None of these may raise."""
 
-    def answer_began(self, status: int, headers: RawHeaders) -> None: ...
+    def answer_began(self, status: int, headers: Callable[[], RawHeaders]) -> None:
+        """`headers` must be called at once or not at all: nearly nobody needs them."""
 
     def answer_grew(self, data: bytes) -> None:
         """What one read of the socket held of the body."""
@@ -262,7 +265,7 @@ class Connection(asyncio.Protocol):
     __slots__ = (
         "_exchange",
         "_has_head",
-        "_headers",
+        "_head",
         "_idle_since",
         "_inflate",
         "_is_over",
@@ -282,7 +285,8 @@ class Connection(asyncio.Protocol):
         self._pool = pool
         self._exchange: Exchange | None = None
         self._parser = httptools.HttpResponseParser(self)
-        self._headers: RawHeaders = []
+        self._head = b""
+        """All reads until the head was complete."""
         self._pieces: list[bytes] = []
         self._inflate: Any = None
         self._is_reused = self._has_head = self._is_over = self._keeps_alive = self._until_close = False
@@ -295,13 +299,12 @@ class Connection(asyncio.Protocol):
         self._is_reused = is_reused
         self._has_head = self._is_over = self._until_close = False
         self._received_bytes = 0
-        self._headers = []
         exchange.connection = self
-        head = b"%b%d\r\n\r\n" % (exchange.head, len(exchange.body))
-        if len(exchange.body) > JOINED_BYTES:
-            self.transport.writelines([head, exchange.body])
+        body = exchange.body
+        if len(body) > JOINED_BYTES:
+            self.transport.writelines([b"%b%d\r\n\r\n" % (exchange.head, len(body)), body])
         else:
-            self.transport.write(head + exchange.body)
+            self.transport.write(b"%b%d\r\n\r\n%b" % (exchange.head, len(body), body))
         if exchange.is_paused:
             exchange.pause()
 
@@ -324,7 +327,9 @@ class Connection(asyncio.Protocol):
         if exchange is None:  # nobody asked
             self.transport.abort()
             return
-        self._received_bytes += len(data)
+        if not self._has_head:
+            self._received_bytes += len(data)
+            self._head = self._head + data if self._head else data
         fault: str | None = None
         try:
             self._parser.feed_data(data)
@@ -334,7 +339,13 @@ class Connection(asyncio.Protocol):
             fault = failures.BROKE_OFF
         if not self._has_head and self._received_bytes > HEAD_BYTES_LIMIT:
             fault = failures.NO_HTTP
-        self._deliver(exchange)
+        pieces = self._pieces
+        if pieces:
+            self._pieces = []
+            if not self._is_over:
+                exchange.moved(self._pool.loop.time())
+            if exchange.receiver is not None:
+                exchange.receiver.answer_grew(pieces[0] if len(pieces) == 1 else b"".join(pieces))
         if self._is_over:
             self._keeps_alive = self._keeps_alive and fault is None
             self._finished(exchange)
@@ -373,9 +384,6 @@ class Connection(asyncio.Protocol):
 
     # --- the parser ------------------------------------------------------------------------------------------------
 
-    def on_header(self, name: bytes, value: bytes) -> None:
-        self._headers.append((name, value))
-
     def on_headers_complete(self) -> None:
         if self._is_over:  # a second answer to one request
             self._keeps_alive = False
@@ -383,40 +391,40 @@ class Connection(asyncio.Protocol):
         status = self._parser.get_status_code()
         if status < 200:
             return
-        headers, self._headers = self._headers, []
         self._has_head = True
         self._inflate = None
         # After the message it is always false.
         self._keeps_alive = self._parser.should_keep_alive()
-        if not self._keeps_alive:
-            names = {name.lower() for name, _ in headers}
-            self._until_close = not names & {b"content-length", b"transfer-encoding"} and status not in (204, 304)
-        for name, value in headers:
-            if len(name) == 16 and name.lower() == b"content-encoding":
-                self._inflate = inflater(value)
+        if not self._keeps_alive or b"content-encoding" in self._head.lower():
+            self._look_closer(status)
         exchange = self._exchange
         if exchange is not None and exchange.receiver is not None:
-            exchange.receiver.answer_began(status, headers)
+            exchange.receiver.answer_began(status, self._headers)
+        self._head = b""
+
+    def _headers(self) -> RawHeaders:
+        """The fields of the head. Rarely wanted, so they are read only then."""
+        return FieldReader().read(self._head)
+
+    def _look_closer(self, status: int) -> None:
+        """How the body ends, and what it is packed in."""
+        headers = [(name.lower(), value) for name, value in self._headers()]
+        names = {name for name, _ in headers}
+        if not self._keeps_alive:
+            self._until_close = not names & {b"content-length", b"transfer-encoding"} and status not in (204, 304)
+        for name, value in headers:
+            if name == b"content-encoding":
+                self._inflate = inflater(value)
 
     def on_body(self, body: bytes) -> None:
         if not self._is_over:
             self._pieces.append(body if self._inflate is None else self._inflate.decompress(body))
 
     def on_message_complete(self) -> None:
-        if self._has_head:
+        if self._has_head:  # else it was a 1xx: the answer comes after it
             self._is_over = True
-        else:  # a 1xx: the answer comes after it
-            self._headers = []
 
     # --- what came of it -------------------------------------------------------------------------------------------
-
-    def _deliver(self, exchange: Exchange) -> None:
-        if not self._pieces:
-            return
-        pieces, self._pieces = self._pieces, []
-        exchange.moved(self._pool.loop.time())
-        if exchange.receiver is not None:
-            exchange.receiver.answer_grew(pieces[0] if len(pieces) == 1 else b"".join(pieces))
 
     def _finished(self, exchange: Exchange) -> None:
         if self._exchange is None:
@@ -436,6 +444,32 @@ class Connection(asyncio.Protocol):
     def _broke(self, exchange: Exchange, error: ModelportError) -> None:
         self.drop()
         exchange.failed(error)
+
+
+class FieldReader:
+    """For a parser of its own: the fields of the first head that is not a 1xx."""
+
+    def __init__(self) -> None:
+        self._parser = httptools.HttpResponseParser(self)
+        self._fields: RawHeaders = []
+        self._is_done = False
+
+    def read(self, data: bytes) -> RawHeaders:
+        """From bytes that hold it whole."""
+        with suppress(httptools.HttpParserError, httptools.HttpParserUpgrade):  # whatever comes after it
+            self._parser.feed_data(data)
+        return self._fields
+
+    def on_message_begin(self) -> None:
+        if not self._is_done:
+            self._fields.clear()
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        if not self._is_done:
+            self._fields.append((name, value))
+
+    def on_headers_complete(self) -> None:
+        self._is_done = self._is_done or self._parser.get_status_code() >= 200
 
 
 def inflater(encoding: bytes) -> Any:

@@ -9,8 +9,9 @@ import msgspec
 from msgspec import Meta, Struct
 
 from modelport.core.events import Answered, ChoiceFinished, Event, FinishReason, TextDelta, UsageReported
+from modelport.core.usage import TokenUsage
 from modelport.dialects.openai_chat.upstream_chunks import BROKEN_REASONS, FINISH_REASONS
-from modelport.dialects.openai_chat.upstream_usage import service_tier, token_usage
+from modelport.dialects.openai_chat.upstream_usage import token_usage
 from modelport.dialects.plain_chat import PlainAnswer
 
 
@@ -29,11 +30,19 @@ class _Choice(Struct):
     logprobs: None = None
 
 
+class _Usage(Struct, forbid_unknown_fields=True, gc=False):
+    prompt_tokens: Annotated[int, Meta(ge=1, lt=2**53)]
+    completion_tokens: Annotated[int, Meta(ge=0, lt=2**53)]
+    total_tokens: Annotated[int, Meta(ge=0, lt=2**53)] = 0
+    prompt_tokens_details: dict[str, Any] | None = None
+    completion_tokens_details: dict[str, Any] | None = None
+
+
 class _Answer(Struct):
     choices: Annotated[list[_Choice], Meta(min_length=1, max_length=1)]
     model: str | None = None
     id: str | None = None
-    usage: dict[str, Any] | None = None
+    usage: _Usage | None = None
     service_tier: str | None = None
     x_groq: None = None
     error: None = None
@@ -62,12 +71,18 @@ def plain_answer(raw: bytes) -> PlainAnswer | None:
             reason = FinishReason.STOP
     if choice.index:
         return None
-    tier = service_tier({"service_tier": answer.service_tier}, answer.usage)
+    tier, usage = answer.service_tier, answer.usage
     if tier is not None and tier not in USUAL_TIERS:
         return None
-    return PlainAnswer(
-        choice.message.content, reason, answer.model or None, answer.id or None, token_usage(answer.usage), tier
-    )
+    message, model, id = choice.message, answer.model or None, answer.id or None
+    if usage is None:
+        return PlainAnswer(message.content, reason, model, id, service_tier=tier)
+    prompt, completion, classes = usage.prompt_tokens, usage.completion_tokens, None
+    if usage.prompt_tokens_details is not None or usage.completion_tokens_details is not None:
+        classes = token_usage(msgspec.to_builtins(usage))
+        if classes is not None and classes.total != prompt + completion:
+            return None
+    return PlainAnswer(message.content, reason, model, id, prompt, completion, classes, tier)
 
 
 def simple_answer(raw: bytes) -> list[Event] | None:
@@ -78,6 +93,7 @@ def simple_answer(raw: bytes) -> list[Event] | None:
     events: list[Event] = [TextDelta(answer.text), ChoiceFinished(answer.finish_reason)]
     if answer.model is not None or answer.id is not None:
         events.insert(0, Answered(answer.model, answer.id))
-    if answer.usage is not None:
-        events.append(UsageReported(answer.usage, answer.service_tier))
+    if answer.prompt:
+        usage = answer.usage or TokenUsage(input=answer.prompt, output=answer.completion)
+        events.append(UsageReported(usage, answer.service_tier))
     return events

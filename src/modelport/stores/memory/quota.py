@@ -15,7 +15,7 @@ from typing import Final, Literal
 from modelport.core.catalog import RateLimits
 from modelport.core.clock import Clock
 from modelport.core.ports import QuotaRefusal, QuotaState, Reservation
-from modelport.core.quota import WINDOW_SECONDS, RollingWindow
+from modelport.core.quota import BUCKETS, WINDOW_SECONDS, RollingWindow
 
 SWEEP_AT: Final = 1024
 REMEMBERED_CALLS: Final = 8
@@ -38,14 +38,26 @@ class MemoryQuota:
         account = self._accounts.get(subject)
         if account is None:
             account = self._opened(subject, now)
-        if not account.has_room(limits, tokens, requests, now):
+        if int(now) != account.second:
+            account.roll(now)
+        if not account.has_room(limits, tokens, requests):
             refusal = account.refusal(limits, tokens, now, requests)
             if refusal is not None:
                 return refusal
-        account.requests.add(requests, now)
+        if requests:
+            account.requests.book(requests)
         account.running += 1
         account.held_tokens += tokens
         return Held(self, account, limits, tokens, requests, now)
+
+    def account(self, subject: str, now: float) -> Account:
+        """core.ports.DirectQuota"""
+        account = self._accounts.get(subject)
+        return self._opened(subject, now) if account is None else account
+
+    def held(self, account: Account, limits: RateLimits, tokens: int, now: float) -> Reservation:
+        """core.ports.DirectQuota"""
+        return Held(self, account, limits, tokens, 1, now)
 
     def when_freed(self, wake: Callable[[], None] | None) -> None:
         """`wake` is called whenever a reservation ends or shrinks."""
@@ -60,20 +72,26 @@ class MemoryQuota:
 
     def _opened(self, subject: str, now: float) -> Account:
         if len(self._accounts) >= self._sweep_at:
-            self._accounts = {name: account for name, account in self._accounts.items() if not account.is_idle(now)}
+            for name in [name for name, account in self._accounts.items() if account.is_idle(now)]:
+                self._accounts.pop(name).is_open = False
             self._sweep_at = max(SWEEP_AT, 2 * len(self._accounts))
-        account = self._accounts[subject] = Account()
+        account = self._accounts[subject] = Account(self)
         return account
 
 
 class Account:
     """What one subject holds now and has used in the last minute."""
 
-    __slots__ = ("held_tokens", "mean_seconds", "requests", "running", "tokens")
+    __slots__ = ("_quota", "held_tokens", "is_open", "mean_seconds", "requests", "running", "second", "tokens")
 
-    def __init__(self) -> None:
+    def __init__(self, quota: MemoryQuota | None = None) -> None:
+        self._quota = quota
+        self.is_open = True
+        """Until it is forgotten."""
         self.requests = RollingWindow()
         self.tokens = RollingWindow()
+        self.second = 0
+        """When both windows were rolled last."""
         self.running = 0
         self.held_tokens = 0
         self.mean_seconds = 1.0
@@ -83,16 +101,54 @@ class Account:
         """Whether forgetting it changes nothing."""
         return not (self.running or self.requests.roll(now) or self.tokens.roll(now))
 
-    def has_room(self, limits: RateLimits, tokens: int, requests: int, now: float) -> bool:
-        """Whether no limit stands in the way: what `refusal` finds, without the words for it."""
-        most = limits.concurrent_requests
-        if most is not None and self.running >= most:
+    def take(self, limits: RateLimits, tokens: int, now: float) -> bool:
+        """core.ports.DirectAccount"""
+        if int(now) != self.second:
+            self.roll(now)
+        if not self.has_room(limits, tokens, 1):
             return False
+        self.requests.book(1)
+        self.running += 1
+        self.held_tokens += tokens
+        return True
+
+    def settle(
+        self, limits: RateLimits, reserved: int, actual: int, seconds: float, now: float
+    ) -> tuple[int, int, int, int]:
+        """core.ports.DirectAccount"""
+        if int(now) != self.second:
+            self.roll(now)
+        requests, tokens, held = self.requests, self.tokens, self.held_tokens
+        last = requests.last if requests.total else 0
+        if tokens.last > last and tokens.total:
+            last = tokens.last
+        reset = last + BUCKETS - self.second if last else 0
+        of_requests = (limits.requests_per_minute or 0) - requests.total
+        of_tokens = (limits.tokens_per_minute or 0) - tokens.total - held
+        self.running -= 1
+        self.held_tokens = held - reserved
+        tokens.book(actual)
+        self.mean_seconds += (seconds - self.mean_seconds) / REMEMBERED_CALLS
+        if self._quota is not None and self._quota.wake is not None:
+            self._quota.wake()
+        return of_requests if of_requests > 0 else 0, reset, of_tokens if of_tokens > 0 else 0, reset
+
+    def roll(self, now: float) -> None:
+        """Lets both windows roll, once a second."""
+        self.requests.roll(now)
+        self.tokens.roll(now)
+        self.second = int(now)
+
+    def has_room(self, limits: RateLimits, tokens: int, requests: int) -> bool:
+        """Whether no limit stands in the way: what `refusal` finds, without the words for it. After `roll`."""
         most = limits.requests_per_minute
-        if most is not None and self.requests.roll(now) + requests > most:
+        if most is not None and self.requests.total + requests > most:
             return False
         most = limits.tokens_per_minute
-        return most is None or self.tokens.roll(now) + self.held_tokens + tokens <= most
+        if most is not None and self.tokens.total + self.held_tokens + tokens > most:
+            return False
+        most = limits.concurrent_requests
+        return most is None or self.running < most
 
     def refusal(self, limits: RateLimits, tokens: int, now: float, requests: int = 1) -> QuotaRefusal | None:
         """The limit that keeps this call waiting longest, if any does."""
@@ -119,14 +175,17 @@ class Account:
         of_requests, of_tokens = limits.requests_per_minute, limits.tokens_per_minute
         if of_requests is None and of_tokens is None:
             return QuotaState()
+        if int(now) != self.second:
+            self.roll(now)
         requests, tokens = self.requests, self.tokens
-        used_requests, used_tokens = requests.roll(now), tokens.roll(now)
+        # The whole second of the last use must have left the window: seconds_until_empty of the later one.
+        last = max(requests.last if requests.total else 0, tokens.last if tokens.total else 0)
         return QuotaState(
             of_requests,
-            left(of_requests, used_requests),
+            left(of_requests, requests.total),
             of_tokens,
-            left(of_tokens, used_tokens + self.held_tokens),
-            max(requests.seconds_until_empty(now), tokens.seconds_until_empty(now)),
+            left(of_tokens, tokens.total + self.held_tokens),
+            max(1, last + BUCKETS - self.second) if last else 0,
         )
 
     def tokens_beyond(self, limit: int, tokens: int, now: float) -> int:
@@ -184,11 +243,17 @@ class Held:
         """Books what was used, gives back the rest, frees the place. Only the first call counts."""
         if self._is_settled:
             return
-        now = self._quota.monotonic()
-        self._end()
-        self._account.tokens.add(max(0, actual_tokens), now)
-        self._account.mean_seconds += (now - self._started - self._account.mean_seconds) / REMEMBERED_CALLS
-        self._tell()
+        now, account, quota = self._quota.monotonic(), self._account, self._quota
+        self._is_settled = True
+        account.running -= 1
+        account.held_tokens -= self.reserved_tokens
+        if int(now) != account.second:
+            account.roll(now)
+        if actual_tokens > 0:
+            account.tokens.book(actual_tokens)
+        account.mean_seconds += (now - self._started - account.mean_seconds) / REMEMBERED_CALLS
+        if quota.wake is not None:
+            quota.wake()
 
     def cancel(self) -> None:
         """Gives everything back, the request too."""

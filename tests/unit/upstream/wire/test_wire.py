@@ -43,7 +43,7 @@ class Answer:
 
     def answer_began(self, status, headers):
         self.status = status
-        self.headers = {name.lower().decode(): value.decode() for name, value in headers}
+        self.headers = {name.lower().decode(): value.decode() for name, value in headers()}
 
     def answer_grew(self, data):
         self.pieces.append(data)
