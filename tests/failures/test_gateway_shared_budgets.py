@@ -157,9 +157,9 @@ def test_two_processes_of_one_server_share_their_budgets(store: str, tmp_path: P
         served.terminate()
         assert served.ended() == 0
     with serve(config, tmp_path / "data") as served:
-        assert small(served, "money", 50) == 429
-        assert small(served, "tokens", 50) == 429
-        assert small(served, "free", 1) == 200
+        assert decided(served, "money", 50) == 429
+        assert decided(served, "tokens", 50) == 429
+        assert decided(served, "free", 1) == 200
         assert len([line for line in told([served]) if "100%" not in line]) == 4  # of the first life
 
 
@@ -170,6 +170,14 @@ def small(served: Served, deployment: str, times: int) -> int:
         body = {"model": deployment, "messages": [{"role": "user", "content": "small"}], "max_tokens": 20}
         status = served.call("POST", "/v1/chat/completions", body).status
     return status
+
+
+def decided(served: Served, deployment: str, times: int) -> int:
+    """The same; where the store is late, as it may be on a slow machine, the call is made again."""
+    statuses: list[int] = []
+    for _ in range(times):
+        eventually(lambda: statuses.append(small(served, deployment, 1)) or statuses[-1] != 503, "the store is in time")
+    return statuses[-1]
 
 
 def test_two_gateways_on_one_file_share_their_budgets(tmp_path: Path) -> None:
@@ -192,7 +200,7 @@ def test_a_killed_redis_is_begun_anew_with_what_the_ledgers_know(redis: RedisSer
         redis.kill()
         eventually(lambda: all(state(served) == "degraded" for served in servers), "both have noticed")
         eventually(lambda: all(hammer.statuses.get(503, 0) for hammer in hammers), "what they held is spent")
-        assert small(servers[0], "free", 1) == 200
+        assert decided(servers[0], "free", 1) == 200
         assert all(served.call("GET", "/health/ready").status == 200 for served in servers)
         redis.start()
         eventually(lambda: all(state(served) == "ready" for served in servers), "both are back")
@@ -204,7 +212,7 @@ def test_a_budget_may_go_on_without_redis(redis: RedisServer, tmp_path: Path) ->
     config = configuration(tmp_path, redis_url="env:SHARED_REDIS")
     config["deployments"]["tokens"]["budget"]["on_store_outage"] = "allow"
     with serve(config, tmp_path / "data", SHARED_REDIS=redis.url) as served:
-        assert small(served, "tokens", 1) == 200
+        assert decided(served, "tokens", 1) == 200
         redis.kill()
         eventually(lambda: small(served, "money", 1) == 503, "what is held of the money is spent")
         assert small(served, "tokens", 40) == 200

@@ -20,6 +20,7 @@ CONFIG: dict[str, Any] = {
     "deployments": {
         "script": {
             "model": {"format": "Custom", "name": "script", "version": "1"},
+            "limits": {"tokens_per_minute": None, "requests_per_minute": None},
             "provider": {
                 "type": "scripted",
                 "replies": [{"match": {"contains": "flood"}, "chunks": ["x" * 1000] * 100}],
