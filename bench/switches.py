@@ -11,7 +11,7 @@ from collections.abc import Callable
 from modelport.cli.main import main
 from modelport.stores.journal import FileJournal
 from modelport.stores.ledger_process.parent import ShipperProcess
-from modelport.telemetry.observer import CallObserver
+from modelport.telemetry.observer import CallObserver, Completed
 
 
 def nothing(*_: object) -> None:
@@ -22,12 +22,15 @@ def without_journal() -> None:
     """No call leaves a line."""
     FileJournal.open = nothing  # type: ignore[method-assign, assignment]
     FileJournal.close = nothing  # type: ignore[method-assign, assignment]
+    FileJournal.open_encoded = nothing  # type: ignore[method-assign, assignment]
+    FileJournal.close_encoded = nothing  # type: ignore[method-assign, assignment]
 
 
 def without_metrics() -> None:
     """No call is counted."""
     CallObserver.call_started = nothing  # type: ignore[method-assign, assignment]
     CallObserver.call_ended = nothing  # type: ignore[method-assign, assignment]
+    Completed.completed = nothing  # type: ignore[method-assign, assignment]
 
 
 def without_ledger() -> None:

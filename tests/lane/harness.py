@@ -21,7 +21,7 @@ from msgspec import Struct
 from modelport.app.build import serving
 from modelport.app.http_server import http_server
 from modelport.config.load import load
-from modelport.core.usage import UsageRecord
+from modelport.core.usage import UsageRecord, UsageRow
 from modelport.lane.driver import LaneCall
 from modelport.lane.plain import PlainCall
 from modelport.lane.server import Server
@@ -139,7 +139,7 @@ class SeenSeries:
         self._inner.in_flight = count
 
     def completed(self, record: bytes, *figures: Any) -> None:
-        self._seen.records.append(msgspec.json.decode(record, type=UsageRecord))
+        self._seen.records.append(msgspec.json.decode(record, type=UsageRow).record())
         self._inner.completed(record, *figures)
 
 

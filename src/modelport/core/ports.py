@@ -373,11 +373,12 @@ class Journal(Protocol):
         ...
 
     def open_encoded(self, id: str, record: bytes) -> None:
-        """As `open`, with the record as JSON: who makes many alike writes them from a form (gateway/forms.py)."""
+        """As `open`, with the record as the JSON of a core.usage.UsageRow: who makes many alike writes them from a form
+        (gateway/forms.py)."""
         ...
 
     def close_encoded(self, id: str, record: bytes) -> None:
-        """As `close`, with the record as JSON."""
+        """As `close`, likewise."""
         ...
 
     def flush(self) -> None:
@@ -404,8 +405,8 @@ class Series(Protocol):
     """How many are under way. Who counts one here does not tell `call_started` of it."""
 
     def completed(self, record: bytes, seconds: float, prompt: int, completion: int, reserved: int) -> None:
-        """As `call_ended` with this record, which is given as JSON, and one less under way. All its tokens are of the
-        two usual classes, and the first event came with the last."""
+        """As `call_ended` with this record (the JSON of a core.usage.UsageRow), and one less under way. All its tokens
+        are of the two usual classes, and the first event came with the last."""
         ...
 
 

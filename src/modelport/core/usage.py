@@ -6,12 +6,13 @@ from enum import StrEnum
 from typing import Final
 
 from msgspec import Struct
+from msgspec.structs import asdict, astuple
 
 WORKER_HOURS: Final = "worker_hours"
 """The operation of records that are no calls: the time in which a worker was there."""
 
 
-class TokenUsage(Struct, frozen=True):
+class TokenUsage(Struct, frozen=True, omit_defaults=True):
     """Disjoint token classes: they add up to `total`. `input` excludes audio, images, and what was read from
     a cache or written to one; `output` excludes reasoning and audio output."""
 
@@ -133,3 +134,17 @@ class UsageRecord(Struct, frozen=True, kw_only=True):
     """The provider whose target has answered, or was asked last."""
     service_tier: str | None = None
     """In the target's word, the tier that it says it has used; else the one that was asked for. None: the usual one."""
+
+
+class UsageRow(UsageRecord, frozen=True, kw_only=True, array_like=True):
+    """A record as journals hold it: its values alone, in the order of its fields. So a new field goes to the end."""
+
+    def record(self) -> UsageRecord:
+        """The same, to be encoded like any other."""
+        return UsageRecord(**asdict(self))
+
+    def __eq__(self, other: object) -> bool:
+        return astuple(self) == astuple(other) if isinstance(other, UsageRecord) else NotImplemented
+
+    def __hash__(self) -> int:
+        return hash(self.id)

@@ -33,8 +33,9 @@ class _Numbered:
         """Begins anew, as a forked process must."""
         digits = os.urandom(10).hex()
         beginning = f"{digits[:8]}-{digits[8:12]}-4{digits[12:15]}-{'89ab'[int(digits[15], 16) & 3]}{digits[16:19]}-"
-        numbers = itertools.count(int.from_bytes(os.urandom(5)))
-        self.next: Callable[[], str] = lambda: f"{beginning}{next(numbers):012x}"
+        # Twelve digits from the first to the last of half a trillion.
+        numbers = itertools.count(10**11 + int.from_bytes(os.urandom(4)))
+        self.next: Callable[[], str] = lambda: f"{beginning}{next(numbers)}"
 
 
 _numbered: Final = _Numbered()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from decimal import Decimal
 from typing import Final
 
@@ -14,28 +15,28 @@ from modelport.core.pricing import plain
 from modelport.core.usage import Ending, TokenUsage, UsageRecord, UsageSource
 from modelport.gateway.charge import Charge, Priced
 
-VARIABLE: Final = frozenset(
-    {
-        "id",
-        "started_at",
-        "usage",
-        "reserved_tokens",
-        "client_request_id",
-        "cost",
-        "currency",
-        "price_version",
-        "pricing",
-        "answered_model",
-        "first_event_seconds",
-        "duration_seconds",
-    }
-)
+OPENED: Final = {
+    "id": b'"%b"',
+    "started_at": b"%b",
+    "usage": b'{"input":%d,"output":%d}',
+    "reserved_tokens": b"%d",
+    "client_request_id": b"%b",
+    "cost": b"%b",
+}
+CLOSED: Final = {
+    "id": b'"%b"',
+    "started_at": b"%b",
+    "answered_model": b"%b",
+    "usage": b"%b",
+    "reserved_tokens": b"%d",
+    "first_event_seconds": b"%b",
+    "duration_seconds": b"%b",
+    "client_request_id": b"%b",
+    "cost": b"%b",
+}
 """What differs between the calls that share a form."""
-OPENED: Final = b'{"id":"%b","started_at":%b,"reserved_tokens":%d,"usage":{"input":%d,"output":%d}%b%b,'
-CLOSED: Final = (
-    b'{"id":"%b","started_at":%b,"reserved_tokens":%d,"usage":%b%b%b,'
-    b'"answered_model":%b,"first_event_seconds":%b,"duration_seconds":%b,'
-)
+WITH_COST: Final = ("currency", "price_version", "pricing")
+"""Follow the cost, and come with it."""
 MARK: Final = Decimal(7_100_000_000_000_001)
 """Stands for the amount."""
 SIMPLE_USAGE: Final = b'{"input":%d,"output":%d}'
@@ -44,49 +45,33 @@ encoded: Final = msgspec.json.Encoder().encode
 
 
 class Forms(Struct, frozen=True):
-    """The two lines of a call, to be filled in with `%`."""
+    """The two records of a call, to be filled in with `%`: the values are JSON, but for the id and the numbers."""
 
     opened: bytes
-    """(id, started_at, reserved_tokens, prompt, completion, client_request_id field, price fields)"""
+    """(id, started_at, prompt, completion, reserved_tokens, client_request_id, money)"""
     closed: bytes
-    """(id, started_at, reserved_tokens, usage, client_request_id field, price fields, answered_model, first_event,
-    duration)"""
+    """(id, started_at, answered_model, usage, reserved_tokens, first_event, duration, client_request_id, money)"""
 
 
 def forms(opened: UsageRecord, closed: UsageRecord) -> Forms:
     """From one record of each, whose variable fields do not matter."""
-    return Forms(OPENED + fixed(opened), CLOSED + fixed(closed))
+    return Forms(form(opened, OPENED), form(closed, CLOSED))
 
 
-def fixed(record: UsageRecord) -> bytes:
-    """The other fields' part of the form, to the closing brace. What is as it is by default is left out."""
-    kept = {}
-    for field in msgspec.structs.fields(UsageRecord):
-        value = getattr(record, field.name)
-        if field.name not in VARIABLE and (field.required or value != field.default):
-            kept[field.name] = value
-    return encoded(kept)[1:].replace(b"%", b"%%")
-
-
-def usage_json(usage: TokenUsage) -> bytes:
-    """The classes that are not zero."""
-    return encoded({name: count for name, count in zip(usage.__struct_fields__, usage.classes(), strict=True) if count})
-
-
-def client_json(client_request_id: str | None) -> bytes:
-    """The field with the comma before it, if there is one."""
-    return b"" if client_request_id is None else b',"client_request_id":' + encoded(client_request_id)
+def form(record: UsageRecord, variable: Mapping[str, bytes]) -> bytes:
+    """A core.usage.UsageRow with places in it."""
+    values = []
+    for name in UsageRecord.__struct_fields__:
+        if name in variable:
+            values.append(variable[name])
+        elif name not in WITH_COST:
+            values.append(encoded(getattr(record, name)).replace(b"%", b"%%"))
+    return b"[%b]" % b",".join(values)
 
 
 def price_json(priced: Priced) -> bytes:
-    """The fields of money, each with the comma before it."""
-    said = {
-        "cost": priced.cost,
-        "currency": priced.currency,
-        "price_version": priced.version,
-        "pricing": priced.pricing,
-    }
-    return b"," + encoded({name: value for name, value in said.items() if value is not None})[1:-1]
+    """The fields of money."""
+    return encoded((priced.cost, priced.currency, priced.version, priced.pricing))[1:-1]
 
 
 class PriceForms:

@@ -25,11 +25,11 @@ from modelport.core.ports import (
     Reservation,
     UpstreamRequest,
 )
-from modelport.core.usage import TokenUsage, UsageRecord
+from modelport.core.usage import TokenUsage, UsageRow
 from modelport.dialects import fresh_ids
 from modelport.dialects.plain_chat import PlainAnswer, PlainChat
 from modelport.gateway.estimate import MESSAGE_TOKENS, RESERVED_BYTES_PER_TOKEN, byte_length
-from modelport.gateway.forms import SIMPLE_USAGE, client_json, encoded, usage_json
+from modelport.gateway.forms import SIMPLE_USAGE, encoded
 from modelport.lane.driver import LaneCall, raised
 from modelport.lane.lane import Connection, Lane
 from modelport.lane.standing import NO_REQUEST, Caller, Standing, answer_form, lines
@@ -40,7 +40,7 @@ from modelport.upstream.wire import Exchange, RawHeaders
 RESPONSE: Final = (
     b"HTTP/1.1 200 OK\r\n%bx-request-id: %b\r\napim-request-id: %b\r\nx-ms-client-request-id: %b\r\n%b%b%b%d%b%b%b"
 )
-RECORDS: Final = msgspec.json.Decoder(UsageRecord)
+RECORDS: Final = msgspec.json.Decoder(UsageRow)
 COPIED_BYTES: Final = 16 * 1024
 
 
@@ -140,10 +140,10 @@ class PlainCall:
         self.id = id = fresh_ids.uuid()
         self._id = id.encode()
         self._started_json = encoded(started_at)
-        self._client_json = client_json(self.client_request_id)
+        self._client_json = encoded(self.client_request_id)
         prices = standing.prices_on(started_at)
         price = prices.unpriced or prices.bound(prompt, completion)
-        known = (self._id, self._started_json, reserved, prompt, completion, self._client_json, price)
+        known = (self._id, self._started_json, prompt, completion, reserved, self._client_json, price)
         try:
             pipeline.journal.open_encoded(id, standing.forms.opened % known)
         except OSError:
@@ -246,13 +246,13 @@ class PlainCall:
         record = standing.forms.closed % (
             self._id,
             self._started_json,
+            encoded(answer.model),
+            SIMPLE_USAGE % (prompt, completion) if usage is None else encoded(usage),
             reserved,
-            SIMPLE_USAGE % (prompt, completion) if usage is None else usage_json(usage),
+            seconds_json,
+            seconds_json,
             self._client_json,
             price,
-            encoded(answer.model),
-            seconds_json,
-            seconds_json,
         )
         self.is_settled = True
         account = self._account
@@ -312,12 +312,12 @@ class PlainCall:
         if lane.gateway.draining or closes or not self.keep_alive:
             self.keep_alive = False
             last = b"\r\n" if closes else b"connection: close\r\n\r\n"
-        echoed = self.client_request_id or fresh_ids.uuid()
-        said = (dates, self._id, self._id, echoed.encode(), standing.before, left, standing.between, len(body))
+        id, echoed = self._id, self.client_request_id
+        said = (dates, id, id, id if echoed is None else echoed.encode(), standing.before, left, standing.between)
         if len(body) > COPIED_BYTES:
-            connection.transport.writelines([RESPONSE % (*said, standing.after, last, b""), body])
+            connection.transport.writelines([RESPONSE % (*said, len(body), standing.after, last, b""), body])
         else:
-            connection.transport.write(RESPONSE % (*said, standing.after, last, body))
+            connection.transport.write(RESPONSE % (*said, len(body), standing.after, last, body))
         if not self.keep_alive:
             connection.transport.close()
         self._over()

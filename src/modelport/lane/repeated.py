@@ -77,11 +77,11 @@ class RepeatedHead:
             if not data.startswith(part, position):
                 return None
             position += size
-            end = data.find(END_OF_LINE, position)
-            value = values[name] = data[position:end]
-            if VALUE.fullmatch(value) is None:
+            found = VALUE.match(data, position)
+            if found is None:
                 return None
-            position = end
+            values[name] = found[0]
+            position = found.end()
         if not data.startswith(self._last, position):
             return None
         body = data[position + self._last_size :]

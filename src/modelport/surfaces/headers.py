@@ -132,7 +132,7 @@ def common_headers(head: RequestHead, region: bytes) -> Headers:
     return [
         (b"x-request-id", request_id),
         (b"apim-request-id", request_id),
-        (b"x-ms-client-request-id", echoed.encode() if echoed else fresh_ids.uuid().encode()),
+        (b"x-ms-client-request-id", echoed.encode() if echoed else request_id),
         (b"x-ms-region", region),
         (b"x-content-type-options", b"nosniff"),
     ]

@@ -14,7 +14,7 @@ from typing import Any, Final, TextIO
 
 import msgspec
 
-from modelport.core.usage import UsageRecord
+from modelport.core.usage import UsageRecord, UsageRow
 from modelport.telemetry.lines import Format, access_fields, log_fields, rendered, timestamp
 
 QUEUE_LINES: Final = 10_000
@@ -22,7 +22,7 @@ BATCH_LINES: Final = 500
 ACCESS_LOGGER: Final = "modelport.access"
 QUIET_LOGGERS: Final = ("uvicorn", "uvicorn.error", "uvicorn.asgi", "aiohttp", "asyncio")
 
-RECORDS: Final = msgspec.json.Decoder(UsageRecord)
+RECORDS: Final = msgspec.json.Decoder(UsageRow)
 Line = UsageRecord | bytes | Mapping[str, Any]
 """A finished call, the same as JSON, or the fields of a log line: both are worded by the thread."""
 

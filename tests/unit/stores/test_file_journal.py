@@ -137,7 +137,7 @@ def test_a_line_damaged_in_the_middle_is_left_alone_and_reported(tmp_path):
         call(journal, "a")
         journal.open(record("b"))
     (path,) = files_of(tmp_path, "0")
-    damaged = path.read_bytes().replace(b'"id":"a"', b'"id":"x"', 1)
+    damaged = path.read_bytes().replace(b'"record":["a"', b'"record":["x"', 1)
     path.write_bytes(damaged)
     with FileJournal(tmp_path) as journal:
         assert journal.recovered.damaged == "0.00000001.jsonl, line 2"

@@ -298,7 +298,7 @@ def test_a_file_stays_that_the_ledger_does_not_have(tmp_path: Path, ledger: Kept
 def test_a_damaged_file_stays(tmp_path: Path, ledger: Kept) -> None:
     journaled(tmp_path, [record() for _ in range(12)], rotate_bytes=4_000)
     first = files_of(tmp_path, "0")[0]
-    first.write_bytes(first.read_bytes().replace(b'"status":200', b'"status":201', 1))
+    first.write_bytes(first.read_bytes().replace(b'"alice"', b'"malice"', 1))
     before = files_of(tmp_path, "0")
     aged(tmp_path, 90_000)
     shipping = shipper(tmp_path, ledger)

@@ -1,6 +1,8 @@
 """One line of a journal: JSON with its number, the hash of the line before it, and a checksum of itself.
 
-    {"sequence":7,"kind":"open","previous":"<32 hex>","record":{…},"checksum":"<8 hex>"}
+    {"sequence":7,"kind":"open","previous":"<32 hex>","record":[…],"checksum":"<8 hex>"}
+
+A record is the list of its values (core.usage.UsageRow), for every byte is hashed; older files have objects.
 
 The checksum finds a line that was torn or damaged; the chain of hashes finds one that was changed, added or removed.
 """
@@ -14,8 +16,9 @@ from typing import Final, Literal
 
 import msgspec
 from msgspec import Struct
+from msgspec.structs import astuple
 
-from modelport.core.usage import UsageRecord
+from modelport.core.usage import UsageRecord, UsageRow
 
 Kind = Literal["begin", "carried", "open", "close"]
 
@@ -48,11 +51,14 @@ class Line(Struct, frozen=True):
 
     def usage(self) -> UsageRecord:
         """The call's record. Only for other kinds than `begin`."""
-        return USAGE_DECODER.decode(self.record)
+        if not is_row(self.record):
+            return USAGE_DECODER.decode(self.record)
+        return ROW_DECODER.decode(self.record).record()
 
     def call_id(self) -> str:
         """The record's id, without reading the rest."""
-        return IDENTITY_DECODER.decode(self.record).id
+        decoder = IDENTITY_ROW_DECODER if is_row(self.record) else IDENTITY_DECODER
+        return decoder.decode(self.record).id
 
     def beginning(self) -> Beginning:
         """Only for `begin`."""
@@ -65,19 +71,37 @@ class Identity(Struct, frozen=True):
     id: str
 
 
+class IdentityRow(Identity, frozen=True, array_like=True):
+    """The same in a list of values."""
+
+
 class DamagedLine(ValueError):
     """These bytes are no whole line of a journal."""
 
 
 ENCODER: Final = msgspec.json.Encoder()
 LINE_DECODER: Final = msgspec.json.Decoder(Line)
+ROW_DECODER: Final = msgspec.json.Decoder(UsageRow)
+IDENTITY_ROW_DECODER: Final = msgspec.json.Decoder(IdentityRow)
 USAGE_DECODER: Final = msgspec.json.Decoder(UsageRecord)
 IDENTITY_DECODER: Final = msgspec.json.Decoder(Identity)
 BEGINNING_DECODER: Final = msgspec.json.Decoder(Beginning)
 
 
+def is_row(record: msgspec.Raw) -> bool:
+    """Whether it is a list of values."""
+    return memoryview(record)[:1] == b"["
+
+
+def encode_record(record: UsageRecord) -> bytes:
+    """As lines hold it."""
+    return ENCODER.encode(astuple(record))
+
+
 def encode_line(sequence: int, kind: Kind, previous: str, record: UsageRecord | Beginning | bytes) -> bytes:
     """The line with its newline. `record`: may be encoded already."""
+    if isinstance(record, UsageRecord):
+        record = encode_record(record)
     content = record if isinstance(record, bytes) else ENCODER.encode(record)
     head = LINE % (sequence, kind.encode(), previous.encode(), content)
     return head + TAIL % crc32(head)

@@ -18,7 +18,15 @@ from msgspec import Struct
 from modelport.core.clock import Clock, SystemClock
 from modelport.core.usage import UsageRecord
 from modelport.stores.journal import files
-from modelport.stores.journal.lines import ENCODER, NO_PREVIOUS, Beginning, Kind, digest, encode_line, encode_lines
+from modelport.stores.journal.lines import (
+    NO_PREVIOUS,
+    Beginning,
+    Kind,
+    digest,
+    encode_line,
+    encode_lines,
+    encode_record,
+)
 from modelport.stores.journal.recovery import Found, look, lost
 from modelport.stores.journal.syncing import SYNC_SECONDS, GroupSync
 
@@ -85,11 +93,11 @@ class FileJournal:
 
     def open(self, record: UsageRecord) -> None:
         """Queues the call's opening; again with a larger reservation. Raises OSError when too much waits already."""
-        self.open_encoded(record.id, ENCODER.encode(record))
+        self.open_encoded(record.id, encode_record(record))
 
     def close(self, record: UsageRecord) -> None:
         """Queues the call's final record."""
-        self.close_encoded(record.id, ENCODER.encode(record))
+        self.close_encoded(record.id, encode_record(record))
 
     def open_encoded(self, id: str, record: bytes) -> None:
         """As `open`, with the record as JSON."""
@@ -192,13 +200,13 @@ class FileJournal:
             self.sequence, self._previous = found.sequence, found.previous
             if found.damaged_line is not None:
                 damaged = f"{found.path.name}, line {found.damaged_line}"
-                self._begin(files.number_of(found.path) + 1, [ENCODER.encode(record) for record in found.open_calls])
+                self._begin(files.number_of(found.path) + 1, [encode_record(record) for record in found.open_calls])
             else:
                 cut_bytes = found.total_bytes - found.whole_bytes
                 self._continue(found)
         self._sync = GroupSync(self._descriptor, sync_seconds)
         orphans = found.open_calls if found is not None else ()
-        self._queue += [("close", ENCODER.encode(lost(record))) for record in orphans]
+        self._queue += [("close", encode_record(lost(record))) for record in orphans]
         try:
             self.flush()
         except BaseException:

@@ -105,11 +105,20 @@ class Account:
         """core.ports.DirectAccount"""
         if int(now) != self.second:
             self.roll(now)
-        if not self.has_room(limits, tokens, 1):
+        requests = self.requests
+        most = limits.requests_per_minute
+        if most is not None and requests.total >= most:
             return False
-        self.requests.book(1)
+        held = self.held_tokens + tokens
+        most = limits.tokens_per_minute
+        if most is not None and self.tokens.total + held > most:
+            return False
+        most = limits.concurrent_requests
+        if most is not None and self.running >= most:
+            return False
+        requests.book(1)
         self.running += 1
-        self.held_tokens += tokens
+        self.held_tokens = held
         return True
 
     def settle(

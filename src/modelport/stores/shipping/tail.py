@@ -11,7 +11,7 @@ from typing import BinaryIO, Final
 
 from msgspec import DecodeError, Struct, json
 
-from modelport.core.usage import UsageRecord
+from modelport.core.usage import UsageRecord, UsageRow
 from modelport.stores.journal.files import file_path, files_of, number_of
 from modelport.stores.journal.lines import TAIL, TAIL_BYTES, DamagedLine, digest
 
@@ -19,6 +19,9 @@ CLOSE: Final = b',"kind":"close",'
 """Stands in every closing line and in no other: quotes within a record's texts are escaped."""
 KIND_BYTES: Final = 64
 """A line's kind is within its first so many bytes, behind its number."""
+ROW: Final = b',"record":['
+HEAD_BYTES: Final = 160
+"""A line's record begins within its first so many bytes."""
 COUNTED_BYTES: Final = 1024 * 1024
 READ_BYTES: Final = 256 * 1024
 
@@ -40,6 +43,12 @@ class Closing(Struct, frozen=True):
     record: UsageRecord
 
 
+class ClosingRow(Struct, frozen=True):
+    """The same, where the record is a list of values."""
+
+    record: UsageRow
+
+
 class Numbered(Struct, frozen=True):
     """The part of any line that its place is known by."""
 
@@ -47,6 +56,7 @@ class Numbered(Struct, frozen=True):
 
 
 CLOSING_DECODER: Final = json.Decoder(Closing)
+CLOSING_ROW_DECODER: Final = json.Decoder(ClosingRow)
 NUMBERED_DECODER: Final = json.Decoder(Numbered)
 
 
@@ -137,7 +147,9 @@ def ended_call(data: bytes) -> UsageRecord | None:
     if data.find(CLOSE, 0, KIND_BYTES) < 0:
         return None
     try:
-        return CLOSING_DECODER.decode(data).record
+        if data.find(ROW, 0, HEAD_BYTES) < 0:
+            return CLOSING_DECODER.decode(data).record
+        return CLOSING_ROW_DECODER.decode(data).record
     except DecodeError as cause:
         raise DamagedLine("this is no line of a journal") from cause
 
