@@ -90,7 +90,7 @@ BEGINNING_DECODER: Final = msgspec.json.Decoder(Beginning)
 
 def is_row(record: msgspec.Raw) -> bool:
     """Whether it is a list of values."""
-    return memoryview(record)[:1] == b"["
+    return memoryview(record)[0] == ord("[")
 
 
 def encode_record(record: UsageRecord) -> bytes:
