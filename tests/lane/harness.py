@@ -21,9 +21,10 @@ from msgspec import Struct
 from modelport.app.build import serving
 from modelport.app.http_server import http_server
 from modelport.config.load import load
-from modelport.core.usage import UsageRecord, UsageRow
+from modelport.core.usage import TokenUsage, UsageRecord, UsageRow
 from modelport.lane.driver import LaneCall
 from modelport.lane.plain import PlainCall
+from modelport.lane.protocol import LaneProtocol
 from modelport.lane.server import Server
 from modelport.stores.journal.reading import read_lines
 
@@ -155,6 +156,8 @@ class Gateway(Struct):
     """One for each call that was offered to the lane's general form: whether it kept it."""
     plain: list[bool]
     """The same of its plain form, which is asked first."""
+    repeated: list[bool]
+    """One for each read that came where a head is known: whether it was taken as the same head again."""
     context: ssl.SSLContext | None = None
 
     def records(self) -> list[dict[str, Any]]:
@@ -176,6 +179,7 @@ class Gateway(Struct):
 def normal_record(record: UsageRecord) -> dict[str, Any]:
     """What must be the same whoever drives."""
     fields: dict[str, Any] = msgspec.to_builtins(record)
+    fields["usage"] = {name: getattr(record.usage, name) for name in TokenUsage.__struct_fields__}
     return {name: value for name, value in fields.items() if name not in TIMES | {"id"}}
 
 
@@ -205,7 +209,13 @@ async def gateway(
         pipeline.observer = seen = Seen(pipeline.observer)
         taken: list[bool] = []
         plain: list[bool] = []
+        repeated: list[bool] = []
         if lane:
+            monkeypatch.setattr(
+                "modelport.lane.protocol.LaneProtocol._repeats",
+                noting(LaneProtocol, repeated, "_repeats"),
+                raising=True,
+            )
             monkeypatch.setattr("modelport.lane.protocol.PlainCall.start", noting(PlainCall, plain), raising=True)
             monkeypatch.setattr("modelport.lane.protocol.LaneCall.start", noting(LaneCall, taken), raising=True)
         server = http_server(settings, application, tls[0] if tls else None, Server)
@@ -218,16 +228,16 @@ async def gateway(
             await asyncio.sleep(0.005)
         port = listener.getsockname()[1]
         try:
-            yield Gateway(port, application, server, data_dir, seen, taken, plain, tls[1] if tls else None)
+            yield Gateway(port, application, server, data_dir, seen, taken, plain, repeated, tls[1] if tls else None)
         finally:
             server.should_exit = server.force_exit = True
             await task
             monkeypatch.undo()
 
 
-def noting(driver: type[Any], taken: list[bool]) -> Callable[..., bool]:
+def noting(driver: type[Any], taken: list[bool], name: str = "start") -> Callable[..., bool]:
     """The driver's `start`, told about."""
-    start = driver.start
+    start = getattr(driver, name)
 
     def noted(self: Any, *given: Any) -> bool:
         kept: bool = start(self, *given)

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from msgspec import Struct
 
-from .harness import KEY, Gateway, Upstream, ask, chunked, gateway, on_uvloop, post, upstream, whole
+from .harness import KEY, Gateway, Upstream, chunked, gateway, on_uvloop, post, read_answer, upstream, whole
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 CONFIG = """
@@ -71,6 +71,8 @@ class Outcome(Struct):
     upstream: list[bytes]
     started: list[tuple[str, str]]
     records: list[dict[str, Any]]
+    again: Outcome | None = None
+    """Of the same request, sent once more on the same connection."""
 
 
 BASES = {
@@ -244,6 +246,8 @@ def captured() -> list[Case]:
     return cases
 
 
+ONCE = {"silent", "silent-stream", "cut-by-quota", "cut-by-quota-whole"}
+"""Slow; or the second answer names seconds, which pass."""
 CASES = {case.name: case for case in [*plain(), *errors(), *captured(), *habits()]}
 
 
@@ -255,6 +259,7 @@ class Run(Struct):
     metrics: str
     taken: list[bool]
     plain: list[bool]
+    repeated: list[bool]
 
 
 async def run_all(folder: Path, patches: Any, port_of: Upstream, lane: bool) -> Run:
@@ -264,24 +269,44 @@ async def run_all(folder: Path, patches: Any, port_of: Upstream, lane: bool) -> 
         metrics = served.application.gateway.metrics()
         text = metrics if isinstance(metrics, bytes) else await metrics
         await asyncio.sleep(0.01)
-        return Run(outcomes, by_call(served.lines()), normal_metrics(text.decode()), served.taken, served.plain)
+        kept = served.taken, served.plain, served.repeated
+        return Run(outcomes, by_call(served.lines()), normal_metrics(text.decode()), *kept)
 
 
 async def outcome(served: Gateway, above: Upstream, case: Case) -> Outcome:
+    """Of the case on a connection of its own, which is asked once more if it is kept."""
     above.pieces, above.ends = whole(WHOLE) if case.pieces is None else case.pieces, case.ends
+    reader, writer = await served.connect()
+    try:
+        found, stays = await on_connection(served, above, case, reader, writer)
+        if stays and case.name not in ONCE:
+            found.again, _ = await on_connection(served, above, case, reader, writer)
+    finally:
+        writer.transport.abort()
+    return found
+
+
+async def on_connection(
+    served: Gateway, above: Upstream, case: Case, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+) -> tuple[Outcome, bool]:
+    """And whether the connection is kept."""
     above.seen.clear()
     served.seen.started.clear()
     served.seen.records.clear()
+    writer.write(case.request)
     try:
-        answer = await ask(served, case.request)
+        answer = await read_answer(reader)
     except TimeoutError:
         raise AssertionError(f"no answer to {case.name}, in the lane: {served.application.lane is not None}") from None
+    stays = answer.is_complete and ("connection", "close") not in answer.headers and b" HTTP/1.1\r\n" in case.request
+    if not stays:
+        writer.transport.abort()
     for _ in range(4000):
         if served.application.gateway.running == 0:
             break
         await asyncio.sleep(0.005)
     requests = [request.replace(b":%d\r\n" % above.port, b":PORT\r\n") for request in above.seen]
-    return Outcome(answer.normal, requests, list(served.seen.started), served.records())
+    return Outcome(answer.normal, requests, list(served.seen.started), served.records()), stays
 
 
 def by_call(lines: list[tuple[str, dict[str, Any]]]) -> list[tuple[str, dict[str, Any]]]:
@@ -315,6 +340,14 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[bool, Run]:
 @pytest.mark.parametrize("name", CASES)
 def test_both_drivers_do_the_same(runs: dict[bool, Run], name: str) -> None:
     lane, coroutine = runs[True].outcomes[name], runs[False].outcomes[name]
+    assert_same(lane, coroutine)
+    assert (lane.again is None) == (coroutine.again is None)
+    if lane.again is not None and coroutine.again is not None:
+        assert_same(lane.again, coroutine.again)
+
+
+def assert_same(lane: Outcome, coroutine: Outcome) -> None:
+    """All that can be seen."""
     assert lane.answer == coroutine.answer
     assert lane.upstream == coroutine.upstream
     assert lane.started == coroutine.started
@@ -333,3 +366,10 @@ def test_the_lane_was_there(runs: dict[bool, Run]) -> None:
     assert min(kept) > len(CASES) * 0.1
     assert runs[True].taken.count(False) > 10
     assert not runs[False].taken
+
+
+def test_heads_were_known_again(runs: dict[bool, Run]) -> None:
+    again = [outcome for outcome in runs[True].outcomes.values() if outcome.again is not None]
+    assert len(again) > len(CASES) * 0.5
+    assert runs[True].repeated.count(True) > len(CASES) * 0.1
+    assert not runs[False].repeated
