@@ -7,10 +7,11 @@ import contextlib
 import re
 import socket
 import ssl
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from itertools import pairwise
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import httptools
@@ -191,8 +192,10 @@ async def gateway(
     *,
     lane: bool,
     tls: tuple[ssl.SSLContext, ssl.SSLContext] | None = None,
+    secrets: Mapping[str, str] = MappingProxyType({}),
 ) -> AsyncIterator[Gateway]:
-    """A server with this configuration. `tls`: the server's and the client's context."""
+    """A server with this configuration. `tls`: the server's and the client's context. `secrets`: more of its
+    environment."""
     data_dir = folder / ("lane" if lane else "coroutine")
     (folder / "modelport.yaml").write_text(config)
     environment = {
@@ -200,6 +203,7 @@ async def gateway(
         "MODELPORT_DATA_DIR": str(data_dir),
         "UPSTREAM_KEY": "upstream-key",
         "PROXY": "http://127.0.0.1:9",
+        **secrets,
     }
     monkeypatch.setenv("MODELPORT_LANE", "1" if lane else "0")
     settings = load(folder / "modelport.yaml", environment)
