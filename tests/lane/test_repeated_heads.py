@@ -225,8 +225,8 @@ def test_the_body_still_decides(play: Callable[[Scenario], None]) -> None:
             assert body["model"] == named
             assert server.gateway.seen.records[-1].deployment == deployment
         for status, fields in (
-            (400, {"messages": []}),
-            (400, {"temperature": 9}),
+            (422, {"messages": []}),
+            (422, {"temperature": 9}),
             (404, {"model": "absent"}),
         ):
             answer = await read_anew(server, client, chat(**fields))

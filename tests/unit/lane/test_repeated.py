@@ -117,8 +117,13 @@ def requests(draw: st.DrawFn) -> bytes:
     """Mostly ones that can be learned."""
     body = draw(bodies)
     fields = draw(st.lists(st.tuples(names, values | printable), max_size=6))
-    if draw(st.integers(0, 3)):
-        fields = [field for field in fields if field[0].lower() not in (b"content-length", b"transfer-encoding")]
+    if draw(st.integers(0, 4)):
+        decisive = VARIABLE | {b"transfer-encoding", b"upgrade"}
+        fields = [field for field in fields if field[0].lower() not in decisive]
+        for name in draw(st.sets(st.sampled_from(sorted(VARIABLE - {b"content-length"})))):
+            fields.insert(
+                draw(st.integers(0, len(fields))), (draw(st.sampled_from([name, name.title()])), draw(printable))
+            )
         fields.insert(draw(st.integers(0, len(fields))), (b"Content-Length", b"%d" % len(body)))
     return request(fields, body)
 
@@ -127,7 +132,8 @@ def requests(draw: st.DrawFn) -> bytes:
 def mutations(draw: st.DrawFn, data: bytes) -> bytes:
     """The same bytes but for a few."""
     for _ in range(draw(st.integers(1, 3))):
-        start = draw(st.integers(0, len(data)))
+        near = draw(st.sampled_from([0, *(data.find(name) + len(name) for name in (b"equest-Id: ", b"parent: "))]))
+        start = min(len(data), max(0, near) + draw(st.integers(0, 8) | st.integers(0, len(data))))
         end = min(len(data), start + draw(st.integers(0, 4)))
         piece = draw(
             st.sampled_from([b"", b"\r\n", b"\n", b"\r", b" ", b":", b"\0", b"0", b"1", b"\r\n\r\n", b"\xff"])
