@@ -144,6 +144,10 @@ class FaultyBank:
     def lose_data(self) -> None:
         self.bank = MemoryBank(self._clock, RECOVERY_MS)
 
+    async def open(self) -> None:
+        if self.is_gone:
+            raise StoreGone("gone")
+
     async def exchange(self, ask: Ask) -> Answer:
         self.messages.append(ask)
         how, self.next = self.next, "answer"

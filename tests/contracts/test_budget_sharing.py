@@ -15,6 +15,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, multiple, rule
+from redis.asyncio import Redis
 
 from budget_keepers import NOON, Books, FaultyBank, Keeper, SettableClock, SharedRedis, World, world
 from modelport.core.budgets import Budget, window_of
@@ -262,10 +263,8 @@ def test_a_store_that_lost_its_data_begins_with_the_ledger_and_what_processes_ho
     url, prefix = REDIS.url, f"modelport:test:{secrets.token_hex(8)}:"
 
     async def flushed() -> None:
-        bank = RedisBudgetBank(url)
-        keys = await bank._client.keys(f"{prefix}*")
-        await bank._client.delete(*keys)
-        await bank.close()
+        async with Redis.from_url(url) as client:
+            await client.delete(*await client.keys(f"{prefix}*"))
 
     with world("redis", REDIS, lambda clock: RedisBudgetBank(url, prefix=prefix, now_ms=clock.milliseconds)) as opened:
         clock = opened.clock
@@ -518,9 +517,10 @@ def test_redis_forgets_a_window_a_day_after_it() -> None:
                 limits=Sum(10, 10), heard=0, lifetime_ms=1000,
             )  # fmt: skip
             assert (await bank.exchange(ask)).total == Sum(5, 5)
-            (key,) = await bank._client.keys(f"{prefix}*")
-            assert key.decode() == f"{prefix}key:k:2026-11-21"
-            return int(await bank._client.pttl(key))
+            async with Redis.from_url(REDIS.url) as client:
+                (key,) = await client.keys(f"{prefix}*")
+                assert key.decode() == f"{prefix}key:k:2026-11-21"
+                return int(await client.pttl(key))
         finally:
             await bank.close()
 

@@ -17,6 +17,7 @@ import pytest
 from modelport.core.usage import UsageRecord
 from redis_server import RedisServer
 from served import Served, eventually, serve
+from slow_to_connect import slow_to_connect
 
 LIMIT_TOKENS = 60_000
 WINDOW_SECONDS = 60
@@ -214,6 +215,20 @@ def test_a_redis_that_hangs_holds_nobody_up(redis, tmp_path):
         finally:
             redis.go_on()
         eventually(lambda: store_state(served) == "ready", "Redis answers again")
+
+
+def test_a_redis_that_is_far_away_is_connected_before_the_server_is_ready(redis, tmp_path):
+    config = few(quota={"on_store_outage": "refuse"}, budgets={"on_store_outage": "refuse"})
+    config["deployments"]["Limited"]["budget"] = {"tokens": 100_000}
+    with slow_to_connect(redis.port, 0.12) as distant:
+        url = f"redis://127.0.0.1:{distant.port}/0"
+        with serve(config, tmp_path / "data", SHARED_REDIS=url) as served:
+            assert distant.connections == 2, "one of the quota, one of the budgets"
+            assert answered(served) == 200
+            distant.break_all()
+            eventually(lambda: served.chat("small").status == 503, "what it holds is spent")
+            assert answered(served) == 200
+            assert served.call("GET", "/health/ready").status == 200
 
 
 @pytest.mark.parametrize("outage", ["gone", "silent"])

@@ -113,7 +113,7 @@ class LocalOwner:
 
     async def start(self) -> None:
         """Owner"""
-        start_quota(self.quota)
+        await start_quota(self.quota)
         await self.supervisor.start()
 
     async def close(self) -> None:

@@ -71,10 +71,11 @@ def redis_bank(settings: Settings) -> Bank:
     return bank
 
 
-def start_quota(quota: Quota) -> None:
-    """Begins to keep its store told, where it has one."""
+async def start_quota(quota: Quota) -> None:
+    """Begins to keep its store told, where it has one. It is connected afterwards, or has had two seconds for it."""
     if isinstance(quota, SharedQuota):
         quota.start()
+        await quota.opened()
 
 
 async def close_quota(quota: Quota) -> None:

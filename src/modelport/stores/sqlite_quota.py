@@ -44,6 +44,10 @@ class SqliteBank:
         self._encoder = msgspec.msgpack.Encoder()
         self._decoder = msgspec.msgpack.Decoder(State)
 
+    async def open(self) -> None:
+        """Bank"""
+        await asyncio.get_running_loop().run_in_executor(self._thread, self._open)
+
     async def exchange(self, ask: Ask) -> Answer:
         """Bank"""
         return await asyncio.get_running_loop().run_in_executor(self._thread, self._exchanged, ask)
@@ -71,6 +75,13 @@ class SqliteBank:
             return answer
         except (sqlite3.Error, msgspec.MsgspecError, OSError) as error:
             self._close()
+            raise StoreGone(type(error).__name__) from error
+
+    def _open(self) -> None:
+        try:
+            if self._connection is None:
+                self._opened()
+        except (sqlite3.Error, OSError) as error:
             raise StoreGone(type(error).__name__) from error
 
     def _opened(self) -> sqlite3.Connection:

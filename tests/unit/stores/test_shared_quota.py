@@ -35,6 +35,10 @@ class Store:
         self.gate: asyncio.Event | None = None
         self.gate_after_loss: asyncio.Event | None = None
 
+    async def open(self) -> None:
+        if self.is_gone:
+            raise StoreGone("gone")
+
     async def exchange(self, ask: Ask) -> Answer:
         self.messages.append(ask)
         if self.is_gone:

@@ -61,7 +61,7 @@ class RemoteOwner:
         plan = self._plan
         self._peer = await connected(plan.owner_socket, plan.owner_secret, os.getpid(), self._handlers)
         self._reading = asyncio.create_task(self._peer.run(), name="owner")
-        start_quota(self.quota)
+        await start_quota(self.quota)
 
     async def gone(self) -> None:
         """Returns when the owner does not listen any more."""
@@ -96,6 +96,9 @@ class OwnersBank:
     def __init__(self, owner: RemoteOwner) -> None:
         self._owner = owner
 
+    async def open(self) -> None:
+        """Bank"""
+
     async def exchange(self, ask: Ask) -> Answer:
         """Bank"""
         try:
@@ -113,6 +116,9 @@ class OwnersBudgetBank:
 
     def __init__(self, owner: RemoteOwner) -> None:
         self._owner = owner
+
+    async def open(self) -> None:
+        """Bank"""
 
     async def exchange(self, ask: budgets.Ask) -> budgets.Answer:
         """Bank"""

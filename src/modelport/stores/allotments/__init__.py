@@ -6,6 +6,7 @@ subject; `quota` is the port's implementation over any store of accounts: `store
 """
 
 from modelport.stores.allotments.bank import Amount, Answer, Ask, Bank, MemoryBank, StoreGone
+from modelport.stores.allotments.opening import keep_open
 from modelport.stores.allotments.quota import SharedQuota
 
-__all__ = ["Amount", "Answer", "Ask", "Bank", "MemoryBank", "SharedQuota", "StoreGone"]
+__all__ = ["Amount", "Answer", "Ask", "Bank", "MemoryBank", "SharedQuota", "StoreGone", "keep_open"]

@@ -79,6 +79,10 @@ class Answer(Struct, frozen=True, kw_only=True, array_like=True):
 class Bank(Protocol):
     """A store of subjects' states."""
 
+    async def open(self) -> None:
+        """Ends when it can be asked without connecting first. Raises StoreGone, after two seconds at most."""
+        ...
+
     async def exchange(self, ask: Ask) -> Answer:
         """Atomic. Raises StoreGone."""
         ...
@@ -222,6 +226,9 @@ class MemoryBank:
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._states: dict[str, State] = {}
+
+    async def open(self) -> None:
+        """Bank"""
 
     async def exchange(self, ask: Ask) -> Answer:
         """Bank"""

@@ -1,9 +1,10 @@
 """core.ports.Quota for several processes: calls spend what this process holds, and only an empty allotment waits for
 the store.
 
-Every message to the store has 50 ms. A store that is slower or gone is left alone until it answers in time again; so
-long calls that find nothing here are refused, or let in as far as this process's share of the limit goes, as is
-declared for that limit or for all. What was used meanwhile is told afterwards.
+Every message to the store has 50 ms; connecting has its own time, before anybody calls and beside the calls. A store
+that is slower or gone is left alone until it answers in time again; so long calls that find nothing here are refused,
+or let in as far as this process's share of the limit goes, as is declared for that limit or for all. What was used
+meanwhile is told afterwards.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from modelport.core.ports import NeedsWaiting, QuotaRefusal, Refusal, Taken
 from modelport.stores.allotments.account import LocalAccount, Wanted, missing
 from modelport.stores.allotments.bank import Amount, Answer, Bank, StoreGone
 from modelport.stores.allotments.held import SharedHeld
+from modelport.stores.allotments.opening import keep_open
 
 BUDGET_SECONDS: Final = 0.05
 TICK_SECONDS: Final = 0.25
@@ -57,6 +59,8 @@ class SharedQuota:
         self._accounts: dict[str, LocalAccount] = {}
         self._wake: Callable[[], None] | None = None
         self._ticking: asyncio.Task[None] | None = None
+        self._opening: asyncio.Task[None] | None = None
+        self._has_tried = asyncio.Event()
         self._next_probe = 0.0
         self._untold_since = -math.inf
         self._is_closing = False
@@ -96,16 +100,22 @@ class SharedQuota:
         self._wake = wake
 
     def start(self) -> None:
-        """Keeps the store told from now on."""
+        """Connects, and keeps the store told from now on."""
         if self._ticking is None:
             self._ticking = asyncio.create_task(self._tick_for_ever(), name="quota")
+            self._opening = asyncio.create_task(keep_open(self._bank, self._tried), name="quota's store")
+
+    async def opened(self) -> None:
+        """After `start`: the store is there, or is known not to be."""
+        await self._has_tried.wait()
 
     async def close(self) -> None:
         """Tells the store what was used and gives everything back."""
-        if self._ticking is not None:
-            self._ticking.cancel()
-            with suppress(asyncio.CancelledError):
-                await self._ticking
+        for task in (self._ticking, self._opening):
+            if task is not None:
+                task.cancel()
+                with suppress(asyncio.CancelledError):
+                    await task
         self._is_closing = True
         if not self.is_silent:
             await self.tell()
@@ -283,6 +293,12 @@ class SharedQuota:
         return (declared or self._on_outage) == "refuse"
 
     # --- in the background -------------------------------------------------------------------------------------------
+
+    def _tried(self, is_open: bool) -> None:
+        """As long as nothing has been said, this is all that is known of the store."""
+        if not self._accounts:
+            self.is_silent = not is_open
+        self._has_tried.set()
 
     async def _tick_for_ever(self) -> None:
         ticks = 0

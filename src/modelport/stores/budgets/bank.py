@@ -107,6 +107,10 @@ class Answer(Struct, frozen=True, kw_only=True, array_like=True):
 class Bank(Protocol):
     """A store of budgets' states."""
 
+    async def open(self) -> None:
+        """Ends when it can be asked without connecting first. Raises StoreGone, after two seconds at most."""
+        ...
+
     async def exchange(self, ask: Ask) -> Answer:
         """Atomic. Raises StoreGone."""
         ...
@@ -275,6 +279,9 @@ class MemoryBank:
         self._recovery_ms = recovery_ms
         self._states: dict[tuple[str, str], State] = {}
         self._until_ms: dict[tuple[str, str], int] = {}
+
+    async def open(self) -> None:
+        """Bank"""
 
     async def exchange(self, ask: Ask) -> Answer:
         """Bank"""

@@ -1,9 +1,9 @@
 """core.ports.Budgets for several processes: calls spend what this process holds, and only an empty allotment waits for
 the store.
 
-Every message to the store has 50 ms. A store that is slower or gone is left alone until it answers in time again; what
-is held here may still be spent, since nobody else is given it. After that calls are refused, or let in and told
-afterwards, as the operator has declared.
+Every message to the store has 50 ms; connecting has its own time, before anybody calls and beside the calls. A store
+that is slower or gone is left alone until it answers in time again; what is held here may still be spent, since nobody
+else is given it. After that calls are refused, or let in and told afterwards, as the operator has declared.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from modelport.core.clock import Clock
 from modelport.core.errors import Unavailable
 from modelport.core.ports import BudgetHold, BudgetRefusal, NeedsWaiting, Refusal
 from modelport.core.pricing import NONE
+from modelport.stores.allotments import keep_open
 from modelport.stores.budgets.account import LocalAccount, Wanted, money
 from modelport.stores.budgets.bank import Answer, Bank
 from modelport.stores.budgets.hold import Part, SharedHold
@@ -56,7 +57,7 @@ class SharedBudgets:
         self._ended: list[LocalAccount] = []
         """Of windows that are over, until their calls are."""
         self._tell: Callable[[BudgetCrossed], None] | None = None
-        self._ticking: asyncio.Task[None] | None = None
+        self._tasks: list[asyncio.Task[None]] = []
         self._next_probe = -math.inf
         self.refused_for_outage = 0
 
@@ -113,9 +114,13 @@ class SharedBudgets:
         return money(account.total.money + said.money - heard.money), account.total.tokens + said.tokens - heard.tokens
 
     async def start(self, budgets: tuple[Budget, ...] = ()) -> None:
-        """Keeps the store told from now on, and reads how these stand, as far as that can be read."""
-        if self._ticking is None:
-            self._ticking = asyncio.create_task(self._tick_for_ever(), name="budgets")
+        """Connects, keeps the store told from now on, and reads how these stand, as far as that can be read."""
+        if not self._tasks:
+            tried = asyncio.Event()
+            opening = keep_open(self._bank, lambda _: tried.set())
+            self._tasks.append(asyncio.create_task(self._tick_for_ever(), name="budgets"))
+            self._tasks.append(asyncio.create_task(opening, name="budgets' store"))
+            await tried.wait()
         accounts = [self._account(budget, self._clock.now()) for budget in budgets]
         for account in accounts:
             self._talk.begin(account)
@@ -125,10 +130,10 @@ class SharedBudgets:
 
     async def close(self) -> None:
         """Tells the store what was used and gives everything back."""
-        if self._ticking is not None:
-            self._ticking.cancel()
+        for task in self._tasks:
+            task.cancel()
             with suppress(asyncio.CancelledError):
-                await self._ticking
+                await task
         self._talk.is_closing = True
         if not self.is_silent:
             await self.tell()

@@ -8,12 +8,9 @@ from importlib.resources import files
 from typing import Final
 
 import msgspec
-from redis.asyncio import Redis
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
-from redis.exceptions import RedisError
 
 from modelport.stores.allotments.bank import Answer, Ask, StoreGone
+from modelport.stores.redis.link import RedisLink
 
 PREFIX: Final = "modelport:quota:"
 
@@ -22,25 +19,26 @@ class RedisBank:
     """stores.allotments.Bank. `now_ms` stands in for the server's clock in tests."""
 
     def __init__(self, url: str, *, prefix: str = PREFIX, now_ms: Callable[[], int] | None = None) -> None:
-        # No retries: whoever asks has its own idea of how long to wait.
-        self._client = Redis.from_url(url, retry=Retry(NoBackoff(), 0), socket_connect_timeout=1.0)
-        self._script = self._client.register_script(
-            files("modelport.stores.redis").joinpath("quota.lua").read_text("utf-8")
-        )
+        self._link = RedisLink(url, files("modelport.stores.redis").joinpath("quota.lua").read_text("utf-8"))
         self._prefix = prefix
         self._now_ms = now_ms
         self._encoder = msgspec.msgpack.Encoder()
         self._decoder = msgspec.msgpack.Decoder(Answer)
 
+    async def open(self) -> None:
+        """Bank"""
+        await self._link.open()
+
     async def exchange(self, ask: Ask) -> Answer:
         """Bank"""
         now = str(self._now_ms()) if self._now_ms is not None else ""
         try:
-            said = await self._script(keys=[self._prefix + ask.subject], args=[self._encoder.encode(ask), now])
-            return self._decoder.decode(said)
-        except (RedisError, OSError, msgspec.MsgspecError) as error:
+            return self._decoder.decode(
+                await self._link.run(self._prefix + ask.subject, self._encoder.encode(ask), now)
+            )
+        except msgspec.MsgspecError as error:
             raise StoreGone(type(error).__name__) from error
 
     async def close(self) -> None:
         """Bank"""
-        await self._client.aclose()
+        await self._link.close()
