@@ -161,6 +161,7 @@ def test_a_client_request_id_comes_back_only_if_it_is_plain(served: Served) -> N
         answer = served.call("POST", "/models/chat/completions", CHAT, headers={"x-ms-client-request-id": odd})
         assert answer.status == 200
         assert re.fullmatch(r"[0-9a-f-]{36}", answer.headers["x-ms-client-request-id"])
+        assert answer.headers["x-ms-client-request-id"] == answer.headers["x-request-id"]
 
 
 @pytest.mark.parametrize("name", ["a\r\nx-evil: 1", "ключ", "a, b", "\x00", "x" * 5_000, "", "\ud83d\ude00"])

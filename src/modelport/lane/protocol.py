@@ -172,6 +172,9 @@ class LaneProtocol(HttpToolsProtocol):
         try:
             self.parser.feed_data(data)
         except httptools.HttpParserUpgrade as upgrade:
+            if self.parser.get_method() == b"CONNECT":  # which is an upgrade without any field that says so
+                self.send_400_response("This server is no proxy.")
+                return
             rest = data[upgrade.args[0] :]
             self.data_received(self._without_upgrade() + rest)
             return

@@ -90,6 +90,13 @@ async def test_an_h2c_upgrade_is_answered_as_http_1_1_with_its_body(pieces: tupl
     assert b'"path": "/next"' in answer
 
 
+async def test_who_takes_the_server_for_a_proxy_is_refused() -> None:
+    async with serving() as port:
+        answer = await exchange(port, b"CONNECT 192.0.2.1:443 HTTP/1.1\r\nHost: 192.0.2.1:443\r\n\r\n")
+    assert answer.startswith(b"HTTP/1.1 400 Bad Request\r\n")
+    assert b"no proxy" in answer
+
+
 async def test_a_head_over_the_limit_is_431_and_the_connection_closes() -> None:
     async with serving(header_bytes=1000) as port:
         answer = await exchange(port, b"GET / HTTP/1.1\r\nHost: x\r\nX-Big: " + b"a" * 2000 + b"\r\n\r\n")

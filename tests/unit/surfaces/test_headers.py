@@ -92,7 +92,14 @@ def test_the_callers_request_id_is_echoed_and_ours_is_a_guid() -> None:
 def test_a_request_id_that_cannot_be_echoed_is_replaced(sent: str) -> None:
     asked = head(("x-ms-client-request-id", sent))
     assert asked.client_request_id is None
-    assert len(dict(common_headers(asked, b"local"))[b"x-ms-client-request-id"]) == 36
+    headers = dict(common_headers(asked, b"local"))
+    assert headers[b"x-ms-client-request-id"] == headers[b"x-request-id"]
+
+
+def test_who_sends_no_request_id_is_told_ours_under_both_names() -> None:
+    headers = dict(common_headers(head(), b"local"))
+    assert headers[b"x-ms-client-request-id"] == headers[b"x-request-id"] == headers[b"apim-request-id"]
+    assert len(headers[b"x-request-id"]) == 36
 
 
 def test_the_first_of_two_equal_headers_or_query_names_wins() -> None:
