@@ -29,7 +29,7 @@ from modelport.core.usage import TokenUsage, UsageRow
 from modelport.dialects import fresh_ids
 from modelport.dialects.plain_chat import PlainAnswer, PlainChat
 from modelport.gateway.estimate import MESSAGE_TOKENS, RESERVED_BYTES_PER_TOKEN, byte_length
-from modelport.gateway.forms import SIMPLE_USAGE, encoded
+from modelport.gateway.forms import SIMPLE_USAGE, PriceForms, encoded
 from modelport.lane.driver import LaneCall, raised
 from modelport.lane.lane import Connection, Lane
 from modelport.lane.standing import NO_REQUEST, Caller, Standing, answer_form, lines
@@ -60,6 +60,7 @@ class PlainCall:
         "_left",
         "_next",
         "_pieces",
+        "_prices",
         "_quota",
         "_reservation",
         "_standing",
@@ -85,6 +86,7 @@ class PlainCall:
     _answer: bytes
     _asked: PlainChat
     _left: tuple[int, int, int, int] | None
+    _prices: PriceForms
     _quota: QuotaState
     _reservation: Reservation
     _standing: Standing
@@ -141,7 +143,7 @@ class PlainCall:
         self._id = id.encode()
         self._started_json = encoded(started_at)
         self._client_json = encoded(self.client_request_id)
-        prices = standing.prices_on(started_at)
+        prices = self._prices = standing.prices_on(started_at)
         price = prices.unpriced or prices.bound(prompt, completion)
         known = (self._id, self._started_json, prompt, completion, reserved, self._client_json, price)
         try:
@@ -229,7 +231,7 @@ class PlainCall:
     def _answered(self) -> None:
         standing, pipeline, pieces = self._standing, self._lane.pipeline, self._pieces
         answer = standing.codec.decode(pieces[0] if len(pieces) == 1 else b"".join(pieces))
-        if answer is None or not answer.prompt or not self._covers(answer.text):
+        if answer is None or not answer.prompt or (self._covered_tokens >= 0 and not self._covers(answer.text)):
             call = self.become()
             if not call.has_stopped_asking:
                 call.answer_ended()
@@ -238,10 +240,10 @@ class PlainCall:
         self._answer = self._written(answer)
         now = pipeline.clock.monotonic()
         seconds = now - self.started
-        prices = standing.prices_on(self.started_at)
-        price = prices.unpriced
+        price = self._prices.unpriced
         if price is None:
-            price = prices.of(usage or TokenUsage(input=prompt, output=completion), standing.target, seconds)
+            classes = usage or TokenUsage(input=prompt, output=completion)
+            price = self._prices.of(classes, standing.target, seconds)
         seconds_json = encoded(seconds)
         record = standing.forms.closed % (
             self._id,
@@ -278,7 +280,7 @@ class PlainCall:
 
     def _covers(self, text: str) -> bool:
         """Whether what is reserved covers this answer for sure, even where each byte is a token."""
-        return self._covered_tokens < 0 or byte_length(text) <= self._covered_tokens
+        return byte_length(text) <= self._covered_tokens
 
     def _written(self, answer: PlainAnswer) -> bytes:
         """The answer in the surface's own words."""

@@ -112,10 +112,11 @@ class Pool:
     def ask(self, head: bytes, body: bytes, timeouts: Timeouts, first_seconds: float, receiver: Receiver) -> Exchange:
         """The same with a `head` of this pool. Over an idle connection, or a new one."""
         exchange = Exchange(self, head, body, timeouts, self.loop.time(), first_seconds, receiver)
-        while self.idle:
-            connection = self.idle.pop()
+        idle = self.idle
+        while idle:
+            connection = idle.pop()
             if not connection.transport.is_closing():
-                connection.begin(exchange, is_reused=True)
+                connection.begin(exchange, True)
                 return exchange
         self.connect(exchange)
         return exchange
@@ -144,7 +145,7 @@ class Pool:
             if exchange.receiver is None:
                 connection.drop()
             else:
-                connection.begin(exchange, is_reused=False)
+                connection.begin(exchange, False)
 
     async def _open(self, connection: Connection) -> None:
         if self._address.unix_socket is not None:
@@ -217,8 +218,9 @@ class Exchange:
         self.head = head
         self.body = body
         self.timeouts = timeouts
-        self.whole_deadline = now + timeouts.whole
-        self.deadline = min(now + first_seconds, self.whole_deadline)
+        self.whole_deadline = whole = now + timeouts.whole
+        first = now + first_seconds
+        self.deadline = first if first < whole else whole
         self.receiver: Receiver | None = receiver
         self.connection: Connection | None = None
         self.connecting: asyncio.Task[None] | None = None
@@ -293,11 +295,11 @@ class Connection(asyncio.Protocol):
         self._received_bytes = 0
         self._idle_since = 0.0
 
-    def begin(self, exchange: Exchange, *, is_reused: bool) -> None:
+    def begin(self, exchange: Exchange, is_reused: bool) -> None:
         """Sends the request."""
         self._exchange = exchange
         self._is_reused = is_reused
-        self._has_head = self._is_over = self._until_close = False
+        self._has_head = self._is_over = False
         self._received_bytes = 0
         exchange.connection = self
         body = exchange.body
@@ -393,6 +395,7 @@ class Connection(asyncio.Protocol):
             return
         self._has_head = True
         self._inflate = None
+        self._until_close = False
         # After the message it is always false.
         self._keeps_alive = self._parser.should_keep_alive()
         if not self._keeps_alive or b"content-encoding" in self._head.lower():
