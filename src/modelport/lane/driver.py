@@ -304,6 +304,14 @@ class LaneCall:
         else:
             self._held_back.append(self._ended)
 
+    def answer_whole(self, body: bytes) -> None:
+        """upstream.wire.Receiver"""
+        self.answer_began(200, list)
+        if body:
+            self.answer_grew(body)
+        if not self.has_stopped_asking:
+            self.answer_ended()
+
     def answer_failed(self, error: ModelportError) -> None:
         """upstream.wire.Receiver"""
         self._exchange = None

@@ -222,6 +222,13 @@ class PlainCall:
         except Exception as error:  # noqa: BLE001 - the end of a request
             self._failed(error)
 
+    def answer_whole(self, body: bytes) -> None:
+        """upstream.wire.Receiver"""
+        self._has_begun = True
+        if body:
+            self._pieces.append(body)
+        self.answer_ended()
+
     def answer_failed(self, error: ModelportError) -> None:
         """upstream.wire.Receiver"""
         self.become().answer_failed(error)

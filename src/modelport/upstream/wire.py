@@ -22,6 +22,7 @@ from modelport.core.errors import ModelportError, UpstreamFailed, UpstreamTimedO
 from modelport.core.ports import Address, UpstreamRequest
 from modelport.upstream import failures
 from modelport.upstream.sweep import Sweep
+from modelport.upstream.usual import UsualReply
 
 RawHeaders = list[tuple[bytes, bytes]]
 
@@ -44,6 +45,9 @@ class Receiver(Protocol):
         """What one read of the socket held of the body."""
 
     def answer_ended(self) -> None: ...
+
+    def answer_whole(self, body: bytes) -> None:
+        """A 200, all at once: instead of `answer_began`, `answer_grew` and `answer_ended`."""
 
     def answer_failed(self, error: ModelportError) -> None:
         """Instead of any of the others; nothing comes after it."""
@@ -92,6 +96,7 @@ class Pool:
         parts = urlsplit(address.base_url)
         self.wire = wire
         self.idle: list[Connection] = []
+        self.usual = UsualReply()
         self.loop = asyncio.get_running_loop()
         self._address = address
         self._host = parts.hostname or ""
@@ -272,6 +277,7 @@ class Connection(asyncio.Protocol):
         "_inflate",
         "_is_over",
         "_is_reused",
+        "_is_usual",
         "_keeps_alive",
         "_parser",
         "_pieces",
@@ -291,7 +297,9 @@ class Connection(asyncio.Protocol):
         """All reads until the head was complete."""
         self._pieces: list[bytes] = []
         self._inflate: Any = None
-        self._is_reused = self._has_head = self._is_over = self._keeps_alive = self._until_close = False
+        self._is_usual = self._is_reused = self._has_head = self._is_over = self._keeps_alive = self._until_close = (
+            False
+        )
         self._received_bytes = 0
         self._idle_since = 0.0
 
@@ -330,6 +338,11 @@ class Connection(asyncio.Protocol):
             self.transport.abort()
             return
         if not self._has_head:
+            if not self._head and not exchange.is_paused:
+                whole = self._pool.usual.body(data)
+                if whole is not None:
+                    self._came_whole(exchange, whole)
+                    return
             self._received_bytes += len(data)
             self._head = self._head + data if self._head else data
         fault: str | None = None
@@ -350,6 +363,8 @@ class Connection(asyncio.Protocol):
                 exchange.receiver.answer_grew(pieces[0] if len(pieces) == 1 else b"".join(pieces))
         if self._is_over:
             self._keeps_alive = self._keeps_alive and fault is None
+            if self._is_usual and self._keeps_alive and len(data) == self._received_bytes:
+                self._pool.usual.learn(data, FieldReader().read(data))
             self._finished(exchange)
         elif fault is not None:
             self._broke(exchange, UpstreamFailed(fault))
@@ -398,7 +413,9 @@ class Connection(asyncio.Protocol):
         self._until_close = False
         # After the message it is always false.
         self._keeps_alive = self._parser.should_keep_alive()
+        self._is_usual = status == 200
         if not self._keeps_alive or b"content-encoding" in self._head.lower():
+            self._is_usual = False
             self._look_closer(status)
         exchange = self._exchange
         if exchange is not None and exchange.receiver is not None:
@@ -428,6 +445,19 @@ class Connection(asyncio.Protocol):
             self._is_over = True
 
     # --- what came of it -------------------------------------------------------------------------------------------
+
+    def _came_whole(self, exchange: Exchange, body: bytes) -> None:
+        """A usual reply. The parser has not seen it, and stands where it stood."""
+        receiver, exchange.receiver = exchange.receiver, None
+        self._exchange = exchange.connection = None
+        pool = self._pool
+        if self.transport.is_closing():
+            self.transport.close()
+        else:
+            self._idle_since = pool.loop.time()
+            pool.idle.append(self)
+        if receiver is not None:
+            receiver.answer_whole(body)
 
     def _finished(self, exchange: Exchange) -> None:
         if self._exchange is None:

@@ -45,6 +45,12 @@ class Answer:
         self.status = status
         self.headers = {name.lower().decode(): value.decode() for name, value in headers()}
 
+    def answer_whole(self, body):
+        self.answer_began(200, list)
+        if body:
+            self.answer_grew(body)
+        self.answer_ended()
+
     def answer_grew(self, data):
         self.pieces.append(data)
         self.grown.set()
