@@ -28,12 +28,11 @@ from modelport.dialects.heads import error_head
 from modelport.lane.driver import LaneCall
 from modelport.lane.lane import Lane, Serving
 from modelport.lane.plain import PlainCall
-from modelport.lane.repeated import RepeatedHead
+from modelport.lane.repeated import CLIENT_REQUEST_ID, RepeatedHead
 from modelport.lane.ways import Way
 from modelport.surfaces.headers import DECISIVE
 from modelport.upstream.sweep import Sweep
 
-CLIENT_REQUEST_ID: Final = b"x-ms-client-request-id"
 NO_VALUES: Final = (b"",) * len(DECISIVE)
 MAX_HEADERS: Final = 100
 LARGEST_READ_BYTES: Final = 256 * 1024
@@ -191,19 +190,20 @@ class LaneProtocol(HttpToolsProtocol):
         """Whether this is a request like the one before, and has been begun."""
         last, lane = self._last, self.lane
         assert last is not None and lane is not None
-        if self.cycle is not None and not self.cycle.response_complete:
+        cycle = self.cycle
+        if cycle is not None and not cycle.response_complete:
             return False
-        found = last.values(data)
+        found = last.match(data)
         if found is None or lane.gateway.draining:
             return False
-        values, body = found
+        head, body = found
         if len(body) > lane.options.limits.body_bytes or len(data) - len(body) > self.header_bytes:
             return False
         if last.caller.snapshot is not lane.pipeline.snapshot():
             self._last = None
             return False
-        call = PlainCall(lane, self, last.way, partial(last.headers, values), True)
-        if not call.start(body, last.caller, last.decisive, values.get(CLIENT_REQUEST_ID, b"")):
+        call = PlainCall(lane, self, last.way, partial(last.headers, head), True)
+        if not call.start(body, last.caller, last.decisive, last.client_request_id(head)):
             return False
         self._call = call
         self.cycle = call  # type: ignore[assignment]

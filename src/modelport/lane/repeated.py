@@ -15,31 +15,37 @@ from modelport.lane.standing import Caller
 from modelport.lane.ways import Way
 from modelport.upstream.wire import RawHeaders
 
-VARIABLE: Final = frozenset({b"content-length", b"traceparent", b"x-ms-client-request-id", b"x-request-id"})
+CLIENT_REQUEST_ID: Final = b"x-ms-client-request-id"
+VARIABLE: Final = {
+    b"content-length": rb"([0-9]{1,10})",
+    b"traceparent": rb"([\x21-\x7e]{1,256})",
+    b"x-request-id": rb"([\x21-\x7e]{1,256})",
+    CLIENT_REQUEST_ID: rb"([\x21-\x7e]{1,256})",
+}
 """Fields whose value may differ. None of them decides anything (surfaces.headers.DECISIVE)."""
-VALUE: Final = re.compile(rb"[\x21-\x7e]{1,256}")
 END_OF_LINE: Final = b"\r\n"
 END_OF_HEAD: Final = b"\r\n\r\n"
 
 
 class RepeatedHead:
-    """One head, cut into what stays and what differs."""
+    """One head, with places where values may differ."""
 
-    __slots__ = ("_headers", "_last", "_last_size", "_parts", "caller", "decisive", "way")
+    __slots__ = ("_client", "_headers", "_length", "_match", "_places", "caller", "decisive", "way")
 
     def __init__(
         self,
-        parts: Sequence[bytes],
-        names: Sequence[bytes],
+        pattern: bytes,
+        places: Sequence[bytes],
         headers: RawHeaders,
         way: Way,
         caller: Caller,
         decisive: Sequence[bytes],
     ) -> None:
-        *before, self._last = parts
-        self._parts = tuple((part, len(part), name) for part, name in zip(before, names, strict=True))
-        self._last_size = len(self._last)
+        self._match = re.compile(pattern).match
+        self._places = places
         self._headers = headers
+        self._length = places.index(b"content-length") + 1
+        self._client = places.index(CLIENT_REQUEST_ID) + 1 if CLIENT_REQUEST_ID in places else None
         self.way = way
         self.caller = caller
         self.decisive = decisive
@@ -51,43 +57,39 @@ class RepeatedHead:
         """From one read that held a whole request, of which the parser has made `headers`. None: it is not of the
         simplest form."""
         head = data[: data.find(END_OF_HEAD) + len(END_OF_HEAD)]
-        lines = head.split(END_OF_LINE)[1:-2]
+        first, *lines = head.removesuffix(END_OF_HEAD).split(END_OF_LINE)
+        length = dict(headers).get(b"content-length", b"")
         if head.count(b"\n") != len(lines) + 2 or len(lines) != len(headers):
             return None
-        parts, names, begin, end = [], [], 0, head.find(END_OF_LINE)
+        if not length.isdigit() or len(data) != len(head) + int(length):
+            return None
+        parts, places = [re.escape(first)], []
         for line, (name, value) in zip(lines, headers, strict=True):
-            begins, end = end + len(END_OF_LINE), end + len(END_OF_LINE) + len(line)
-            if line != head[begins:end] or line[: len(name) + 1].lower() != name + b":":
+            if line[: len(name) + 1].lower() != name + b":":
                 return None
-            if name in VARIABLE:
-                if name in names or not line.endswith(b" " + value) or VALUE.fullmatch(value) is None:
-                    return None
-                parts.append(head[begin : end - len(value)])
-                names.append(name)
-                begin = end
-        length = dict(headers).get(b"content-length", b"")
-        if b"content-length" not in names or len(data) != len(head) + int(length):
-            return None
-        return cls((*parts, head[begin:]), names, headers, way, caller, decisive)
+            pattern = VARIABLE.get(name)
+            if pattern is None:
+                parts.append(re.escape(line))
+                continue
+            if name in places or not line.endswith(b" " + value) or re.fullmatch(pattern, value) is None:
+                return None
+            parts.append(re.escape(line.removesuffix(value)) + pattern)
+            places.append(name)
+        return cls(END_OF_LINE.join([*parts, END_OF_LINE]), places, headers, way, caller, decisive)
 
-    def values(self, data: bytes) -> tuple[dict[bytes, bytes], bytes] | None:
-        """What differs in this read, by name, and the body; None: it is no repetition, or not whole."""
-        position, values = 0, {}
-        for part, size, name in self._parts:
-            if not data.startswith(part, position):
-                return None
-            position += size
-            found = VALUE.match(data, position)
-            if found is None:
-                return None
-            values[name] = found[0]
-            position = found.end()
-        if not data.startswith(self._last, position):
+    def match(self, data: bytes) -> tuple[re.Match[bytes], bytes] | None:
+        """The head and the body of this read; None: it is no repetition, or not whole."""
+        found = self._match(data)
+        if found is None:
             return None
-        body = data[position + self._last_size :]
-        length = values[b"content-length"]
-        return (values, body) if length.isdigit() and len(body) == int(length) else None
+        body = data[found.end() :]
+        return (found, body) if len(body) == int(found[self._length]) else None
 
-    def headers(self, values: dict[bytes, bytes]) -> RawHeaders:
-        """The fields with these values in them, as a parser gives them."""
+    def client_request_id(self, found: re.Match[bytes]) -> bytes:
+        """Empty if there is none."""
+        return b"" if self._client is None else found[self._client]
+
+    def headers(self, found: re.Match[bytes]) -> RawHeaders:
+        """The fields of such a head, as a parser gives them."""
+        values = dict(zip(self._places, found.groups(), strict=True))
         return [(name, values.get(name, value)) for name, value in self._headers]

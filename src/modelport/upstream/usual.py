@@ -42,7 +42,7 @@ class UsualReply:
             return
         self._lessons -= 1
         parts = [re.escape(lines[0])]
-        for line, (name, value) in zip(lines[1:], fields, strict=True):
+        for line, (name, _) in zip(lines[1:], fields, strict=True):
             if not line.startswith(name + b":"):
                 return
             if name.lower() == b"content-length":

@@ -128,18 +128,20 @@ class Account:
         if int(now) != self.second:
             self.roll(now)
         requests, tokens, held = self.requests, self.tokens, self.held_tokens
-        last = requests.last if requests.total else 0
-        if tokens.last > last and tokens.total:
+        used, taken = tokens.total, requests.total
+        last = requests.last if taken else 0
+        if used and tokens.last > last:
             last = tokens.last
         reset = last + BUCKETS - self.second if last else 0
-        of_requests = (limits.requests_per_minute or 0) - requests.total
-        of_tokens = (limits.tokens_per_minute or 0) - tokens.total - held
         self.running -= 1
         self.held_tokens = held - reserved
         tokens.book(actual)
         self.mean_seconds += (seconds - self.mean_seconds) / REMEMBERED_CALLS
-        if self._quota is not None and self._quota.wake is not None:
-            self._quota.wake()
+        quota = self._quota
+        if quota is not None and quota.wake is not None:
+            quota.wake()
+        of_requests = (limits.requests_per_minute or 0) - taken
+        of_tokens = (limits.tokens_per_minute or 0) - used - held
         return of_requests if of_requests > 0 else 0, reset, of_tokens if of_tokens > 0 else 0, reset
 
     def roll(self, now: float) -> None:
