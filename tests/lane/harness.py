@@ -179,7 +179,7 @@ class Gateway(Struct):
 
 def normal_record(record: UsageRecord) -> dict[str, Any]:
     """What must be the same whoever drives."""
-    fields: dict[str, Any] = msgspec.to_builtins(record)
+    fields: dict[str, Any] = msgspec.structs.asdict(record)
     fields["usage"] = {name: getattr(record.usage, name) for name in TokenUsage.__struct_fields__}
     return {name: value for name, value in fields.items() if name not in TIMES | {"id"}}
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from concurrent.futures import ThreadPoolExecutor
 from uuid import UUID
 
 from modelport.dialects import fresh_ids
@@ -34,3 +35,9 @@ def test_a_forked_process_begins_anew() -> None:
     os.close(writing)
     with os.fdopen(reading) as pipe:
         assert pipe.read()[:23] != fresh_ids.uuid()[:23]
+
+
+def test_threads_share_no_id() -> None:
+    with ThreadPoolExecutor(8) as threads:
+        made = list(threads.map(lambda _: [fresh_ids.uuid() for _ in range(500)], range(8)))
+    assert len({text for some in made for text in some}) == 4000

@@ -1,0 +1,526 @@
+"""How a plain call ends otherwise: in each of its states, for every cause, it leaves the one record that a call in the
+general form leaves there, and nothing is held afterwards."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+import pytest
+from msgspec import Struct
+
+from modelport.core.quota import RollingWindow
+
+from .harness import Answer, Upstream, chunked, post, whole
+from .shared import CHAT, Client, Shared, answered, at_rest, shared
+
+CONFIG = """
+server: {{limits: {{request_seconds: 1.2}}}}
+providers: {{up: {{type: openai_compatible, base_url: "http://127.0.0.1:{port}/v1"}}}}
+deployments:
+  chat:
+    model: {{format: Custom, name: served}}
+    provider: up
+    default: true
+    limits: {{tokens_per_minute: 1000000, requests_per_minute: 1000}}
+  single:
+    model: {{format: Custom, name: served}}
+    provider: up
+    limits: {{tokens_per_minute: 1000000, requests_per_minute: 1000, concurrent_requests: 1}}
+  impatient:
+    model: {{format: Custom, name: served}}
+    provider: up
+    limits: {{tokens_per_minute: null, requests_per_minute: 1000}}
+    timeouts: {{connect: 1, first_event: 0.1, between_events: 0.1, whole: 0.2}}
+  small:
+    model: {{format: Custom, name: served}}
+    provider: up
+    limits: {{tokens_per_minute: 100, requests_per_minute: 50}}
+"""
+MESSAGES = [{"role": "user", "content": "Say hello."}]
+
+
+class Play:
+    """One call in one form, and all hands that can cut it off."""
+
+    def __init__(self, server: Shared, client: Client, filler: str, deployment: str) -> None:
+        self.server = server
+        self.client = client
+        self.lane: Any = server.gateway.application.lane
+        self.journal: Any = server.gateway.application.gateway.pipeline.journal
+        self._filler = filler
+        self._deployment = deployment
+
+    @property
+    def above(self) -> Upstream:
+        return self.server.upstream
+
+    def request(self, **fields: Any) -> bytes:
+        """As long in every form."""
+        said = {"model": self._deployment, "messages": MESSAGES, "max_tokens": 9, **fields}
+        said = {name: value for name, value in said.items() if value is not None}
+        return post(CHAT, json.dumps(said)[:-1].encode() + self._filler.encode() + b"}")
+
+    async def asked(self) -> None:
+        """Until the upstream has the request."""
+        self.client.write(self.request())
+        while not self.above.seen:
+            await asyncio.sleep(0.002)
+
+    async def stop(self) -> None:
+        """The time to drain is over."""
+        self.lane.stop()
+
+    async def limit(self) -> None:
+        """The request's own time is over."""
+        if self.lane is not None:  # the coroutine driver looks at the clock itself
+            for connection in self.lane.connections.watched():
+                connection.sweep(asyncio.get_running_loop().time() + 2)
+
+    async def leave(self) -> None:
+        """The client hangs up."""
+        self.client.go()
+
+    async def last_words(self) -> Answer | None:
+        """The answer, or as much as comes of it."""
+        return await self.client.answer()
+
+    @contextmanager
+    def held_back(self, number: int) -> Iterator[Held]:
+        """The call waits for its lines to be written: for those of its beginning (1), or of its end (2)."""
+        held, when_written = Held(self.lane.when_written, number), self.lane.when_written
+        self.lane.when_written = held
+        try:
+            yield held
+        finally:
+            self.lane.when_written = when_written
+
+    @contextmanager
+    def full_disk(self, *numbers: int) -> Iterator[None]:
+        """These writes of the journal fail, counted from here."""
+        flush, count = self.journal.flush, 0
+
+        def failing() -> None:
+            nonlocal count
+            count += 1
+            if count in numbers:
+                raise OSError(28, "No space left on device")
+            flush()
+
+        self.journal.flush = failing
+        try:
+            yield
+        finally:
+            del self.journal.flush
+
+
+class Held:
+    """In place of Lane.when_written: keeps one call."""
+
+    def __init__(self, when_written: Callable[[Any], None], number: int) -> None:
+        self._when_written = when_written
+        self._number = number
+        self._kept: list[Any] = []
+        self._count = 0
+
+    def __call__(self, call: Any) -> None:
+        self._count += 1
+        if self._count == self._number:
+            self._kept.append(call)
+        else:
+            self._when_written(call)
+
+    async def reached(self) -> None:
+        while not self._kept:
+            await asyncio.sleep(0.002)
+
+    def release(self) -> None:
+        """Now they are written."""
+        for call in self._kept:
+            self._when_written(call)
+
+
+class Outcome(Struct):
+    """All that can be seen of one."""
+
+    answer: Any
+    upstream: list[bytes]
+    started: list[tuple[str, str]]
+    records: list[dict[str, Any]]
+    lines: list[tuple[str, dict[str, Any]]]
+    booked: tuple[int, int]
+    """Requests and tokens in the quota's window."""
+
+
+Scenario = Callable[[Play], Coroutine[Any, Any, Answer | None]]
+FORMS = {"plain": (True, " " * 8), "general": (True, ', "n": 1'), "coroutine": (False, " " * 8)}
+
+
+@pytest.fixture(scope="module")
+def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[bool, Shared]]:
+    with ExitStack() as stack:
+        yield {
+            lane: stack.enter_context(shared(tmp_path_factory.mktemp("ends"), CONFIG, lane=lane))
+            for lane in (False, True)
+        }
+
+
+@pytest.fixture
+def compare(servers: dict[bool, Shared]) -> Callable[..., Outcome]:
+    """Plays a scenario in the given forms; the outcome, which is one for all."""
+
+    def compared(scenario: Scenario, *forms: str, deployment: str = "chat", is_plain: bool = True) -> Outcome:
+        outcomes = {}
+        for form in forms or FORMS:
+            has_lane, filler = FORMS[form]
+            server = servers[has_lane]
+            outcomes[form] = played(server, scenario, filler, deployment)
+            assert server.gateway.plain[:1] == [form == "plain" and is_plain] * has_lane
+        first = outcomes["plain"]
+        for form, outcome in outcomes.items():
+            assert outcome.answer == first.answer, form
+            assert outcome.records == first.records, form
+            assert outcome.started == first.started, form
+            assert outcome.lines == first.lines, form
+            assert outcome.booked == first.booked, form
+            if form != "general":
+                assert outcome.upstream == first.upstream, form
+        return first
+
+    return compared
+
+
+def played(server: Shared, scenario: Scenario, filler: str, deployment: str) -> Outcome:
+    """On one server."""
+    found: list[Outcome] = []
+
+    async def play() -> None:
+        server.again()
+        gateway = server.gateway.application.gateway
+        quota: Any = gateway.pipeline.quota.quota
+        account = quota.account(deployment, gateway.pipeline.clock.monotonic())
+        account.requests, account.tokens, account.second = RollingWindow(), RollingWindow(), 0
+        known = len(server.gateway.lines())
+        client = await Client.of(server.gateway)
+        try:
+            async with asyncio.timeout(10):
+                answer = await scenario(Play(server, client, filler, deployment))
+            await at_rest(server.gateway)
+        finally:
+            client.go()
+        gateway.pipeline.journal.flush()
+        assert (account.running, account.held_tokens) == (0, 0)
+        metrics = gateway.metrics()
+        text = metrics if isinstance(metrics, bytes) else await metrics
+        assert b'modelport_calls_in_flight{operation="chat_completions"} 0.0' in text
+        assert b"modelport_journal_open_calls 0.0" in text
+        found.append(
+            Outcome(
+                answer.normal if answer is not None else None,
+                [seen.replace(b":%d\r\n" % server.upstream.port, b":PORT\r\n") for seen in server.upstream.seen],
+                list(server.gateway.seen.started),
+                server.gateway.records(),
+                server.gateway.lines()[known:],
+                (account.requests.total, account.tokens.total),
+            )
+        )
+
+    server.run(play())
+    return found[0]
+
+
+def ended(outcome: Outcome) -> tuple[str, int, int]:
+    """How the only call ended, in record and journal alike."""
+    (record,) = outcome.records
+    assert [kind for kind, _ in outcome.lines] == ["open", "close"]
+    assert outcome.lines[1][1] == record
+    total: int = sum(record["usage"].values())
+    assert outcome.booked == (1, total)
+    return record["ending"], record["status"], total
+
+
+HALF = [answered()[:40]]
+BEGUN = [b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n" % len(answered()) + HALF[0]]
+CUTS = {
+    "client": (Play.leave, "cancelled", 499),
+    "limit": (Play.limit, "failed", 504),
+    "stop": (Play.stop, "failed", 503),
+}
+
+
+@pytest.mark.parametrize("cause", CUTS)
+@pytest.mark.parametrize("pieces", [[], BEGUN], ids=["asked", "begun"])
+def test_cut_off_while_the_upstream_works(compare: Callable[..., Outcome], cause: str, pieces: list[bytes]) -> None:
+    cut, ending, status = CUTS[cause]
+
+    async def scenario(play: Play) -> Answer | None:
+        play.above.pieces, play.above.ends = pieces, "waits"
+        await play.asked()
+        await asyncio.sleep(0.05)
+        await cut(play)
+        assert play.above.gone is not None
+        await play.above.gone.wait()
+        return None if cause == "client" else await play.last_words()
+
+    # A server that stops cuts its coroutines off with their connections: nothing is said there.
+    outcome = compare(scenario, *(["plain", "general"] if cause == "stop" else FORMS))
+    assert ended(outcome) == (ending, status, 0)
+    assert outcome.records[0]["target"] == "up/served"
+    assert outcome.answer is None or outcome.answer[0] == status
+
+
+@pytest.mark.parametrize("cause", CUTS)
+def test_cut_off_before_its_beginning_is_written(compare: Callable[..., Outcome], cause: str) -> None:
+    cut, ending, status = CUTS[cause]
+
+    async def scenario(play: Play) -> Answer | None:
+        with play.held_back(1) as held:
+            play.client.write(play.request())
+            await held.reached()
+            await cut(play)
+            answer = None if cause == "client" else await play.last_words()
+            await at_rest(play.server.gateway)
+            held.release()
+            await asyncio.sleep(0.02)
+            return answer
+
+    outcome = compare(scenario, "plain", "general")
+    assert ended(outcome) == (ending, status, 0)
+    assert not outcome.upstream
+    assert outcome.records[0]["target"] is None
+
+
+@pytest.mark.parametrize("cause", CUTS)
+def test_cut_off_when_all_is_answered_but_its_end_not_written(compare: Callable[..., Outcome], cause: str) -> None:
+    """What was made is made: the record says so, whatever the client still hears."""
+    cut, _, status = CUTS[cause]
+
+    async def scenario(play: Play) -> Answer | None:
+        with play.held_back(2) as held:
+            play.client.write(play.request())
+            await held.reached()
+            await cut(play)
+            answer = None if cause == "client" else await play.last_words()
+            await at_rest(play.server.gateway)
+            held.release()
+            await asyncio.sleep(0.02)
+            return answer
+
+    outcome = compare(scenario, "plain", "general")
+    assert ended(outcome) == ("completed", 200, 7)
+    assert outcome.answer is None or outcome.answer[0] == status
+
+
+@pytest.mark.parametrize("number", [1, 2])
+def test_lines_that_are_written_late_change_nothing(compare: Callable[..., Outcome], number: int) -> None:
+    async def scenario(play: Play) -> Answer | None:
+        if play.lane is None:
+            return await play.client.ask(play.request())
+        with play.held_back(number) as held:
+            play.client.write(play.request())
+            await held.reached()
+            await asyncio.sleep(0.02)
+            held.release()
+            return await play.last_words()
+
+    assert ended(compare(scenario)) == ("completed", 200, 7)
+
+
+@pytest.mark.parametrize("cause", ["limit", "stop"])
+def test_a_connection_goes_on_after_a_call_that_was_cut_off(compare: Callable[..., Outcome], cause: str) -> None:
+    async def scenario(play: Play) -> Answer | None:
+        play.above.pieces, play.above.ends = [], "waits"
+        await play.asked()
+        await CUTS[cause][0](play)
+        first = await play.last_words()
+        assert first is not None
+        assert first.status in (503, 504)
+        play.above.pieces, play.above.ends = whole(answered()), "keeps"
+        if ("connection", "close") in first.headers:
+            return first
+        return await play.client.ask(play.request())
+
+    compare(scenario, "plain", "general")
+
+
+@pytest.mark.parametrize("numbers", [(1,), (1, 2, 3, 4), (2,), (2, 3, 4)], ids=["open", "open-on", "close", "close-on"])
+def test_a_journal_that_takes_no_lines(compare: Callable[..., Outcome], numbers: tuple[int, ...]) -> None:
+    async def scenario(play: Play) -> Answer | None:
+        with play.full_disk(*numbers):
+            answer = await play.client.ask(play.request())
+            await at_rest(play.server.gateway)
+            return answer
+
+    outcome = compare(scenario)
+    assert outcome.answer[0] == 503
+    if numbers[0] == 1:
+        assert not outcome.upstream
+        assert ended(outcome)[1:] == (503, 0)
+    else:
+        assert ended(outcome) == ("completed", 200, 7)
+
+
+def test_a_journal_whose_queue_is_full(compare: Callable[..., Outcome]) -> None:
+    async def scenario(play: Play) -> Answer | None:
+        def refuse(id: str, record: bytes) -> None:
+            raise OSError(28, "No space left on device")
+
+        play.journal.open_encoded = refuse
+        try:
+            return await play.client.ask(play.request())
+        finally:
+            del play.journal.open_encoded
+
+    outcome = compare(scenario, is_plain=False)
+    assert outcome.answer[0] == 503
+    assert (outcome.booked, outcome.upstream) == ((0, 0), [])
+    assert [kind for kind, _ in outcome.lines] == ["close"]
+
+
+def message(**fields: Any) -> bytes:
+    """An answer with this message."""
+    return answered(choices=[{"index": 0, "message": {"role": "assistant", **fields}, "finish_reason": "stop"}])
+
+
+CALLS = [{"id": "call_1", "type": "function", "function": {"name": "f", "arguments": "{}"}}]
+CHOICE = {"index": 0, "message": {"role": "assistant", "content": "a"}, "finish_reason": "stop"}
+DETAILED = {
+    "prompt_tokens": 9,
+    "completion_tokens": 5,
+    "total_tokens": 14,
+    "prompt_tokens_details": {"cached_tokens": 4},
+    "completion_tokens_details": {"reasoning_tokens": 2},
+}
+ERROR = b'{"error": {"message": "m", "code": "c", "type": "t"}}'
+ODDITIES: dict[str, tuple[list[bytes], str]] = {
+    "500": (whole(ERROR, "500 Oh"), "keeps"),
+    "429": (whole(ERROR, "429 Slow", "Retry-After: 3"), "keeps"),
+    "401": (whole(ERROR, "401 No"), "keeps"),
+    "404": (whole(b"<html>", "404 No"), "keeps"),
+    "204": ([b"HTTP/1.1 204 No\r\n\r\n"], "keeps"),
+    "302": (whole(b"", "302 Go", "Location: /"), "keeps"),
+    "closes": ([], "closes"),
+    "closes-in-the-head": ([b"HTTP/1.1 200 OK\r\n"], "closes"),
+    "closes-in-the-body": (BEGUN, "closes"),
+    "closes-in-an-error": ([b"HTTP/1.1 500 Oh\r\nContent-Length: 100\r\n\r\nabc"], "closes"),
+    "no-http": ([b"\x16\x03\x01garbage\r\n\r\n"], "closes"),
+    "garbage": (whole(b"\xff\xfe\0"), "keeps"),
+    "empty": (whole(b""), "keeps"),
+    "no-json": (whole(b"{"), "keeps"),
+    "a-list": (whole(b"[]"), "keeps"),
+    "an-object": (whole(b"{}"), "keeps"),
+    "error-in-200": (whole(ERROR), "keeps"),
+    "a-stream": (
+        chunked(b'data: {"choices":[{"index":0,"delta":{"content":"Hi"},"finish_reason":"stop"}]}\n\ndata: [DONE]\n\n'),
+        "keeps",
+    ),
+    "tool-calls": (whole(message(content=None, tool_calls=CALLS)), "keeps"),
+    "text-and-tool-calls": (whole(message(content="a", tool_calls=CALLS)), "keeps"),
+    "reasoning": (whole(message(content="a", reasoning_content="hm")), "keeps"),
+    "no-text": (whole(message(content="")), "keeps"),
+    "null": (whole(message(content=None)), "keeps"),
+    "refusal": (whole(message(content=None, refusal="no")), "keeps"),
+    "two-choices": (whole(answered(choices=[CHOICE, {**CHOICE, "index": 1}])), "keeps"),
+    "no-choices": (whole(answered(choices=[])), "keeps"),
+    "other-index": (whole(answered(choices=[{**CHOICE, "index": 1}])), "keeps"),
+    "no-usage": (whole(answered(usage=None)), "keeps"),
+    "usage-of-zero": (whole(answered(usage={"prompt_tokens": 0, "completion_tokens": 0, "total_tokens": 0})), "keeps"),
+    "usage-without-answer": (whole(answered(usage={"prompt_tokens": 3, "completion_tokens": 0})), "keeps"),
+    "usage-by-class": (whole(answered(usage=DETAILED)), "keeps"),
+    "usage-beyond-the-reserved": (
+        whole(answered(usage={"prompt_tokens": 900, "completion_tokens": 800, "total_tokens": 1700})),
+        "keeps",
+    ),
+    "usage-of-nonsense": (whole(answered(usage={"prompt_tokens": -1, "completion_tokens": "x"})), "keeps"),
+    "dear-tier": (whole(answered(service_tier="priority")), "keeps"),
+    "usual-tier": (whole(answered(service_tier="default")), "keeps"),
+    "filtered": (whole(answered(choices=[{**CHOICE, "finish_reason": "content_filter"}])), "keeps"),
+    "length": (whole(answered(choices=[{**CHOICE, "finish_reason": "length"}])), "keeps"),
+    "no-reason": (whole(answered(choices=[{**CHOICE, "finish_reason": None}])), "keeps"),
+    "broken-reason": (whole(answered(choices=[{**CHOICE, "finish_reason": "error"}])), "keeps"),
+    "no-model": (whole(answered(model=None, id=None)), "keeps"),
+    "odd-model": (whole(answered('%b "\\ \u2028 \ud83d\ude42', model="100%b")), "keeps"),
+    "in-chunks": (chunked(answered(), 10, 40), "keeps"),
+    "until-close": ([b"HTTP/1.1 200 OK\r\n\r\n" + answered()], "closes"),
+    "large": (whole(answered("x" * 100_000)), "keeps"),
+    "more-than-said": (whole(answered() + b" \n"), "keeps"),
+    "two-answers": ([whole(answered())[0] * 2], "keeps"),
+}
+
+
+@pytest.mark.parametrize("name", ODDITIES)
+def test_what_an_upstream_does(compare: Callable[..., Outcome], name: str) -> None:
+    async def scenario(play: Play) -> Answer | None:
+        play.above.pieces, play.above.ends = ODDITIES[name]
+        answer = await play.client.ask(play.request())
+        await at_rest(play.server.gateway)
+        return answer
+
+    outcome = compare(scenario)
+    _, status, _ = ended(outcome)
+    assert status == outcome.answer[0]
+
+
+def test_an_upstream_that_is_late(compare: Callable[..., Outcome]) -> None:
+    async def scenario(play: Play) -> Answer | None:
+        play.above.pieces, play.above.ends = [], "waits"
+        return await play.client.ask(play.request())
+
+    assert ended(compare(scenario, deployment="impatient")) == ("failed", 504, 0)
+
+
+def test_a_place_is_free_again_after_every_end(compare: Callable[..., Outcome]) -> None:
+    async def scenario(play: Play) -> Answer | None:
+        for pieces, ends in (ODDITIES["500"], ODDITIES["garbage"], ODDITIES["closes"], ODDITIES["no-usage"]):
+            play.above.pieces, play.above.ends = pieces, ends
+            assert (await play.client.ask(play.request())).status != 429
+        play.above.pieces, play.above.ends = whole(answered()), "keeps"
+        return await play.client.ask(play.request())
+
+    outcome = compare(scenario, deployment="single")
+    assert outcome.answer[0] == 200
+    assert len(outcome.records) == 5
+
+
+NEAR: dict[str, tuple[bytes, dict[str, Any]]] = {
+    "fits": (answered("short"), {}),
+    "bytes-beyond": (answered("ä" * 60), {}),
+    "bytes-far-beyond": (answered("x" * 1000), {}),
+    "counted-beyond": (answered("x " * 400, usage=None), {}),
+    "reported-beyond": (
+        answered("short", usage={"prompt_tokens": 90, "completion_tokens": 80, "total_tokens": 170}),
+        {},
+    ),
+    "counted-and-bounded": (answered("x " * 400, usage=None), {"max_tokens": 40}),
+    "bounded-beyond": (answered("x" * 1000), {"max_tokens": 40}),
+    "too-long-a-prompt": (answered(), {"messages": [{"role": "user", "content": "x" * 400}]}),
+}
+
+
+@pytest.mark.parametrize("name", NEAR)
+def test_near_the_limit(compare: Callable[..., Outcome], name: str) -> None:
+    """The first call of a deployment under a small limit, and the next ones."""
+    body, fields = NEAR[name]
+
+    def asking(count: int) -> Scenario:
+        async def scenario(play: Play) -> Answer | None:
+            play.above.pieces = whole(body)
+            answer = None
+            for _ in range(count):
+                answer = await play.client.ask(play.request(**{"max_tokens": None, **fields}))
+                await at_rest(play.server.gateway)
+            return answer
+
+        return scenario
+
+    is_plain = name != "too-long-a-prompt"
+    outcome = compare(asking(1), deployment="small", is_plain=is_plain)
+    if is_plain:
+        assert ended(outcome)[1] == outcome.answer[0] == 200
+    else:
+        assert (outcome.answer[0], outcome.booked) == (429, (0, 0))
+    outcome = compare(asking(3), deployment="small", is_plain=is_plain)
+    assert len(outcome.records) == 3
