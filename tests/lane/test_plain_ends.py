@@ -4,9 +4,8 @@ general form leaves there, and nothing is held afterwards."""
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import Callable, Coroutine, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from typing import Any
 
 import pytest
@@ -14,8 +13,10 @@ from msgspec import Struct
 
 from modelport.core.quota import RollingWindow
 
-from .harness import Answer, Upstream, chunked, post, whole
-from .shared import CHAT, Client, Shared, answered, at_rest, shared
+from .harness import Answer, whole
+from .oddities import BEGUN, NEAR, ODDITIES
+from .play import Play
+from .shared import Client, Shared, answered, at_rest, shared
 
 CONFIG = """
 server: {{limits: {{request_seconds: 1.2}}}}
@@ -40,107 +41,6 @@ deployments:
     provider: up
     limits: {{tokens_per_minute: 100, requests_per_minute: 50}}
 """
-MESSAGES = [{"role": "user", "content": "Say hello."}]
-
-
-class Play:
-    """One call in one form, and all hands that can cut it off."""
-
-    def __init__(self, server: Shared, client: Client, filler: str, deployment: str) -> None:
-        self.server = server
-        self.client = client
-        self.lane: Any = server.gateway.application.lane
-        self.journal: Any = server.gateway.application.gateway.pipeline.journal
-        self._filler = filler
-        self._deployment = deployment
-
-    @property
-    def above(self) -> Upstream:
-        return self.server.upstream
-
-    def request(self, **fields: Any) -> bytes:
-        """As long in every form."""
-        said = {"model": self._deployment, "messages": MESSAGES, "max_tokens": 9, **fields}
-        said = {name: value for name, value in said.items() if value is not None}
-        return post(CHAT, json.dumps(said)[:-1].encode() + self._filler.encode() + b"}")
-
-    async def asked(self) -> None:
-        """Until the upstream has the request."""
-        self.client.write(self.request())
-        while not self.above.seen:
-            await asyncio.sleep(0.002)
-
-    async def stop(self) -> None:
-        """The time to drain is over."""
-        self.lane.stop()
-
-    async def limit(self) -> None:
-        """The request's own time is over."""
-        if self.lane is not None:  # the coroutine driver looks at the clock itself
-            for connection in self.lane.connections.watched():
-                connection.sweep(asyncio.get_running_loop().time() + 2)
-
-    async def leave(self) -> None:
-        """The client hangs up."""
-        self.client.go()
-
-    async def last_words(self) -> Answer | None:
-        """The answer, or as much as comes of it."""
-        return await self.client.answer()
-
-    @contextmanager
-    def held_back(self, number: int) -> Iterator[Held]:
-        """The call waits for its lines to be written: for those of its beginning (1), or of its end (2)."""
-        held, when_written = Held(self.lane.when_written, number), self.lane.when_written
-        self.lane.when_written = held
-        try:
-            yield held
-        finally:
-            self.lane.when_written = when_written
-
-    @contextmanager
-    def full_disk(self, *numbers: int) -> Iterator[None]:
-        """These writes of the journal fail, counted from here."""
-        flush, count = self.journal.flush, 0
-
-        def failing() -> None:
-            nonlocal count
-            count += 1
-            if count in numbers:
-                raise OSError(28, "No space left on device")
-            flush()
-
-        self.journal.flush = failing
-        try:
-            yield
-        finally:
-            del self.journal.flush
-
-
-class Held:
-    """In place of Lane.when_written: keeps one call."""
-
-    def __init__(self, when_written: Callable[[Any], None], number: int) -> None:
-        self._when_written = when_written
-        self._number = number
-        self._kept: list[Any] = []
-        self._count = 0
-
-    def __call__(self, call: Any) -> None:
-        self._count += 1
-        if self._count == self._number:
-            self._kept.append(call)
-        else:
-            self._when_written(call)
-
-    async def reached(self) -> None:
-        while not self._kept:
-            await asyncio.sleep(0.002)
-
-    def release(self) -> None:
-        """Now they are written."""
-        for call in self._kept:
-            self._when_written(call)
 
 
 class Outcome(Struct):
@@ -242,8 +142,6 @@ def ended(outcome: Outcome) -> tuple[str, int, int]:
     return record["ending"], record["status"], total
 
 
-HALF = [answered()[:40]]
-BEGUN = [b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n" % len(answered()) + HALF[0]]
 CUTS = {
     "client": (Play.leave, "cancelled", 499),
     "limit": (Play.limit, "failed", 504),
@@ -380,77 +278,6 @@ def test_a_journal_whose_queue_is_full(compare: Callable[..., Outcome]) -> None:
     assert [kind for kind, _ in outcome.lines] == ["close"]
 
 
-def message(**fields: Any) -> bytes:
-    """An answer with this message."""
-    return answered(choices=[{"index": 0, "message": {"role": "assistant", **fields}, "finish_reason": "stop"}])
-
-
-CALLS = [{"id": "call_1", "type": "function", "function": {"name": "f", "arguments": "{}"}}]
-CHOICE = {"index": 0, "message": {"role": "assistant", "content": "a"}, "finish_reason": "stop"}
-DETAILED = {
-    "prompt_tokens": 9,
-    "completion_tokens": 5,
-    "total_tokens": 14,
-    "prompt_tokens_details": {"cached_tokens": 4},
-    "completion_tokens_details": {"reasoning_tokens": 2},
-}
-ERROR = b'{"error": {"message": "m", "code": "c", "type": "t"}}'
-ODDITIES: dict[str, tuple[list[bytes], str]] = {
-    "500": (whole(ERROR, "500 Oh"), "keeps"),
-    "429": (whole(ERROR, "429 Slow", "Retry-After: 3"), "keeps"),
-    "401": (whole(ERROR, "401 No"), "keeps"),
-    "404": (whole(b"<html>", "404 No"), "keeps"),
-    "204": ([b"HTTP/1.1 204 No\r\n\r\n"], "keeps"),
-    "302": (whole(b"", "302 Go", "Location: /"), "keeps"),
-    "closes": ([], "closes"),
-    "closes-in-the-head": ([b"HTTP/1.1 200 OK\r\n"], "closes"),
-    "closes-in-the-body": (BEGUN, "closes"),
-    "closes-in-an-error": ([b"HTTP/1.1 500 Oh\r\nContent-Length: 100\r\n\r\nabc"], "closes"),
-    "no-http": ([b"\x16\x03\x01garbage\r\n\r\n"], "closes"),
-    "garbage": (whole(b"\xff\xfe\0"), "keeps"),
-    "empty": (whole(b""), "keeps"),
-    "no-json": (whole(b"{"), "keeps"),
-    "a-list": (whole(b"[]"), "keeps"),
-    "an-object": (whole(b"{}"), "keeps"),
-    "error-in-200": (whole(ERROR), "keeps"),
-    "a-stream": (
-        chunked(b'data: {"choices":[{"index":0,"delta":{"content":"Hi"},"finish_reason":"stop"}]}\n\ndata: [DONE]\n\n'),
-        "keeps",
-    ),
-    "tool-calls": (whole(message(content=None, tool_calls=CALLS)), "keeps"),
-    "text-and-tool-calls": (whole(message(content="a", tool_calls=CALLS)), "keeps"),
-    "reasoning": (whole(message(content="a", reasoning_content="hm")), "keeps"),
-    "no-text": (whole(message(content="")), "keeps"),
-    "null": (whole(message(content=None)), "keeps"),
-    "refusal": (whole(message(content=None, refusal="no")), "keeps"),
-    "two-choices": (whole(answered(choices=[CHOICE, {**CHOICE, "index": 1}])), "keeps"),
-    "no-choices": (whole(answered(choices=[])), "keeps"),
-    "other-index": (whole(answered(choices=[{**CHOICE, "index": 1}])), "keeps"),
-    "no-usage": (whole(answered(usage=None)), "keeps"),
-    "usage-of-zero": (whole(answered(usage={"prompt_tokens": 0, "completion_tokens": 0, "total_tokens": 0})), "keeps"),
-    "usage-without-answer": (whole(answered(usage={"prompt_tokens": 3, "completion_tokens": 0})), "keeps"),
-    "usage-by-class": (whole(answered(usage=DETAILED)), "keeps"),
-    "usage-beyond-the-reserved": (
-        whole(answered(usage={"prompt_tokens": 900, "completion_tokens": 800, "total_tokens": 1700})),
-        "keeps",
-    ),
-    "usage-of-nonsense": (whole(answered(usage={"prompt_tokens": -1, "completion_tokens": "x"})), "keeps"),
-    "dear-tier": (whole(answered(service_tier="priority")), "keeps"),
-    "usual-tier": (whole(answered(service_tier="default")), "keeps"),
-    "filtered": (whole(answered(choices=[{**CHOICE, "finish_reason": "content_filter"}])), "keeps"),
-    "length": (whole(answered(choices=[{**CHOICE, "finish_reason": "length"}])), "keeps"),
-    "no-reason": (whole(answered(choices=[{**CHOICE, "finish_reason": None}])), "keeps"),
-    "broken-reason": (whole(answered(choices=[{**CHOICE, "finish_reason": "error"}])), "keeps"),
-    "no-model": (whole(answered(model=None, id=None)), "keeps"),
-    "odd-model": (whole(answered('%b "\\ \u2028 \ud83d\ude42', model="100%b")), "keeps"),
-    "in-chunks": (chunked(answered(), 10, 40), "keeps"),
-    "until-close": ([b"HTTP/1.1 200 OK\r\n\r\n" + answered()], "closes"),
-    "large": (whole(answered("x" * 100_000)), "keeps"),
-    "more-than-said": (whole(answered() + b" \n"), "keeps"),
-    "two-answers": ([whole(answered())[0] * 2], "keeps"),
-}
-
-
 @pytest.mark.parametrize("name", ODDITIES)
 def test_what_an_upstream_does(compare: Callable[..., Outcome], name: str) -> None:
     async def scenario(play: Play) -> Answer | None:
@@ -483,21 +310,6 @@ def test_a_place_is_free_again_after_every_end(compare: Callable[..., Outcome]) 
     outcome = compare(scenario, deployment="single")
     assert outcome.answer[0] == 200
     assert len(outcome.records) == 5
-
-
-NEAR: dict[str, tuple[bytes, dict[str, Any]]] = {
-    "fits": (answered("short"), {}),
-    "bytes-beyond": (answered("ä" * 60), {}),
-    "bytes-far-beyond": (answered("x" * 1000), {}),
-    "counted-beyond": (answered("x " * 400, usage=None), {}),
-    "reported-beyond": (
-        answered("short", usage={"prompt_tokens": 90, "completion_tokens": 80, "total_tokens": 170}),
-        {},
-    ),
-    "counted-and-bounded": (answered("x " * 400, usage=None), {"max_tokens": 40}),
-    "bounded-beyond": (answered("x" * 1000), {"max_tokens": 40}),
-    "too-long-a-prompt": (answered(), {"messages": [{"role": "user", "content": "x" * 400}]}),
-}
 
 
 @pytest.mark.parametrize("name", NEAR)
