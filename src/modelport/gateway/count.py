@@ -88,6 +88,12 @@ class Count:
         self._output.take_back(text)
         return False
 
+    def overtaken(self, events: list[Event]) -> None:
+        """What came together with the event at which the answer `stopped`: a report among it is still believed."""
+        for event in events:
+            if type(event) is UsageReported:
+                self._report(event)
+
     def end(self) -> list[Event]:
         """Reports the usage if the source did not, so that every answer ends with exactly one report."""
         if self._is_told:
@@ -170,10 +176,8 @@ class Count:
         return kept
 
     def _cut(self, dropped: list[Event]) -> list[Event]:
-        """Ends every choice that is still open, for want of quota. A report among what is dropped is still believed."""
-        for event in dropped:
-            if type(event) is UsageReported:
-                self._report(event)
+        """Ends every choice that is still open, for want of quota."""
+        self.overtaken(dropped)
         self.stopped = True
         ended: list[Event] = [
             ChoiceFinished(FinishReason.LENGTH, choice)

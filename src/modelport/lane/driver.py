@@ -87,6 +87,8 @@ class LaneCall:
         """The target that was asked last is not listened to any more."""
         self._writer: StreamWriter | None = None
         self._relay: TextRelay | None = None
+        self._unread = b""
+        """What came in the same read as what is being decoded, after it."""
         self._fold: Fold[WholeAnswer] | None = None
 
     # --- before anything is taken ------------------------------------------------------------------------------------
@@ -272,6 +274,7 @@ class LaneCall:
     def _send(self) -> None:
         provider = self._asked.provider
         self._decoder = self._refused_with = self._relay = None
+        self._unread = b""
         self._has_begun = self.has_stopped_asking = False
         upstream = provider.encode(self._request, self._target)
         self._exchange = self._lane.wire.send(provider.address, upstream, self._deployment.timeouts, self)
@@ -332,6 +335,7 @@ class LaneCall:
             return
         while data:
             relayed, unread, data = relay.take(data)
+            self._unread = data
             if relayed:
                 self.reply.piece(relayed)
             if not unread:
@@ -391,10 +395,20 @@ class LaneCall:
             self._task = self._connection.loop.create_task(self._when_covered(self._count.waiting))
         elif self._count.stopped:
             self._held_back.clear()
+            if self._unread:
+                self._count.overtaken(self._leftover())
             self._complete()
         else:
             while self._held_back and self._task is None:
                 self._held_back.pop(0)()
+
+    def _leftover(self) -> list[Event]:
+        """As if the whole read had been decoded at once."""
+        assert self._decoder is not None
+        try:
+            return self._decoder.feed(self._unread)
+        except ModelportError:
+            return []
 
     async def _when_covered(self, waiting: NeedsWaiting[bool]) -> None:
         try:

@@ -70,6 +70,8 @@ def through(reads: list[bytes], kind: str, step: int, *, relays: bool) -> tuple[
                 out += writer.feed(count.feed(events))
                 if relay is not None:
                     relay.learn(rest, events, writer)
+            if count.stopped and left:
+                count.overtaken(reader.feed(left))
         if not count.stopped:
             held = relay.release() if relay is not None else b""
             out += writer.feed(count.feed(reader.feed(held)))
@@ -133,6 +135,14 @@ def cut(draw: st.DrawFn) -> list[bytes]:
 @given(cut(), st.sampled_from(sorted(WRITERS)), st.sampled_from([3, 1000]))
 def test_relaying_is_decoding_and_encoding_again(reads: list[bytes], kind: str, step: int) -> None:
     assert through(reads, kind, step, relays=True)[:3] == through(reads, kind, step, relays=False)[:3]
+
+
+def test_a_report_in_the_read_in_which_the_quota_ends_an_answer_is_believed_either_way() -> None:
+    report = event("a").replace(b'"choices"', b'"usage":{"prompt_tokens":1,"completion_tokens":1},"choices"')
+    read = b"".join(event(text) for text in ["word "] * 20) + report + b"data: [DONE]\n\n"
+    relayed, decoded = (through([read], "azure", 3, relays=relays) for relays in (True, False))
+    assert relayed[:3] == decoded[:3]
+    assert relayed[1].total == 2
 
 
 def reads_of(texts: list[str], **more: Any) -> Iterator[bytes]:
