@@ -73,8 +73,8 @@ def ours(
     above: servers.Upstream, folder: Path, core: int, python: Path, name: str = OURS, **options: str
 ) -> Iterator[Contender]:
     """modelport; the options are those of `servers.modelport`. Key, quota, journal and metrics are on. The ledger's
-    process, which has nothing to do with an answer, is not there unless it is asked for: niced as it is, on the one core
-    that is measured it would take what nobody else wants, and be counted."""
+    process, which has nothing to do with an answer, is not there unless it is asked for: niced as it is, on the one
+    core that is measured it would take what nobody else wants, and be counted."""
     with servers.modelport(above, folder, core, python, **{"without": "ledger", **options}) as running:
         key = bearer(servers.KEY)
         doors = {
