@@ -37,7 +37,7 @@ class TextRelay:
     def __init__(self, new_decoder: Callable[[], Decoder], count: Count) -> None:
         self._new_decoder = new_decoder
         self._count = count
-        self._before = self._after = self._head = self._tail = b""
+        self._before = self._after = self._ending = self._head = self._tail = b""
         self._is_learned = False
         self._is_ready = False
         """A text may be written now, and nothing else is due before it."""
@@ -49,6 +49,11 @@ class TextRelay:
 
     def take(self, data: bytes) -> tuple[bytes, bytes, bytes]:
         """What the client gets at once, what comes after that and has to be decoded, and what comes after that."""
+        if self._is_ready and not self._held:
+            # One event, as nearly always.
+            text = self._only_text(data)
+            if text and self._count.text(text):
+                return b"%b%b%b" % (self._head, _encoded(text), self._tail), b"", b""
         if not self._is_ready:
             end = data.find(BOUNDARY) + len(BOUNDARY) if self._lessons or self._is_learned else 0
             return (b"", data[:end], data[end:]) if end >= len(BOUNDARY) else (b"", data, b"")
@@ -76,6 +81,16 @@ class TextRelay:
             end = len(data)
         end += len(BOUNDARY)
         return b"".join(texts), data[start:end], data[end:]
+
+    def _only_text(self, data: bytes) -> str:
+        """The text, if this is one whole event of text; else nothing."""
+        end = len(data) - len(BOUNDARY)
+        if not (data.startswith(self._before) and data.endswith(self._ending) and data.find(BOUNDARY) == end):
+            return ""
+        try:
+            return _decoded(data[len(self._before) : end - len(self._after)])
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            return ""
 
     def learn(self, data: bytes, events: list[Event], writer: StreamWriter | None) -> None:
         """Looks at what has just been decoded and written."""
@@ -105,6 +120,7 @@ class TextRelay:
                 self._after = event[found + len(place) + len(text) :]
                 if self._is_nothing_but_text():
                     self._is_learned = True
+                    self._ending = self._after + BOUNDARY
                 else:
                     self._before, self._after = known
                 return

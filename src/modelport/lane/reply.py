@@ -64,8 +64,10 @@ class Reply:
         self._over()
 
     def _pending(self) -> bytes:
-        head, self._unwritten = self._unwritten, b""
         pieces, self._pieces = self._pieces, []
+        if not self._unwritten and len(pieces) == 1 and pieces[0]:
+            return b"%x\r\n%b\r\n" % (len(pieces[0]), pieces[0])
+        head, self._unwritten = self._unwritten, b""
         data = pieces[0] if len(pieces) == 1 else b"".join(pieces)
         return b"%b%x\r\n%b\r\n" % (head, len(data), data) if data else head
 

@@ -8,6 +8,7 @@ address) `reaches` says beforehand: that is the aiohttp transport's.
 from __future__ import annotations
 
 import asyncio
+import re
 import ssl
 import zlib
 from collections.abc import Callable
@@ -31,6 +32,7 @@ JOINED_BYTES: Final = 16 * 1024
 """A request whose body is larger is written in two pieces instead of being copied into one."""
 HEAD_BYTES_LIMIT: Final = 128 * 1024
 KNOWN_HEADS: Final = 256
+CHUNK_SIZE: Final = re.compile(rb"(0*[1-9A-Fa-f][0-9A-Fa-f]{0,7})\r\n").match
 NEVER: Final = float("inf")
 DEFAULT_PORTS: Final = {"http": 80, "https": 443}
 
@@ -270,6 +272,8 @@ class Connection(asyncio.Protocol):
     """One socket, one request at a time."""
 
     __slots__ = (
+        "_at_chunk_end",
+        "_chunk_is_over",
         "_exchange",
         "_has_head",
         "_head",
@@ -297,6 +301,7 @@ class Connection(asyncio.Protocol):
         """All reads until the head was complete."""
         self._pieces: list[bytes] = []
         self._inflate: Any = None
+        self._at_chunk_end = self._chunk_is_over = False
         self._is_usual = self._is_reused = self._has_head = self._is_over = self._keeps_alive = self._until_close = (
             False
         )
@@ -307,7 +312,7 @@ class Connection(asyncio.Protocol):
         """Sends the request."""
         self._exchange = exchange
         self._is_reused = is_reused
-        self._has_head = self._is_over = False
+        self._has_head = self._is_over = self._at_chunk_end = self._chunk_is_over = False
         self._received_bytes = 0
         exchange.connection = self
         body = exchange.body
@@ -337,6 +342,15 @@ class Connection(asyncio.Protocol):
         if exchange is None:  # nobody asked
             self.transport.abort()
             return
+        if self._at_chunk_end:
+            found = CHUNK_SIZE(data)
+            if found is not None and len(data) == found.end() + int(found[1], 16) + 2 and data.endswith(b"\r\n"):
+                # One whole chunk after another: the parser would find nothing else in it, and stands where it stood.
+                exchange.moved(self._pool.loop.time())
+                if exchange.receiver is not None:
+                    exchange.receiver.answer_grew(data[found.end() : -2])
+                return
+            self._at_chunk_end = False
         if not self._has_head:
             if not self._head and not exchange.is_paused:
                 whole = self._pool.usual.body(data)
@@ -354,6 +368,9 @@ class Connection(asyncio.Protocol):
             fault = failures.BROKE_OFF
         if not self._has_head and self._received_bytes > HEAD_BYTES_LIMIT:
             fault = failures.NO_HTTP
+        if self._chunk_is_over:
+            # Not after a part of the next chunk's size.
+            self._at_chunk_end = fault is None and self._inflate is None and data.endswith(b"\r\n")
         pieces = self._pieces
         if pieces:
             self._pieces = []
@@ -440,7 +457,14 @@ class Connection(asyncio.Protocol):
         if not self._is_over:
             self._pieces.append(body if self._inflate is None else self._inflate.decompress(body))
 
+    def on_chunk_header(self) -> None:
+        self._chunk_is_over = False
+
+    def on_chunk_complete(self) -> None:
+        self._chunk_is_over = not self._is_over
+
     def on_message_complete(self) -> None:
+        self._chunk_is_over = False
         if self._has_head:  # else it was a 1xx: the answer comes after it
             self._is_over = True
 
