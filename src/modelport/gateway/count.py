@@ -30,6 +30,23 @@ LONGEST_USUAL_TOKEN_BYTES = 8
 class Count:
     """One answer's events in, the same out. After the last of them `end` gives what is still due."""
 
+    __slots__ = (
+        "_can_wait",
+        "_choices",
+        "_finished",
+        "_is_begun",
+        "_is_told",
+        "_lease",
+        "_output",
+        "_prompt",
+        "_reasoning",
+        "_reported",
+        "_request",
+        "_withheld",
+        "stopped",
+        "waiting",
+    )
+
     def __init__(self, lease: CallLease, request: Request, *, can_wait: bool = False) -> None:
         self._can_wait = can_wait
         self._withheld: list[Event] = []

@@ -16,7 +16,7 @@ from functools import partial
 from typing import ParamSpec
 
 from modelport.core.answers import AnswerHead
-from modelport.core.catalog import Snapshot
+from modelport.core.catalog import Deployment, Snapshot
 from modelport.core.errors import InternalError, ModelportError, UpstreamFailed
 from modelport.core.events import Event
 from modelport.core.identity import Principal
@@ -38,7 +38,7 @@ from modelport.gateway.resolve import requested_model, resolve
 from modelport.lane.lane import Connection, Lane
 from modelport.lane.relay import TextRelay
 from modelport.lane.reply import Reply
-from modelport.lane.ways import Way
+from modelport.lane.ways import Plan, Way
 from modelport.surfaces.answer import answer_headers, stopped, too_late
 from modelport.surfaces.app import frames
 from modelport.surfaces.door import StreamWriter
@@ -51,6 +51,42 @@ log = logging.getLogger("modelport.surfaces")
 
 class LaneCall:
     """One call: upstream.wire.Receiver towards its target, lane.Waiting towards the journal."""
+
+    __slots__ = (
+        "_about",
+        "_answer_head",
+        "_asked",
+        "_completion",
+        "_connection",
+        "_count",
+        "_deadline",
+        "_decoder",
+        "_deployment",
+        "_dispatch",
+        "_dropped",
+        "_error_body",
+        "_exchange",
+        "_facts",
+        "_fold",
+        "_has_begun",
+        "_head",
+        "_held_back",
+        "_lane",
+        "_lease",
+        "_next",
+        "_plan",
+        "_refused_with",
+        "_relay",
+        "_request",
+        "_snapshot",
+        "_speech",
+        "_target",
+        "_task",
+        "_way",
+        "_writer",
+        "has_stopped_asking",
+        "reply",
+    )
 
     def __init__(
         self,
@@ -104,7 +140,9 @@ class LaneCall:
         pipeline = self._lane.pipeline
         clock, snapshot = pipeline.clock, pipeline.snapshot()
         principal = identify(self._head.credential, snapshot, pipeline.authenticators, clock.now())
-        if isinstance(principal, Refusal) or not self._understood(body, principal, snapshot):
+        if isinstance(principal, Refusal) or not self._understood(
+            body, principal, snapshot, self._lane.plan
+        ):
             return False
         lease = admit(
             self._deployment,
@@ -124,7 +162,9 @@ class LaneCall:
         self._lane.when_written(self)
         return True
 
-    def _understood(self, body: bytes, principal: Principal, snapshot: Snapshot) -> bool:
+    def _understood(
+        self, body: bytes, principal: Principal, snapshot: Snapshot, plan_of: Callable[[Deployment, Snapshot], Plan | None]
+    ) -> bool:
         """The stages from the body to the guard; False: not from here."""
         lane, head, inference = self._lane, self._head, self._way.inference
         clock = lane.pipeline.clock
@@ -151,7 +191,7 @@ class LaneCall:
         shaped = shaped_for(call, request, principal, deployment, snapshot)
         if isinstance(shaped, Refusal) or guard.prompt(shaped.request, deployment) is not None:
             return False
-        plan = lane.plan(deployment, snapshot)
+        plan = plan_of(deployment, snapshot)
         if plan is None:
             return False
         self._plan, self._facts, self._snapshot = plan, facts, snapshot
@@ -180,7 +220,7 @@ class LaneCall:
     ) -> None:
         """Takes over what lane.plain.PlainCall has begun: its reservation, whose line is journalled, and its request,
         if that is under way. `started`: by both clocks."""
-        understood = self._understood(body, principal, snapshot)
+        understood = self._understood(body, principal, snapshot, self._lane.plan_of)
         assert understood, "a plain call has passed these stages already"
         self._facts.started_at, self._facts.started = started
         pipeline = self._lane.pipeline

@@ -136,16 +136,21 @@ class Lane:
 
     def plan(self, deployment: Deployment, snapshot: Snapshot) -> Plan | None:
         """How this deployment is asked; None: not from here, or not now."""
+        plan = self.plan_of(deployment, snapshot)
+        if plan is not None:
+            for asked in plan.values():
+                if asked.readiness is not None and asked.readiness.readiness() is not None:
+                    return None
+        return plan
+
+    def plan_of(self, deployment: Deployment, snapshot: Snapshot) -> Plan | None:
+        """The same, whether or not its targets are ready."""
         if snapshot is not self._planned:
             self._planned, self._plans = snapshot, {}
         try:
             plan = self._plans[deployment.name]
         except KeyError:
             plan = self._plans[deployment.name] = self._planned_for(deployment)
-        if plan is not None:
-            for asked in plan.values():
-                if asked.readiness is not None and asked.readiness.readiness() is not None:
-                    return None
         return plan
 
     def _planned_for(self, deployment: Deployment) -> Plan | None:

@@ -275,7 +275,7 @@ class PlainCall:
             standing.series.completed(record, seconds, prompt, completion, reserved)
         else:
             self._count_in_general()
-            pipeline.observer.call_ended(RECORDS.decode(record))
+            pipeline.observer.call_ended(RECORDS.decode(record).record())
         self.exchange = None
         self._next = self._finish
         self._lane.when_written(self)
@@ -355,6 +355,8 @@ class PlainCall:
         )
         self._successor = call
         self._connection.replaced(self, call, call.reply)
+        if self.is_settled:
+            return call  # all that is left is to say why there is no answer
         if self._has_begun:
             call.answer_began(200, list)
         if pieces:
@@ -365,7 +367,7 @@ class PlainCall:
         """The general form knows how to end it."""
         if self._successor is not None:
             raise error
-        is_asked = self.exchange is not None
+        is_asked = self.exchange is not None or self.is_settled
         call = self.become()
         if is_asked:
             call.guarded(raised, error)

@@ -181,6 +181,7 @@ class LaneProtocol(HttpToolsProtocol):
             if not isinstance(error.__context__, HeadRefused):
                 self.send_400_response("Invalid HTTP request received.")
             return
+        self._data = b""
         if self._in_head:
             self._wait_for_head()
         elif self._way is not None and self._body_due == NEVER:
@@ -339,6 +340,7 @@ class LaneProtocol(HttpToolsProtocol):
     def _serves(self, call: Serving, reply: object) -> None:
         self._way = None
         self._body = []
+        self.headers = []  # the call has its own
         self._body_due = NEVER
         self._call = call
         self.cycle = reply  # type: ignore[assignment]

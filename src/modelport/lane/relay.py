@@ -34,6 +34,21 @@ class TextRelay:
     """For one stream of one choice. `take` what came, decode what it gives for that, and let it `learn` from it, until
     nothing is left."""
 
+    __slots__ = (
+        "_after",
+        "_before",
+        "_count",
+        "_ending",
+        "_head",
+        "_held",
+        "_is_aligned",
+        "_is_learned",
+        "_is_ready",
+        "_lessons",
+        "_new_decoder",
+        "_tail",
+    )
+
     def __init__(self, new_decoder: Callable[[], Decoder], count: Count) -> None:
         self._new_decoder = new_decoder
         self._count = count

@@ -21,6 +21,18 @@ LAST_CHUNK: Final = b"0\r\n\r\n"
 class Reply:
     """One answer on its connection. To uvicorn it is the connection's cycle until it is complete."""
 
+    __slots__ = (
+        "_connection",
+        "_head",
+        "_lane",
+        "_pieces",
+        "_unwritten",
+        "_way",
+        "keep_alive",
+        "response_complete",
+        "response_started",
+    )
+
     def __init__(self, lane: Lane, connection: Connection, way: Way, head: RequestHead, keep_alive: bool) -> None:
         self._lane = lane
         self._connection = connection

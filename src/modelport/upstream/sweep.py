@@ -40,6 +40,8 @@ class Sweep:
     def _run(self) -> None:
         loop = asyncio.get_running_loop()
         now = loop.time()
-        for swept in tuple(self._watched):
-            swept.sweep(now)
-        self._timer = loop.call_later(PERIOD_SECONDS, self._run) if self._watched else None
+        try:
+            for swept in tuple(self._watched):
+                swept.sweep(now)
+        finally:  # one that fails is told by the loop, and must not be the end of all deadlines
+            self._timer = loop.call_later(PERIOD_SECONDS, self._run) if self._watched else None

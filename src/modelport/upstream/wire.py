@@ -437,6 +437,7 @@ class Connection(asyncio.Protocol):
         exchange = self._exchange
         if exchange is not None and exchange.receiver is not None:
             exchange.receiver.answer_began(status, self._headers)
+            exchange.head = exchange.body = b""  # it will not be sent again
         self._head = b""
 
     def _headers(self) -> RawHeaders:

@@ -135,7 +135,8 @@ class Account:
         reset = last + BUCKETS - self.second if last else 0
         self.running -= 1
         self.held_tokens = held - reserved
-        tokens.book(actual)
+        if actual:
+            tokens.book(actual)
         self.mean_seconds += (seconds - self.mean_seconds) / REMEMBERED_CALLS
         quota = self._quota
         if quota is not None and quota.wake is not None:
