@@ -140,9 +140,7 @@ class LaneCall:
         pipeline = self._lane.pipeline
         clock, snapshot = pipeline.clock, pipeline.snapshot()
         principal = identify(self._head.credential, snapshot, pipeline.authenticators, clock.now())
-        if isinstance(principal, Refusal) or not self._understood(
-            body, principal, snapshot, self._lane.plan
-        ):
+        if isinstance(principal, Refusal) or not self._understood(body, principal, snapshot, self._lane.plan):
             return False
         lease = admit(
             self._deployment,
@@ -163,7 +161,11 @@ class LaneCall:
         return True
 
     def _understood(
-        self, body: bytes, principal: Principal, snapshot: Snapshot, plan_of: Callable[[Deployment, Snapshot], Plan | None]
+        self,
+        body: bytes,
+        principal: Principal,
+        snapshot: Snapshot,
+        plan_of: Callable[[Deployment, Snapshot], Plan | None],
     ) -> bool:
         """The stages from the body to the guard; False: not from here."""
         lane, head, inference = self._lane, self._head, self._way.inference

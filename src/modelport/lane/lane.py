@@ -4,6 +4,7 @@ of the journal per turn of the loop."""
 from __future__ import annotations
 
 import asyncio
+import logging
 from contextlib import suppress
 from typing import Final, Protocol, cast
 
@@ -18,7 +19,7 @@ from modelport.gateway.gateway import Gateway
 from modelport.gateway.lease import write_out
 from modelport.lane.standing import Standings
 from modelport.lane.ways import Asked, Plan, Way
-from modelport.surfaces.app import Doors
+from modelport.surfaces.app import Doors, frames
 from modelport.surfaces.asgi import Headers
 from modelport.surfaces.door import Inference
 from modelport.surfaces.headers import RequestHead, printable
@@ -26,6 +27,7 @@ from modelport.upstream.sweep import Sweep
 from modelport.upstream.wire import Wire
 
 KNOWN_URLS: Final = 1024
+log = logging.getLogger("modelport.surfaces")
 
 
 class Waiting(Protocol):
@@ -172,7 +174,10 @@ class Lane:
     def stop(self) -> None:
         """Ends every call that still runs: the time to drain is over."""
         for connection in self.connections.watched():
-            cast(Connection, connection).stop_call()
+            try:
+                cast(Connection, connection).stop_call()
+            except Exception as error:  # noqa: BLE001 - it must not be the end of the others
+                log.error("unhandled %s\n%s", type(error).__name__, frames(error))
 
     def when_written(self, call: Waiting) -> None:
         """Lets the call go on when all lines queued by now are written: with all others of this turn of the loop."""
@@ -193,4 +198,7 @@ class Lane:
         except ModelportError as error:
             failure = error
         for call in waiting:
-            call.written(failure)
+            try:
+                call.written(failure)
+            except Exception as error:  # noqa: BLE001 - it must not be the end of the others
+                log.error("unhandled %s\n%s", type(error).__name__, frames(error))
