@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from decimal import Decimal
 from typing import Final
 
 import msgspec
 from msgspec import Struct
-from msgspec.structs import replace
 
 from modelport.core.catalog import Target
 from modelport.core.pricing import plain
@@ -37,8 +35,6 @@ CLOSED: Final = {
 """What differs between the calls that share a form."""
 WITH_COST: Final = ("currency", "price_version", "pricing")
 """Follow the cost, and come with it."""
-MARK: Final = Decimal(7_100_000_000_000_001)
-"""Stands for the amount."""
 SIMPLE_USAGE: Final = b'{"input":%d,"output":%d}'
 
 encoded: Final = msgspec.json.Encoder().encode
@@ -102,6 +98,6 @@ class PriceForms:
             return price_json(priced)
         form = self._forms.get(priced.pricing)
         if form is None:
-            said = price_json(replace(priced, amount=MARK)).replace(b"%", b"%%")
-            form = self._forms[priced.pricing] = said.replace(plain(MARK).encode(), b"%b")
+            said = encoded((priced.currency, priced.version, priced.pricing))[1:-1].replace(b"%", b"%%")
+            form = self._forms[priced.pricing] = b'"%b",' + said
         return form % plain(amount).encode()

@@ -82,6 +82,7 @@ class LaneCall:
         "_speech",
         "_target",
         "_task",
+        "_unread",
         "_way",
         "_writer",
         "has_stopped_asking",
