@@ -15,7 +15,8 @@ from modelport.config.tls import self_signed, server_context
 from modelport.core.catalog import Timeouts
 from modelport.core.errors import ModelportError, UpstreamFailed, UpstreamTimedOut
 from modelport.core.ports import Address, UpstreamRequest
-from modelport.upstream.wire import IDLE_CONNECTION_SECONDS, Connection, Pool, Wire
+from modelport.upstream.wire import Connection, Pool, Wire
+from modelport.upstream.wire_connection import IDLE_CONNECTION_SECONDS
 
 PATIENT = Timeouts(connect=5, first_event=20, between_events=20, whole=40)
 ASK = UpstreamRequest(path="/chat/completions", body=b'{"a":1}', headers=(("Content-Type", "application/json"),))
