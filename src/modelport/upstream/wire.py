@@ -1,7 +1,7 @@
 """The lane's own HTTP/1.1 client: callbacks instead of coroutines, on httptools.
 
-One pool per address, the connection used last is used first; `wire_connection.py` is what happens on each. What it cannot
-do (forward proxies, credentials in the address) `reaches` says beforehand: that is the aiohttp transport's.
+One pool per address, the connection used last is used first; `wire_connection.py` is what happens on each. What it
+cannot do (forward proxies, credentials in the address) `reaches` says beforehand: that is the aiohttp transport's.
 """
 
 from __future__ import annotations
