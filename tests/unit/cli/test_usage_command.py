@@ -186,7 +186,7 @@ def test_a_journal_that_somebody_has_changed_is_named(serve: Serve, data_dir: Pa
         served.terminate()
         served.ended()
     (path,) = (data_dir / "journal").glob("*.jsonl")
-    path.write_bytes(path.read_bytes().replace(b'"status":200', b'"status":500'))
+    path.write_bytes(path.read_bytes().replace(b',200,"completed",', b',500,"completed",'))
     ended = command("ledger", "verify", "--data-dir", str(data_dir))
     assert ended.exit_code == ExitCode.UNBALANCED
     assert "the checksum is wrong" in ended.stderr
