@@ -112,6 +112,7 @@ class Fleet:
             for place in self.places:
                 before = place.member
                 member = await self._forked(place, nursery)
+                self._end_early(member)
                 try:
                     async with asyncio.timeout(STARTING_SECONDS):
                         await first(member.serves.wait(), member.ended.wait())
@@ -223,14 +224,18 @@ class Fleet:
     # --- who serves what ----------------------------------------------------------------------------------------------
 
     async def _fill(self, place: Place, nursery: NurseryProcess) -> None:
-        place.member = await self._forked(place, nursery)
+        place.member = member = await self._forked(place, nursery)
+        self._end_early(member)
 
     async def _forked(self, place: Place, nursery: NurseryProcess) -> Member:
         process_id = await nursery.fork(place.listener)
         member = self.members[process_id] = Member(process_id, place.listener, nursery)
-        if process_id in self._early:
-            self._ended(process_id, self._early.pop(process_id))
         return member
+
+    def _end_early(self, member: Member) -> None:
+        """It may have ended before we knew it; called once it has its place, or is known to have none."""
+        if member.process_id in self._early:
+            self._ended(member.process_id, self._early.pop(member.process_id))
 
     def _ended(self, process_id: int, code: int | None) -> None:
         member = self.members.pop(process_id, None)
@@ -280,6 +285,7 @@ class Fleet:
                     if self._nursery is None or self._nursery.is_gone:
                         self._nursery = await self._new_nursery()
                     await self._fill(place, self._nursery)
+                    return
                 except NurseryGone:
                     continue
                 except NurseryFailed as error:
