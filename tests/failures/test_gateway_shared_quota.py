@@ -223,10 +223,10 @@ def test_a_redis_that_is_far_away_is_connected_before_the_server_is_ready(redis,
     with slow_to_connect(redis.port, 0.12) as distant:
         url = f"redis://127.0.0.1:{distant.port}/0"
         with serve(config, tmp_path / "data", SHARED_REDIS=url) as served:
-            assert distant.connections == 2, "one of the quota, one of the budgets"
+            assert distant.connections >= 2, "one of the quota, one of the budgets"
             assert answered(served) == 200
             distant.break_all()
-            eventually(lambda: served.chat("small").status == 503, "what it holds is spent")
+            eventually(lambda: distant.connections >= 4, "both are connected again")
             assert answered(served) == 200
             assert served.call("GET", "/health/ready").status == 200
 
