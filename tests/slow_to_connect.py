@@ -50,8 +50,11 @@ class SlowToConnect:
             client.close()
             return
         self._sockets.append(server)
-        for end in (client, server):
-            end.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        try:
+            for end in (client, server):
+                end.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        except OSError:  # it was broken off meanwhile
+            return
         self.connections += 1
         back = threading.Thread(target=passed, args=(server, client), daemon=True)
         back.start()
