@@ -16,29 +16,26 @@ from functools import partial
 from typing import ParamSpec
 
 from modelport.core.answers import AnswerHead
-from modelport.core.catalog import Deployment, Snapshot
+from modelport.core.catalog import Snapshot
 from modelport.core.errors import InternalError, ModelportError, UpstreamFailed
 from modelport.core.events import Event
 from modelport.core.identity import Principal
 from modelport.core.ports import Decoder, GiveUp, NeedsWaiting, Refusal, Reservation, Send, TargetFailed, Wait
-from modelport.core.requests import Request
 from modelport.core.usage import Ending
 from modelport.dialects import fresh_ids
 from modelport.gateway import guard
 from modelport.gateway.admit import admit, adopted
-from modelport.gateway.call import Call
 from modelport.gateway.count import Count
 from modelport.gateway.dispatch import InOrder
-from modelport.gateway.facts import CallFacts
 from modelport.gateway.fold import Fold, WholeAnswer, fold_of
 from modelport.gateway.identify import identify
 from modelport.gateway.lease import CallLease
-from modelport.gateway.pipeline import ERROR_BODY_BYTES, ended_by, shaped_for
-from modelport.gateway.resolve import requested_model, resolve
+from modelport.gateway.pipeline import ERROR_BODY_BYTES, ended_by
 from modelport.lane.lane import Connection, Lane
 from modelport.lane.relay import TextRelay
 from modelport.lane.reply import Reply
-from modelport.lane.ways import Plan, Way
+from modelport.lane.understood import understood
+from modelport.lane.ways import Way
 from modelport.surfaces.answer import answer_headers, stopped, too_late
 from modelport.surfaces.app import frames
 from modelport.surfaces.door import StreamWriter
@@ -56,17 +53,15 @@ class LaneCall:
         "_about",
         "_answer_head",
         "_asked",
+        "_asks",
         "_completion",
         "_connection",
         "_count",
         "_deadline",
         "_decoder",
-        "_deployment",
         "_dispatch",
-        "_dropped",
         "_error_body",
         "_exchange",
-        "_facts",
         "_fold",
         "_has_begun",
         "_head",
@@ -74,12 +69,8 @@ class LaneCall:
         "_lane",
         "_lease",
         "_next",
-        "_plan",
         "_refused_with",
         "_relay",
-        "_request",
-        "_snapshot",
-        "_speech",
         "_target",
         "_task",
         "_unread",
@@ -141,12 +132,16 @@ class LaneCall:
         pipeline = self._lane.pipeline
         clock, snapshot = pipeline.clock, pipeline.snapshot()
         principal = identify(self._head.credential, snapshot, pipeline.authenticators, clock.now())
-        if isinstance(principal, Refusal) or not self._understood(body, principal, snapshot, self._lane.plan):
+        if isinstance(principal, Refusal):
             return False
+        asks = understood(self._lane, self._way, self._head, body, principal, snapshot, self._lane.plan)
+        if asks is None:
+            return False
+        self._asks = asks
         lease = admit(
-            self._deployment,
-            self._request,
-            self._facts,
+            self._asks.deployment,
+            self._asks.request,
+            self._asks.facts,
             snapshot,
             pipeline.quota,
             pipeline.journal,
@@ -161,52 +156,12 @@ class LaneCall:
         self._lane.when_written(self)
         return True
 
-    def _understood(
-        self,
-        body: bytes,
-        principal: Principal,
-        snapshot: Snapshot,
-        plan_of: Callable[[Deployment, Snapshot], Plan | None],
-    ) -> bool:
-        """The stages from the body to the guard; False: not from here."""
-        lane, head, inference = self._lane, self._head, self._way.inference
-        clock = lane.pipeline.clock
-        self._speech = inference.speech()
-        call = Call(
-            operation=inference.operation,
-            surface=self._way.door.surface,
-            credential=head.credential,
-            selector=inference.selector(head, self._way.parameters),
-            read=never_read,
-            decode=self._decode_request,
-            extra_parameters=head.extra_parameters if inference.checks_extras else None,
-            checks_extras=inference.checks_extras,
-            request_id=head.request_id,
-            client_request_id=head.client_request_id,
-            deadline=clock.monotonic() + lane.options.limits.request_seconds,
-        )
-        facts = CallFacts.of(call, principal, snapshot, clock)
-        request = call.decode(body)
-        facts.asked(request.stream, requested_model(call.selector, request.model))
-        deployment = resolve(call.selector, request.model, request.operation, snapshot)
-        if isinstance(deployment, Refusal):
-            return False
-        shaped = shaped_for(call, request, principal, deployment, snapshot)
-        if isinstance(shaped, Refusal) or guard.prompt(shaped.request, deployment) is not None:
-            return False
-        plan = plan_of(deployment, snapshot)
-        if plan is None:
-            return False
-        self._plan, self._facts, self._snapshot = plan, facts, snapshot
-        self._request, self._deployment, self._dropped = shaped.request, deployment, shaped.dropped
-        return True
-
     def _leased(self, lease: CallLease) -> None:
         """From here on something is taken."""
         self._lease = lease
-        self._count = Count(lease, self._request, can_wait=True)
+        self._count = Count(lease, self._asks.request, can_wait=True)
         self._completion = guard.Completion()
-        self._dispatch = InOrder(self._deployment.targets, self._lane.pipeline.random)
+        self._dispatch = InOrder(self._asks.deployment.targets, self._lane.pipeline.random)
         self._deadline = self._connection.loop.time() + self._lane.options.limits.request_seconds
 
     def adopt(
@@ -223,15 +178,16 @@ class LaneCall:
     ) -> None:
         """Takes over what lane.plain.PlainCall has begun: its reservation, whose line is journalled, and its request,
         if that is under way. `started`: by both clocks."""
-        understood = self._understood(body, principal, snapshot, self._lane.plan_of)
-        assert understood, "a plain call has passed these stages already"
-        self._facts.started_at, self._facts.started = started
+        asks = understood(self._lane, self._way, self._head, body, principal, snapshot, self._lane.plan_of)
+        assert asks is not None, "a plain call has passed these stages already"
+        self._asks = asks
+        self._asks.facts.started_at, self._asks.facts.started = started
         pipeline = self._lane.pipeline
         self._leased(
             adopted(
-                self._deployment,
-                self._request,
-                self._facts,
+                self._asks.deployment,
+                self._asks.request,
+                self._asks.facts,
                 snapshot,
                 reservation,
                 pipeline.quota,
@@ -245,13 +201,10 @@ class LaneCall:
         if exchange is not None:
             step = self._dispatch.next(None, pipeline.clock.monotonic())
             assert isinstance(step, Send)
-            self._target, self._asked = step.target, self._plan[step.target.provider]
+            self._target, self._asked = step.target, self._asks.plan[step.target.provider]
             self._lease.asked(step.target)
             if exchange.receiver is not None:
                 self._exchange, exchange.receiver = exchange, self
-
-    def _decode_request(self, body: bytes) -> Request:
-        return self._speech.decode(body, self._lane.options.limits.json_depth)
 
     def written(self, failure: ModelportError | None) -> None:
         """lane.Waiting: the lines are with the kernel, so on we go."""
@@ -278,7 +231,7 @@ class LaneCall:
                 return
             assert isinstance(step, Send)
             self._target = step.target
-            self._asked = self._plan[step.target.provider]
+            self._asked = self._asks.plan[step.target.provider]
             self._lease.asked(step.target)
             try:
                 if self._is_ready():
@@ -319,8 +272,8 @@ class LaneCall:
         self._decoder = self._refused_with = self._relay = None
         self._unread = b""
         self._has_begun = self.has_stopped_asking = False
-        upstream = provider.encode(self._request, self._target)
-        self._exchange = self._lane.wire.send(provider.address, upstream, self._deployment.timeouts, self)
+        upstream = provider.encode(self._asks.request, self._target)
+        self._exchange = self._lane.wire.send(provider.address, upstream, self._asks.deployment.timeouts, self)
         if self._connection.flow.write_paused:
             self._exchange.pause()
 
@@ -329,9 +282,9 @@ class LaneCall:
     def answer_began(self, status: int, headers: Callable[[], RawHeaders]) -> None:
         """upstream.wire.Receiver"""
         if 200 <= status < 400:
-            self._decoder = self._asked.provider.decoder(self._request)
-            if self._request.stream and self._request.choices == 1:
-                self._relay = TextRelay(partial(self._asked.provider.decoder, self._request), self._count)
+            self._decoder = self._asked.provider.decoder(self._asks.request)
+            if self._asks.request.stream and self._asks.request.choices == 1:
+                self._relay = TextRelay(partial(self._asked.provider.decoder, self._asks.request), self._count)
         else:
             self._refused_with, self._error_body = (status, headers()), b""
 
@@ -505,17 +458,19 @@ class LaneCall:
     def _open(self, events: list[Event]) -> None:
         """The first events: from here on there is an answer."""
         self._answer_head = AnswerHead(
-            id=self._speech.new_id(),
+            id=self._asks.speech.new_id(),
             created=math.floor(self._lane.options.clock.now()),
-            model=self._deployment.answered_name,
+            model=self._asks.deployment.answered_name,
         )
-        self._about = answer_headers(self._lease.quota(), self._deployment, self._snapshot, self._dropped)
-        if self._speech.stream is not None and self._request.stream:
-            self._writer = self._speech.stream(self._answer_head, self._request, self._way.reasoning)
+        self._about = answer_headers(
+            self._lease.quota(), self._asks.deployment, self._asks.snapshot, self._asks.dropped
+        )
+        if self._asks.speech.stream is not None and self._asks.request.stream:
+            self._writer = self._asks.speech.stream(self._answer_head, self._asks.request, self._way.reasoning)
             self.reply.stream(self._about)
             self.reply.piece(self._writer.feed(events))
         else:
-            self._fold = fold_of(self._request)
+            self._fold = fold_of(self._asks.request)
             self._fold.feed(events)
 
     def _complete(self) -> None:
@@ -533,7 +488,7 @@ class LaneCall:
             self.reply.last(self._writer.end())
         else:
             assert self._fold is not None
-            body = self._speech.whole(self._answer_head, self._request, self._fold.end(), self._way.reasoning)
+            body = self._asks.speech.whole(self._answer_head, self._asks.request, self._fold.end(), self._way.reasoning)
             self.reply.whole(body, self._about)
         self._over()
 
@@ -557,7 +512,7 @@ class LaneCall:
 
     def _fail(self, error: ModelportError) -> None:
         """Ends the call with this error."""
-        self._settle(*ended_by(error, self._facts, self._count))
+        self._settle(*ended_by(error, self._asks.facts, self._count))
         self._say(error)
 
     def _settle(self, ending: Ending, status: int, code: str | None) -> None:
@@ -603,11 +558,6 @@ class LaneCall:
     def _over(self) -> None:
         self._lane.gateway.running -= 1
         self._connection.call_over(self.reply)
-
-
-async def never_read() -> bytes:
-    """The body is here before the call is made."""
-    raise AssertionError
 
 
 def raised(error: Exception) -> None:

@@ -238,7 +238,10 @@ class PlainCall:
     def _answered(self) -> None:
         standing, pipeline, pieces = self._standing, self._lane.pipeline, self._pieces
         answer = standing.codec.decode(pieces[0] if len(pieces) == 1 else b"".join(pieces))
-        if answer is None or not answer.prompt or (self._covered_tokens >= 0 and not self._covers(answer.text)):
+        covered = self._covered_tokens
+        # Where the caller has set no bound: what is reserved is enough for sure, even if each byte is a token.
+        is_covered = answer is not None and (covered < 0 or byte_length(answer.text) <= covered)
+        if answer is None or not answer.prompt or not is_covered:
             call = self.become()
             if not call.has_stopped_asking:
                 call.answer_ended()
@@ -284,10 +287,6 @@ class PlainCall:
         """Not as one of many like it."""
         self._standing.series.in_flight -= 1
         self._lane.pipeline.observer.call_started(self._way.inference.operation, self._way.door.surface)
-
-    def _covers(self, text: str) -> bool:
-        """Whether what is reserved covers this answer for sure, even where each byte is a token."""
-        return byte_length(text) <= self._covered_tokens
 
     def _written(self, answer: PlainAnswer) -> bytes:
         """The answer in the surface's own words."""

@@ -29,6 +29,7 @@ from modelport.lane.driver import LaneCall
 from modelport.lane.lane import Lane, Serving
 from modelport.lane.plain import PlainCall
 from modelport.lane.repeated import CLIENT_REQUEST_ID, RepeatedHead
+from modelport.lane.spellings import SPELLINGS
 from modelport.lane.ways import Way
 from modelport.surfaces.headers import DECISIVE
 from modelport.upstream.sweep import Sweep
@@ -36,43 +37,6 @@ from modelport.upstream.sweep import Sweep
 NO_VALUES: Final = (b"",) * len(DECISIVE)
 MAX_HEADERS: Final = 100
 LARGEST_READ_BYTES: Final = 256 * 1024
-SPELLINGS: Final = {
-    spelling.encode(): name.lower().encode()
-    for name in (
-        "Accept",
-        "Accept-Encoding",
-        "Accept-Language",
-        "Api-Key",
-        "Authorization",
-        "Connection",
-        "Content-Length",
-        "Content-Type",
-        "Cookie",
-        "Date",
-        "Extra-Parameters",
-        "Host",
-        "Traceparent",
-        "Transfer-Encoding",
-        "User-Agent",
-        "X-Forwarded-For",
-        "X-Forwarded-Proto",
-        "X-Ms-Client-Request-Id",
-        "X-Ms-Model-Mesh-Model-Name",
-        "X-Request-Id",
-        "X-Stainless-Arch",
-        "X-Stainless-Async",
-        "X-Stainless-Lang",
-        "X-Stainless-Os",
-        "X-Stainless-Package-Version",
-        "X-Stainless-Read-Timeout",
-        "X-Stainless-Retry-Count",
-        "X-Stainless-Runtime",
-        "X-Stainless-Runtime-Version",
-        "X-Stainless-Timeout",
-    )
-    for spelling in (name, name.lower())
-}
-"""Names of header fields as most clients spell them. `Expect` must not be among them."""
 NOT_FORWARDED: Final = (b"upgrade", b"connection", b"http2-settings")
 NEVER: Final = float("inf")
 BODY_SECONDS: Final = 1.0

@@ -15,9 +15,10 @@ from modelport.core.catalog import Timeouts
 from modelport.core.errors import ModelportError, UpstreamFailed, UpstreamTimedOut
 from modelport.core.ports import Address, UpstreamRequest
 from modelport.upstream import failures
+from modelport.upstream.reply_head import RawHeaders
 from modelport.upstream.sweep import Sweep
 from modelport.upstream.usual import UsualReply
-from modelport.upstream.wire_connection import Connection, Exchange, RawHeaders, Receiver
+from modelport.upstream.wire_connection import Connection, Exchange, Receiver
 
 __all__ = ["Connection", "Exchange", "Pool", "RawHeaders", "Receiver", "Wire"]
 

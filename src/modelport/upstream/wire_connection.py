@@ -9,7 +9,6 @@ import asyncio
 import re
 import zlib
 from collections.abc import Callable
-from contextlib import suppress
 from typing import Any, Final, Protocol, cast
 
 import httptools
@@ -17,10 +16,9 @@ import httptools
 from modelport.core.catalog import Timeouts
 from modelport.core.errors import ModelportError, UpstreamFailed, UpstreamTimedOut
 from modelport.upstream import failures
+from modelport.upstream.reply_head import FieldReader, RawHeaders, inflater
 from modelport.upstream.sweep import Sweep
 from modelport.upstream.usual import UsualReply
-
-RawHeaders = list[tuple[bytes, bytes]]
 
 IDLE_CONNECTION_SECONDS: Final = 30.0
 JOINED_BYTES: Final = 16 * 1024
@@ -369,47 +367,3 @@ class Connection(asyncio.Protocol):
     def _broke(self, exchange: Exchange, error: ModelportError) -> None:
         self.drop()
         exchange.failed(error)
-
-
-class FieldReader:
-    """For a parser of its own: the fields of the first head that is not a 1xx."""
-
-    def __init__(self) -> None:
-        self._parser = httptools.HttpResponseParser(self)
-        self._fields: RawHeaders = []
-        self._is_done = False
-
-    def read(self, data: bytes) -> RawHeaders:
-        """From bytes that hold it whole."""
-        with suppress(httptools.HttpParserError, httptools.HttpParserUpgrade):  # whatever comes after it
-            self._parser.feed_data(data)
-        return self._fields
-
-    def on_message_begin(self) -> None:
-        if not self._is_done:
-            self._fields.clear()
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        if not self._is_done:
-            self._fields.append((name, value))
-
-    def on_headers_complete(self) -> None:
-        self._is_done = self._is_done or self._parser.get_status_code() >= 200
-
-
-def inflater(encoding: bytes) -> Any:
-    """Unpacks what was packed although identity was asked for. What we cannot unpack breaks the answer off."""
-    word = encoding.strip().lower()
-    if word in (b"", b"identity"):
-        return None
-    if word in (b"gzip", b"x-gzip", b"deflate"):
-        return zlib.decompressobj(zlib.MAX_WBITS | 32)
-    return Unreadable()
-
-
-class Unreadable:
-    """An encoding that nobody asked for."""
-
-    def decompress(self, data: bytes) -> bytes:
-        """zlib's interface."""
-        raise zlib.error
