@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import re
 import socket
 import ssl
@@ -175,6 +176,17 @@ class Gateway(Struct):
     async def connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         """A client's connection."""
         return await asyncio.open_connection("127.0.0.1", self.port, ssl=self.context)
+
+
+def normal_request(request: bytes, port: int) -> bytes:
+    """What an upstream has been asked, without its port and without what means nothing in JSON: a plain call's messages
+    go there as they came, a general one's are written again."""
+    head, between, body = request.replace(b":%d\r\n" % port, b":PORT\r\n").partition(b"\r\n\r\n")
+    length = b"Content-Length: %d" % len(body)
+    assert length in head
+    with contextlib.suppress(ValueError):
+        body = json.dumps(json.loads(body), ensure_ascii=False, separators=(",", ":")).encode()
+    return head.replace(length, b"Content-Length: N") + between + body
 
 
 def normal_record(record: UsageRecord) -> dict[str, Any]:

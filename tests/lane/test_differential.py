@@ -12,7 +12,19 @@ from typing import Any
 import pytest
 from msgspec import Struct
 
-from .harness import KEY, Gateway, Upstream, chunked, gateway, on_uvloop, post, read_answer, upstream, whole
+from .harness import (
+    KEY,
+    Gateway,
+    Upstream,
+    chunked,
+    gateway,
+    normal_request,
+    on_uvloop,
+    post,
+    read_answer,
+    upstream,
+    whole,
+)
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 CONFIG = """
@@ -305,7 +317,7 @@ async def on_connection(
         if served.application.gateway.running == 0:
             break
         await asyncio.sleep(0.005)
-    requests = [request.replace(b":%d\r\n" % above.port, b":PORT\r\n") for request in above.seen]
+    requests = [normal_request(request, above.port) for request in above.seen]
     return Outcome(answer.normal, requests, list(served.seen.started), served.records()), stays
 
 

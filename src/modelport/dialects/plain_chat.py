@@ -4,7 +4,7 @@ typed step each, for the lane (lane/plain.py). Whatever does not fit takes the g
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 
 import msgspec
 from msgspec import Meta, Struct
@@ -22,12 +22,15 @@ class PlainMessage(Struct, omit_defaults=True, forbid_unknown_fields=True, gc=Fa
     name: str | None = None
 
 
+Turns = Annotated[list[PlainMessage], Meta(min_length=1, max_length=bounds.MESSAGES_LIMIT)]
+
+
 class PlainChat(Struct, omit_defaults=True, forbid_unknown_fields=True, kw_only=True, gc=False):
     """A request, in the order of fields in which upstreams are asked (openai_chat/upstream_requests.py). Not frozen:
     what was read is written on with the upstream's names."""
 
     model: str | None = None
-    messages: Annotated[list[PlainMessage], Meta(min_length=1, max_length=bounds.MESSAGES_LIMIT)]
+    messages: Turns
     frequency_penalty: bounds.Penalty | None = None
     presence_penalty: bounds.Penalty | None = None
     temperature: bounds.Temperature | None = None
@@ -65,7 +68,19 @@ class PlainCodec(Struct, frozen=True):
     """None: this answer is not plain."""
 
 
+AROUND_BYTES: Final = 4096
+"""What stands around the messages is longer than this only where somebody plays."""
+
+
+class _Turns(Struct, gc=False):
+    """Where the messages are."""
+
+    messages: msgspec.Raw
+
+
 _decode = msgspec.json.Decoder(PlainChat).decode
+_decode_turns = msgspec.json.Decoder(Turns).decode
+_find_turns = msgspec.json.Decoder(_Turns).decode
 _encode = msgspec.json.Encoder().encode
 
 
@@ -101,3 +116,20 @@ def encoder(model: str, max_tokens_name: str | None) -> Callable[[PlainChat], by
         return _encode(asked)
 
     return encode
+
+
+def around_turns(body: bytes) -> tuple[bytes, bytes] | None:
+    """What stands before and after the value of `messages` in a plain body; None: there may be more of them."""
+    turns = bytes(_find_turns(body).messages)
+    before, _, after = body.partition(turns)
+    is_only_one = before.count(b'"messages"') == 1 and b'"messages"' not in after and turns not in after
+    is_spelled_out = b"\\u" not in before
+    return (before, after) if is_only_one and is_spelled_out and len(before) + len(after) <= AROUND_BYTES else None
+
+
+def count_turns(written: bytes) -> int:
+    """How many plain turns this value of `messages` has; 0: it has others, or is none."""
+    try:
+        return len(_decode_turns(written))
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return 0

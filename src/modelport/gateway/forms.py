@@ -25,7 +25,7 @@ CLOSED: Final = {
     "id": b'"%b"',
     "started_at": b"%b",
     "answered_model": b"%b",
-    "usage": b"%b",
+    "usage": b'{"input":%d,"output":%d}',
     "reserved_tokens": b"%d",
     "first_event_seconds": b"%b",
     "duration_seconds": b"%b",
@@ -35,23 +35,26 @@ CLOSED: Final = {
 """What differs between the calls that share a form."""
 WITH_COST: Final = ("currency", "price_version", "pricing")
 """Follow the cost, and come with it."""
-SIMPLE_USAGE: Final = b'{"input":%d,"output":%d}'
+DAY_SECONDS: Final = 86_400
 
 encoded: Final = msgspec.json.Encoder().encode
 
 
 class Forms(Struct, frozen=True):
-    """The two records of a call, to be filled in with `%`: the values are JSON, but for the id and the numbers."""
+    """The two records of a call, to be filled in with `%`: the values are JSON, but for the id and the integers."""
 
     opened: bytes
     """(id, started_at, prompt, completion, reserved_tokens, client_request_id, money)"""
     closed: bytes
-    """(id, started_at, answered_model, usage, reserved_tokens, first_event, duration, client_request_id, money)"""
+    """(id, started_at, answered_model, prompt, completion, reserved_tokens, first_event, duration, client_request_id,
+    money)"""
+    closed_by_class: bytes
+    """The same, but for one usage in the place of prompt and completion."""
 
 
 def forms(opened: UsageRecord, closed: UsageRecord) -> Forms:
     """From one record of each, whose variable fields do not matter."""
-    return Forms(form(opened, OPENED), form(closed, CLOSED))
+    return Forms(form(opened, OPENED), form(closed, CLOSED), form(closed, {**CLOSED, "usage": b"%b"}))
 
 
 def form(record: UsageRecord, variable: Mapping[str, bytes]) -> bytes:
@@ -73,11 +76,13 @@ def price_json(priced: Priced) -> bytes:
 class PriceForms:
     """The fields of money for calls of one deployment on one day, with nothing special about them."""
 
-    __slots__ = ("_charge", "_forms", "day", "unpriced")
+    __slots__ = ("_charge", "_forms", "begins", "ends", "unpriced")
 
     def __init__(self, charge: Charge, day: float) -> None:
-        self.day = day
-        """The day whose prices these are, counted from the epoch."""
+        """`day`: counted from the epoch."""
+        self.begins = day * DAY_SECONDS
+        self.ends = self.begins + DAY_SECONDS
+        """In unix seconds: between them a call must start."""
         self._charge = charge
         self._forms: dict[str, bytes] = {}
         self.unpriced: bytes | None = price_json(charge.bound(1, 1)) if charge.is_unpriced else None

@@ -79,7 +79,8 @@ class FairQueue:
     def __init__(self, quota: Quota, clock: Clock) -> None:
         self._quota = quota
         self._clock = clock
-        self._waiters: list[Waiter] = []
+        self.waiters: list[Waiter] = []
+        """For others to see whether there are any."""
         self._subjects: dict[str, int] = {}
         self._callers: dict[str, int] = {}
         self._finishes: dict[str, float] = {}
@@ -89,15 +90,15 @@ class FairQueue:
         self._serving: asyncio.Task[None] | None = None
 
     def __len__(self) -> int:
-        return len(self._waiters)
+        return len(self.waiters)
 
     def is_waited_for(self, subjects: Iterable[str]) -> bool:
         """Whether somebody waits for room at one of these."""
-        return bool(self._waiters) and any(subject in self._subjects for subject in subjects)
+        return bool(self.waiters) and any(subject in self._subjects for subject in subjects)
 
     def has_place(self, caller: str) -> bool:
         """Whether one more call of this caller may wait."""
-        return len(self._waiters) < WAITING_CALLS and self._callers.get(caller, 0) < WAITING_CALLS_OF_ONE_CALLER
+        return len(self.waiters) < WAITING_CALLS and self._callers.get(caller, 0) < WAITING_CALLS_OF_ONE_CALLER
 
     async def wait(
         self,
@@ -128,35 +129,35 @@ class FairQueue:
         self._callers[caller] = self._callers.get(caller, 0) + 1
         for subject in waiter.subjects:
             self._subjects[subject] = self._subjects.get(subject, 0) + 1
-        insort(self._waiters, waiter, key=Waiter.key)
+        insort(self.waiters, waiter, key=Waiter.key)
         self._stirred.set()
         if self._serving is None or self._serving.done():
             self._quota.when_freed(self._stirred.set)
             self._serving = asyncio.create_task(self._serve(), name="waiting calls")
 
     def _leave(self, waiter: Waiter) -> None:
-        if waiter not in self._waiters:
+        if waiter not in self.waiters:
             return
-        self._waiters.remove(waiter)
+        self.waiters.remove(waiter)
         one_less(self._callers, waiter.turn.caller)
         for subject in waiter.subjects:
             one_less(self._subjects, subject)
-        if not self._waiters:
+        if not self.waiters:
             self._finishes.clear()
             self._virtual = 0.0
 
     async def _serve(self) -> None:
         """Serves until nobody waits."""
         try:
-            while self._waiters:
+            while self.waiters:
                 self._stirred.clear()
                 await self._round()
-                if self._waiters:
+                if self.waiters:
                     with suppress(TimeoutError):
                         async with asyncio.timeout(self._pause_seconds()):
                             await self._stirred.wait()
         except Exception:  # noqa: BLE001  the end of a task: whoever waits must hear of it
-            for waiter in tuple(self._waiters):
+            for waiter in tuple(self.waiters):
                 self._leave(waiter)
                 hand_over(waiter, Refusal(InternalError()))
         finally:
@@ -165,7 +166,7 @@ class FairQueue:
     async def _round(self) -> None:
         """Lets everybody try once, in order, but those behind somebody who waits for the same room."""
         denied: dict[str, Denied] = {}
-        for waiter in tuple(self._waiters):
+        for waiter in tuple(self.waiters):
             if waiter.outcome.done():
                 self._leave(waiter)
                 continue
@@ -184,7 +185,7 @@ class FairQueue:
             hand_over(waiter, outcome)
 
     def _pause_seconds(self) -> float:
-        nearest = min(waiter.until for waiter in self._waiters) - self._clock.monotonic()
+        nearest = min(waiter.until for waiter in self.waiters) - self._clock.monotonic()
         return min(LOOK_SECONDS, max(0.001, nearest))
 
 

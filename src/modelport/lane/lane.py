@@ -17,7 +17,7 @@ from modelport.core.errors import ModelportError
 from modelport.core.ports import Provider, Readiness
 from modelport.gateway.gateway import Gateway
 from modelport.gateway.lease import write_out
-from modelport.lane.standing import Standings
+from modelport.lane.callers import Standings
 from modelport.lane.ways import Asked, Plan, Way
 from modelport.surfaces.app import Doors, frames
 from modelport.surfaces.asgi import Headers

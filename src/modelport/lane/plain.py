@@ -1,6 +1,6 @@
 """The call that nearly all are: a chat of texts, answered whole by the one target, with nothing in the way.
 
-    start → (journal written) → ask → answer → (journal written) → finish
+    start → (journal written) → ask → answered → (journal written) → finish
 
 It is driver.LaneCall in a few steps instead of many, with what `lane/standing.py` knows beforehand. Whatever turns out
 differently (another status, an answer that is not one text, a time-out, a client that goes) becomes a LaneCall at that
@@ -9,7 +9,7 @@ moment, with all that was taken until then; so how calls fail is written in one 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Final
 
 import msgspec
@@ -20,139 +20,137 @@ from modelport.core.ports import (
     DirectAccount,
     NeedsWaiting,
     QuotaRefusal,
-    QuotaState,
     Refusal,
     Reservation,
     UpstreamRequest,
 )
 from modelport.core.usage import TokenUsage, UsageRow
 from modelport.dialects import fresh_ids
-from modelport.dialects.plain_chat import PlainAnswer, PlainChat
+from modelport.dialects.plain_chat import PlainAnswer
 from modelport.gateway.estimate import MESSAGE_TOKENS, RESERVED_BYTES_PER_TOKEN, byte_length
-from modelport.gateway.forms import SIMPLE_USAGE, PriceForms, encoded
+from modelport.gateway.forms import PriceForms, encoded
 from modelport.lane.driver import LaneCall, raised
 from modelport.lane.lane import Connection, Lane
-from modelport.lane.standing import NO_REQUEST, Caller, Standing, answer_form, lines
+from modelport.lane.standing import NO_REQUEST, Ask, Standing, answer_form, lines
 from modelport.lane.ways import Way
 from modelport.surfaces.headers import ECHOABLE, quota_headers
 from modelport.upstream.wire import Exchange, RawHeaders
 
-RESPONSE: Final = (
-    b"HTTP/1.1 200 OK\r\n%bx-request-id: %b\r\napim-request-id: %b\r\nx-ms-client-request-id: %b\r\n%b%b%b%d%b%b%b"
-)
 RECORDS: Final = msgspec.json.Decoder(UsageRow)
 COPIED_BYTES: Final = 16 * 1024
+NOT_SET: Final = 0.0
 
 
-class PlainCall:
-    """upstream.wire.Receiver, lane.Waiting, and to uvicorn the cycle of its connection."""
+class PlainCall(Exchange):
+    """upstream.wire.Exchange and its Receiver, lane.Waiting, and to uvicorn the cycle of its connection.
+
+    One object instead of three, and without `__init__`, which would be two frames more: `start` sets what it needs."""
 
     __slots__ = (
         "_account",
         "_answer",
-        "_asked",
         "_client_json",
         "_connection",
         "_covered_tokens",
+        "_due",
         "_has_begun",
+        "_headers",
         "_id",
+        "_id_bytes",
+        "_is_asked",
         "_lane",
         "_left",
-        "_next",
         "_pieces",
         "_prices",
-        "_quota",
+        "_received",
         "_reservation",
+        "_reserved",
         "_standing",
+        "_started",
+        "_started_at",
         "_started_json",
         "_successor",
         "_way",
-        "body",
         "client_request_id",
-        "deadline",
-        "exchange",
-        "headers",
-        "id",
-        "is_settled",
         "keep_alive",
-        "reserved",
         "response_complete",
         "response_started",
-        "started",
-        "started_at",
     )
 
     _account: DirectAccount | None
-    _answer: bytes
-    _asked: PlainChat
+    _answer: bytes | None
     _left: tuple[int, int, int, int] | None
+    _pieces: list[bytes] | None
     _prices: PriceForms
-    _quota: QuotaState
     _reservation: Reservation
     _standing: Standing
-
-    def __init__(
-        self, lane: Lane, connection: Connection, way: Way, headers: Callable[[], RawHeaders], keep_alive: bool
-    ) -> None:
-        self._lane = lane
-        self._connection = connection
-        self._way = way
-        self.headers = headers
-        self.keep_alive = keep_alive
-        """Cleared by uvicorn when it shuts down."""
-        self.response_started = self.response_complete = self.is_settled = self._has_begun = False
-        self.exchange: Exchange | None = None
-        self._pieces: list[bytes] = []
-        self._next: Callable[[], None] = self._ask
-        """What to do once the journal's lines are written."""
-        self._successor: LaneCall | None = None
-        """What this has become."""
+    _successor: LaneCall | None
 
     # --- before anything is taken ------------------------------------------------------------------------------------
 
-    def start(self, body: bytes, caller: Caller, decisive: Sequence[bytes], client_request_id: bytes) -> bool:
+    def start(
+        self,
+        lane: Lane,
+        connection: Connection,
+        way: Way,
+        headers: Callable[[], RawHeaders],
+        ask: Ask,
+        body: bytes,
+        client_request_id: bytes,
+    ) -> bool:
         """Takes the call as far as its reservation and its journal line; False: nothing is taken."""
-        lane, way = self._lane, self._way
+        standing, turns, completion, self.body = ask
         pipeline = lane.pipeline
-        assert way.plain is not None
-        asked = way.plain(body)
-        if asked is None:
-            return False
-        standing = caller.standing(asked.model, decisive)
         started_at = pipeline.clock.now()
-        if standing is None or started_at >= standing.expires_at or not standing.takes(asked):
+        if started_at >= standing.expires_at or (standing.readiness is not None and standing.readiness() is not None):
             return False
         admissions = pipeline.quota
-        self.client_request_id = None
+        echoed, client_json = None, b"null"
         if client_request_id and ECHOABLE.fullmatch(client_request_id) is not None:
-            self.client_request_id = client_request_id.decode()
-        if admissions.queue or (admissions.failures and self.client_request_id is not None):
-            return False  # somebody goes first, or this may be a repeat
-        prompt = -(-len(body) // RESERVED_BYTES_PER_TOKEN) + MESSAGE_TOKENS * (len(asked.messages) + 1)
-        completion = asked.max_tokens
+            echoed = client_request_id.decode()
+            client_json = encoded(echoed)
+            if admissions.failures:
+                return False  # this may be a repeat
+        if admissions.queue.waiters:
+            return False  # somebody goes first
+        prompt = -(-len(body) // RESERVED_BYTES_PER_TOKEN) + MESSAGE_TOKENS * (turns + 1)
         self._covered_tokens = -1
         if completion is None:
             completion = self._covered_tokens = standing.step_beside(prompt)
-        self.reserved = reserved = prompt + completion
-        self.started = started = pipeline.clock.monotonic()
         self._standing = standing
-        account = self._account = standing.direct(started)
+        self._reserved = reserved = prompt + completion
+        self._started = started = pipeline.clock.monotonic()
+        account = standing.account
+        if account is None or not account.is_open:
+            account = standing.direct(started)
+        self._account = account
+        self._lane = lane
         if not (self._reserves() if account is None else account.take(standing.limits, reserved, started)):
             return False
-        self.id = id = fresh_ids.uuid()
-        self._id = id.encode()
-        self._started_json = encoded(started_at)
-        self._client_json = encoded(self.client_request_id)
-        prices = self._prices = standing.prices_on(started_at)
+        prices = standing.prices
+        if not prices.begins <= started_at < prices.ends:
+            prices = standing.prices_on(started_at)
+        self._id = id = fresh_ids.uuid()
+        self._id_bytes = id_bytes = id.encode()
+        self._started_json = started_json = encoded(started_at)
         price = prices.unpriced or prices.bound(prompt, completion)
-        known = (self._id, self._started_json, prompt, completion, reserved, self._client_json, price)
         try:
-            pipeline.journal.open_encoded(id, standing.forms.opened % known)
+            pipeline.journal.open_encoded(
+                id,
+                standing.forms.opened % (id_bytes, started_json, prompt, completion, reserved, client_json, price),
+            )
         except OSError:
-            self.held().cancel()
+            self._held().cancel()
             return False
-        self.started_at, self.body, self._asked = started_at, body, asked
-        self.deadline = self._connection.loop.time() + lane.options.limits.request_seconds
+        self._client_json, self.client_request_id = client_json, echoed
+        self._prices, self._started_at = prices, started_at
+        self._connection, self._way, self._headers, self._received = connection, way, headers, body
+        self._is_asked = self._has_begun = self.response_started = self.response_complete = False
+        self._answer = self._pieces = self._successor = self.connection = self.connecting = None
+        self.is_paused = connection.flow.write_paused
+        self.keep_alive = True
+        """Cleared by uvicorn when it shuts down."""
+        self._due = NOT_SET
         lane.gateway.running += 1
         standing.series.in_flight += 1
         lane.when_written(self)
@@ -162,19 +160,19 @@ class PlainCall:
         """From a quota that others share."""
         standing = self._standing
         quota = self._lane.pipeline.quota.quota
-        taken = quota.reserve(standing.subject, standing.limits, self.reserved, self.started)
+        taken = quota.reserve(standing.subject, standing.limits, self._reserved, self._started)
         if isinstance(taken, QuotaRefusal | Refusal | NeedsWaiting):
             return False
         self._reservation = taken
         return True
 
-    def held(self) -> Reservation:
+    def _held(self) -> Reservation:
         """What is taken, in its general form."""
         standing = self._standing
         if self._account is None:
             return self._reservation
         assert standing.quota is not None
-        return standing.quota.held(self._account, standing.limits, self.reserved, self.started)
+        return standing.quota.held(self._account, standing.limits, self._reserved, self._started)
 
     def written(self, failure: ModelportError | None) -> None:
         """lane.Waiting: the lines are with the kernel, so on we go."""
@@ -182,9 +180,12 @@ class PlainCall:
             self._successor.written(failure)
         elif failure is not None:
             self.become().written(failure)
-        elif not self.response_complete:
+        else:
             try:
-                self._next()
+                if self._answer is None:
+                    self._ask()
+                elif not self.response_complete:
+                    self._finish(self._answer)
             except Exception as error:  # noqa: BLE001 - the end of a request
                 self._failed(error)
 
@@ -197,12 +198,15 @@ class PlainCall:
             standing.address, standing.pool = address, lane.wire.pool(address)
             said = UpstreamRequest(path=standing.codec.path, body=b"", headers=standing.codec.headers, streamed=False)
             standing.request_head = standing.pool.head(said)
-        timeouts = standing.deployment.timeouts
-        body = standing.codec.encode(self._asked)
-        assert standing.pool is not None
-        self.exchange = standing.pool.ask(standing.request_head, body, timeouts, timeouts.whole, self)
-        if self._connection.flow.write_paused:
-            self.exchange.pause()
+        pool = standing.pool
+        assert pool is not None
+        now = pool.loop.time()
+        self._due = now + lane.options.limits.request_seconds
+        self.pool, self.head, self.receiver = pool, standing.request_head, self
+        self.timeouts = timeouts = standing.deployment.timeouts
+        self.deadline = self.whole_deadline = now + timeouts.whole
+        self._is_asked = True
+        pool.take(self)
 
     def answer_began(self, status: int, headers: Callable[[], RawHeaders]) -> None:
         """upstream.wire.Receiver"""
@@ -213,21 +217,28 @@ class PlainCall:
 
     def answer_grew(self, data: bytes) -> None:
         """upstream.wire.Receiver"""
+        if self._pieces is None:
+            self._pieces = []
         self._pieces.append(data)
 
     def answer_ended(self) -> None:
         """upstream.wire.Receiver"""
-        try:
-            self._answered()
-        except Exception as error:  # noqa: BLE001 - the end of a request
-            self._failed(error)
+        self.answer_whole(b"".join(self._pieces or ()))
 
     def answer_whole(self, body: bytes) -> None:
         """upstream.wire.Receiver"""
-        self._has_begun = True
-        if body:
-            self._pieces.append(body)
-        self.answer_ended()
+        try:
+            answer = self._standing.codec.decode(body)
+            if answer is not None and answer.prompt and self._is_covered(answer):
+                self._answered(answer)
+                return
+        except Exception as error:  # noqa: BLE001 - the end of a request
+            self._failed(error)
+            return
+        self._has_begun, self._pieces = True, [body] if body else None
+        call = self.become()
+        if not call.has_stopped_asking:
+            call.answer_ended()
 
     def answer_failed(self, error: ModelportError) -> None:
         """upstream.wire.Receiver"""
@@ -235,52 +246,44 @@ class PlainCall:
 
     # --- our answer --------------------------------------------------------------------------------------------------
 
-    def _answered(self) -> None:
-        standing, pipeline, pieces = self._standing, self._lane.pipeline, self._pieces
-        answer = standing.codec.decode(pieces[0] if len(pieces) == 1 else b"".join(pieces))
+    def _is_covered(self, answer: PlainAnswer) -> bool:
+        """Where the caller has set no bound: what is reserved is enough for sure, even if each byte is a token."""
         covered = self._covered_tokens
-        # Where the caller has set no bound: what is reserved is enough for sure, even if each byte is a token.
-        is_covered = answer is not None and (covered < 0 or byte_length(answer.text) <= covered)
-        if answer is None or not answer.prompt or not is_covered:
-            call = self.become()
-            if not call.has_stopped_asking:
-                call.answer_ended()
-            return
-        prompt, completion, usage, reserved = answer.prompt, answer.completion, answer.usage, self.reserved
-        self._answer = self._written(answer)
+        return covered < 0 or byte_length(answer.text) <= covered
+
+    def _answered(self, answer: PlainAnswer) -> None:
+        standing, pipeline = self._standing, self._lane.pipeline
+        prompt, completion, usage, reserved = answer.prompt, answer.completion, answer.usage, self._reserved
         now = pipeline.clock.monotonic()
-        seconds = now - self.started
-        price = self._prices.unpriced
-        if price is None:
-            classes = usage or TokenUsage(input=prompt, output=completion)
-            price = self._prices.of(classes, standing.target, seconds)
-        seconds_json = encoded(seconds)
-        record = standing.forms.closed % (
-            self._id,
-            self._started_json,
-            encoded(answer.model),
-            SIMPLE_USAGE % (prompt, completion) if usage is None else encoded(usage),
-            reserved,
-            seconds_json,
-            seconds_json,
-            self._client_json,
-            price,
+        seconds = now - self._started
+        # Both may fail, and do so before anything is settled.
+        price = self._prices.unpriced or self._prices.of(
+            usage or TokenUsage(input=prompt, output=completion), standing.target, seconds
         )
-        self.is_settled = True
+        said = self._in_words(answer, int(self._started_at + seconds))
+        if answer.model != standing.model:
+            standing.model, standing.model_json = answer.model, encoded(answer.model)
+        named = standing.model_json
+        id, started, client, seconds_json = self._id_bytes, self._started_json, self._client_json, encoded(seconds)
+        if usage is None:
+            values = (id, started, named, prompt, completion, reserved, seconds_json, seconds_json, client, price)
+            record = standing.forms.closed % values
+        else:
+            known = (id, started, named, encoded(usage), reserved, seconds_json, seconds_json, client, price)
+            record = standing.forms.closed_by_class % known
+        self._answer = said
         account = self._account
         if account is not None:
             self._left = account.settle(standing.limits, reserved, prompt + completion, seconds, now)
         else:
-            self._left, self._quota = None, self._reservation.state()
+            self._left = None
             self._reservation.settle(prompt + completion)
-        pipeline.journal.close_encoded(self.id, record)
+        pipeline.journal.close_encoded(self._id, record)
         if usage is None:
             standing.series.completed(record, seconds, prompt, completion, reserved)
         else:
             self._count_in_general()
             pipeline.observer.call_ended(RECORDS.decode(record).record())
-        self.exchange = None
-        self._next = self._finish
         self._lane.when_written(self)
 
     def _count_in_general(self) -> None:
@@ -288,73 +291,79 @@ class PlainCall:
         self._standing.series.in_flight -= 1
         self._lane.pipeline.observer.call_started(self._way.inference.operation, self._way.door.surface)
 
-    def _written(self, answer: PlainAnswer) -> bytes:
+    def _in_words(self, answer: PlainAnswer, created: int) -> bytes:
         """The answer in the surface's own words."""
         standing = self._standing
-        speech, created = standing.speech, int(self._lane.options.clock.now())
+        speech = standing.speech
         if answer.usage is None:
             form = standing.answers.get(answer.finish_reason)
             if form is None:
                 form = standing.answers[answer.finish_reason] = answer_form(standing, self._way, answer.finish_reason)
-            return form % {
-                b"id": speech.new_id().encode(),
-                b"created": created,
-                b"content": encoded(answer.text),
-                b"prompt": answer.prompt,
-                b"completion": answer.completion,
-                b"total": answer.prompt + answer.completion,
-            }
+            prompt, completion = answer.prompt, answer.completion
+            text = encoded(answer.text)
+            return form % (speech.new_id().encode(), created, text, prompt, prompt + completion, completion)
         head = AnswerHead(id=speech.new_id(), created=created, model=standing.deployment.answered_name)
         whole = ChatAnswer((ChatChoice(0, answer.text, answer.finish_reason),), answer.usage)
         return speech.whole(head, NO_REQUEST, whole, self._way.reasoning)
 
-    def _finish(self) -> None:
-        lane, connection, standing, body = self._lane, self._connection, self._standing, self._answer
+    def _finish(self, body: bytes) -> None:
+        lane, connection, standing, left = self._lane, self._connection, self._standing, self._left
         self.response_started = self.response_complete = True
-        dates, closes = lane.default_headers(connection.server_state.default_headers)
-        if self._left is None:
-            left = lines(quota_headers(self._quota))
+        fields = connection.server_state.default_headers
+        heads = standing.heads
+        if heads is None or heads.fields is not fields:
+            heads = standing.heads_of(fields)
+        form = heads.kept
+        if form is None or lane.gateway.draining or not self.keep_alive:
+            self.keep_alive, form = False, heads.closing
+        id = self._id_bytes
+        echoed = id if self.client_request_id is None else self.client_request_id.encode()
+        if left is not None and standing.is_limited:
+            requests, reset, tokens, same = left
+            head = form % (id, id, echoed, requests, reset, tokens, same, len(body))
         else:
-            left = standing.quota_form % self._left if standing.is_limited else standing.quota_of(self._left)
-        last = b"\r\n"
-        if lane.gateway.draining or closes or not self.keep_alive:
-            self.keep_alive = False
-            last = b"\r\n" if closes else b"connection: close\r\n\r\n"
-        id, echoed = self._id, self.client_request_id
-        said = (dates, id, id, id if echoed is None else echoed.encode(), standing.before, left, standing.between)
+            head = form % (id, id, echoed, *self._quota_values(left), len(body))
         if len(body) > COPIED_BYTES:
-            connection.transport.writelines([RESPONSE % (*said, len(body), standing.after, last, b""), body])
+            connection.transport.writelines([head, body])
         else:
-            connection.transport.write(RESPONSE % (*said, len(body), standing.after, last, body))
+            connection.transport.write(head + body)
         if not self.keep_alive:
             connection.transport.close()
-        self._over()
+        lane.gateway.running -= 1
+        connection.call_over(self)
 
-    def _over(self) -> None:
-        self._lane.gateway.running -= 1
-        self._connection.call_over(self)
+    def _quota_values(self, left: tuple[int, int, int, int] | None) -> tuple[int | bytes, ...]:
+        """What the head says of the quota, unless it is the usual."""
+        standing = self._standing
+        if left is not None:
+            return (standing.quota_lines(left),)
+        state = self._reservation.state()
+        if not standing.is_limited:
+            return (lines(quota_headers(state)),)
+        requests, tokens = state.remaining_requests or 0, state.remaining_tokens or 0
+        return requests, state.reset_seconds, tokens, state.reset_seconds
 
     # --- other ends --------------------------------------------------------------------------------------------------
 
     def become(self) -> LaneCall:
         """The same call in the general form, as far as it has come."""
-        standing, pieces = self._standing, self._pieces
-        if not self.is_settled:
+        standing, pieces, is_settled = self._standing, self._pieces, self._answer is not None
+        if not is_settled:
             self._count_in_general()
-        call = LaneCall(self._lane, self._connection, self._way, self.headers(), self.keep_alive, request_id=self.id)
+        call = LaneCall(self._lane, self._connection, self._way, self._headers(), self.keep_alive, request_id=self._id)
         call.adopt(
-            self.body,
+            self._received,
             standing.snapshot,
             standing.principal,
-            self.held(),
-            (self.started_at, self.started),
-            self.deadline,
-            self.exchange,
-            is_settled=self.is_settled,
+            self._held(),
+            (self._started_at, self._started),
+            self._due or self._connection.loop.time() + self._lane.options.limits.request_seconds,
+            self if self._is_asked and not is_settled else None,
+            is_settled=is_settled,
         )
         self._successor = call
         self._connection.replaced(self, call, call.reply)
-        if self.is_settled:
+        if is_settled:
             return call  # all that is left is to say why there is no answer
         if self._has_begun:
             call.answer_began(200, list)
@@ -366,36 +375,26 @@ class PlainCall:
         """The general form knows how to end it."""
         if self._successor is not None:
             raise error
-        is_asked = self.exchange is not None or self.is_settled
         call = self.become()
-        if is_asked:
+        if self._is_asked:
             call.guarded(raised, error)
         else:
             call.written(None)
 
     def client_gone(self) -> None:
         """The connection is lost."""
-        if self.is_settled:
-            self.response_complete = True
-            self._over()
-        else:
+        if self._answer is None:
             self.become().client_gone()
+        else:
+            self.response_complete = True
+            self._lane.gateway.running -= 1
+            self._connection.call_over(self)
 
     def sweep(self, now: float) -> None:
         """Ends a call that outlasts the request's own limit."""
-        if now > self.deadline:
+        if self._due and now > self._due:
             self.become().sweep(now)
 
     def stop(self) -> None:
         """The time to drain is over."""
         self.become().stop()
-
-    def pause(self) -> None:
-        """The client reads more slowly than we write."""
-        if self.exchange is not None:
-            self.exchange.pause()
-
-    def resume(self) -> None:
-        """It has caught up."""
-        if self.exchange is not None:
-            self.exchange.resume()

@@ -63,6 +63,7 @@ class LaneProtocol(HttpToolsProtocol):
         self._speaks_1_1 = False
         self._head_due = NEVER
         self._idle_due = NEVER
+        """0: a sweep will say."""
         self._plain_upgrade = False
         self._refused = False
         self._way: Way | None = None
@@ -93,6 +94,8 @@ class LaneProtocol(HttpToolsProtocol):
         """Ends what is late."""
         if self._call is not None:
             self._call.sweep(now)
+        elif not self._idle_due:
+            self._idle_due = now + self.timeout_keep_alive
         elif now > self._idle_due:
             self.timeout_keep_alive_handler()
         elif now > self._body_due:
@@ -106,15 +109,15 @@ class LaneProtocol(HttpToolsProtocol):
     def on_response_complete(self) -> None:
         """As uvicorn's, without a timer for each answer."""
         self.server_state.total_requests += 1
-        if self.transport.is_closing():
-            return
-        if self.flow.read_paused:
+        if not self.pipeline and not self.flow.read_paused:
+            self._idle_due = 0.0
+        elif not self.transport.is_closing():
             self.flow.resume_reading()
-        if self.pipeline:
-            cycle, app = self.pipeline.pop()
-            self._start_asgi_task(cycle, app)
-        else:
-            self._idle_due = self.loop.time() + self.timeout_keep_alive
+            if self.pipeline:
+                cycle, app = self.pipeline.pop()
+                self._start_asgi_task(cycle, app)
+            else:
+                self._idle_due = 0.0
 
     def shutdown(self) -> None:
         """As uvicorn's, to whom a request whose body is still arriving for the lane would look like none."""
@@ -128,7 +131,7 @@ class LaneProtocol(HttpToolsProtocol):
         if self._refused:
             return
         self._idle_due = NEVER
-        if self._last is not None and not self._in_head and self._way is None and self._repeats(data):
+        if self._last is not None and not self._in_head and self._way is None and self._repeats(self._last, data):
             return
         self._read_bytes += len(data)
         self._data = data
@@ -151,24 +154,25 @@ class LaneProtocol(HttpToolsProtocol):
         elif self._way is not None and self._body_due == NEVER:
             self._body_due = self.loop.time() + BODY_SECONDS
 
-    def _repeats(self, data: bytes) -> bool:
+    def _repeats(self, last: RepeatedHead, data: bytes) -> bool:
         """Whether this is a request like the one before, and has been begun."""
-        last, lane = self._last, self.lane
-        assert last is not None and lane is not None
-        cycle = self.cycle
-        if cycle is not None and not cycle.response_complete:
-            return False
         found = last.match(data)
-        if found is None or lane.gateway.draining:
+        cycle, lane = self.cycle, self.lane
+        if found is None or (cycle is not None and not cycle.response_complete):
             return False
+        assert lane is not None
         head, body = found
-        if len(body) > lane.options.limits.body_bytes or len(data) - len(body) > self.header_bytes:
+        if len(body) > lane.options.limits.body_bytes or lane.gateway.draining:
             return False
         if last.caller.snapshot is not lane.pipeline.snapshot():
             self._last = None
             return False
-        call = PlainCall(lane, self, last.way, partial(last.headers, head), True)
-        if not call.start(body, last.caller, last.decisive, last.client_request_id(head)):
+        ask = last.read(body)
+        if ask is None:
+            return False
+        call = PlainCall()
+        client_request_id = head[last.client] if last.client else b""
+        if not call.start(lane, self, last.way, partial(last.headers, head), ask, body, client_request_id):
             return False
         self._call = call
         self.cycle = call  # type: ignore[assignment]
@@ -292,13 +296,18 @@ class LaneProtocol(HttpToolsProtocol):
         given = dict(reversed(headers))  # the first of several wins
         decisive = [*map(given.get, DECISIVE, NO_VALUES)]
         caller = lane.standings.caller(way, decisive)
-        call = PlainCall(lane, self, way, lambda: headers, self._keeps_alive)
-        if not call.start(body, caller, decisive, given.get(CLIENT_REQUEST_ID, b"").strip()):
+        ask = caller.read(body, decisive)
+        if ask is None:
             return False
+        call = PlainCall()
+        client_request_id = given.get(CLIENT_REQUEST_ID, b"").strip()
+        if not call.start(lane, self, way, lambda: headers, ask, body, client_request_id):
+            return False
+        call.keep_alive = self._keeps_alive
         self._serves(call, call)
         self._last = None
         if self._keeps_alive and self._data.endswith(body):
-            self._last = RepeatedHead.of(self._data, headers, way, caller, decisive)
+            self._last = RepeatedHead.of(self._data, headers, way, caller, decisive, self.header_bytes)
         return True
 
     def _serves(self, call: Serving, reply: object) -> None:
@@ -331,8 +340,7 @@ class LaneProtocol(HttpToolsProtocol):
     def call_over(self, reply: object) -> None:
         """lane.Connection"""
         self._call = None
-        standing: object = self.cycle
-        if standing is reply:
+        if self.cycle is reply:
             self.cycle = None  # type: ignore[assignment]
         self.on_response_complete()
 

@@ -11,16 +11,18 @@ import re
 from collections.abc import Sequence
 from typing import Final
 
-from modelport.lane.standing import Caller
+from modelport.lane.callers import Caller
+from modelport.lane.standing import Ask
 from modelport.lane.ways import Way
 from modelport.upstream.wire import RawHeaders
 
 CLIENT_REQUEST_ID: Final = b"x-ms-client-request-id"
+VALUE_BYTES: Final = 256
 VARIABLE: Final = {
     b"content-length": rb"([0-9]{1,10})",
-    b"traceparent": rb"([\x21-\x7e]{1,256})",
-    b"x-request-id": rb"([\x21-\x7e]{1,256})",
-    CLIENT_REQUEST_ID: rb"([\x21-\x7e]{1,256})",
+    b"traceparent": rb"([\x21-\x7e]{1,%d})" % VALUE_BYTES,
+    b"x-request-id": rb"([\x21-\x7e]{1,%d})" % VALUE_BYTES,
+    CLIENT_REQUEST_ID: rb"([\x21-\x7e]{1,%d})" % VALUE_BYTES,
 }
 """Fields whose value may differ. None of them decides anything (surfaces.headers.DECISIVE)."""
 END_OF_LINE: Final = b"\r\n"
@@ -30,7 +32,7 @@ END_OF_HEAD: Final = b"\r\n\r\n"
 class RepeatedHead:
     """One head, with places where values may differ."""
 
-    __slots__ = ("_client", "_headers", "_length", "_match", "_places", "caller", "decisive", "way")
+    __slots__ = ("_decisive", "_headers", "_length", "_match", "_places", "caller", "client", "way")
 
     def __init__(
         self,
@@ -42,26 +44,35 @@ class RepeatedHead:
         decisive: Sequence[bytes],
     ) -> None:
         self._match = re.compile(pattern).match
-        self._places = places
-        self._headers = headers
         self._length = places.index(b"content-length") + 1
-        self._client = places.index(CLIENT_REQUEST_ID) + 1 if CLIENT_REQUEST_ID in places else None
+        self.client = places.index(CLIENT_REQUEST_ID) + 1 if CLIENT_REQUEST_ID in places else 0
+        """The group of the match that has the client's id, or 0."""
         self.way = way
         self.caller = caller
-        self.decisive = decisive
+        self._places = places
+        self._headers = headers
+        self._decisive = decisive
 
     @classmethod
     def of(
-        cls, data: bytes, headers: RawHeaders, way: Way, caller: Caller, decisive: Sequence[bytes]
+        cls,
+        data: bytes,
+        headers: RawHeaders,
+        way: Way,
+        caller: Caller,
+        decisive: Sequence[bytes],
+        most_bytes: int,
     ) -> RepeatedHead | None:
         """From one read that held a whole request, of which the parser has made `headers`. None: it is not of the
-        simplest form."""
+        simplest form, or a later one could be longer than `most_bytes`."""
         head = data[: data.find(END_OF_HEAD) + len(END_OF_HEAD)]
         first, *lines = head.removesuffix(END_OF_HEAD).split(END_OF_LINE)
         length = dict(headers).get(b"content-length", b"")
         if head.count(b"\n") != len(lines) + 2 or len(lines) != len(headers):
             return None
         if not length.isdigit() or len(data) != len(head) + int(length):
+            return None
+        if len(head) + len(VARIABLE) * VALUE_BYTES > most_bytes:
             return None
         parts, places = [re.escape(first)], []
         for line, (name, value) in zip(lines, headers, strict=True):
@@ -85,9 +96,9 @@ class RepeatedHead:
         body = data[found.end() :]
         return (found, body) if len(body) == int(found[self._length]) else None
 
-    def client_request_id(self, found: re.Match[bytes]) -> bytes:
-        """Empty if there is none."""
-        return b"" if self._client is None else found[self._client]
+    def read(self, body: bytes) -> Ask | None:
+        """What this body asks; None: such a call takes the general way."""
+        return self.caller.read(body, self._decisive)
 
     def headers(self, found: re.Match[bytes]) -> RawHeaders:
         """The fields of such a head, as a parser gives them."""

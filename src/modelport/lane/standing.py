@@ -7,9 +7,7 @@ the snapshot is the current one. The heads themselves, which hold credentials, a
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Callable, Sequence
-from hashlib import blake2b
 from typing import Final
 
 import msgspec
@@ -27,7 +25,7 @@ from modelport.dialects.plain_chat import PlainChat, PlainCodec
 from modelport.gateway import guard
 from modelport.gateway.authorize import authorize
 from modelport.gateway.charge import Charge
-from modelport.gateway.forms import Forms, PriceForms, forms
+from modelport.gateway.forms import DAY_SECONDS, Forms, PriceForms, forms
 from modelport.gateway.identify import identify
 from modelport.gateway.resolve import requested_model, resolve
 from modelport.gateway.shape import mode_of, within
@@ -39,15 +37,16 @@ from modelport.surfaces.door import Speech
 from modelport.surfaces.headers import DECISIVE, RequestHead, common_headers, quota_headers
 from modelport.upstream.wire import Pool
 
-DAY_SECONDS: Final = 86_400
-KNOWN_HEADS: Final = 1024
-KNOWN_MODELS: Final = 256
 FOREVER: Final = float("inf")
 NO_REQUEST: Final = ChatRequest(messages=())
 PLACE: Final = "@@%s@@"
 ID, CONTENT = PLACE % "id", PLACE % "content"
 CREATED, PROMPT, COMPLETION = 7_100_000_000_000_001, 7_200_000_000_000_003, 7_300_000_000_000_007
 """Stand in an answer for what differs, and are found again in its bytes."""
+CLOSES: Final = b"connection: close\r\n"
+
+Ask = tuple["Standing", int, int | None, bytes]
+"""What a body asks: of whom, how many turns it has, how many tokens at most, and what the target is sent."""
 
 
 class Rule(Struct, frozen=True):
@@ -83,8 +82,6 @@ class Standing(Struct):
     """Reserved for an answer whose length the caller does not bound."""
     forms: Forms
     series: Series
-    quota_form: bytes
-    """The lines of the quota: (requests left, reset, tokens left, reset)."""
     before: bytes
     between: bytes
     after: bytes
@@ -100,15 +97,16 @@ class Standing(Struct):
     pool: Pool | None = None
     request_head: bytes = b""
     """How the target is asked; found anew when its provider has moved."""
+    heads: Heads | None = None
+    model: str | None = None
+    model_json: bytes = b"null"
+    """What the target has called its model last."""
 
-    def takes(self, asked: PlainChat) -> bool:
-        """Whether this very request can go on as it is, now."""
-        for rule in self.rules:
-            if not rule.allows(getattr(asked, rule.name)):
-                return False
-        return self.readiness is None or self.readiness() is None
+    def allows(self, asked: PlainChat) -> bool:
+        """Whether a request with these parameters can go on as it is."""
+        return all(rule.allows(getattr(asked, rule.name)) for rule in self.rules)
 
-    def quota_of(self, left: tuple[int, int, int, int]) -> bytes:
+    def quota_lines(self, left: tuple[int, int, int, int]) -> bytes:
         """The lines of the quota, where not both are limited."""
         limits = self.limits
         state = QuotaState()
@@ -126,9 +124,20 @@ class Standing(Struct):
     def prices_on(self, started_at: float) -> PriceForms:
         """For a call that starts then."""
         day = started_at // DAY_SECONDS
-        if day != self.prices.day:
-            self.prices = PriceForms(Charge(self.snapshot, self.deployment, NO_REQUEST, started_at), day)
+        self.prices = PriceForms(Charge(self.snapshot, self.deployment, NO_REQUEST, started_at), day)
         return self.prices
+
+    def heads_of(self, fields: Headers) -> Heads:
+        """For as long as these are the fields that every answer has (uvicorn makes a new list every second)."""
+        begin = b"HTTP/1.1 200 OK\r\n" + lines(fields)
+        ids = b"x-request-id: %b\r\napim-request-id: %b\r\nx-ms-client-request-id: %b\r\n"
+        form = begin.replace(b"%", b"%%") + ids + self.before.replace(b"%", b"%%")
+        form += quota_form(self.limits) if self.is_limited else b"%b"
+        form += self.between.replace(b"%", b"%%") + b"%d" + self.after.replace(b"%", b"%%")
+        is_told = (b"connection", b"close") in fields
+        last = form + (b"\r\n" if is_told else CLOSES + b"\r\n")
+        self.heads = Heads(fields, None if is_told else form + b"\r\n", last)
+        return self.heads
 
     def step_beside(self, prompt: int) -> int:
         """What is reserved for an answer that the caller does not bound (gateway/estimate.py)."""
@@ -136,49 +145,14 @@ class Standing(Struct):
         return self.step if limit is None or prompt >= limit else min(self.step, limit - prompt)
 
 
-class Caller:
-    """Requests with one decisive head: what is known of each model that they have named."""
+class Heads(Struct, frozen=True):
+    """Heads of answers: (id, id, the caller's id, requests left, reset, tokens left, reset, length), or with the lines
+    of the quota in the place of its four numbers where not both are limited."""
 
-    __slots__ = ("_by_model", "_lane", "_way", "snapshot")
-
-    def __init__(self, lane: Ground, way: Way, snapshot: Snapshot) -> None:
-        self._lane = lane
-        self._way = way
-        self._by_model: dict[str | None, Standing | None] = {}
-        self.snapshot = snapshot
-
-    def standing(self, model: str | None, decisive: Sequence[bytes]) -> Standing | None:
-        """None: such a call takes the general way."""
-        try:
-            return self._by_model[model]
-        except KeyError:
-            if len(self._by_model) >= KNOWN_MODELS:
-                self._by_model.clear()
-            standing = self._by_model[model] = made(self._lane, self._way, decisive, model, self.snapshot)
-            return standing
-
-
-class Standings:
-    """One per process: the callers that are known, for the snapshot that is current."""
-
-    def __init__(self, lane: Ground) -> None:
-        self._lane = lane
-        self._salt = secrets.token_bytes(32)
-        self._snapshot: Snapshot | None = None
-        self._known: dict[bytes, Caller] = {}
-
-    def caller(self, way: Way, decisive: Sequence[bytes]) -> Caller:
-        """`decisive`: the values of surfaces.headers.DECISIVE, empty where absent."""
-        snapshot = self._lane.pipeline.snapshot()
-        if snapshot is not self._snapshot:
-            self._snapshot, self._known = snapshot, {}
-        key = blake2b(b"\n".join((way.url, *decisive)), digest_size=16, key=self._salt).digest()
-        caller = self._known.get(key)
-        if caller is None:
-            if len(self._known) >= KNOWN_HEADS:
-                self._known.clear()
-            caller = self._known[key] = Caller(self._lane, way, snapshot)
-        return caller
+    fields: Headers
+    kept: bytes | None
+    """None: no connection is kept now."""
+    closing: bytes
 
 
 def made(lane: Ground, way: Way, decisive: Sequence[bytes], model: str | None, snapshot: Snapshot) -> Standing | None:
@@ -232,7 +206,6 @@ def made(lane: Ground, way: Way, decisive: Sequence[bytes], model: str | None, s
         step=snapshot.reserve_tokens,
         forms=recorded(principal, deployment, target, way, requested_model(selector, model), snapshot),
         series=pipeline.observer.series(way.door.surface, inference.operation, deployment.name),
-        quota_form=quota_form(deployment.limits),
         before=before,
         between=between,
         after=after,
@@ -326,18 +299,22 @@ def lines(fields: Headers) -> bytes:
 
 
 def answer_form(standing: Standing, way: Way, reason: FinishReason) -> bytes:
-    """The surface's own words around what differs, to be filled in by name."""
+    """The surface's own words around what differs: (id, created, content, prompt, total, completion)."""
     head = AnswerHead(id=ID, created=CREATED, model=standing.deployment.answered_name)
     answer = ChatAnswer((ChatChoice(0, CONTENT, reason),), TokenUsage(input=PROMPT, output=COMPLETION))
     form = standing.speech.whole(head, NO_REQUEST, answer, way.reasoning).replace(b"%", b"%%")
+    last = -1
     for place, name in (
-        (b'"%b"' % CONTENT.encode(), b"%(content)b"),
-        (ID.encode(), b"%(id)b"),
-        (b"%d" % CREATED, b"%(created)d"),
-        (b"%d" % (PROMPT + COMPLETION), b"%(total)d"),
-        (b"%d" % PROMPT, b"%(prompt)d"),
-        (b"%d" % COMPLETION, b"%(completion)d"),
+        (ID.encode(), b"%b"),
+        (b"%d" % CREATED, b"%d"),
+        (b'"%b"' % CONTENT.encode(), b"%b"),
+        (b"%d" % PROMPT, b"%d"),
+        (b"%d" % (PROMPT + COMPLETION), b"%d"),
+        (b"%d" % COMPLETION, b"%d"),
     ):
-        assert form.count(place) == 1, "a surface that writes an answer in another way has no plain one"
-        form = form.replace(place, name)
+        found = form.find(place)
+        assert found > last and form.count(place) == 1, (
+            "a surface that writes an answer in another way has no plain one"
+        )
+        form, last = form.replace(place, name), found
     return form

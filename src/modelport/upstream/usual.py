@@ -20,19 +20,12 @@ END_OF_HEAD: Final = b"\r\n\r\n"
 class UsualReply:
     """One per address."""
 
-    __slots__ = ("_lessons", "_match")
+    __slots__ = ("_lessons", "match")
 
     def __init__(self) -> None:
         self._lessons = LESSONS
-        self._match = re.compile(rb"(?!)").match
-
-    def body(self, data: bytes) -> bytes | None:
-        """The whole body, if this is the usual head and all that follows it; None: ask a parser."""
-        found = self._match(data)
-        if found is None:
-            return None
-        body = data[found.end() :]
-        return body if len(body) == int(found[1]) else None
+        self.match = re.compile(rb"(?!)").match
+        """Knows the usual head; its first group is the length of the body that follows."""
 
     def learn(self, data: bytes, fields: list[tuple[bytes, bytes]]) -> None:
         """From a read that held exactly one reply, a 200 whose length is given, and what a parser found in its head."""
@@ -53,4 +46,4 @@ class UsualReply:
                 parts.append(re.escape(name) + rb":[\x20-\x7e]*")
         pattern = rb"\r\n".join(parts) + rb"\r\n\r\n"
         if pattern.count(b"([0-9]{1,10})") == 1:
-            self._match = re.compile(pattern).match
+            self.match = re.compile(pattern).match

@@ -88,16 +88,24 @@ class Pool:
         return self.ask(self.head(request), request.body, timeouts, first, receiver)
 
     def ask(self, head: bytes, body: bytes, timeouts: Timeouts, first_seconds: float, receiver: Receiver) -> Exchange:
-        """The same with a `head` of this pool. Over an idle connection, or a new one."""
-        exchange = Exchange(self, head, body, timeouts, self.loop.time(), first_seconds, receiver)
+        """The same with a `head` of this pool."""
+        exchange, now = Exchange(), self.loop.time()
+        exchange.pool, exchange.head, exchange.body, exchange.timeouts = self, head, body, timeouts
+        exchange.whole_deadline = now + timeouts.whole
+        exchange.deadline = min(now + first_seconds, exchange.whole_deadline)
+        exchange.receiver, exchange.connection, exchange.connecting, exchange.is_paused = receiver, None, None, False
+        self.take(exchange)
+        return exchange
+
+    def take(self, exchange: Exchange) -> None:
+        """Sends it over the connection that was used last, or over a new one."""
         idle = self.idle
         while idle:
             connection = idle.pop()
             if not connection.transport.is_closing():
-                connection.begin(exchange, True)
-                return exchange
+                connection.begin(exchange)
+                return
         self.connect(exchange)
-        return exchange
 
     def connect(self, exchange: Exchange) -> None:
         """Opens a connection for it."""
@@ -123,7 +131,7 @@ class Pool:
             if exchange.receiver is None:
                 connection.drop()
             else:
-                connection.begin(exchange, False)
+                connection.begin(exchange)
 
     async def _open(self, connection: Connection) -> None:
         if self._address.unix_socket is not None:

@@ -61,7 +61,7 @@ class Home(Protocol):
 
 
 class Exchange:
-    """One request under way."""
+    """One request under way. Whoever makes one sets all of it (`wire.Pool.ask`; lane.plain.PlainCall is one itself)."""
 
     __slots__ = (
         "body",
@@ -76,27 +76,16 @@ class Exchange:
         "whole_deadline",
     )
 
-    def __init__(
-        self,
-        pool: Home,
-        head: bytes,
-        body: bytes,
-        timeouts: Timeouts,
-        now: float,
-        first_seconds: float,
-        receiver: Receiver,
-    ) -> None:
-        self.pool = pool
-        self.head = head
-        self.body = body
-        self.timeouts = timeouts
-        self.whole_deadline = whole = now + timeouts.whole
-        first = now + first_seconds
-        self.deadline = first if first < whole else whole
-        self.receiver: Receiver | None = receiver
-        self.connection: Connection | None = None
-        self.connecting: asyncio.Task[None] | None = None
-        self.is_paused = False
+    pool: Home
+    head: bytes
+    body: bytes
+    timeouts: Timeouts
+    deadline: float
+    whole_deadline: float
+    receiver: Receiver | None
+    connection: Connection | None
+    connecting: asyncio.Task[None] | None
+    is_paused: bool
 
     def abort(self) -> None:
         """Nobody waits any more. The connection closes, which is how the upstream learns it."""
@@ -144,6 +133,7 @@ class Connection(asyncio.Protocol):
         "_head",
         "_idle_since",
         "_inflate",
+        "_is_fresh",
         "_is_over",
         "_is_reused",
         "_is_usual",
@@ -170,15 +160,15 @@ class Connection(asyncio.Protocol):
         self._is_usual = self._is_reused = self._has_head = self._is_over = self._keeps_alive = self._until_close = (
             False
         )
+        self._is_fresh = True
+        """Nothing of an answer has come."""
         self._received_bytes = 0
         self._idle_since = 0.0
+        """0: a sweep will say."""
 
-    def begin(self, exchange: Exchange, is_reused: bool) -> None:
+    def begin(self, exchange: Exchange) -> None:
         """Sends the request."""
         self._exchange = exchange
-        self._is_reused = is_reused
-        self._has_head = self._is_over = self._at_chunk_end = self._chunk_is_over = False
-        self._received_bytes = 0
         exchange.connection = self
         body = exchange.body
         if len(body) > JOINED_BYTES:
@@ -199,7 +189,6 @@ class Connection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast(asyncio.Transport, transport)
-        self._idle_since = self._pool.loop.time()  # a sweep may come before its first request
         self._pool.sweep.watch(self)
 
     def data_received(self, data: bytes) -> None:
@@ -207,7 +196,16 @@ class Connection(asyncio.Protocol):
         if exchange is None:  # nobody asked
             self.transport.abort()
             return
-        if self._at_chunk_end:
+        if self._is_fresh:
+            if not exchange.is_paused:
+                found = self._pool.usual.match(data)
+                if found is not None:
+                    body = data[found.end() :]
+                    if len(body) == int(found[1]):
+                        self._came_whole(exchange, body)
+                        return
+            self._is_fresh = False
+        elif self._at_chunk_end:
             found = CHUNK_SIZE(data)
             if found is not None and len(data) == found.end() + int(found[1], 16) + 2 and data.endswith(b"\r\n"):
                 # One whole chunk after another: the parser would find nothing else in it, and stands where it stood.
@@ -217,11 +215,6 @@ class Connection(asyncio.Protocol):
                 return
             self._at_chunk_end = False
         if not self._has_head:
-            if not self._head and not exchange.is_paused:
-                whole = self._pool.usual.body(data)
-                if whole is not None:
-                    self._came_whole(exchange, whole)
-                    return
             self._received_bytes += len(data)
             self._head = self._head + data if self._head else data
         fault: str | None = None
@@ -278,6 +271,8 @@ class Connection(asyncio.Protocol):
             if now > exchange.deadline:
                 late = failures.STOPPED_SENDING if self._has_head else failures.NOT_ANSWERED_IN_TIME
                 self._broke(exchange, UpstreamTimedOut(late))
+        elif not self._idle_since:
+            self._idle_since = now
         elif now - self._idle_since > IDLE_CONNECTION_SECONDS:
             self.transport.close()
 
@@ -340,12 +335,8 @@ class Connection(asyncio.Protocol):
         """A usual reply. The parser has not seen it, and stands where it stood."""
         receiver, exchange.receiver = exchange.receiver, None
         self._exchange = exchange.connection = None
-        pool = self._pool
-        if self.transport.is_closing():
-            self.transport.close()
-        else:
-            self._idle_since = pool.loop.time()
-            pool.idle.append(self)
+        self._is_reused, self._idle_since = True, 0.0
+        self._pool.idle.append(self)
         if receiver is not None:
             receiver.answer_whole(body)
 
@@ -356,7 +347,9 @@ class Connection(asyncio.Protocol):
         if self._keeps_alive and not self.transport.is_closing():
             if exchange.is_paused:
                 self.transport.resume_reading()
-            self._idle_since = self._pool.loop.time()
+            self._is_fresh = self._is_reused = True
+            self._has_head = self._is_over = self._at_chunk_end = self._chunk_is_over = False
+            self._received_bytes, self._idle_since = 0, 0.0
             self._pool.idle.append(self)
         else:
             self.transport.close()

@@ -23,7 +23,7 @@ from modelport.gateway.admit import admit
 from modelport.gateway.charge import Charge
 from modelport.gateway.count import Count
 from modelport.gateway.facts import CallFacts
-from modelport.gateway.forms import SIMPLE_USAGE, PriceForms, encoded
+from modelport.gateway.forms import PriceForms, encoded
 from modelport.gateway.lease import CallLease
 from modelport.lane.standing import recorded
 from modelport.stores.journal.lines import NO_PREVIOUS, decode_line, encode_lines
@@ -151,13 +151,14 @@ def filled(case: Case, opened: UsageRecord) -> tuple[UsageRecord, UsageRecord]:
     prompt, completion, reserved = opened.usage.input, opened.usage.output, opened.reserved_tokens
     id, started_at, client = ID.encode(), encoded(case.started_at), encoded(case.client_request_id)
     seconds = (case.started + case.seconds) - case.started
-    usage = encoded(case.usage) if case.is_by_class else SIMPLE_USAGE % (case.usage.input, case.usage.output)
+    usage = (encoded(case.usage),) if case.is_by_class else (case.usage.input, case.usage.output)
+    closed = forms.closed_by_class if case.is_by_class else forms.closed
     lines: list[UsageRecord] = []
     for _ in range(2):  # a form is the same the second time
         known = (id, started_at, prompt, completion, reserved, client, prices.bound(prompt, completion))
         money = prices.of(case.usage, target, seconds)
-        ended = (id, started_at, encoded(case.answered_model), usage, reserved, *[encoded(seconds)] * 2, client, money)
-        entries = [("open", forms.opened % known), ("close", forms.closed % ended)]
+        ended = (id, started_at, encoded(case.answered_model), *usage, reserved, *[encoded(seconds)] * 2, client, money)
+        entries = [("open", forms.opened % known), ("close", closed % ended)]
         data, _, _ = encode_lines(0, NO_PREVIOUS, entries)  # type: ignore[arg-type]
         lines += [decode_line(line).usage() for line in data.splitlines(keepends=True)]
     assert lines[:2] == lines[2:]
