@@ -179,7 +179,7 @@ async def test_a_place_that_comes_at_the_moment_that_the_caller_goes_is_given_ba
     gone = await gate.queued("bob")
     queue = gate.admissions.queue
     await settled(lambda: len(queue) == 1)
-    waiter = queue._waiters[0]
+    waiter = queue.waiters[0]
     running.settle(1)
     await settled(waiter.outcome.done)
     gone.cancel()
