@@ -84,7 +84,8 @@ def test_the_usual_answer_is_read_quickly() -> None:
 
 
 def test_a_tier_that_is_not_the_usual_one_is_left_to_the_slow_reading() -> None:
-    answer = {"choices": [{"message": {"content": "a"}}], "usage": {"prompt_tokens": 1, "completion_tokens": 1}}
+    choices = [{"message": {"content": "a"}, "finish_reason": "stop"}]
+    answer = {"choices": choices, "usage": {"prompt_tokens": 1, "completion_tokens": 1}}
     assert simple_answer(msgspec.json.encode({**answer, "service_tier": "priority"})) is None
     quick = simple_answer(msgspec.json.encode({**answer, "service_tier": "default"}))
     assert quick is not None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
@@ -39,9 +39,12 @@ _MODEL_TYPES = (
 """The SDK's `load_client` takes the first three; a model that does several things is called by the first."""
 
 
+_IDS: Final = hexadecimal(32)
+
+
 def new_id() -> str:
     """32 hexadecimal digits."""
-    return hexadecimal()
+    return _IDS.next()
 
 
 class ChatStream(ChatChunkStream):

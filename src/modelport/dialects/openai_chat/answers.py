@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
@@ -15,15 +15,18 @@ from modelport.dialects.reasoning import ReasoningPlace, with_thinking
 from modelport.dialects.usage_counts import usage_counts
 from modelport.dialects.vectors import encode_vector
 
+_CHAT_IDS: Final = alphanumeric("chatcmpl-", 29)
+_COMPLETIONS_IDS: Final = alphanumeric("cmpl-", 29)
+
 
 def new_id() -> str:
     """`chatcmpl-` and 29 alphanumerics."""
-    return "chatcmpl-" + alphanumeric(29)
+    return _CHAT_IDS.next()
 
 
 def new_completions_id() -> str:
     """`cmpl-` and 29 alphanumerics."""
-    return "cmpl-" + alphanumeric(29)
+    return _COMPLETIONS_IDS.next()
 
 
 class ChatStream(ChatChunkStream):

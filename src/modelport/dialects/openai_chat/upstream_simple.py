@@ -3,14 +3,13 @@ mean more is left to the slow reading, with the same result (a property test hol
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, Literal
 
 import msgspec
 from msgspec import Meta, Struct
 
 from modelport.core.events import Answered, ChoiceFinished, Event, FinishReason, TextDelta, UsageReported
 from modelport.core.usage import TokenUsage
-from modelport.dialects.openai_chat.upstream_chunks import BROKEN_REASONS, FINISH_REASONS
 from modelport.dialects.openai_chat.upstream_usage import token_usage
 from modelport.dialects.plain_chat import PlainAnswer
 
@@ -25,8 +24,8 @@ class _Message(Struct):
 
 class _Choice(Struct):
     message: _Message
-    index: int = 0
-    finish_reason: str | None = None
+    finish_reason: Literal["stop", "length"]
+    index: Literal[0] = 0
     logprobs: None = None
 
 
@@ -43,46 +42,34 @@ class _Answer(Struct):
     model: str | None = None
     id: str | None = None
     usage: _Usage | None = None
-    service_tier: str | None = None
+    service_tier: Literal["default", "standard", "on_demand"] | None = None
+    """Words of the price that holds where nobody says anything."""
     x_groq: None = None
     error: None = None
 
 
-USUAL_TIERS: Final = frozenset({"default", "standard", "on_demand"})
-"""Words of the price that holds where nobody says anything."""
-_REASONS: Final[dict[str | None, FinishReason]] = {"stop": FinishReason.STOP, "length": FinishReason.LENGTH}
-_decoder: Final = msgspec.json.Decoder(_Answer)
+_REASONS: Final = {"stop": FinishReason.STOP, "length": FinishReason.LENGTH}
+_decode: Final = msgspec.json.Decoder(_Answer).decode
 
 
 def plain_answer(raw: bytes) -> PlainAnswer | None:
     """The answer, if it is the usual one; None: read it slowly."""
     try:
-        answer = _decoder.decode(raw)
+        answer = _decode(raw)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
-    choice = answer.choices[0]
-    reason = _REASONS.get(choice.finish_reason)
-    if reason is None:
-        word = (choice.finish_reason or "").lower()
-        if word in BROKEN_REASONS:
-            return None
-        reason = FINISH_REASONS.get(word, FinishReason.STOP)
-        if reason is FinishReason.TOOL_CALLS:  # no tool was called, whatever it says
-            reason = FinishReason.STOP
-    if choice.index:
-        return None
-    tier, usage = answer.service_tier, answer.usage
-    if tier is not None and tier not in USUAL_TIERS:
-        return None
-    message, model, id = choice.message, answer.model or None, answer.id or None
+    choice, usage = answer.choices[0], answer.usage
+    text, reason = choice.message.content, _REASONS[choice.finish_reason]
     if usage is None:
-        return PlainAnswer(message.content, reason, model, id, service_tier=tier)
+        return PlainAnswer(text, reason, answer.model or None, answer.id or None, service_tier=answer.service_tier)
     prompt, completion, classes = usage.prompt_tokens, usage.completion_tokens, None
     if usage.prompt_tokens_details is not None or usage.completion_tokens_details is not None:
         classes = token_usage(msgspec.to_builtins(usage))
         if classes is not None and classes.total != prompt + completion:
             return None
-    return PlainAnswer(message.content, reason, model, id, prompt, completion, classes, tier)
+    return PlainAnswer(
+        text, reason, answer.model or None, answer.id or None, prompt, completion, classes, answer.service_tier
+    )
 
 
 def simple_answer(raw: bytes) -> list[Event] | None:

@@ -38,7 +38,7 @@ class MemoryQuota:
         account = self._accounts.get(subject)
         if account is None:
             account = self._opened(subject, now)
-        if int(now) != account.second:
+        if now >= account.rolls_at:
             account.roll(now)
         if not account.has_room(limits, tokens, requests):
             refusal = account.refusal(limits, tokens, now, requests)
@@ -82,7 +82,7 @@ class MemoryQuota:
 class Account:
     """What one subject holds now and has used in the last minute."""
 
-    __slots__ = ("_quota", "held_tokens", "is_open", "mean_seconds", "requests", "running", "second", "tokens")
+    __slots__ = ("_quota", "held_tokens", "is_open", "mean_seconds", "requests", "rolls_at", "running", "tokens")
 
     def __init__(self, quota: MemoryQuota | None = None) -> None:
         self._quota = quota
@@ -90,8 +90,8 @@ class Account:
         """Until it is forgotten."""
         self.requests = RollingWindow()
         self.tokens = RollingWindow()
-        self.second = 0
-        """When both windows were rolled last."""
+        self.rolls_at = 0.0
+        """When both windows must roll again."""
         self.running = 0
         self.held_tokens = 0
         self.mean_seconds = 1.0
@@ -103,7 +103,7 @@ class Account:
 
     def take(self, limits: RateLimits, tokens: int, now: float) -> bool:
         """core.ports.DirectAccount"""
-        if int(now) != self.second:
+        if now >= self.rolls_at:
             self.roll(now)
         requests = self.requests
         most = limits.requests_per_minute
@@ -116,7 +116,9 @@ class Account:
         most = limits.concurrent_requests
         if most is not None and self.running >= most:
             return False
-        requests.book(1)
+        requests.total += 1  # RollingWindow.book, written out: it is called twice for each call
+        requests.last = second = requests.second
+        requests.buckets[second % BUCKETS] += 1
         self.running += 1
         self.held_tokens = held
         return True
@@ -125,31 +127,34 @@ class Account:
         self, limits: RateLimits, reserved: int, actual: int, seconds: float, now: float
     ) -> tuple[int, int, int, int]:
         """core.ports.DirectAccount"""
-        if int(now) != self.second:
+        if now >= self.rolls_at:
             self.roll(now)
         requests, tokens, held = self.requests, self.tokens, self.held_tokens
-        used, taken = tokens.total, requests.total
+        used, taken, second = tokens.total, requests.total, tokens.second
         last = requests.last if taken else 0
         if used and tokens.last > last:
             last = tokens.last
-        reset = last + BUCKETS - self.second if last else 0
+        reset = last + BUCKETS - second if last else 0
         self.running -= 1
         self.held_tokens = held - reserved
         if actual:
-            tokens.book(actual)
+            tokens.total, tokens.last = used + actual, second
+            tokens.buckets[second % BUCKETS] += actual
         self.mean_seconds += (seconds - self.mean_seconds) / REMEMBERED_CALLS
         quota = self._quota
         if quota is not None and quota.wake is not None:
             quota.wake()
-        of_requests = (limits.requests_per_minute or 0) - taken
-        of_tokens = (limits.tokens_per_minute or 0) - used - held
-        return of_requests if of_requests > 0 else 0, reset, of_tokens if of_tokens > 0 else 0, reset
+        most = limits.requests_per_minute
+        of_requests = most - taken if most is not None and most > taken else 0
+        most = limits.tokens_per_minute
+        taken = used + held
+        return of_requests, reset, most - taken if most is not None and most > taken else 0, reset
 
     def roll(self, now: float) -> None:
         """Lets both windows roll, once a second."""
         self.requests.roll(now)
         self.tokens.roll(now)
-        self.second = int(now)
+        self.rolls_at = int(now) + 1.0
 
     def has_room(self, limits: RateLimits, tokens: int, requests: int) -> bool:
         """Whether no limit stands in the way: what `refusal` finds, without the words for it. After `roll`."""
@@ -187,7 +192,7 @@ class Account:
         of_requests, of_tokens = limits.requests_per_minute, limits.tokens_per_minute
         if of_requests is None and of_tokens is None:
             return QuotaState()
-        if int(now) != self.second:
+        if now >= self.rolls_at:
             self.roll(now)
         requests, tokens = self.requests, self.tokens
         # The whole second of the last use must have left the window: seconds_until_empty of the later one.
@@ -197,7 +202,7 @@ class Account:
             left(of_requests, requests.total),
             of_tokens,
             left(of_tokens, tokens.total + self.held_tokens),
-            max(1, last + BUCKETS - self.second) if last else 0,
+            max(1, last + BUCKETS - requests.second) if last else 0,
         )
 
     def tokens_beyond(self, limit: int, tokens: int, now: float) -> int:
@@ -259,7 +264,7 @@ class Held:
         self._is_settled = True
         account.running -= 1
         account.held_tokens -= self.reserved_tokens
-        if int(now) != account.second:
+        if now >= account.rolls_at:
             account.roll(now)
         if actual_tokens > 0:
             account.tokens.book(actual_tokens)
