@@ -22,7 +22,7 @@ import yaml
 
 from modelport.core.usage import UsageRecord
 from modelport.stores.journal import ended_calls
-from modelport.stores.journal.lines import Line
+from modelport.stores.journal.lines import Line, decode_line
 from modelport.stores.journal.reading import parts
 from modelport.stores.journal.writes import Write
 
@@ -182,7 +182,7 @@ class JournalTail:
                 for part in parts(file, self._offsets.get(path, 0)):
                     if not isinstance(part, Write):
                         break  # it is being written
-                    self.lines += part.lines()
+                    self.lines += map(decode_line, part.lines)
                     self._offsets[path] = part.offset_bytes
         return self.lines
 

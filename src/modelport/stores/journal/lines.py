@@ -104,12 +104,12 @@ def decode_record(record: bytes) -> UsageRow:
 
 
 def decode_line(data: bytes) -> Line:
-    """The line in `data`, without its newline. Raises DamagedLine. Whether it is as it was written, its seal knows."""
+    """The line in `data`, newline included. Raises DamagedLine. Whether it is as it was written, its seal knows."""
     head, comma, rest = data.partition(b",")
     kind = KINDS.get(head + comma)
-    if kind is None or not rest.endswith(b"]"):
+    if kind is None or not rest.endswith(END):
         raise DamagedLine(NO_LINE)
-    return Line(kind, rest[:-1])
+    return Line(kind, rest[: -len(END)])
 
 
 def digest(data: bytes) -> str:

@@ -58,12 +58,12 @@ def old_parts(file: BinaryIO, offset_bytes: int) -> Iterator[Write | Damage]:
         offset_bytes += len(data)
         try:
             line = decode_old(data)
-            lines = b'["%b",%b' % (line.kind.encode(), record_of(line) + END)
+            found = b'["%b",%b' % (line.kind.encode(), record_of(line)) + END
         except DamagedLine as damage:
             yield Damage(str(damage), 1, number, offset_bytes)
             continue
         yield Write(
-            data=lines,
+            lines=[found],
             sequence=line.sequence,
             previous=line.previous,
             digest=digest(data),

@@ -59,7 +59,7 @@ def read_writes(path: Path) -> Iterator[Write]:
 def read_lines(path: Path) -> Iterator[Line]:
     """The lines of one file. Raises DamagedLine."""
     for write in read_writes(path):
-        yield from write.lines()
+        yield from map(decode_line, write.lines)
 
 
 def ended_calls(directory: Path) -> Iterator[UsageRecord]:
@@ -113,9 +113,8 @@ class Check:
 
     def _write(self, write: Write) -> Iterator[tuple[int, str]]:
         """Faults, each with its line."""
-        count = write.data.count(b"\n")
-        self.lines += count
-        first = write.sequence - count + 1
+        self.lines += len(write.lines)
+        first = write.sequence - len(write.lines) + 1
         # Older files may have been shipped and removed: then the chain starts in its middle.
         if self._sequence is not None and first != self._sequence + 1:
             yield write.first_line, f"number {first} follows {self._sequence}"
@@ -123,7 +122,7 @@ class Check:
         if expected is not None and write.previous != expected:
             yield write.first_line, "the chain is broken: what is before this line is not what was written there"
         self._sequence, self._previous = write.sequence, write.digest
-        for number, data in enumerate(write.raw_lines(), write.first_line):
+        for number, data in enumerate(write.lines, write.first_line):
             try:
                 line = decode_line(data)
                 faults = [] if line.kind == "begin" else list(self._call(line.kind == "close", line.usage()))

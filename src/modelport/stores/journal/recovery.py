@@ -8,7 +8,7 @@ import msgspec
 from msgspec import Struct
 
 from modelport.core.usage import Ending, TokenUsage, UsageRecord, UsageSource
-from modelport.stores.journal.lines import NO_PREVIOUS, DamagedLine, Line
+from modelport.stores.journal.lines import NO_PREVIOUS, DamagedLine, Line, decode_line
 from modelport.stores.journal.old_lines import is_old
 from modelport.stores.journal.reading import parts
 from modelport.stores.journal.writes import READ_BYTES, Damage, Write
@@ -75,7 +75,8 @@ class Scan:
             self._bad(part.first_line)
             return
         try:
-            lines = [(line, None if line.kind == "begin" else line.call_id()) for line in part.lines()]
+            lines = [decode_line(data) for data in part.lines]
+            ids = [None if line.kind == "begin" else line.call_id() for line in lines]
         except DamagedLine:
             self._bad(part.first_line)
             return
@@ -83,7 +84,7 @@ class Scan:
             self.damaged_line = self._first_bad
         self.whole_bytes = part.offset_bytes
         self.sequence, self.previous = part.sequence, part.digest
-        for line, id in lines:
+        for line, id in zip(lines, ids, strict=True):
             self._line(line, id)
 
     def _bad(self, line: int) -> None:

@@ -125,26 +125,39 @@ class FileJournal:
         queue = self._queue
         if not queue:
             return
-        if self._sync.failure is not None:
-            self.is_failing = True
-            raise OSError(self._sync.failure.errno, "the journal cannot be synced")
+        sync = self._sync
+        if self.is_failing or sync.failure is not None:
+            self._prepare(sync.failure)
         sequence = self.sequence + len(queue) // PIECES
         data, previous = sealed(b"".join(queue), sequence, self._previous)
+        size_bytes = self.size_bytes
         try:
-            if self.is_failing:
-                os.ftruncate(self._descriptor, self.size_bytes)  # in case the last failure left half a write
-            files.write_all(self._descriptor, data, self.size_bytes)
+            written = os.write(self._descriptor, data)
+            if written < len(data):
+                files.write_rest(self._descriptor, data, written, size_bytes)
         except OSError:
             self.failed_writes += 1
             self.is_failing = True
             raise
         queue.clear()
         self.is_failing = False
-        self.sequence, self._previous = sequence, previous
-        self.size_bytes += len(data)
-        self._sync.wrote(sequence)
-        if self.size_bytes >= self._rotate_bytes:
+        self.sequence = sequence
+        self._previous = previous
+        self.size_bytes = size_bytes = size_bytes + len(data)
+        sync.wrote(sequence)
+        if size_bytes >= self._rotate_bytes:
             self._rotate()
+
+    def _prepare(self, failure: OSError | None) -> None:
+        """Before a write that follows a failed one. Raises OSError."""
+        self.is_failing = True
+        if failure is not None:
+            raise OSError(failure.errno, "the journal cannot be synced")
+        try:
+            os.ftruncate(self._descriptor, self.size_bytes)  # in case the last failure left half a write
+        except OSError:
+            self.failed_writes += 1
+            raise
 
     @classmethod
     @asynccontextmanager

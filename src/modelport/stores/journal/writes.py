@@ -19,23 +19,22 @@ from typing import BinaryIO, Final
 
 from msgspec import Struct
 
-from modelport.stores.journal.lines import CLOSE, Line, decode_line
+from modelport.stores.journal.lines import CLOSE, END
 
-SEAL: Final = b'["seal",%d,"%b"'
+SEAL_START: Final = b'["seal",'
+SEAL: Final = SEAL_START + b'%d,"%b"'
 """As far as it is under its own digest."""
 SEAL_END: Final = b',"%b"]\n'
-SEAL_START: Final = b'["seal",'
-SEAL_LINE: Final = re.compile(rb'\["seal",(\d{1,18}),"([0-9a-f]{32})","([0-9a-f]{32})"\]\n')
-LONGEST_SEAL_BYTES: Final = 128
 SEAL_END_BYTES: Final = len(SEAL_END % (b"0" * 32))
+SEAL_LINE: Final = re.compile(rb'\["seal",(\d{1,18}),"([0-9a-f]{32})","([0-9a-f]{32})"\]\n')
 READ_BYTES: Final = 256 * 1024
 
 
 class Write(Struct, frozen=True):
     """Whole lines, as they were written."""
 
-    data: bytes
-    """The lines, without their seal."""
+    lines: list[bytes]
+    """As they stand there, without their seal."""
     sequence: int
     """The number of the last of them, along the chain."""
     previous: str
@@ -48,17 +47,9 @@ class Write(Struct, frozen=True):
     ending: bytes
     """The last line in the file, by which this place is known again."""
 
-    def lines(self) -> list[Line]:
-        """All of them. Raises DamagedLine."""
-        return [decode_line(data) for data in self.raw_lines()]
-
-    def raw_lines(self) -> list[bytes]:
-        """As they stand there, without newlines."""
-        return self.data[:-1].split(b"\n")
-
     def closings(self) -> list[bytes]:
         """The records of closing lines. Other lines are not looked at: half of all are openings."""
-        return [line[len(CLOSE) : -1] for line in self.raw_lines() if line.startswith(CLOSE)]
+        return [line[len(CLOSE) : -len(END)] for line in self.lines if line.startswith(CLOSE)]
 
 
 class Damage(Struct, frozen=True):
@@ -72,62 +63,53 @@ class Damage(Struct, frozen=True):
 
 
 def sealed(lines: bytes, sequence: int, previous: bytes) -> tuple[bytes, bytes]:
-    """What is written, and its digest. `sequence`: the last line's number; `previous`: the digest of the seal before."""
+    """What is written, and its digest. `sequence`: the number of the last line; `previous`: the digest of the seal
+    before."""
     covered = lines + SEAL % (sequence, previous)
     digest = blake2b(covered, digest_size=16).hexdigest().encode()
     return covered + SEAL_END % digest, digest
 
 
 def sealed_parts(file: BinaryIO, offset_bytes: int) -> Iterator[Write | Damage]:
-    """The file from here on, which is the beginning of a write. What is last may be Damage that is still written."""
-    held, sought, first_line = b"", 0, 1
-    while data := file.read(max(READ_BYTES, len(held))):
-        held += data
-        begun = 0
-        while end := end_of_seal(held, begun, sought):
-            part = checked(held[begun:end], first_line, offset_bytes + end)
-            first_line += held.count(b"\n", begun, end)
-            begun = sought = end
+    """The file from here on, where a write begins. What comes last may be Damage that is only not whole yet."""
+    lines: list[bytes] = []  # of a write whose seal has not come yet
+    first_line = 1
+    while found := file.readlines(READ_BYTES):
+        start = 0
+        for index in [index for index, line in enumerate(found) if line.startswith(SEAL_START)]:
+            lines += found[start : index + 1]
+            part = checked(lines, first_line, offset_bytes)
             yield part
-        held = held[begun:]
-        offset_bytes += begun
-        sought = max(0, len(held) - LONGEST_SEAL_BYTES)  # one may be there in part
-    if held:
-        yield damage(held, first_line, offset_bytes + len(held), "no seal follows: the write was cut off")
+            offset_bytes, first_line = part.offset_bytes, first_line + len(lines)
+            start, lines = index + 1, []
+        lines += found[start:]
+        if not found[-1].endswith(b"\n"):
+            break  # nothing was there behind it
+    if lines:
+        yield damage(lines, first_line, offset_bytes + sum(map(len, lines)), "no seal follows: the write was cut off")
 
 
-def end_of_seal(data: bytes, begun: int, sought: int) -> int:
-    """Behind the first seal of what begins here, nothing of which is before `sought`; 0: it is not there."""
-    if data.startswith(SEAL_START, begun):
-        start = begun
-    else:
-        start = data.find(b"\n" + SEAL_START, max(begun, sought)) + 1
-        if not start:
-            return 0
-    return data.find(b"\n", start) + 1
-
-
-def checked(data: bytes, first_line: int, offset_bytes: int) -> Write | Damage:
-    """The lines up to a seal, and that seal."""
-    digest = blake2b(data[:-SEAL_END_BYTES], digest_size=16).hexdigest()
-    start = data.rfind(b"\n", 0, -1) + 1
-    seal = SEAL_LINE.fullmatch(data, start)
+def checked(lines: list[bytes], first_line: int, offset_bytes: int) -> Write | Damage:
+    """These lines, which begin here; the last one should be their seal."""
+    data = b"".join(lines)
+    offset_bytes += len(data)
+    digest = blake2b(memoryview(data)[:-SEAL_END_BYTES], digest_size=16).hexdigest()
+    seal = SEAL_LINE.fullmatch(lines[-1])
     if seal is None or seal[3] != digest.encode():
-        return damage(data, first_line, offset_bytes, "the seal is wrong")
+        return damage(lines, first_line, offset_bytes, "the seal is wrong")
     return Write(
-        data=data[:start],
+        lines=lines[:-1],
         sequence=int(seal[1]),
         previous=seal[2].decode(),
         digest=digest,
         first_line=first_line,
         offset_bytes=offset_bytes,
-        ending=data[start:],
+        ending=lines[-1],
     )
 
 
-def damage(data: bytes, first_line: int, offset_bytes: int, what: str) -> Damage:
-    """These bytes, told of as lines."""
-    lines = data.removesuffix(b"\n").split(b"\n")
+def damage(lines: list[bytes], first_line: int, offset_bytes: int, what: str) -> Damage:
+    """These lines up to this place, told of."""
     number = sum(not line.startswith(SEAL_START) for line in lines)
     span = f"lines {first_line} to {first_line + len(lines) - 1}: " if len(lines) > 1 else ""
     return Damage(span + what, number, first_line, offset_bytes)

@@ -20,9 +20,9 @@ COUNTED_BYTES: Final = 1024 * 1024
 
 
 class Position(Struct, frozen=True):
-    """So far a journal is shipped: up to this byte of this file, where a write ends. `digest` and `line_bytes` are those
-    of its last line, a seal, so that a journal that was put in the place of another one is noticed. `sequence`: the
-    number of the last line before it."""
+    """So far a journal is shipped: up to this byte of this file, where a write ends. `digest` and `line_bytes` are its
+    seal's, so that a journal that was put in the place of another one is noticed; `sequence` is the number of its last
+    line."""
 
     number: int
     offset_bytes: int

@@ -137,7 +137,10 @@ class Shipped:
                 for part in parts_of(path):
                     if isinstance(part, Damage):
                         continue  # told by `verify`
-                    if position is None or (number_of(path), part.offset_bytes) > (position.number, position.offset_bytes):
+                    if position is None or (number_of(path), part.offset_bytes) > (
+                        position.number,
+                        position.offset_bytes,
+                    ):
                         self.waiting += len(part.closings())
                         continue
                     for record in part.closings():
