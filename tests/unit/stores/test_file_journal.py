@@ -219,7 +219,9 @@ def test_a_torn_last_write_is_cut_off(tmp_path):
     data = path.read_bytes()
     torn = b'["open",["b"]]\n["seal",4,"'
     path.write_bytes(data + torn)
-    assert [fault.line for fault in verify(path).faults] == [6]
+    assert [(fault.line, fault.what) for fault in verify(path).faults] == [
+        (6, "lines 6 to 7: no seal follows: the write was cut off")
+    ]
     with FileJournal(tmp_path) as journal:
         assert journal.recovered.cut_bytes == len(torn)
     assert path.read_bytes() == data

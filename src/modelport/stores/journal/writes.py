@@ -75,6 +75,7 @@ def sealed_parts(file: BinaryIO, offset_bytes: int) -> Iterator[Write | Damage]:
     lines: list[bytes] = []  # of a write whose seal has not come yet
     first_line = 1
     while found := file.readlines(READ_BYTES):
+        begun = [] if found[-1].endswith(b"\n") else [found.pop()]
         start = 0
         for index in [index for index, line in enumerate(found) if line.startswith(SEAL_START)]:
             lines += found[start : index + 1]
@@ -82,9 +83,9 @@ def sealed_parts(file: BinaryIO, offset_bytes: int) -> Iterator[Write | Damage]:
             yield part
             offset_bytes, first_line = part.offset_bytes, first_line + len(lines)
             start, lines = index + 1, []
-        lines += found[start:]
-        if not found[-1].endswith(b"\n"):
-            break  # nothing was there behind it
+        lines += found[start:] + begun
+        if begun:
+            break  # nothing is behind it yet
     if lines:
         yield damage(lines, first_line, offset_bytes + sum(map(len, lines)), "no seal follows: the write was cut off")
 
