@@ -22,7 +22,9 @@ import yaml
 
 from modelport.core.usage import UsageRecord
 from modelport.stores.journal import ended_calls
-from modelport.stores.journal.lines import DamagedLine, Line, decode_line
+from modelport.stores.journal.lines import Line, decode_line
+from modelport.stores.journal.reading import parts
+from modelport.stores.journal.writes import Write
 
 KEY = "operators-key-0f6a52"
 WAIT_SECONDS = 60.0
@@ -177,19 +179,17 @@ class JournalTail:
         """All lines until now."""
         for path in sorted(self._directory.glob("*.jsonl")):
             with path.open("rb") as file:
-                file.seek(self._offsets.get(path, 0))
-                for data in file:
-                    try:
-                        self.lines.append(decode_line(data))
-                    except DamagedLine:
+                for part in parts(file, self._offsets.get(path, 0)):
+                    if not isinstance(part, Write):
                         break  # it is being written
-                    self._offsets[path] = self._offsets.get(path, 0) + len(data)
+                    self.lines += map(decode_line, part.lines)
+                    self._offsets[path] = part.offset_bytes
         return self.lines
 
     def of(self, client_request_id: str, kind: str = "close") -> list[UsageRecord]:
         """The records of one call, by the id that its client gave it."""
         wanted = client_request_id.encode()
-        lines = [line for line in self.read() if line.kind == kind and wanted in bytes(line.record)]
+        lines = [line for line in self.read() if line.kind == kind and wanted in line.record]
         return [line.usage() for line in lines]
 
 

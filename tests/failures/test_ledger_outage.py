@@ -173,7 +173,7 @@ def test_a_torn_end_of_a_journal_is_shipped_when_it_is_mended(serve: Any, data_d
         assert calls_in(served) == 1
     (path,) = (data_dir / "journal").glob("*.jsonl")
     with path.open("ab") as file:
-        file.write(b'{"sequence":4,"kind":"open","previous":"')
+        file.write(b'["open",["0197"]]\n["seal",4,"')
     with serve(CONFIG) as served:
         assert served.chat().status == 200
         assert calls_in(served) == 2

@@ -189,7 +189,7 @@ def test_a_journal_that_somebody_has_changed_is_named(serve: Serve, data_dir: Pa
     path.write_bytes(path.read_bytes().replace(b',200,"completed",', b',500,"completed",'))
     ended = command("ledger", "verify", "--data-dir", str(data_dir))
     assert ended.exit_code == ExitCode.UNBALANCED
-    assert "the checksum is wrong" in ended.stderr
+    assert "the seal is wrong" in ended.stderr
 
 
 def test_books_without_any_call_balance(data_dir: Path) -> None:

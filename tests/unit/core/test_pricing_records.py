@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from modelport.core.usage import Pricing, UsageRecord
-from modelport.stores.journal.lines import USAGE_DECODER
+from modelport.stores.journal.old_lines import USAGE_DECODER
 
 OLD = b"""{"id":"c","started_at":1700000000.5,"principal":"k","key_id":"k/key1","surface":"openai_v1",
 "operation":"chat_completions","streamed":true,"requested_model":"m","deployment":"m","answered_model":"m",

@@ -26,7 +26,7 @@ from modelport.gateway.facts import CallFacts
 from modelport.gateway.forms import PriceForms, encoded
 from modelport.gateway.lease import CallLease
 from modelport.lane.standing import recorded
-from modelport.stores.journal.lines import NO_PREVIOUS, decode_line, encode_lines
+from modelport.stores.journal.lines import decode_record
 from modelport.stores.memory.quota import MemoryQuota
 
 ID = "0c5ff0de-0000-4000-8000-000000000001"
@@ -140,7 +140,7 @@ def leased(case: Case) -> tuple[UsageRecord, UsageRecord]:
 
 
 def filled(case: Case, opened: UsageRecord) -> tuple[UsageRecord, UsageRecord]:
-    """The two records from forms, through lines of a journal. `opened` says only what was reserved."""
+    """The two records from forms, as a journal's reader has them. `opened` says only what was reserved."""
     target = case.deployment.targets[0]
     way: Any = SimpleNamespace(
         door=SimpleNamespace(surface="openai_v1"), inference=SimpleNamespace(operation=Operation.CHAT_COMPLETIONS)
@@ -158,9 +158,9 @@ def filled(case: Case, opened: UsageRecord) -> tuple[UsageRecord, UsageRecord]:
         known = (id, started_at, prompt, completion, reserved, client, prices.bound(prompt, completion))
         money = prices.of(case.usage, target, seconds)
         ended = (id, started_at, encoded(case.answered_model), *usage, reserved, *[encoded(seconds)] * 2, client, money)
-        entries = [("open", forms.opened % known), ("close", closed % ended)]
-        data, _, _ = encode_lines(0, NO_PREVIOUS, entries)  # type: ignore[arg-type]
-        lines += [decode_line(line).usage() for line in data.splitlines(keepends=True)]
+        rows = (forms.opened % known, closed % ended)
+        assert not any(b"\n" in row for row in rows)
+        lines += [decode_record(row).record() for row in rows]
     assert lines[:2] == lines[2:]
     return lines[0], lines[1]
 

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import stat
 import time
+from hashlib import blake2b
+from itertools import accumulate
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -11,10 +14,11 @@ from hypothesis import strategies as st
 
 from modelport.core.usage import Ending, TokenUsage, UsageRecord, UsageSource
 from modelport.stores.journal.files import JournalInUse, files_of
-from modelport.stores.journal.lines import NO_PREVIOUS, DamagedLine, decode_line, digest, encode_line
-from modelport.stores.journal.reading import ended_calls, read_lines, verify
+from modelport.stores.journal.lines import CLOSE, END, NO_PREVIOUS, DamagedLine, decode_line, encode_record
+from modelport.stores.journal.reading import ended_calls, parts, parts_of, verify
 from modelport.stores.journal.recovery import look
 from modelport.stores.journal.writer import FileJournal, open_journal
+from modelport.stores.journal.writes import Damage, Write, sealed
 
 
 def record(id: str, **changes: object) -> UsageRecord:
@@ -41,33 +45,69 @@ def call(journal: FileJournal, id: str) -> None:
     journal.flush()
 
 
-@given(st.integers(min_value=1, max_value=10**9), st.text(max_size=30), st.floats(min_value=0, max_value=1e6))
-def test_a_line_reads_back_as_it_was_written(sequence, model, seconds):
+def data_of(write: Write) -> bytes:
+    """Its bytes in the file."""
+    return b"".join(write.lines) + write.ending
+
+
+def kinds_of(write: Write) -> list[str]:
+    return [decode_line(line).kind for line in write.lines]
+
+
+def whole(path: Path) -> list[Write]:
+    """The file's writes, all of which are whole."""
+    found = list(parts_of(path))
+    assert not any(isinstance(part, Damage) for part in found)
+    return found  # type: ignore[return-value]
+
+
+@given(st.text(max_size=30), st.floats(min_value=0, max_value=1e6))
+def test_a_line_reads_back_as_it_was_written(model, seconds):
     written = record("a", requested_model=model, duration_seconds=seconds)
-    line = decode_line(encode_line(sequence, "close", NO_PREVIOUS, written))
-    assert (line.sequence, line.kind, line.previous) == (sequence, "close", NO_PREVIOUS)
-    assert line.usage() == written
+    line = decode_line(CLOSE + encode_record(written) + END)
+    assert (line.kind, line.usage(), line.call_id()) == ("close", written, "a")
 
 
-@given(st.data())
-def test_a_line_with_one_changed_byte_is_damaged(data):
-    line = bytearray(encode_line(7, "open", digest(b"x"), record("a")))
-    position = data.draw(st.integers(min_value=0, max_value=len(line) - 1))
-    line[position] ^= data.draw(st.integers(min_value=1, max_value=255))
+@pytest.mark.parametrize("line", [b"", b"[]", b'["seal",1]', b'["other",["a"]]', b'["close",["a"]', b'{"close"}'])
+def test_what_is_no_line_is_refused(line):
     with pytest.raises(DamagedLine):
-        decode_line(bytes(line))
+        decode_line(line + b"\n").usage()
 
 
-def test_lines_are_numbered_and_each_names_the_one_before(tmp_path):
+def test_each_flush_is_one_write_under_one_seal_that_names_the_one_before(tmp_path):
     with FileJournal(tmp_path) as journal:
         call(journal, "a")
-        call(journal, "b")
+        for id in "bcd":
+            journal.open(record(id))
+        journal.flush()
+        journal.flush()
+        for id in "bcd":
+            journal.close(record(id))
     (path,) = files_of(tmp_path, "0")
-    raw = path.read_bytes().splitlines(keepends=True)
-    lines = list(read_lines(path))
-    assert [line.kind for line in lines] == ["begin", "open", "close", "open", "close"]
-    assert [line.sequence for line in lines] == [1, 2, 3, 4, 5]
-    assert [line.previous for line in lines] == [NO_PREVIOUS, *(digest(data) for data in raw[:-1])]
+    begun, one, opened, closed = writes = whole(path)
+    assert [kinds_of(write) for write in writes] == [
+        ["begin"],
+        ["open", "close"],
+        ["open"] * 3,
+        ["close"] * 3,
+    ]
+    assert [write.sequence for write in writes] == [1, 3, 6, 9]
+    assert [write.first_line for write in writes] == [1, 3, 6, 10]
+    assert [write.previous for write in writes] == [NO_PREVIOUS, begun.digest, one.digest, opened.digest]
+    assert b"".join(data_of(write) for write in writes) == path.read_bytes()
+    seals = [line for line in path.read_bytes().splitlines() if line.startswith(b'["seal",')]
+    assert seals[-1] == f'["seal",9,"{opened.digest}","{closed.digest}"]'.encode()
+    assert len(seals) == 4
+    assert verify(tmp_path).lines == journal.sequence == 9
+
+
+def test_a_digest_is_of_the_lines_and_of_the_seal_before_it(tmp_path):
+    with FileJournal(tmp_path) as journal:
+        call(journal, "a")
+    (path,) = files_of(tmp_path, "0")
+    _, write = whole(path)
+    covered, _, rest = data_of(write).rpartition(b",")
+    assert rest == f'"{blake2b(covered, digest_size=16).hexdigest()}"]\n'.encode()
 
 
 def test_files_are_for_their_owner_alone(tmp_path):
@@ -99,21 +139,23 @@ def test_a_call_that_spans_files_is_recovered_from_the_last_one(tmp_path):
     assert verify(tmp_path).faults == ()
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(share=st.floats(min_value=0, max_value=1))
 def test_a_file_cut_anywhere_recovers_to_one_record_a_call(share, tmp_path_factory):
     directory = tmp_path_factory.mktemp("journal")
     with FileJournal(directory) as journal:
-        for number in range(4):
+        for number in range(6):
             journal.open(record(str(number)))
-        for number in range(0, 4, 2):
+            if number % 2:
+                journal.flush()
+        for number in range(0, 6, 2):
             journal.close(record(str(number)))
     (path,) = files_of(directory, "0")
-    whole = path.read_bytes()
-    first = whole.index(b"\n") + 1
-    cut = first + round(share * (len(whole) - first))
-    path.write_bytes(whole[:cut])
-    opened = sum(b'"kind":"open"' in line and line.endswith(b"\n") for line in whole[:cut].splitlines(keepends=True))
+    data, writes = path.read_bytes(), whole(path)
+    first = writes[0].offset_bytes
+    cut = first + round(share * (len(data) - first))
+    path.write_bytes(data[:cut])
+    opened = sum(kinds_of(write).count("open") for write in writes if write.offset_bytes <= cut)
     with FileJournal(directory) as journal:
         assert journal.recovered.damaged is None
     ended = [call.id for call in ended_calls(directory)]
@@ -121,15 +163,68 @@ def test_a_file_cut_anywhere_recovers_to_one_record_a_call(share, tmp_path_facto
     assert verify(directory).faults == ()
 
 
-def test_a_torn_last_line_is_cut_off(tmp_path):
+@pytest.fixture(scope="module")
+def busy_file(tmp_path_factory) -> Path:
+    """Writes of one to nine lines."""
+    directory = tmp_path_factory.mktemp("busy")
+    with FileJournal(directory) as journal:
+        for number in range(1, 10):
+            for one in range(number):
+                journal.open(record(f"{number}-{one}"))
+                if one % 2:
+                    journal.close(record(f"{number}-{one}"))
+            journal.flush()
+    return files_of(directory, "0")[0]
+
+
+@settings(max_examples=300, deadline=None)
+@given(data=st.data())
+def test_any_changed_byte_of_a_file_is_found(data, busy_file):
+    changed = bytearray(busy_file.read_bytes())
+    writes = whole(busy_file)
+    position = data.draw(st.integers(min_value=0, max_value=len(changed) - 1))
+    changed[position] ^= data.draw(st.integers(min_value=1, max_value=255))
+    path = busy_file.with_name("changed")
+    path.write_bytes(changed)
+    assert verify(path).faults
+    found = {part.digest for part in parts_of(path) if isinstance(part, Write)}
+    hurt = next(number for number, write in enumerate(writes) if write.offset_bytes > position)
+    assert writes[hurt].digest not in found
+    # A seal that is not found any more makes its lines run on into the next write.
+    assert {write.digest for write in writes[:hurt] + writes[hurt + 2 :]} <= found <= {one.digest for one in writes}
+
+
+def test_writes_of_any_size_are_read_as_they_were_written(tmp_path):
+    sizes = [1, 700, 3, 2000, 1, 1, 950, 40]  # of lines: what is read at once ends in the middle of most
+    with FileJournal(tmp_path) as journal:
+        for size in sizes:
+            for number in range(size):
+                journal.open(record(f"{size}-{number}"))
+            journal.flush()
+        journal.flush()
+    (path,) = files_of(tmp_path, "0")
+    writes = whole(path)
+    assert [len(write.lines) for write in writes] == [1, *sizes]
+    assert b"".join(map(data_of, writes)) == path.read_bytes()
+    ends = list(accumulate(len(data_of(write)) for write in writes))
+    assert [write.offset_bytes for write in writes] == ends
+    with path.open("rb") as file:  # from the middle
+        assert [part.offset_bytes for part in parts(file, ends[3])] == ends[4:]
+
+
+def test_a_torn_last_write_is_cut_off(tmp_path):
     with FileJournal(tmp_path) as journal:
         call(journal, "a")
     (path,) = files_of(tmp_path, "0")
-    whole = path.read_bytes()
-    path.write_bytes(whole + b'{"sequence":4,"kind":"op')
+    data = path.read_bytes()
+    torn = b'["open",["b"]]\n["seal",4,"'
+    path.write_bytes(data + torn)
+    assert [(fault.line, fault.what) for fault in verify(path).faults] == [
+        (6, "lines 6 to 7: no seal follows: the write was cut off")
+    ]
     with FileJournal(tmp_path) as journal:
-        assert journal.recovered.cut_bytes == 24
-    assert path.read_bytes() == whole
+        assert journal.recovered.cut_bytes == len(torn)
+    assert path.read_bytes() == data
 
 
 def test_a_line_damaged_in_the_middle_is_left_alone_and_reported(tmp_path):
@@ -137,13 +232,25 @@ def test_a_line_damaged_in_the_middle_is_left_alone_and_reported(tmp_path):
         call(journal, "a")
         journal.open(record("b"))
     (path,) = files_of(tmp_path, "0")
-    damaged = path.read_bytes().replace(b'"record":["a"', b'"record":["x"', 1)
+    damaged = path.read_bytes().replace(b'["open",["a"', b'["open",["x"', 1)
     path.write_bytes(damaged)
     with FileJournal(tmp_path) as journal:
-        assert journal.recovered.damaged == "0.00000001.jsonl, line 2"
+        assert journal.recovered.damaged == "0.00000001.jsonl, line 3"
         assert journal.recovered.lost_calls == 1
     assert path.read_bytes() == damaged
-    assert [fault.line for fault in verify(path).faults] == [2, 3]
+    assert [(fault.line, fault.what) for fault in verify(path).faults] == [(3, "lines 3 to 5: the seal is wrong")]
+    assert [fault.line for fault in verify(tmp_path).faults] == [3]
+    assert verify(files_of(tmp_path, "0")[1]).faults == ()
+
+
+def test_a_damaged_seal_takes_the_next_write_with_it_and_no_more(tmp_path):
+    with FileJournal(tmp_path) as journal:
+        for id in "abc":
+            call(journal, id)
+    (path,) = files_of(tmp_path, "0")
+    path.write_bytes(path.read_bytes().replace(b'["seal",3,', b'["sael",3,', 1))
+    assert [fault.what for fault in verify(path).faults] == ["lines 3 to 8: the seal is wrong"]
+    assert verify(path).calls == 1
 
 
 def test_a_file_that_was_named_before_it_was_finished_is_ignored(tmp_path):
@@ -156,26 +263,66 @@ def test_a_file_that_was_named_before_it_was_finished_is_ignored(tmp_path):
     assert not (tmp_path / "0.00000002.new").exists()
 
 
-def test_a_rewritten_line_breaks_the_chain(tmp_path):
+def resealed(write: Write, data: bytes) -> bytes:
+    """What somebody writes in its place who knows how."""
+    return sealed(data, write.sequence, write.previous.encode())[0]
+
+
+def test_a_write_that_was_rewritten_and_sealed_anew_breaks_the_chain_at_the_next_one(tmp_path):
     with FileJournal(tmp_path) as journal:
-        call(journal, "a")
-        call(journal, "b")
+        for id in "abc":
+            call(journal, id)
     (path,) = files_of(tmp_path, "0")
-    lines = path.read_bytes().splitlines(keepends=True)
-    forged = decode_line(lines[2])
-    lines[2] = encode_line(forged.sequence, "close", forged.previous, record("a", usage=TokenUsage()))
-    path.write_bytes(b"".join(lines))
-    assert [fault.line for fault in verify(tmp_path).faults] == [4]
+    writes = [data_of(write) for write in whole(path)]
+    forged = CLOSE + encode_record(record("a", usage=TokenUsage())) + END
+    kept = whole(path)[1].lines[0]
+    writes[1] = resealed(whole(path)[1], kept + forged)
+    path.write_bytes(b"".join(writes))
+    (fault,) = verify(tmp_path).faults
+    assert fault.line == 6
+    assert "the chain is broken" in fault.what
 
 
-def test_a_removed_line_breaks_the_chain(tmp_path):
+def test_a_removed_write_breaks_the_chain(tmp_path):
+    with FileJournal(tmp_path) as journal:
+        for id in "abc":
+            call(journal, id)
+    (path,) = files_of(tmp_path, "0")
+    writes = [data_of(write) for write in whole(path)]
+    path.write_bytes(b"".join(writes[:2] + writes[3:]))
+    assert [(fault.line, fault.what.split(":")[0]) for fault in verify(tmp_path).faults] == [
+        (6, "number 6 follows 3"),
+        (6, "the chain is broken"),
+    ]
+
+
+def test_a_removed_line_is_found(tmp_path):
     with FileJournal(tmp_path) as journal:
         call(journal, "a")
         call(journal, "b")
     (path,) = files_of(tmp_path, "0")
     lines = path.read_bytes().splitlines(keepends=True)
     path.write_bytes(b"".join(lines[:2] + lines[3:]))
-    assert {fault.line for fault in verify(tmp_path).faults} == {3}
+    assert [fault.line for fault in verify(tmp_path).faults] == [3]
+
+
+def test_writes_that_changed_places_are_found(tmp_path):
+    with FileJournal(tmp_path) as journal:
+        for id in "abcd":
+            call(journal, id)
+    (path,) = files_of(tmp_path, "0")
+    writes = [data_of(write) for write in whole(path)]
+    path.write_bytes(b"".join([*writes[:2], writes[3], writes[2], writes[4]]))
+    assert {fault.line for fault in verify(tmp_path).faults} == {6, 9, 12}
+
+
+def test_a_file_without_its_last_writes_breaks_the_chain_at_the_next_file(tmp_path):
+    with FileJournal(tmp_path, rotate_bytes=2000) as journal:
+        for number in range(8):
+            call(journal, str(number))
+    first, second, *_ = files_of(tmp_path, "0")
+    first.write_bytes(first.read_bytes()[: whole(first)[-2].offset_bytes])
+    assert {(fault.path, fault.line) for fault in verify(tmp_path).faults} == {(str(second), 1)}
 
 
 def test_a_call_that_ends_twice_is_a_fault(tmp_path):

@@ -1,4 +1,4 @@
-"""From the journal to the ledger: whole lines, in order, however the files stand; and what becomes of the files."""
+"""From the journal to the ledger: whole writes, in order, however the files stand; and what becomes of the files."""
 
 from __future__ import annotations
 
@@ -6,15 +6,21 @@ import os
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
+from hypothesis import given as given_by
+from hypothesis import settings
+from hypothesis import strategies as st
 
 from modelport.core.usage import UsageRecord
 from modelport.core.usage_reports import LedgerUnavailable
 from modelport.stores.journal import FileJournal, verify
 from modelport.stores.journal.files import files_of
+from modelport.stores.journal.reading import parts_of
+from modelport.stores.journal.writes import Write
 from modelport.stores.shipping.shipper import Shipper
-from modelport.stores.shipping.tail import Counter, Position, read_batch
+from modelport.stores.shipping.tail import Counter, Position, read_batch, stands
 from usage_records import journaled, record
 
 
@@ -113,25 +119,63 @@ def test_reading_goes_on_where_it_stopped_while_somebody_writes(tmp_path: Path) 
     assert found == given
 
 
-def test_a_torn_end_is_left_until_it_is_whole(tmp_path: Path) -> None:
-    given = [record() for _ in range(3)]
-    journaled(tmp_path, given)
+@pytest.mark.parametrize("limit", [1, 2, 7, 1000])
+def test_a_batch_ends_where_a_write_ends(tmp_path: Path, limit: int) -> None:
+    given = [record() for _ in range(40)]
+    with FileJournal(tmp_path) as journal:
+        for number, one in enumerate(given):
+            journal.open(one)
+            journal.close(one)
+            if number % 5 == 4:
+                journal.flush()
     (path,) = files_of(tmp_path, "0")
-    whole = path.read_bytes()
-    path.write_bytes(whole[:-40])
-    batch = read_batch(tmp_path, "0", None, 100)
-    assert list(batch.records) == given[:2]
-    assert batch.is_last
+    ends = {part.offset_bytes for part in parts_of(path)}
+    found: list[UsageRecord] = []
+    position: Position | None = None
+    while True:
+        batch = read_batch(tmp_path, "0", position, limit)
+        found += batch.records
+        position = batch.position
+        assert position is not None
+        assert position.offset_bytes in ends
+        assert stands(tmp_path, "0", position)
+        assert position.sequence == 1 + 2 * len(found)
+        if batch.is_last:
+            break
+        assert limit <= len(batch.records) < limit + 5
+    assert found == given
+
+
+@settings(max_examples=60, deadline=None)
+@given_by(share=st.floats(min_value=0, max_value=1))
+def test_what_has_no_seal_yet_is_not_taken_and_comes_with_it(share: float, tmp_path_factory: Any) -> None:
+    directory = tmp_path_factory.mktemp("journal")
+    given = [record() for _ in range(9)]
+    with FileJournal(directory) as journal:
+        for one in given:
+            journal.close(one)
+            if journal.queued_lines == 3:
+                journal.flush()
+    (path,) = files_of(directory, "0")
+    whole, parts = path.read_bytes(), [part for part in parts_of(path) if isinstance(part, Write)]
+    cut = round(share * len(whole))
+    path.write_bytes(whole[:cut])
+    batch = read_batch(directory, "0", None, 100)
+    sealed = sum(len(part.closings()) for part in parts if part.offset_bytes <= cut)
+    assert list(batch.records) == given[:sealed]
+    assert (batch.is_last, batch.damaged_lines) == (True, 0)
     path.write_bytes(whole)
-    assert list(read_batch(tmp_path, "0", batch.position, 100).records) == given[2:]
+    again = read_batch(directory, "0", batch.position, 100)
+    assert list(again.records) == given[sealed:]
+    assert again.damaged_lines == 0
 
 
-def test_a_damaged_line_is_counted_once_and_costs_no_other(tmp_path: Path) -> None:
+def test_a_damaged_write_is_counted_once_and_costs_no_other(tmp_path: Path) -> None:
     given = [record() for _ in range(6)]
     journaled(tmp_path, given)
     (path,) = files_of(tmp_path, "0")
     lines = path.read_bytes().splitlines(keepends=True)
-    lines[6] = lines[6].replace(b'"kind":"close"', b'"kind":"clone"')  # the end of the third call
+    lines[9] = lines[9].replace(b'["close"', b'["clone"')  # the end of the third call
     path.write_bytes(b"".join(lines))
     position, found, damaged = None, [], 0
     for _ in range(12):
@@ -140,15 +184,28 @@ def test_a_damaged_line_is_counted_once_and_costs_no_other(tmp_path: Path) -> No
         found += batch.records
         damaged += batch.damaged_lines
     assert found == [*given[:2], *given[3:]]
-    assert damaged == 1
+    assert damaged == 2
+
+
+def test_a_closing_that_nobody_understands_is_counted_and_costs_no_other(tmp_path: Path) -> None:
+    given = [record() for _ in range(3)]
+    with FileJournal(tmp_path) as journal:
+        journal.close(given[0])
+        journal.close_encoded("x", b'["x",{}]')
+        journal.close(given[1])
+        journal.flush()
+        journal.close(given[2])
+    batch = read_batch(tmp_path, "0", None, 100)
+    assert (list(batch.records), batch.damaged_lines) == (given, 1)
+    assert [fault.line for fault in verify(tmp_path).faults] == [4]
 
 
 def test_a_file_that_broke_off_and_has_a_follower_is_passed(tmp_path: Path) -> None:
     given = [record() for _ in range(4)]
     journaled(tmp_path, given[:2])
     (path,) = files_of(tmp_path, "0")
-    torn = path.read_bytes()
-    path.write_bytes(torn.replace(b'"kind":"open"', b'"kind":"0pen"', 1) + b'{"half a line')
+    whole = path.read_bytes()
+    path.write_bytes(whole.replace(b'["begin",', b'["began",', 1) + b'["half a line')
     journaled(tmp_path, given[2:])  # damage in the middle: it goes on in a file of its own
     assert len(files_of(tmp_path, "0")) == 2
     batch = read_batch(tmp_path, "0", None, 100)
@@ -172,7 +229,7 @@ def test_the_backlog_is_counted_without_decoding(tmp_path: Path, rotate_bytes: i
     counter = Counter()
     counter.start({})
     for start in range(0, 30, 10):
-        journaled(tmp_path, [record(requested_model='","kind":"close",') for _ in range(10)], rotate_bytes=rotate_bytes)
+        journaled(tmp_path, [record(requested_model='\n["close",') for _ in range(10)], rotate_bytes=rotate_bytes)
         counter.count(tmp_path, "0")
         counter.count(tmp_path, "0")
         assert counter.closed == start + 10
@@ -305,7 +362,7 @@ def test_a_damaged_file_stays(tmp_path: Path, ledger: Kept) -> None:
     shipping.start()
     shipping.stop()
     assert files_of(tmp_path, "0") == before
-    assert shipping.damaged_lines == 1
+    assert shipping.damaged_lines == 2
 
 
 def test_nothing_is_removed_that_is_to_be_kept(tmp_path: Path, ledger: Kept) -> None:

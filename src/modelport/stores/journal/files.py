@@ -69,8 +69,12 @@ def write_all(descriptor: int, data: bytes, size: int) -> None:
     """Appends `data` to a file of `size` bytes: all of it, or nothing. One `os.write`, unless the kernel takes less.
 
     Raises OSError; the file is then as long as it was."""
+    write_rest(descriptor, data, os.write(descriptor, data), size)
+
+
+def write_rest(descriptor: int, data: bytes, written: int, size: int) -> None:
+    """The same where so many bytes have been written."""
     try:
-        written = os.write(descriptor, data)
         while written < len(data):
             written += os.write(descriptor, data[written:])
     except OSError:

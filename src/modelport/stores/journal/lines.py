@@ -1,16 +1,16 @@
-"""One line of a journal: JSON with its number, the hash of the line before it, and a checksum of itself.
+"""One line of a journal: what it tells of, and the record, as a JSON array.
 
-    {"sequence":7,"kind":"open","previous":"<32 hex>","record":[…],"checksum":"<8 hex>"}
+    ["begin",{…}]       the file's first line
+    ["carried",[…]]     a call that is still open, repeated from the file before
+    ["open",[…]]        a call opens; again with each larger reservation
+    ["close",[…]]       it has ended
 
-A record is the list of its values (core.usage.UsageRow), for every byte is hashed; older files have objects.
-
-The checksum finds a line that was torn or damaged; the chain of hashes finds one that was changed, added or removed.
+A record is the list of its values (core.usage.UsageRow), for every byte is hashed. A line counts only under a seal
+(`writes`).
 """
 
 from __future__ import annotations
 
-from binascii import crc32
-from collections.abc import Iterable
 from hashlib import blake2b
 from typing import Final, Literal
 
@@ -22,12 +22,15 @@ from modelport.core.usage import UsageRecord, UsageRow
 
 Kind = Literal["begin", "carried", "open", "close"]
 
-KINDS: Final[dict[Kind, bytes]] = {"begin": b"begin", "carried": b"carried", "open": b"open", "close": b"close"}
+BEGIN: Final = b'["begin",'
+CARRIED: Final = b'["carried",'
+OPEN: Final = b'["open",'
+CLOSE: Final = b'["close",'
+END: Final = b"]\n"
+"""What a record stands between."""
+KINDS: Final[dict[bytes, Kind]] = {BEGIN: "begin", CARRIED: "carried", OPEN: "open", CLOSE: "close"}
 NO_PREVIOUS: Final = "0" * 32
-"""What the first line of a chain says of the line before it."""
-LINE: Final = b'{"sequence":%d,"kind":"%b","previous":"%b","record":%b'
-TAIL: Final = b',"checksum":"%08x"}\n'
-TAIL_BYTES: Final = len(TAIL % 0)
+"""What the first seal of a chain says of the seal before it."""
 
 
 class Beginning(Struct, frozen=True):
@@ -41,56 +44,45 @@ class Beginning(Struct, frozen=True):
 
 
 class Line(Struct, frozen=True):
-    """A line as read. `record` is a UsageRecord, or a Beginning where `kind` is `begin`."""
+    """A line as read. `record` is the JSON of a UsageRow, or of a Beginning where `kind` is `begin`."""
 
-    sequence: int
     kind: Kind
-    previous: str
-    record: msgspec.Raw
-    checksum: str
+    record: bytes
 
     def usage(self) -> UsageRecord:
-        """The call's record. Only for other kinds than `begin`."""
-        if not is_row(self.record):
-            return USAGE_DECODER.decode(self.record)
-        return ROW_DECODER.decode(self.record).record()
+        """The call's record. Only for other kinds than `begin`. Raises DamagedLine."""
+        return decode_record(self.record).record()
 
     def call_id(self) -> str:
-        """The record's id, without reading the rest."""
-        decoder = IDENTITY_ROW_DECODER if is_row(self.record) else IDENTITY_DECODER
-        return decoder.decode(self.record).id
+        """The record's id, without reading the rest. Raises DamagedLine."""
+        try:
+            return IDENTITY_DECODER.decode(self.record).id
+        except msgspec.DecodeError as cause:
+            raise DamagedLine(NO_LINE) from cause
 
     def beginning(self) -> Beginning:
-        """Only for `begin`."""
-        return BEGINNING_DECODER.decode(self.record)
+        """Only for `begin`. Raises DamagedLine."""
+        try:
+            return BEGINNING_DECODER.decode(self.record)
+        except msgspec.DecodeError as cause:
+            raise DamagedLine(NO_LINE) from cause
 
 
-class Identity(Struct, frozen=True):
-    """The one field that pairs lines."""
+class IdentityRow(Struct, frozen=True, array_like=True):
+    """The one value that pairs lines."""
 
     id: str
 
 
-class IdentityRow(Identity, frozen=True, array_like=True):
-    """The same in a list of values."""
-
-
 class DamagedLine(ValueError):
-    """These bytes are no whole line of a journal."""
+    """These bytes are not what was written, or nothing that a journal holds."""
 
 
+NO_LINE: Final = "this is no line of a journal"
 ENCODER: Final = msgspec.json.Encoder()
-LINE_DECODER: Final = msgspec.json.Decoder(Line)
 ROW_DECODER: Final = msgspec.json.Decoder(UsageRow)
-IDENTITY_ROW_DECODER: Final = msgspec.json.Decoder(IdentityRow)
-USAGE_DECODER: Final = msgspec.json.Decoder(UsageRecord)
-IDENTITY_DECODER: Final = msgspec.json.Decoder(Identity)
+IDENTITY_DECODER: Final = msgspec.json.Decoder(IdentityRow)
 BEGINNING_DECODER: Final = msgspec.json.Decoder(Beginning)
-
-
-def is_row(record: msgspec.Raw) -> bool:
-    """Whether it is a list of values."""
-    return memoryview(record)[0] == ord("[")
 
 
 def encode_record(record: UsageRecord) -> bytes:
@@ -98,41 +90,28 @@ def encode_record(record: UsageRecord) -> bytes:
     return ENCODER.encode(astuple(record))
 
 
-def encode_line(sequence: int, kind: Kind, previous: str, record: UsageRecord | Beginning | bytes) -> bytes:
-    """The line with its newline. `record`: may be encoded already."""
-    if isinstance(record, UsageRecord):
-        record = encode_record(record)
-    content = record if isinstance(record, bytes) else ENCODER.encode(record)
-    head = LINE % (sequence, kind.encode(), previous.encode(), content)
-    return head + TAIL % crc32(head)
+def encode_beginning(beginning: Beginning) -> bytes:
+    """Likewise."""
+    return ENCODER.encode(beginning)
 
 
-def encode_lines(sequence: int, previous: str, entries: Iterable[tuple[Kind, bytes]]) -> tuple[bytes, int, str]:
-    """The lines of these entries after the line numbered `sequence` whose digest is `previous`; the number and the
-    digest of the last."""
-    before = previous.encode()
-    lines = []
-    for kind, record in entries:
-        sequence += 1
-        head = LINE % (sequence, KINDS[kind], before, record)
-        line = head + TAIL % crc32(head)
-        before = blake2b(line, digest_size=16).hexdigest().encode()
-        lines.append(line)
-    return b"".join(lines), sequence, before.decode()
+def decode_record(record: bytes) -> UsageRow:
+    """The values by their names. Raises DamagedLine."""
+    try:
+        return ROW_DECODER.decode(record)
+    except msgspec.DecodeError as cause:
+        raise DamagedLine(NO_LINE) from cause
 
 
 def decode_line(data: bytes) -> Line:
-    """The line in `data`, newline included. Raises DamagedLine."""
-    if not data.endswith(b"\n"):
-        raise DamagedLine("the line is cut off")
-    if data[-TAIL_BYTES:] != TAIL % crc32(data[:-TAIL_BYTES]):
-        raise DamagedLine("the checksum is wrong")
-    try:
-        return LINE_DECODER.decode(data)
-    except msgspec.DecodeError as cause:
-        raise DamagedLine("this is no line of a journal") from cause
+    """The line in `data`, newline included. Raises DamagedLine. Whether it is as it was written, its seal knows."""
+    head, comma, rest = data.partition(b",")
+    kind = KINDS.get(head + comma)
+    if kind is None or not rest.endswith(END):
+        raise DamagedLine(NO_LINE)
+    return Line(kind, rest[: -len(END)])
 
 
 def digest(data: bytes) -> str:
-    """What the next line says of the line `data`."""
+    """128 bits of blake2b."""
     return blake2b(data, digest_size=16).hexdigest()

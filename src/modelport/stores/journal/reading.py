@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 from msgspec import Struct
 
 from modelport.core.usage import UsageRecord
 from modelport.stores.journal.files import files_of, writers_in
-from modelport.stores.journal.lines import NO_PREVIOUS, DamagedLine, Line, decode_line, digest
+from modelport.stores.journal.lines import NO_PREVIOUS, DamagedLine, Line, decode_line, decode_record
+from modelport.stores.journal.old_lines import is_old, old_parts
+from modelport.stores.journal.writes import READ_BYTES, Damage, Write, sealed_parts
 
 
 class Fault(Struct, frozen=True):
-    """What is wrong with one line; lines count from 1."""
+    """What is wrong with one line, or with lines of which it is the first; lines count from 1."""
 
     path: str
     line: int
@@ -24,6 +27,7 @@ class Verification(Struct, frozen=True):
     """What a journal holds, and what is wrong with it."""
 
     lines: int
+    """Seals are not counted."""
     calls: int
     """Calls that have ended."""
     open_calls: int
@@ -32,24 +36,43 @@ class Verification(Struct, frozen=True):
     faults: tuple[Fault, ...]
 
 
+def parts(file: BinaryIO, offset_bytes: int = 0) -> Iterator[Write | Damage]:
+    """What an open file holds from here on, where a write begins: whole writes, and what else is there."""
+    file.seek(offset_bytes)
+    return old_parts(file, offset_bytes) if is_old(file) else sealed_parts(file, offset_bytes)
+
+
+def parts_of(path: Path) -> Iterator[Write | Damage]:
+    """What one file holds."""
+    with path.open("rb", buffering=READ_BYTES) as file:
+        yield from parts(file)
+
+
+def read_writes(path: Path) -> Iterator[Write]:
+    """The writes of one file. Raises DamagedLine."""
+    for part in parts_of(path):
+        if isinstance(part, Damage):
+            raise DamagedLine(part.what)
+        yield part
+
+
 def read_lines(path: Path) -> Iterator[Line]:
     """The lines of one file. Raises DamagedLine."""
-    with path.open("rb") as file:
-        for data in file:
-            yield decode_line(data)
+    for write in read_writes(path):
+        yield from map(decode_line, write.lines)
 
 
 def ended_calls(directory: Path) -> Iterator[UsageRecord]:
     """The final record of every call in a directory, writer by writer. Raises DamagedLine."""
     for writer in writers_in(directory):
         for path in files_of(directory, writer):
-            for line in read_lines(path):
-                if line.kind == "close":
-                    yield line.usage()
+            for write in read_writes(path):
+                for record in write.closings():
+                    yield decode_record(record).record()
 
 
 def verify(path: Path) -> Verification:
-    """Checks one file, or each chain of files in a directory: every line whole, numbered and chained without a gap, at
+    """Checks one file, or each chain of files in a directory: every write whole, numbered and chained without a gap, at
     most one end for a call, no negative count."""
     chains = [files_of(path, writer) for writer in writers_in(path)] if path.is_dir() else [[path]]
     checks = [Check() for _ in chains]
@@ -79,27 +102,33 @@ class Check:
 
     def file(self, path: Path) -> None:
         """Goes through the chain's next file."""
-        with path.open("rb") as file:
-            for number, data in enumerate(file, 1):
-                self.lines += 1
-                self.faults += [Fault(str(path), number, what) for what in self._line(data)]
+        for part in parts_of(path):
+            if isinstance(part, Damage):
+                self.lines += part.lines
+                self.faults.append(Fault(str(path), part.first_line, part.what))
+                self._sequence = self._previous = None  # what follows cannot be held against it
+                continue
+            for line, what in self._write(part):
+                self.faults.append(Fault(str(path), line, what))
 
-    def _line(self, data: bytes) -> Iterator[str]:
-        try:
-            line = decode_line(data)
-        except DamagedLine as damage:
-            yield str(damage)
-            self._sequence, self._previous = None, digest(data)
-            return
+    def _write(self, write: Write) -> Iterator[tuple[int, str]]:
+        """Faults, each with its line."""
+        self.lines += len(write.lines)
+        first = write.sequence - len(write.lines) + 1
         # Older files may have been shipped and removed: then the chain starts in its middle.
-        if self._sequence is not None and line.sequence != self._sequence + 1:
-            yield f"number {line.sequence} follows {self._sequence}"
-        expected = NO_PREVIOUS if line.sequence == 1 else self._previous
-        if expected is not None and line.previous != expected:
-            yield "the chain is broken: the line before this one is not the one that was written"
-        self._sequence, self._previous = line.sequence, digest(data)
-        if line.kind != "begin":
-            yield from self._call(line.kind == "close", line.usage())
+        if self._sequence is not None and first != self._sequence + 1:
+            yield write.first_line, f"number {first} follows {self._sequence}"
+        expected = NO_PREVIOUS if first == 1 else self._previous
+        if expected is not None and write.previous != expected:
+            yield write.first_line, "the chain is broken: what is before this line is not what was written there"
+        self._sequence, self._previous = write.sequence, write.digest
+        for number, data in enumerate(write.lines, write.first_line):
+            try:
+                line = decode_line(data)
+                faults = [] if line.kind == "begin" else list(self._call(line.kind == "close", line.usage()))
+            except DamagedLine as damage:
+                faults = [str(damage)]
+            yield from ((number, what) for what in faults)
 
     def _call(self, is_end: bool, record: UsageRecord) -> Iterator[str]:
         if min(record.usage.classes()) < 0:

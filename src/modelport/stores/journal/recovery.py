@@ -8,34 +8,43 @@ import msgspec
 from msgspec import Struct
 
 from modelport.core.usage import Ending, TokenUsage, UsageRecord, UsageSource
-from modelport.stores.journal.lines import NO_PREVIOUS, DamagedLine, Line, decode_line, digest
+from modelport.stores.journal.lines import NO_PREVIOUS, DamagedLine, Line, decode_line
+from modelport.stores.journal.old_lines import is_old
+from modelport.stores.journal.reading import parts
+from modelport.stores.journal.writes import READ_BYTES, Damage, Write
 
 
 class Found(Struct, frozen=True):
-    """One file's state. `whole_bytes`: so much of it is lines; what follows was torn off in the middle of a write."""
+    """One file's state. `whole_bytes`: so much of it is writes; what follows was torn off in the middle of one."""
 
     path: Path
     is_usable: bool
     """False: its beginning was never finished, so the file before it is the last."""
+    is_old: bool
+    """It is of lines without seals: nothing is appended to it."""
     whole_bytes: int
     total_bytes: int
     sequence: int
+    """The number of its last whole line."""
     previous: str
-    """The hash of its last whole line."""
+    """What the next seal says of what is before it."""
     open_calls: tuple[UsageRecord, ...]
     damaged_line: int | None
-    """A line that is damaged while whole ones follow: the file is not appended to, nor cut. Counts from 1."""
+    """The first of lines that are damaged while whole ones follow: the file is not appended to, nor cut. Counts from
+    1."""
 
 
 def look(path: Path) -> Found:
     """Goes through one file; changes nothing."""
     scan = Scan()
-    with path.open("rb") as file:
-        for number, data in enumerate(file, 1):
-            scan.take(number, data)
+    with path.open("rb", buffering=READ_BYTES) as file:
+        is_of_old = is_old(file)
+        for part in parts(file):
+            scan.take(part)
     return Found(
         path=path,
         is_usable=scan.carried_due == 0 or scan.damaged_line is not None,
+        is_old=is_of_old,
         whole_bytes=scan.whole_bytes,
         total_bytes=scan.total_bytes,
         sequence=scan.sequence,
@@ -46,7 +55,7 @@ def look(path: Path) -> Found:
 
 
 class Scan:
-    """The state after so many lines."""
+    """The state after so many parts."""
 
     def __init__(self) -> None:
         self.total_bytes = 0
@@ -59,29 +68,38 @@ class Scan:
         self.damaged_line: int | None = None
         self._first_bad: int | None = None
 
-    def take(self, number: int, data: bytes) -> None:
-        """One more line, whole or not."""
-        self.total_bytes += len(data)
+    def take(self, part: Write | Damage) -> None:
+        """One more, whole or not."""
+        self.total_bytes = part.offset_bytes
+        if isinstance(part, Damage):
+            self._bad(part.first_line)
+            return
         try:
-            line = decode_line(data)
+            lines = [decode_line(data) for data in part.lines]
+            ids = [None if line.kind == "begin" else line.call_id() for line in lines]
         except DamagedLine:
-            self._first_bad = self._first_bad or number
+            self._bad(part.first_line)
             return
         if self._first_bad is not None and self.damaged_line is None:
             self.damaged_line = self._first_bad
-        self.whole_bytes = self.total_bytes
-        self.sequence = line.sequence
-        self.previous = digest(data)
-        match line.kind:
-            case "begin":
-                self.carried_due = line.beginning().carried
-            case "carried":
-                self.carried_due -= 1
-                self.open[line.call_id()] = line
-            case "open":
-                self.open[line.call_id()] = line
-            case "close":
-                self.open.pop(line.call_id(), None)
+        self.whole_bytes = part.offset_bytes
+        self.sequence, self.previous = part.sequence, part.digest
+        for line, id in zip(lines, ids, strict=True):
+            self._line(line, id)
+
+    def _bad(self, line: int) -> None:
+        self._first_bad = self._first_bad or line
+
+    def _line(self, line: Line, id: str | None) -> None:
+        if id is None:
+            self.carried_due = line.beginning().carried
+            return
+        if line.kind == "carried":
+            self.carried_due -= 1
+        if line.kind == "close":
+            self.open.pop(id, None)
+        else:
+            self.open[id] = line
 
 
 def lost(record: UsageRecord) -> UsageRecord:

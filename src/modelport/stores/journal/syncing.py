@@ -21,6 +21,8 @@ class GroupSync:
         self._due = threading.Event()
         self._stopping = threading.Event()
         self._written = 0
+        self._is_awake = False
+        """Whether `wrote` has nobody to wake. A plain field: an event's own is behind a call."""
         self.synced = 0
         """The number of the last line that is on the disk."""
         self.failure: OSError | None = None
@@ -31,7 +33,8 @@ class GroupSync:
     def wrote(self, sequence: int) -> None:
         """Lines up to this number are with the kernel."""
         self._written = sequence
-        if not self._due.is_set():
+        if not self._is_awake:
+            self._is_awake = True
             self._due.set()
 
     def replace(self, descriptor: int) -> None:
@@ -51,6 +54,7 @@ class GroupSync:
         while not self._stopping.is_set():
             self._due.wait()
             self._due.clear()
+            self._is_awake = False  # before what was written is looked at: what comes now wakes it again
             self._sync()
             if self.failure is not None:
                 self._due.set()

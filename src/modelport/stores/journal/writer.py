@@ -1,5 +1,5 @@
 """The journal of one process. Lines are queued as calls open and end; `flush` gives all of them to the kernel in one
-write, so that they outlive the process; a thread syncs them to the disk a moment later."""
+write under one seal, so that they outlive the process; a thread syncs them to the disk a moment later."""
 
 from __future__ import annotations
 
@@ -19,21 +19,26 @@ from modelport.core.clock import Clock, SystemClock
 from modelport.core.usage import UsageRecord
 from modelport.stores.journal import files
 from modelport.stores.journal.lines import (
+    BEGIN,
+    CARRIED,
+    CLOSE,
+    END,
     NO_PREVIOUS,
+    OPEN,
     Beginning,
-    Kind,
-    digest,
-    encode_line,
-    encode_lines,
+    encode_beginning,
     encode_record,
 )
 from modelport.stores.journal.recovery import Found, look, lost
 from modelport.stores.journal.syncing import SYNC_SECONDS, GroupSync
+from modelport.stores.journal.writes import sealed
 
 LOGGER: Final = logging.getLogger("modelport.journal")
 ROTATE_BYTES: Final = 32 * 1024 * 1024
 QUEUE_LINES: Final = 10_000
 """While nothing can be written: so many lines wait before new calls are refused at once."""
+PIECES: Final = 3
+"""A line is queued in so many: what stands before its record, the record, and what stands after it."""
 
 
 class Recovered(Struct, frozen=True):
@@ -56,7 +61,8 @@ class FileJournal:
     """The number of the file that is written."""
     size_bytes: int
     """How long that file is."""
-    _previous: str
+    _previous: bytes
+    """The digest of its last seal."""
     _descriptor: int
     _sync: GroupSync
 
@@ -73,7 +79,7 @@ class FileJournal:
         self.writer = writer
         self._clock = clock or SystemClock()
         self._rotate_bytes = rotate_bytes
-        self._queue: list[tuple[Kind, bytes]] = []
+        self._queue: list[bytes] = []
         self._open: dict[str, bytes] = {}
         self._stopped = False
         self.dropped_lines = 0
@@ -101,42 +107,57 @@ class FileJournal:
 
     def open_encoded(self, id: str, record: bytes) -> None:
         """As `open`, with the record as JSON."""
-        if self.is_failing and len(self._queue) >= QUEUE_LINES:
+        if self.is_failing and self.queued_lines >= QUEUE_LINES:
             raise OSError(errno.ENOSPC, "the journal takes no lines")
-        self._queue.append(("open", record))
+        self._queue += (OPEN, record, END)
         self._open[id] = record
 
     def close_encoded(self, id: str, record: bytes) -> None:
         """As `close`, with the record as JSON."""
         was_open = self._open.pop(id, None) is not None
-        if not was_open and self.is_failing and len(self._queue) >= QUEUE_LINES:
+        if not was_open and self.is_failing and self.queued_lines >= QUEUE_LINES:
             self.dropped_lines += 1
             return
-        self._queue.append(("close", record))
+        self._queue += (CLOSE, record, END)
 
     def flush(self) -> None:
         """Gives every queued line to the kernel. Raises OSError; the lines then stay queued, and the file is whole."""
-        if not self._queue:
+        queue = self._queue
+        if not queue:
             return
-        if self._sync.failure is not None:
-            self.is_failing = True
-            raise OSError(self._sync.failure.errno, "the journal cannot be synced")
-        data, sequence, previous = encode_lines(self.sequence, self._previous, self._queue)
+        sync = self._sync
+        if self.is_failing or sync.failure is not None:
+            self._prepare(sync.failure)
+        sequence = self.sequence + len(queue) // PIECES
+        data, previous = sealed(b"".join(queue), sequence, self._previous)
+        size_bytes = self.size_bytes
         try:
-            if self.is_failing:
-                os.ftruncate(self._descriptor, self.size_bytes)  # in case the last failure left half a line
-            files.write_all(self._descriptor, data, self.size_bytes)
+            written = os.write(self._descriptor, data)
+            if written < len(data):
+                files.write_rest(self._descriptor, data, written, size_bytes)
         except OSError:
             self.failed_writes += 1
             self.is_failing = True
             raise
-        self._queue.clear()
+        queue.clear()
         self.is_failing = False
-        self.sequence, self._previous = sequence, previous
-        self.size_bytes += len(data)
-        self._sync.wrote(sequence)
-        if self.size_bytes >= self._rotate_bytes:
+        self.sequence = sequence
+        self._previous = previous
+        self.size_bytes = size_bytes = size_bytes + len(data)
+        sync.wrote(sequence)
+        if size_bytes >= self._rotate_bytes:
             self._rotate()
+
+    def _prepare(self, failure: OSError | None) -> None:
+        """Before a write that follows a failed one. Raises OSError."""
+        self.is_failing = True
+        if failure is not None:
+            raise OSError(failure.errno, "the journal cannot be synced")
+        try:
+            os.ftruncate(self._descriptor, self.size_bytes)  # in case the last failure left half a write
+        except OSError:
+            self.failed_writes += 1
+            raise
 
     @classmethod
     @asynccontextmanager
@@ -155,7 +176,7 @@ class FileJournal:
     @property
     def queued_lines(self) -> int:
         """Lines that wait for a flush."""
-        return len(self._queue)
+        return len(self._queue) // PIECES
 
     @property
     def unsynced_lines(self) -> int:
@@ -194,19 +215,22 @@ class FileJournal:
         found = self._last()
         cut_bytes, damaged = 0, None
         if found is None:
-            self.sequence, self._previous = 0, NO_PREVIOUS
+            self.sequence, self._previous = 0, NO_PREVIOUS.encode()
             self._begin(1, ())
         else:
-            self.sequence, self._previous = found.sequence, found.previous
+            self.sequence, self._previous = found.sequence, found.previous.encode()
             if found.damaged_line is not None:
                 damaged = f"{found.path.name}, line {found.damaged_line}"
+            else:
+                cut_bytes = cut_off(found)
+            if found.damaged_line is not None or found.is_old:
                 self._begin(files.number_of(found.path) + 1, [encode_record(record) for record in found.open_calls])
             else:
-                cut_bytes = found.total_bytes - found.whole_bytes
                 self._continue(found)
         self._sync = GroupSync(self._descriptor, sync_seconds)
         orphans = found.open_calls if found is not None else ()
-        self._queue += [("close", encode_record(lost(record))) for record in orphans]
+        for record in orphans:
+            self._queue += (CLOSE, encode_record(lost(record)), END)
         try:
             self.flush()
         except BaseException:
@@ -230,30 +254,29 @@ class FileJournal:
     def _continue(self, found: Found) -> None:
         self.number = files.number_of(found.path)
         self._descriptor = os.open(found.path, os.O_WRONLY | os.O_APPEND)
-        if found.total_bytes > found.whole_bytes:
-            os.ftruncate(self._descriptor, found.whole_bytes)
         self.size_bytes = found.whole_bytes
 
     def _begin(self, number: int, carried: Collection[bytes]) -> None:
         """Starts a file. It gets its name only with its first lines in it."""
         beginning = Beginning(self.writer, number, len(carried), self._clock.now())
-        first = encode_line(self.sequence + 1, "begin", self._previous, beginning)
-        data, sequence, previous = encode_lines(
-            self.sequence + 1, digest(first), [("carried", record) for record in carried]
-        )
+        pieces = [BEGIN, encode_beginning(beginning), END]
+        for record in carried:
+            pieces += (CARRIED, record, END)
+        sequence = self.sequence + 1 + len(carried)
+        data, previous = sealed(b"".join(pieces), sequence, self._previous)
         path = files.file_path(self.directory, self.writer, number)
         unfinished = path.with_suffix(files.UNFINISHED_SUFFIX)
         flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_TRUNC
         descriptor = os.open(unfinished, flags, files.FILE_MODE)
         try:
-            files.write_all(descriptor, first + data, 0)
+            files.write_all(descriptor, data, 0)
             unfinished.rename(path)
         except OSError:
             os.close(descriptor)
             raise
         self.number = number
         self._descriptor = descriptor
-        self.size_bytes = len(first) + len(data)
+        self.size_bytes = len(data)
         self.sequence, self._previous = sequence, previous
 
     def _rotate(self) -> None:
@@ -290,6 +313,17 @@ def open_journal(
         except files.JournalInUse:
             continue
     return journal, tuple(found)
+
+
+def cut_off(found: Found) -> int:
+    """Removes what is left of an unfinished write; how many bytes that was. Nobody was answered on its account."""
+    torn_bytes = found.total_bytes - found.whole_bytes
+    with found.path.open("r+b") as file:
+        if torn_bytes:
+            file.truncate(found.whole_bytes)
+        if found.is_old:
+            os.fsync(file.fileno())  # nobody writes it any more, and what follows is chained to its end
+    return torn_bytes
 
 
 def told(recovered: Recovered) -> None:

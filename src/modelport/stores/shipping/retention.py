@@ -7,8 +7,8 @@ from pathlib import Path
 
 from modelport.core.usage import UsageRecord
 from modelport.stores.journal.files import files_of, number_of
-from modelport.stores.journal.lines import DamagedLine
-from modelport.stores.journal.reading import read_lines
+from modelport.stores.journal.lines import DamagedLine, decode_record
+from modelport.stores.journal.reading import read_writes
 
 RECORDS_AT_ONCE = 1_000
 
@@ -30,9 +30,8 @@ def is_kept(path: Path, missing: Missing) -> bool:
     """Whether every call that has ended in this file is in the ledger. A damaged file is evidence, and stays."""
     waiting: list[UsageRecord] = []
     try:
-        for line in read_lines(path):
-            if line.kind == "close":
-                waiting.append(line.usage())
+        for write in read_writes(path):
+            waiting += [decode_record(record) for record in write.closings()]
             if len(waiting) >= RECORDS_AT_ONCE:
                 if missing(waiting):
                     return False

@@ -1,63 +1,34 @@
-"""Reads a journal from where it was left: whole lines only, file after file, while somebody writes it."""
+"""Reads a journal from where it was left: whole writes only, file after file, while somebody writes it."""
 
 from __future__ import annotations
 
 import os
-from binascii import crc32
 from collections.abc import Mapping
-from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO, Final
 
-from msgspec import DecodeError, Struct, json
+from msgspec import Struct
 
-from modelport.core.usage import UsageRecord, UsageRow
+from modelport.core.usage import UsageRecord
+from modelport.stores.journal import old_lines
 from modelport.stores.journal.files import file_path, files_of, number_of
-from modelport.stores.journal.lines import TAIL, TAIL_BYTES, DamagedLine, digest
+from modelport.stores.journal.lines import CLOSE, DamagedLine, decode_record, digest
+from modelport.stores.journal.reading import parts
+from modelport.stores.journal.writes import READ_BYTES, Damage, Write
 
-CLOSE: Final = b',"kind":"close",'
-"""Stands in every closing line and in no other: quotes within a record's texts are escaped."""
-KIND_BYTES: Final = 64
-"""A line's kind is within its first so many bytes, behind its number."""
-ROW: Final = b',"record":['
-HEAD_BYTES: Final = 160
-"""A line's record begins within its first so many bytes."""
 COUNTED_BYTES: Final = 1024 * 1024
-READ_BYTES: Final = 256 * 1024
 
 
 class Position(Struct, frozen=True):
-    """So far a journal is shipped: up to this byte of this file. `digest` and `line_bytes` are the last line's, so that
-    a journal that was put in the place of another one is noticed."""
+    """So far a journal is shipped: up to this byte of this file, where a write ends. `digest` and `line_bytes` are its
+    seal's, so that a journal that was put in the place of another one is noticed; `sequence` is the number of its last
+    line."""
 
     number: int
     offset_bytes: int
     line_bytes: int = 0
     digest: str = ""
     sequence: int = 0
-
-
-class Closing(Struct, frozen=True):
-    """The part of a closing line that is shipped."""
-
-    record: UsageRecord
-
-
-class ClosingRow(Struct, frozen=True):
-    """The same, where the record is a list of values."""
-
-    record: UsageRow
-
-
-class Numbered(Struct, frozen=True):
-    """The part of any line that its place is known by."""
-
-    sequence: int = 0
-
-
-CLOSING_DECODER: Final = json.Decoder(Closing)
-CLOSING_ROW_DECODER: Final = json.Decoder(ClosingRow)
-NUMBERED_DECODER: Final = json.Decoder(Numbered)
 
 
 class Batch(Struct, frozen=True):
@@ -70,7 +41,8 @@ class Batch(Struct, frozen=True):
 
 
 def read_batch(directory: Path, writer: str, position: Position | None, limit: int) -> Batch:
-    """At most `limit` records after `position` (None: from the oldest file), and the position after them.
+    """The writes after `position` (None: from the oldest file) until they have `limit` records, and the position after
+    them. So there may be more records than that, by the rest of one write.
 
     What is read is on the disk when this returns: the ledger never knows more than a journal that was cut off by a
     power failure. Lines that are damaged while whole ones follow are counted and passed over. Raises OSError."""
@@ -101,34 +73,33 @@ class Reading:
 
     def file(self, file: BinaryIO, number: int, is_finished: bool) -> bool:
         """Reads on in this file. False: the batch ends in it."""
-        begun_at = self._begin(number)
-        whole: bytes | None = None  # the last line that is
-        offset = reached = begun_at
+        last: Write | None = None
         bad = 0
-        file.seek(begun_at)
-        for data in file:
-            if not data.endswith(b"\n") and not is_finished:
-                break  # it is being written, or a crash tore it and the next start will cut it off
-            reached += len(data)
-            try:
-                ended = ended_call(data)
-            except DamagedLine:
-                bad += 1
+        for part in parts(file, self._begin(number)):
+            if isinstance(part, Damage):
+                bad += part.lines  # or it is being written, or a crash tore it and the next start will cut it off
                 continue
             self.damaged_lines += bad
             bad = 0
-            offset, whole = reached, data
-            if ended is not None:
-                self.records.append(ended)
-                if len(self.records) >= self._limit:
-                    self.is_full = True
-                    break
-        if whole is not None:
-            self.position = Position(number, offset, len(whole), digest(whole), sequence_of(whole))
+            last = part
+            self._take(part)
+            if len(self.records) >= self._limit:
+                self.is_full = True
+                break
+        if last is not None:
+            self.position = Position(number, last.offset_bytes, len(last.ending), digest(last.ending), last.sequence)
             os.fsync(file.fileno())
         if is_finished and not self.is_full:
             self.damaged_lines += bad
         return is_finished and not self.is_full
+
+    def _take(self, write: Write) -> None:
+        """Its ended calls."""
+        for record in write.closings():
+            try:
+                self.records.append(decode_record(record))
+            except DamagedLine:
+                self.damaged_lines += 1
 
     def _begin(self, number: int) -> int:
         """Where to begin in this file."""
@@ -137,28 +108,6 @@ class Reading:
         if self.position.number != number:
             self.position = Position(number, 0)
         return self.position.offset_bytes
-
-
-def ended_call(data: bytes) -> UsageRecord | None:
-    """The record of a closing line, read in one pass. Other lines are only checked, and mean None: half of all lines
-    are openings. Raises DamagedLine."""
-    if data[-TAIL_BYTES:] != TAIL % crc32(data[:-TAIL_BYTES]):
-        raise DamagedLine("the checksum is wrong, or the line is cut off")
-    if data.find(CLOSE, 0, KIND_BYTES) < 0:
-        return None
-    try:
-        if data.find(ROW, 0, HEAD_BYTES) < 0:
-            return CLOSING_DECODER.decode(data).record
-        return CLOSING_ROW_DECODER.decode(data).record
-    except DecodeError as cause:
-        raise DamagedLine("this is no line of a journal") from cause
-
-
-def sequence_of(data: bytes) -> int:
-    """The number of a line whose checksum is right."""
-    with suppress(DecodeError):  # a later version's: its number is only told, never counted on
-        return NUMBERED_DECODER.decode(data).sequence
-    return 0
 
 
 def stands(directory: Path, writer: str, position: Position) -> bool:
@@ -196,12 +145,18 @@ class Counter:
             if number_of(path) > number:
                 number, offset = number_of(path), 0
             with path.open("rb") as file:
+                is_old = old_lines.is_old(file)
                 file.seek(offset)
                 while data := file.read(COUNTED_BYTES):
                     whole = data.rfind(b"\n") + 1
                     if not whole:
                         break
-                    self.closed += data.count(CLOSE, 0, whole)
+                    self.closed += old_lines.closings_in(data, whole) if is_old else closings_in(data, whole)
                     offset += whole
                     file.seek(offset)
         self._places[writer] = (number, offset)
+
+
+def closings_in(data: bytes, end: int) -> int:
+    """How many of these lines are closing lines. Only a line begins behind a newline: texts in records have none."""
+    return data.startswith(CLOSE) + data.count(b"\n" + CLOSE, 0, end)

@@ -15,7 +15,9 @@ from sqlalchemy import BigInteger, ColumnElement, Connection, Select, Table, cas
 from modelport.core.usage import Pricing, UsageRecord
 from modelport.stores.journal import Verification, verify
 from modelport.stores.journal.files import files_of, number_of, writers_in
-from modelport.stores.journal.lines import DamagedLine, decode_line
+from modelport.stores.journal.lines import DamagedLine, decode_record
+from modelport.stores.journal.reading import parts_of
+from modelport.stores.journal.writes import Damage
 from modelport.stores.shipping.tail import Position, stands
 from modelport.stores.sql.address import DatabaseAddress
 from modelport.stores.sql.columns import SERIES_COLUMNS
@@ -131,20 +133,19 @@ class Shipped:
     def _closed(self, writer: str, position: Position | None) -> Iterator[UsageRecord]:
         """Final records up to the position; counts those after it."""
         for path in files_of(self._directory, writer):
-            offset = 0
-            with suppress(FileNotFoundError), path.open("rb") as file:  # removed meanwhile: it was in the ledger
-                for data in file:
-                    offset += len(data)
-                    try:
-                        line = decode_line(data)
-                    except DamagedLine:
+            with suppress(FileNotFoundError):  # removed meanwhile: it was in the ledger
+                for part in parts_of(path):
+                    if isinstance(part, Damage):
                         continue  # told by `verify`
-                    if line.kind != "close":
+                    if position is None or (number_of(path), part.offset_bytes) > (
+                        position.number,
+                        position.offset_bytes,
+                    ):
+                        self.waiting += len(part.closings())
                         continue
-                    if position is None or (number_of(path), offset) > (position.number, position.offset_bytes):
-                        self.waiting += 1
-                    else:
-                        yield line.usage()
+                    for record in part.closings():
+                        with suppress(DamagedLine):
+                            yield decode_record(record)
 
     def _compared(self, records: Sequence[UsageRecord]) -> Iterator[str]:
         found: dict[Key, Mapping[str, Any]] = {}

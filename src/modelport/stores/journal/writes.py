@@ -1,0 +1,116 @@
+"""Lines that were written at once, and the seal that is their last line.
+
+    ["seal",<number of the last line before it>,"<digest of the seal before>","<digest>"]
+
+Lines are numbered along the whole chain of a writer's files; seals are not counted. The digest is of every byte of the
+write up to itself, so a seal is the checksum of its lines and a link of the chain in one: it finds what was torn or
+damaged, and the next one finds what was changed and sealed anew, added or removed.
+
+A line counts only when its seal is there and right. What a crash leaves of an unfinished write may be forgotten as a
+whole: nothing is answered, and no target is asked, before its write has returned.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from hashlib import blake2b
+from typing import BinaryIO, Final
+
+from msgspec import Struct
+
+from modelport.stores.journal.lines import CLOSE, END
+
+SEAL_START: Final = b'["seal",'
+SEAL: Final = SEAL_START + b'%d,"%b"'
+"""As far as it is under its own digest."""
+SEAL_END: Final = b',"%b"]\n'
+SEAL_END_BYTES: Final = len(SEAL_END % (b"0" * 32))
+SEAL_LINE: Final = re.compile(rb'\["seal",(\d{1,18}),"([0-9a-f]{32})","([0-9a-f]{32})"\]\n')
+READ_BYTES: Final = 256 * 1024
+
+
+class Write(Struct, frozen=True):
+    """Whole lines, as they were written."""
+
+    lines: list[bytes]
+    """As they stand there, without their seal."""
+    sequence: int
+    """The number of the last of them, along the chain."""
+    previous: str
+    digest: str
+    """What the next seal says of this one."""
+    first_line: int
+    """Where it begins in the file; lines of a file count from 1, seals like others."""
+    offset_bytes: int
+    """Where it ends in the file."""
+    ending: bytes
+    """The last line in the file, by which this place is known again."""
+
+    def closings(self) -> list[bytes]:
+        """The records of closing lines. Other lines are not looked at: half of all are openings."""
+        return [line[len(CLOSE) : -len(END)] for line in self.lines if line.startswith(CLOSE)]
+
+
+class Damage(Struct, frozen=True):
+    """Lines without a seal that is right. At the end of a file that is written they are not there yet, or torn."""
+
+    what: str
+    lines: int
+    """So many of them; seals are not counted."""
+    first_line: int
+    offset_bytes: int
+
+
+def sealed(lines: bytes, sequence: int, previous: bytes) -> tuple[bytes, bytes]:
+    """What is written, and its digest. `sequence`: the number of the last line; `previous`: the digest of the seal
+    before."""
+    covered = lines + SEAL % (sequence, previous)
+    digest = blake2b(covered, digest_size=16).hexdigest().encode()
+    return covered + SEAL_END % digest, digest
+
+
+def sealed_parts(file: BinaryIO, offset_bytes: int) -> Iterator[Write | Damage]:
+    """The file from here on, where a write begins. What comes last may be Damage that is only not whole yet."""
+    lines: list[bytes] = []  # of a write whose seal has not come yet
+    first_line = 1
+    while found := file.readlines(READ_BYTES):
+        begun = [] if found[-1].endswith(b"\n") else [found.pop()]
+        start = 0
+        for index in [index for index, line in enumerate(found) if line.startswith(SEAL_START)]:
+            lines += found[start : index + 1]
+            part = checked(lines, first_line, offset_bytes)
+            yield part
+            offset_bytes, first_line = part.offset_bytes, first_line + len(lines)
+            start, lines = index + 1, []
+        lines += found[start:] + begun
+        if begun:
+            break  # nothing is behind it yet
+    if lines:
+        yield damage(lines, first_line, offset_bytes + sum(map(len, lines)), "no seal follows: the write was cut off")
+
+
+def checked(lines: list[bytes], first_line: int, offset_bytes: int) -> Write | Damage:
+    """These lines, which begin here; the last one should be their seal."""
+    data = b"".join(lines)
+    offset_bytes += len(data)
+    digest = blake2b(memoryview(data)[:-SEAL_END_BYTES], digest_size=16).hexdigest()
+    seal = SEAL_LINE.fullmatch(lines[-1])
+    if seal is None or seal[3] != digest.encode():
+        return damage(lines, first_line, offset_bytes, "the seal is wrong")
+    return Write(
+        lines=lines[:-1],
+        sequence=int(seal[1]),
+        previous=seal[2].decode(),
+        digest=digest,
+        first_line=first_line,
+        offset_bytes=offset_bytes,
+        ending=lines[-1],
+    )
+
+
+def damage(lines: list[bytes], first_line: int, offset_bytes: int, what: str) -> Damage:
+    """These lines up to this place, told of."""
+    number = sum(not line.startswith(SEAL_START) for line in lines)
+    span = f"lines {first_line} to {first_line + len(lines) - 1}: " if len(lines) > 1 else ""
+    return Damage(span + what, number, first_line, offset_bytes)
