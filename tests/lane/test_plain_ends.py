@@ -102,7 +102,7 @@ def played(server: Shared, scenario: Scenario, filler: str, deployment: str) -> 
         gateway = server.gateway.application.gateway
         quota: Any = gateway.pipeline.quota.quota
         account = quota.account(deployment, gateway.pipeline.clock.monotonic())
-        account.requests, account.tokens, account.second = RollingWindow(), RollingWindow(), 0
+        account.requests, account.tokens, account.rolls_at = RollingWindow(), RollingWindow(), 0.0
         known = len(server.gateway.lines())
         client = await Client.of(server.gateway)
         try:

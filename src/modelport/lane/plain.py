@@ -10,7 +10,7 @@ moment, with all that was taken until then; so how calls fail is written in one 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 
@@ -31,6 +31,7 @@ from modelport.gateway.estimate import MESSAGE_TOKENS, RESERVED_BYTES_PER_TOKEN,
 from modelport.gateway.forms import PriceForms, encoded
 from modelport.lane.driver import LaneCall, raised
 from modelport.lane.lane import Connection, Lane
+from modelport.lane.repeated import RepeatedHead
 from modelport.lane.standing import NO_REQUEST, Ask, Standing, answer_form, lines
 from modelport.lane.ways import Way
 from modelport.surfaces.headers import ECHOABLE, quota_headers
@@ -54,7 +55,6 @@ class PlainCall(Exchange):
         "_covered_tokens",
         "_due",
         "_has_begun",
-        "_headers",
         "_id",
         "_id_bytes",
         "_is_asked",
@@ -72,7 +72,9 @@ class PlainCall(Exchange):
         "_successor",
         "_way",
         "client_request_id",
+        "head_given",
         "keep_alive",
+        "repeated",
         "response_complete",
         "response_started",
     )
@@ -85,6 +87,11 @@ class PlainCall(Exchange):
     _reservation: Reservation
     _standing: Standing
     _successor: LaneCall | None
+    keep_alive: bool
+    """Cleared by uvicorn when it shuts down."""
+    repeated: RepeatedHead | None
+    head_given: Any
+    """The fields of its head, or what `repeated` finds them by."""
 
     # --- before anything is taken ------------------------------------------------------------------------------------
 
@@ -93,12 +100,12 @@ class PlainCall(Exchange):
         lane: Lane,
         connection: Connection,
         way: Way,
-        headers: Callable[[], RawHeaders],
         ask: Ask,
         body: bytes,
         client_request_id: bytes,
     ) -> bool:
-        """Takes the call as far as its reservation and its journal line; False: nothing is taken."""
+        """Takes the call as far as its reservation and its journal line; False: nothing is taken. Whoever calls this
+        sets the other three: where its head is found, and whether its connection is kept."""
         standing, turns, completion, self.body = ask
         pipeline = lane.pipeline
         started_at = pipeline.clock.now()
@@ -144,12 +151,10 @@ class PlainCall(Exchange):
             return False
         self._client_json, self.client_request_id = client_json, echoed
         self._prices, self._started_at = prices, started_at
-        self._connection, self._way, self._headers, self._received = connection, way, headers, body
+        self._connection, self._way, self._received = connection, way, body
         self._is_asked = self._has_begun = self.response_started = self.response_complete = False
         self._answer = self._pieces = self._successor = self.connection = self.connecting = None
         self.is_paused = connection.flow.write_paused
-        self.keep_alive = True
-        """Cleared by uvicorn when it shuts down."""
         self._due = NOT_SET
         lane.gateway.running += 1
         standing.series.in_flight += 1
@@ -228,8 +233,9 @@ class PlainCall(Exchange):
     def answer_whole(self, body: bytes) -> None:
         """upstream.wire.Receiver"""
         try:
-            answer = self._standing.codec.decode(body)
-            if answer is not None and answer.prompt and self._is_covered(answer):
+            answer, covered = self._standing.codec.decode(body), self._covered_tokens
+            # Where the caller has set no bound: what is reserved must be enough for sure, even if each byte is a token.
+            if answer is not None and answer.prompt and (covered < 0 or byte_length(answer.text) <= covered):
                 self._answered(answer)
                 return
         except Exception as error:  # noqa: BLE001 - the end of a request
@@ -245,11 +251,6 @@ class PlainCall(Exchange):
         self.become().answer_failed(error)
 
     # --- our answer --------------------------------------------------------------------------------------------------
-
-    def _is_covered(self, answer: PlainAnswer) -> bool:
-        """Where the caller has set no bound: what is reserved is enough for sure, even if each byte is a token."""
-        covered = self._covered_tokens
-        return covered < 0 or byte_length(answer.text) <= covered
 
     def _answered(self, answer: PlainAnswer) -> None:
         standing, pipeline = self._standing, self._lane.pipeline
@@ -296,9 +297,10 @@ class PlainCall(Exchange):
         standing = self._standing
         speech = standing.speech
         if answer.usage is None:
-            form = standing.answers.get(answer.finish_reason)
+            reason = answer.finish_reason
+            form = standing.answers.get(reason._value_)  # an enumeration's own hash is a call
             if form is None:
-                form = standing.answers[answer.finish_reason] = answer_form(standing, self._way, answer.finish_reason)
+                form = standing.answers[reason._value_] = answer_form(standing, self._way, reason)
             prompt, completion = answer.prompt, answer.completion
             text = encoded(answer.text)
             return form % (speech.new_id().encode(), created, text, prompt, prompt + completion, completion)
@@ -350,7 +352,8 @@ class PlainCall(Exchange):
         standing, pieces, is_settled = self._standing, self._pieces, self._answer is not None
         if not is_settled:
             self._count_in_general()
-        call = LaneCall(self._lane, self._connection, self._way, self._headers(), self.keep_alive, request_id=self._id)
+        headers = self.head_given if self.repeated is None else self.repeated.headers(self.head_given)
+        call = LaneCall(self._lane, self._connection, self._way, headers, self.keep_alive, request_id=self._id)
         call.adopt(
             self._received,
             standing.snapshot,

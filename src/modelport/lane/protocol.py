@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import suppress
-from functools import partial
 from typing import Any, Final
 
 import httptools
@@ -167,13 +166,13 @@ class LaneProtocol(HttpToolsProtocol):
         if last.caller.snapshot is not lane.pipeline.snapshot():
             self._last = None
             return False
-        ask = last.read(body)
+        ask = last.caller.read(body, last.decisive)
         if ask is None:
             return False
         call = PlainCall()
-        client_request_id = head[last.client] if last.client else b""
-        if not call.start(lane, self, last.way, partial(last.headers, head), ask, body, client_request_id):
+        if not call.start(lane, self, last.way, ask, body, head[last.client] if last.client else b""):
             return False
+        call.repeated, call.head_given, call.keep_alive = last, head, True
         self._call = call
         self.cycle = call  # type: ignore[assignment]
         return True
@@ -300,10 +299,9 @@ class LaneProtocol(HttpToolsProtocol):
         if ask is None:
             return False
         call = PlainCall()
-        client_request_id = given.get(CLIENT_REQUEST_ID, b"").strip()
-        if not call.start(lane, self, way, lambda: headers, ask, body, client_request_id):
+        if not call.start(lane, self, way, ask, body, given.get(CLIENT_REQUEST_ID, b"").strip()):
             return False
-        call.keep_alive = self._keeps_alive
+        call.repeated, call.head_given, call.keep_alive = None, headers, self._keeps_alive
         self._serves(call, call)
         self._last = None
         if self._keeps_alive and self._data.endswith(body):

@@ -12,7 +12,6 @@ from collections.abc import Sequence
 from typing import Final
 
 from modelport.lane.callers import Caller
-from modelport.lane.standing import Ask
 from modelport.lane.ways import Way
 from modelport.upstream.wire import RawHeaders
 
@@ -32,7 +31,7 @@ END_OF_HEAD: Final = b"\r\n\r\n"
 class RepeatedHead:
     """One head, with places where values may differ."""
 
-    __slots__ = ("_decisive", "_headers", "_length", "_match", "_places", "caller", "client", "way")
+    __slots__ = ("_headers", "_length", "_match", "_places", "caller", "client", "decisive", "way")
 
     def __init__(
         self,
@@ -51,7 +50,7 @@ class RepeatedHead:
         self.caller = caller
         self._places = places
         self._headers = headers
-        self._decisive = decisive
+        self.decisive = decisive
 
     @classmethod
     def of(
@@ -95,10 +94,6 @@ class RepeatedHead:
             return None
         body = data[found.end() :]
         return (found, body) if len(body) == int(found[self._length]) else None
-
-    def read(self, body: bytes) -> Ask | None:
-        """What this body asks; None: such a call takes the general way."""
-        return self.caller.read(body, self._decisive)
 
     def headers(self, found: re.Match[bytes]) -> RawHeaders:
         """The fields of such a head, as a parser gives them."""

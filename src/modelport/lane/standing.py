@@ -86,7 +86,8 @@ class Standing(Struct):
     between: bytes
     after: bytes
     """The answer's head, but for the ids, the quota and the length."""
-    answers: dict[FinishReason, bytes]
+    answers: dict[str, bytes]
+    """By the reason why they ended."""
     prices: PriceForms
     quota: DirectQuota | None
     """None: what is taken is asked of the Quota itself."""

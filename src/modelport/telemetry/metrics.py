@@ -40,15 +40,15 @@ class Histogram:
         self.counts[bisect_left(self.bounds, value)] += 1
         self.sum += value
 
-    def add_all(self, values: Iterable[float]) -> None:
-        """Counts many at once."""
-        ordered, below = sorted(values), 0
+    def add_all(self, ordered: Sequence[float], total: float) -> None:
+        """Counts many at once, smallest first, whose sum is `total`."""
+        below = 0
         for index, bound in enumerate(self.bounds):
             until = bisect_right(ordered, bound)
             self.counts[index] += until - below
             below = until
         self.counts[-1] += len(ordered) - below
-        self.sum += sum(ordered)
+        self.sum += total
 
     def cumulative(self) -> list[tuple[str, int]]:
         """Prometheus's form: for each bound, how many values are not above it."""
@@ -114,17 +114,20 @@ class Metrics(Collector):
         _, operation, deployment, _ = label
         self._requests[label] = self._requests.get(label, 0) + len(calls)
         seconds, prompts, completions, _ = zip(*calls, strict=True)
+        ordered, total = sorted(seconds), sum(seconds)
         for histograms, bounds in ((self._durations, DURATION_SECONDS), (self._first_events, FIRST_EVENT_SECONDS)):
             found = histograms.get((operation, deployment))
             if found is None:
                 found = histograms[operation, deployment] = Histogram(bounds)
-            found.add_all(seconds)
+            found.add_all(ordered, total)
         counts = self._tokens.setdefault(deployment, [0] * len(TOKEN_CLASSES))
         counts[INPUT] += sum(prompts)
         counts[OUTPUT] += sum(completions)
-        beyond = sum(max(0, prompt + completion - reserved) for _, prompt, completion, reserved in calls)
+        beyond = [
+            used - reserved for _, prompt, completion, reserved in calls if (used := prompt + completion) > reserved
+        ]
         if beyond:
-            self._overdraft[deployment] = self._overdraft.get(deployment, 0) + beyond
+            self._overdraft[deployment] = self._overdraft.get(deployment, 0) + sum(beyond)
 
     def families(self) -> Iterator[Metric]:
         """Everything of this process, the interpreter's own figures included."""
