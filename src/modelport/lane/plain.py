@@ -39,7 +39,6 @@ from modelport.upstream.wire import Exchange, RawHeaders
 
 RECORDS: Final = msgspec.json.Decoder(UsageRow)
 COPIED_BYTES: Final = 16 * 1024
-NOT_SET: Final = 0.0
 
 
 class PlainCall(Exchange):
@@ -50,10 +49,10 @@ class PlainCall(Exchange):
     __slots__ = (
         "_account",
         "_answer",
+        "_began",
         "_client_json",
         "_connection",
         "_covered_tokens",
-        "_due",
         "_has_begun",
         "_id",
         "_id_bytes",
@@ -155,7 +154,7 @@ class PlainCall(Exchange):
         self._is_asked = self._has_begun = self.response_started = self.response_complete = False
         self._answer = self._pieces = self._successor = self.connection = self.connecting = None
         self.is_paused = connection.flow.write_paused
-        self._due = NOT_SET
+        self._began = connection.loop.time()
         lane.gateway.running += 1
         standing.series.in_flight += 1
         lane.when_written(self)
@@ -205,11 +204,9 @@ class PlainCall(Exchange):
             standing.request_head = standing.pool.head(said)
         pool = standing.pool
         assert pool is not None
-        now = pool.loop.time()
-        self._due = now + lane.options.limits.request_seconds
         self.pool, self.head, self.receiver = pool, standing.request_head, self
         self.timeouts = timeouts = standing.deployment.timeouts
-        self.deadline = self.whole_deadline = now + timeouts.whole
+        self.deadline = self.whole_deadline = self._began + timeouts.whole
         self._is_asked = True
         pool.take(self)
 
@@ -360,7 +357,7 @@ class PlainCall(Exchange):
             standing.principal,
             self._held(),
             (self._started_at, self._started),
-            self._due or self._connection.loop.time() + self._lane.options.limits.request_seconds,
+            self._began + self._lane.options.limits.request_seconds,
             self if self._is_asked and not is_settled else None,
             is_settled=is_settled,
         )
@@ -395,7 +392,7 @@ class PlainCall(Exchange):
 
     def sweep(self, now: float) -> None:
         """Ends a call that outlasts the request's own limit."""
-        if self._due and now > self._due:
+        if now > self._began + self._lane.options.limits.request_seconds:
             self.become().sweep(now)
 
     def stop(self) -> None:
