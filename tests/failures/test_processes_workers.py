@@ -127,7 +127,8 @@ def test_a_worker_killed_under_load_is_replaced_and_the_others_lose_nothing(serv
     assert set(load.statuses) == {200}
     eventually(lambda: len(served.journal()) >= load.statuses[200] + 2, "every call has its record")
     endings = Counter(record.ending for record in served.journal())
-    assert endings["completed"] == load.statuses[200] + 1
+    # An end is written before the answer's last byte, so a client that was cut may lack an answer whose end is there.
+    assert 0 <= endings["completed"] - (load.statuses[200] + 1) <= load.cut
     # The call that hung there, and those of the load that were cut on their way.
     assert 1 <= endings["lost"] <= 1 + load.cut
     assert not verify(served.data_dir / "journal").faults

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import stat
 import time
+from concurrent.futures import ThreadPoolExecutor
 from hashlib import blake2b
 from itertools import accumulate
 from pathlib import Path
@@ -405,3 +406,24 @@ async def test_a_second_server_on_one_directory_writes_beside_the_first(tmp_path
         call(first, "a")
         call(second, "b")
     assert {ended.id for ended in ended_calls(tmp_path)} == {"a", "b"}
+
+
+def test_a_write_under_way_is_waited_for(tmp_path: Path) -> None:
+    with FileJournal(tmp_path) as journal:
+        call(journal, "a")
+        call(journal, "b")
+    (path,) = files_of(tmp_path, "0")
+    whole = path.read_bytes()
+    for cut in (1, 40, len(whole) // 4):
+        path.write_bytes(whole[:-cut])
+
+        def write_on(rest: bytes = whole[-cut:]) -> None:
+            time.sleep(0.02)
+            with path.open("ab") as file:
+                file.write(rest)
+
+        with ThreadPoolExecutor(1) as thread:
+            done = thread.submit(write_on)
+            assert [record.id for record in ended_calls(tmp_path)] == ["a", "b"]
+            done.result()
+        assert not verify(tmp_path).faults

@@ -13,6 +13,7 @@ whole: nothing is answered, and no target is asked, before its write has returne
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Iterator
 from hashlib import blake2b
 from typing import BinaryIO, Final
@@ -28,6 +29,9 @@ SEAL_END: Final = b',"%b"]\n'
 SEAL_END_BYTES: Final = len(SEAL_END % (b"0" * 32))
 SEAL_LINE: Final = re.compile(rb'\["seal",(\d{1,18}),"([0-9a-f]{32})","([0-9a-f]{32})"\]\n')
 READ_BYTES: Final = 256 * 1024
+LOOKS: Final = 20
+LOOK_SECONDS: Final = 0.005
+"""So often, and after so long, an end that is not whole is looked at again."""
 
 
 class Write(Struct, frozen=True):
@@ -71,11 +75,21 @@ def sealed(lines: bytes, sequence: int, previous: bytes) -> tuple[bytes, bytes]:
 
 
 def sealed_parts(file: BinaryIO, offset_bytes: int) -> Iterator[Write | Damage]:
-    """The file from here on, where a write begins. What comes last may be Damage that is only not whole yet."""
+    """The file from here on, where a write begins. A write that seems to be cut off at the end may be under way, for
+    others see it grow: it is looked at again for a while before it is given as Damage."""
     lines: list[bytes] = []  # of a write whose seal has not come yet
-    first_line = 1
-    while found := file.readlines(READ_BYTES):
-        begun = [] if found[-1].endswith(b"\n") else [found.pop()]
+    rest = b""  # of a line whose end has not come yet
+    first_line, looks = 1, 0
+    while True:
+        found = file.readlines(READ_BYTES)
+        if not found:
+            if not (lines or rest) or looks == LOOKS:
+                break
+            looks += 1
+            time.sleep(LOOK_SECONDS)
+            continue
+        found[0] = rest + found[0]
+        rest = b"" if found[-1].endswith(b"\n") else found.pop()
         start = 0
         for index in [index for index, line in enumerate(found) if line.startswith(SEAL_START)]:
             lines += found[start : index + 1]
@@ -83,9 +97,8 @@ def sealed_parts(file: BinaryIO, offset_bytes: int) -> Iterator[Write | Damage]:
             yield part
             offset_bytes, first_line = part.offset_bytes, first_line + len(lines)
             start, lines = index + 1, []
-        lines += found[start:] + begun
-        if begun:
-            break  # nothing is behind it yet
+        lines += found[start:]
+    lines += [rest] if rest else []
     if lines:
         yield damage(lines, first_line, offset_bytes + sum(map(len, lines)), "no seal follows: the write was cut off")
 
