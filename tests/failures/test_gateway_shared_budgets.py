@@ -6,7 +6,7 @@ from __future__ import annotations
 import random
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
 from decimal import Decimal
 from pathlib import Path
@@ -45,18 +45,6 @@ def configuration(directory: Path, **changes: Any) -> dict[str, Any]:
         "prices": {"file": str(directory / "prices.yaml")},
         **changes,
     }
-
-
-@pytest.fixture
-def redis(tmp_path: Path) -> Iterator[RedisServer]:
-    directory = tmp_path / "redis"
-    directory.mkdir()
-    server = RedisServer(directory)
-    server.start()
-    try:
-        yield server
-    finally:
-        server.kill()
 
 
 class Hammer(threading.Thread):

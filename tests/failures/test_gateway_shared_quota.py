@@ -7,15 +7,13 @@ import os
 import random
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from modelport.core.usage import UsageRecord
-from redis_server import RedisServer
 from served import Served, eventually, serve
 from slow_to_connect import slow_to_connect
 
@@ -40,18 +38,6 @@ def configuration(**changes: Any) -> dict[str, Any]:
         "default": True,
     }
     return {"deployments": {"Limited": deployment}, **changes}
-
-
-@pytest.fixture
-def redis(tmp_path: Path) -> Iterator[RedisServer]:
-    directory = tmp_path / "redis"
-    directory.mkdir()
-    server = RedisServer(directory)
-    server.start()
-    try:
-        yield server
-    finally:
-        server.kill()
 
 
 class Hammer(threading.Thread):

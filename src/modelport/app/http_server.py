@@ -16,8 +16,8 @@ from modelport.lane.server import Server
 KEEP_ALIVE_SECONDS: Final = 75
 BACKLOG: Final = 2048
 COLLECTED_AT: Final = (20_000, 20, 20)
-"""New containers before the collector looks for cycles among them. Calls make none that last; at the usual 700 it would
-look after every thirty calls."""
+"""New containers before the collector looks for cycles among them. Calls make none that last, so it would look in vain,
+and at the usual 700 often."""
 
 Kind = TypeVar("Kind", bound=Server)
 

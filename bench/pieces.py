@@ -1,0 +1,183 @@
+"""Where the instructions of a plain call go: each piece counted alone, in a loop, with the objects of a real server.
+
+python -m bench.pieces [--python PATH] [--times 400] [--name NAME]
+
+User instructions of the one thread (bench/counters.py). What is left of the whole, which `python -m bench.gate` counts,
+is the sockets, the loop and the steps between the pieces.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Final
+
+from bench import counters, instructions, interpreters, servers, written
+from modelport.app.build import serving
+from modelport.config.load import load
+from modelport.dialects import fresh_ids
+from modelport.gateway.forms import encoded
+from modelport.lane.plain import PlainCall
+from modelport.lane.repeated import RepeatedHead
+from modelport.surfaces.headers import DECISIVE
+from modelport.upstream.reply_head import FieldReader
+from modelport.upstream.usual import UsualReply
+
+URL: Final = b"/v1/chat/completions"
+NOTHING: Final = "nothing"
+FLUSHED_CALLS: Final = 16
+"""So many calls share a write of the journal, as with sixteen connections."""
+COUNTED_AT_ONCE: Final = 1024
+
+
+def main() -> None:
+    """Counts all pieces and prints them, the dearest first."""
+    parser = argparse.ArgumentParser(prog="python -m bench.pieces", description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("--python", help="the interpreter that runs modelport; gets an environment of its own")
+    parser.add_argument("--times", type=int, default=COUNTED_AT_ONCE, help="how often each piece is done")
+    parser.add_argument("--name", help="write bench/results/NAME.json instead of a local file")
+    wanted = parser.parse_args()
+    python = interpreters.prepared(wanted.python)
+    whole = instructions.price(python, instructions.default_requests(), without="ledger").loop
+    pieces = counted(python, wanted.times)
+    pieces["sockets, loop, steps between the pieces"] = whole - sum(pieces.values())
+    for name, count in sorted(pieces.items(), key=lambda found: -found[1]):
+        print(f"{count:8,}  {name}")
+    print(f"{whole:8,}  in all")
+    facts = interpreters.described(python)
+    content = {"measured_python": facts, "counted_by": counters.mechanism(), "whole": whole, "pieces": pieces}
+    written.write("pieces", wanted.name, content)
+
+
+def counted(python: Path, times: int) -> dict[str, int]:
+    """Instructions of each piece, once."""
+    with tempfile.TemporaryDirectory(prefix="modelport-pieces-") as name:
+        folder = Path(name)
+        command = counters.serving([str(python), "-m", "bench.pieces", "--inside", str(folder)], folder)
+        environment = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1", "MODELPORT_API_KEY": servers.KEY}
+        with subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=sys.stderr, text=True, env=environment
+        ) as child:
+            assert child.stdin is not None and child.stdout is not None
+            found = {}
+            for piece in child.stdout.readline().strip().split(";"):
+                for number in (times, times):  # the first is for what is learned from it
+                    with counters.between(child.pid, folder) as count:
+                        print(f"{piece};{number}", file=child.stdin, flush=True)
+                        child.stdout.readline()
+                    for path in folder.glob("server*"):
+                        path.unlink()
+                found[piece] = count.loop // times
+            child.stdin.close()
+    nothing = found.pop(NOTHING)
+    return {piece: count - nothing for piece, count in found.items()}
+
+
+async def inside(folder: Path) -> None:
+    """The other end: does what it is asked for, as often as it is asked for."""
+    config = folder / "modelport.yaml"
+    config.write_text(instructions.CONFIG.format(port=0, folder=folder, mock=9, limits=servers.GENEROUS))
+    async with serving(load(config, os.environ), None) as application:
+        pieces = pieces_of(application)
+        print(";".join(pieces), flush=True)
+        for line in sys.stdin:
+            piece, _, times = line.strip().partition(";")
+            step = pieces[piece]
+            for _ in range(int(times)):
+                step()
+            print("done", flush=True)
+
+
+def pieces_of(application: Any) -> dict[str, Callable[[], object]]:
+    """What a plain call is made of, with what a first one has left behind."""
+    lane, body = application.lane, instructions.body(False)
+    way = lane.way(URL)
+    fields = {b"host": b"127.0.0.1", b"authorization": f"Bearer {servers.KEY}".encode()}
+    headers = [*fields.items(), (b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
+    data = b"POST %b HTTP/1.1\r\n%b\r\n%b" % (URL, b"".join(b"%b: %b\r\n" % field for field in headers), body)
+    decisive = [dict(headers).get(name, b"") for name in DECISIVE]
+    caller = lane.standings.caller(way, decisive)
+    head = RepeatedHead.of(data, headers, way, caller, decisive, 32 * 1024)
+    ask = caller.read(body, decisive)
+    assert head is not None and head.match(data) is not None and ask is not None
+    standing, journal = ask[0], lane.pipeline.journal
+    reply = REPLY_HEAD % len(REPLY) + REPLY
+    usual = UsualReply()
+    usual.learn(reply, FieldReader().read(reply))
+    answer = standing.codec.decode(REPLY)
+    assert usual.match(reply) is not None and answer is not None
+    call = PlainCall()
+    call._standing, call._way = standing, way  # all that _in_words looks at
+    said = call._in_words(answer, 1_700_000_000)
+    kept = standing.heads_of([(b"date", b"Sat, 21 Nov 2026 12:00:00 GMT"), (b"server", b"modelport")]).kept
+    account, limits, now = standing.direct(lane.pipeline.clock.monotonic()), standing.limits, [0.0]
+    assert kept is not None and account is not None
+    id, times = fresh_ids.uuid(), [0]
+    rows = records(standing, id.encode())
+
+    def whole_body() -> object:
+        return standing.codec.encode(way.plain(body))
+
+    def quota() -> None:
+        now[0] = lane.pipeline.clock.monotonic()
+        account.take(limits, 500, now[0])
+        account.settle(limits, 500, 100, 0.01, now[0])
+
+    def ids() -> None:
+        fresh_ids.uuid().encode()
+        standing.speech.new_id().encode()
+
+    def lines() -> None:
+        journal.open_encoded(id, rows[0])
+        journal.close_encoded(id, rows[1])
+        times[0] += 1
+        if times[0] % FLUSHED_CALLS == 0:
+            journal.flush()
+
+    def answer_head() -> bytes:
+        head: bytes = kept % (rows[2], rows[2], rows[2], 1_000_000, 60, 10_000_000, 60, len(said))
+        return head + said
+
+    return {
+        NOTHING: lambda: None,
+        "the request's head, known again": lambda: head.match(data),
+        "the request's body: its shape known, its messages decoded": lambda: caller.read(body, decisive),
+        "(the same, decoded and encoded as a whole: instead, where the shape is new)": whole_body,
+        "the quota's account, taken and settled": quota,
+        "two ids": ids,
+        "two records, filled in": lambda: records(standing, rows[2]),
+        "their lines and their share of the seal": lines,
+        "the reply's head, known again": lambda: usual.match(reply),
+        "the reply's body, decoded": lambda: standing.codec.decode(REPLY),
+        "the answer in the surface's words": lambda: call._in_words(answer, 1_700_000_000),
+        "the answer's head": answer_head,
+        "metrics": lambda: standing.series.completed(rows[1], 0.01, 24, 64, 500),
+    }
+
+
+def records(standing: Any, id: bytes) -> tuple[bytes, bytes, bytes]:
+    """Both of a call, and its id."""
+    started, seconds, price = encoded(1_763_735_536.123456), encoded(0.0123456789), standing.prices.unpriced
+    opened = standing.forms.opened % (id, started, 204, 256, 460, b"null", price)
+    closed = standing.forms.closed % (id, started, b'"mock"', 24, 64, 460, seconds, seconds, b"null", price)
+    return opened, closed, id
+
+
+REPLY: Final = (
+    b'{"id":"chatcmpl-0123456789abcdef","object":"chat.completion","created":1700000000,"model":"mock","choices":[{'
+    b'"index":0,"message":{"role":"assistant","content":"' + b"lorem ipsum dolor sit amet " * 11 + b'"},"logprobs":null'
+    b',"finish_reason":"stop"}],"usage":{"prompt_tokens":24,"completion_tokens":64,"total_tokens":88}}'
+)
+REPLY_HEAD: Final = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n"
+
+if __name__ == "__main__":
+    if sys.argv[1:2] == ["--inside"]:
+        asyncio.run(inside(Path(sys.argv[2])))
+    else:
+        main()
