@@ -31,6 +31,7 @@ from modelport.upstream.usual import UsualReply
 
 URL: Final = b"/v1/chat/completions"
 NOTHING: Final = "nothing"
+KEY: Final = "MODELPORT_API_KEY"
 FLUSHED_CALLS: Final = 16
 """So many calls share a write of the journal, as with sixteen connections."""
 COUNTED_AT_ONCE: Final = 1024
@@ -60,13 +61,19 @@ def counted(python: Path, times: int) -> dict[str, int]:
     with tempfile.TemporaryDirectory(prefix="modelport-pieces-") as name:
         folder = Path(name)
         command = counters.serving([str(python), "-m", "bench.pieces", "--inside", str(folder)], folder)
-        environment = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1", "MODELPORT_API_KEY": servers.KEY}
-        with subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=sys.stderr, text=True, env=environment
-        ) as child:
+        environment = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1", KEY: servers.KEY}
+        with (
+            (folder / "log").open("w") as log,
+            subprocess.Popen(
+                command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True, env=environment
+            ) as child,
+        ):
             assert child.stdin is not None and child.stdout is not None
             found = {}
-            for piece in child.stdout.readline().strip().split(";"):
+            told = child.stdout.readline()
+            if not told:
+                raise SystemExit(f"bench: it did not start\n{(folder / 'log').read_text()}")
+            for piece in told.strip().split(";"):
                 for number in (times, times):  # the first is for what is learned from it
                     with counters.between(child.pid, folder) as count:
                         print(f"{piece};{number}", file=child.stdin, flush=True)
@@ -98,7 +105,7 @@ def pieces_of(application: Any) -> dict[str, Callable[[], object]]:
     """What a plain call is made of, with what a first one has left behind."""
     lane, body = application.lane, instructions.body(False)
     way = lane.way(URL)
-    fields = {b"host": b"127.0.0.1", b"authorization": f"Bearer {servers.KEY}".encode()}
+    fields = {b"host": b"127.0.0.1", b"authorization": f"Bearer {os.environ[KEY]}".encode()}
     headers = [*fields.items(), (b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
     data = b"POST %b HTTP/1.1\r\n%b\r\n%b" % (URL, b"".join(b"%b: %b\r\n" % field for field in headers), body)
     decisive = [dict(headers).get(name, b"") for name in DECISIVE]

@@ -10,60 +10,44 @@ from typing import Final
 
 _LETTERS_AND_DIGITS: Final = (string.ascii_letters + string.digits).encode()
 _ALPHANUMERIC: Final = bytes(_LETTERS_AND_DIGITS[byte % 62] for byte in range(256))
-_HEXADECIMAL: Final = bytes(b"0123456789abcdef"[byte % 16] for byte in range(256))
-_DRAWN_AT_ONCE: Final = 64
+_NUMBER_DIGITS: Final = 12
 
 
-class Drawn:
-    """Random names of one form, drawn some at a time: the kernel is asked for chance less often."""
+class Numbered:
+    """A random beginning and a number: different here by the number, and everywhere else by the beginning. Not secret:
+    whoever knows one can tell the next."""
 
-    def __init__(self, beginning: str, length: int, alphabet: bytes) -> None:
+    def __init__(self, beginning: Callable[[], str]) -> None:
         self._beginning = beginning
-        self._length = length
-        self._alphabet = alphabet
-        self._ready: list[str] = []
-        os.register_at_fork(after_in_child=self._ready.clear)
+        self._renew()
+        os.register_at_fork(after_in_child=self._renew)
 
-    def next(self) -> str:
-        """One that was not given before."""
-        try:
-            return self._ready.pop()
-        except IndexError:
-            drawn = os.urandom(_DRAWN_AT_ONCE * self._length).translate(self._alphabet).decode()
-            names = [self._beginning + drawn[at : at + self._length] for at in range(0, len(drawn), self._length)]
-            self._ready.extend(names[1:])
-            return names[0]
-
-
-def alphanumeric(beginning: str, length: int) -> Drawn:
-    """Letters and digits after this beginning."""
-    return Drawn(beginning, length, _ALPHANUMERIC)
-
-
-def hexadecimal(length: int) -> Drawn:
-    """Hexadecimal digits."""
-    return Drawn("", length, _HEXADECIMAL)
-
-
-class _Numbered:
-    """A random beginning and a number: different here by the number, and everywhere else by the beginning."""
-
-    def __init__(self) -> None:
-        self.renew()
-        os.register_at_fork(after_in_child=self.renew)
-
-    def renew(self) -> None:
+    def _renew(self) -> None:
         """Begins anew, as a forked process must."""
-        digits = os.urandom(10).hex()
-        beginning = f"{digits[:8]}-{digits[8:12]}-4{digits[12:15]}-{'89ab'[int(digits[15], 16) & 3]}{digits[16:19]}-"
         # Twelve digits from the first to the last of half a trillion.
-        numbers = itertools.count(10**11 + int.from_bytes(os.urandom(4)))
-        self.next: Callable[[], str] = map(beginning.__add__, map(str, numbers)).__next__
+        numbers = itertools.count(10 ** (_NUMBER_DIGITS - 1) + int.from_bytes(os.urandom(4)))
+        self.next: Callable[[], str] = map(self._beginning().__add__, map(str, numbers)).__next__
 
 
-_numbered: Final = _Numbered()
+def alphanumeric(beginning: str, length: int) -> Numbered:
+    """Letters and digits after this beginning: so many, with the number."""
+    drawn = length - _NUMBER_DIGITS
+    return Numbered(lambda: beginning + os.urandom(drawn).translate(_ALPHANUMERIC).decode())
+
+
+def hexadecimal(length: int) -> Numbered:
+    """Hexadecimal digits."""
+    return Numbered(lambda: os.urandom(length).hex()[: length - _NUMBER_DIGITS])
+
+
+def _uuid_beginning() -> str:
+    digits = os.urandom(10).hex()
+    return f"{digits[:8]}-{digits[8:12]}-4{digits[12:15]}-{'89ab'[int(digits[15], 16) & 3]}{digits[16:19]}-"
+
+
+_uuids: Final = Numbered(_uuid_beginning)
 
 
 def uuid() -> str:
-    """A UUID that looks like a random one (version 4). Not secret: whoever knows one can tell the next."""
-    return _numbered.next()
+    """A UUID that looks like a random one (version 4)."""
+    return _uuids.next()

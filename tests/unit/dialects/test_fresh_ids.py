@@ -23,7 +23,8 @@ def test_ids_have_their_form_and_do_not_repeat() -> None:
 
 
 def test_every_letter_and_digit_is_used() -> None:
-    assert len(set(fresh_ids.alphanumeric("", 1000).next())) == 62
+    beginnings = [fresh_ids.alphanumeric("", 212).next()[:200] for _ in range(50)]
+    assert len(set("".join(beginnings))) == 62
     assert len(set(fresh_ids.hexadecimal(1000).next())) == 16
 
 
@@ -40,7 +41,7 @@ def test_a_forked_process_begins_anew() -> None:
     with os.fdopen(reading) as pipe:
         uuid, name = pipe.read().split()
     assert uuid[:23] != fresh_ids.uuid()[:23]
-    assert name not in {drawn.next() for _ in range(100)}
+    assert name[:20] != drawn.next()[:20]
 
 
 def test_threads_share_no_id() -> None:
