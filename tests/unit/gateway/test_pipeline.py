@@ -67,7 +67,7 @@ class Seen:
 
 
 class Playing:
-    """core.ports.providers.OpeningProvider: gives events, raises errors, waits for asyncio.Events, as its script says."""
+    """core.ports.providers.OpeningProvider: gives events, raises errors, waits for asyncio.Events, as it is told."""
 
     def __init__(self, *script: Any) -> None:
         self.script = script
