@@ -23,7 +23,8 @@ from modelport.core.clock import SystemClock
 from modelport.core.content import Message
 from modelport.core.events import ChoiceFinished, Event, FinishReason, TextDelta, UsageReported
 from modelport.core.operations import Operation
-from modelport.core.ports import Journal, Observer, Refusal
+from modelport.core.ports.records import Journal, Observer
+from modelport.core.ports.stages import Refusal
 from modelport.core.requests import ChatRequest
 from modelport.core.usage import Ending, TokenUsage
 from modelport.gateway.admit import admit

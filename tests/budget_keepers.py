@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from modelport.core.budgets import Budget, BudgetCrossed, Window
-from modelport.core.ports import BudgetHold, BudgetRefusal, NeedsWaiting, Refusal
+from modelport.core.ports.money import BudgetHold, BudgetRefusal
+from modelport.core.ports.stages import NeedsWaiting, Refusal
 from modelport.core.usage_reports import LedgerUnavailable
 from modelport.stores.allotments import StoreGone
 from modelport.stores.budgets import Answer, Ask, Bank, MemoryBank, Seed, SharedBudgets

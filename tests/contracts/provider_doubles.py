@@ -11,7 +11,7 @@ from aiohttp import web
 
 from modelport.core.catalog import Target, Timeouts
 from modelport.core.events import Event
-from modelport.core.ports import OpeningProvider, Provider
+from modelport.core.ports.providers import OpeningProvider, Provider
 from modelport.core.requests import Request
 from modelport.providers import openai_compatible, scripted
 from modelport.upstream.transports.aiohttp import AiohttpTransport

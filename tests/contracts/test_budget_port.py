@@ -17,7 +17,8 @@ from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invaria
 
 from budget_keepers import NOON, Hold, Keeper, SharedRedis, World, world
 from modelport.core.budgets import Budget, window_of
-from modelport.core.ports import BudgetRefusal, Refusal
+from modelport.core.ports.money import BudgetRefusal
+from modelport.core.ports.stages import Refusal
 from modelport.stores.memory.budgets import MemoryBudgets
 
 DAY = 86_400.0

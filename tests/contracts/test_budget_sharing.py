@@ -19,7 +19,8 @@ from redis.asyncio import Redis
 
 from budget_keepers import NOON, Books, FaultyBank, Keeper, SettableClock, SharedRedis, World, world
 from modelport.core.budgets import Budget, window_of
-from modelport.core.ports import BudgetRefusal, NeedsWaiting, Refusal
+from modelport.core.ports.money import BudgetRefusal
+from modelport.core.ports.stages import NeedsWaiting, Refusal
 from modelport.stores.budgets import Ask, MemoryBank, SharedBudgets, Sum
 from modelport.stores.budgets.bank import RECOVERY_MS, State, exchanged
 from modelport.stores.redis.budgets import RedisBudgetBank

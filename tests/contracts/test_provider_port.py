@@ -27,7 +27,7 @@ from modelport.core.events import (
     ToolCallDelta,
     UsageReported,
 )
-from modelport.core.ports import OpeningProvider, Provider
+from modelport.core.ports.providers import OpeningProvider, Provider
 from modelport.core.requests import (
     ChatRequest,
     CompletionsRequest,

@@ -21,7 +21,9 @@ from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, rule
 
 from modelport.core.catalog import RateLimits
-from modelport.core.ports import NeedsWaiting, Quota, QuotaRefusal, QuotaState, Refusal, Reservation
+from modelport.core.ports.quota import Quota, QuotaRefusal, Reservation
+from modelport.core.ports.stages import NeedsWaiting, Refusal
+from modelport.core.quota import QuotaState
 from modelport.stores.allotments import Answer, Ask, Bank, MemoryBank, SharedQuota, StoreGone
 from modelport.stores.memory.quota import MemoryQuota
 from modelport.stores.redis.quota import RedisBank

@@ -14,7 +14,7 @@ from redis.asyncio import Redis
 from budget_keepers import Books
 from modelport.core.budgets import Budget
 from modelport.core.catalog import RateLimits
-from modelport.core.ports import NeedsWaiting, Refusal
+from modelport.core.ports.stages import NeedsWaiting, Refusal
 from modelport.stores.allotments import SharedQuota, StoreGone
 from modelport.stores.budgets import SharedBudgets
 from modelport.stores.redis.budgets import RedisBudgetBank

@@ -13,7 +13,7 @@ from modelport.core.budgets import BudgetCrossed, iso
 from modelport.core.catalog import Timeouts
 from modelport.core.clock import Clock
 from modelport.core.errors import ModelportError
-from modelport.core.ports import Address, Transport, UpstreamRequest
+from modelport.core.ports.providers import Address, Transport, UpstreamRequest
 from modelport.core.pricing import plain
 
 WAITING_NOTICES: Final = 1000

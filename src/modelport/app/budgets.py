@@ -24,7 +24,8 @@ from modelport.config.settings import Settings
 from modelport.core.budgets import Budget, Window, percent_used, window_of
 from modelport.core.catalog import Snapshot
 from modelport.core.clock import Clock
-from modelport.core.ports import StoreState, Transport
+from modelport.core.ports.providers import Transport
+from modelport.core.ports.states import StoreState
 from modelport.core.pricing import EXACT, NONE
 from modelport.core.usage import WORKER_HOURS
 from modelport.core.usage_reports import LedgerUnavailable, TooManyRows, UsageQuestion

@@ -22,7 +22,8 @@ from modelport.config.secrets import Secret
 from modelport.config.settings import Settings
 from modelport.core.catalog import Snapshot
 from modelport.core.clock import SystemClock
-from modelport.core.ports import DeploymentState, OpeningProvider, Provider
+from modelport.core.ports.providers import OpeningProvider, Provider
+from modelport.core.ports.states import DeploymentState
 from modelport.engine.service import EngineProvider
 from modelport.gateway.gateway import Gateway
 from modelport.gateway.pipeline import Pipeline

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 from modelport.config.faults import ConfigError, Fault
 from modelport.config.settings import Settings
-from modelport.core.ports import StoreState
+from modelport.core.ports.states import StoreState
 from modelport.core.usage_reports import LedgerUnavailable, RecordsPage, RecordsQuestion, UsageQuestion, UsageRow
 from modelport.stores.journal.files import writers_in
 from modelport.stores.ledger_process.parent import ShipperProcess

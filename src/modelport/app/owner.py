@@ -10,7 +10,8 @@ from typing import Protocol
 from modelport.app.ledger import LocalLedger
 from modelport.app.quota import close_quota, start_quota
 from modelport.core.clock import Clock
-from modelport.core.ports import Quota, StoreState
+from modelport.core.ports.quota import Quota
+from modelport.core.ports.states import StoreState
 from modelport.core.usage_reports import RecordsPage, RecordsQuestion, UsageQuestion, UsageRow
 from modelport.engine.service import EngineWorker
 from modelport.engine.supervisor import Supervisor, WorkerSpec

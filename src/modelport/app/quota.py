@@ -11,7 +11,8 @@ from modelport.app.snapshot import key_limits
 from modelport.config.deployments import LimitSettings
 from modelport.config.settings import Settings
 from modelport.core.clock import Clock
-from modelport.core.ports import Quota, StoreState
+from modelport.core.ports.quota import Quota
+from modelport.core.ports.states import StoreState
 from modelport.stores.allotments import Bank, SharedQuota
 from modelport.stores.memory.quota import MemoryQuota
 

@@ -16,7 +16,8 @@ from modelport.app.snapshot import embedded, embedded_deployments, embedded_name
 from modelport.config.deployments import DeploymentSettings, InlineProviderSettings, ProviderSettings
 from modelport.config.settings import EngineSettings, Settings
 from modelport.core.catalog import Snapshot
-from modelport.core.ports import DeploymentState, OpeningProvider, Provider, Transport
+from modelport.core.ports.providers import OpeningProvider, Provider, Transport
+from modelport.core.ports.states import DeploymentState
 from modelport.engine.service import EngineProvider
 from modelport.engine.supervisor import WorkerSpec
 from modelport.engine.weights.faults import WeightsError, WeightsFault
@@ -40,7 +41,7 @@ EMBEDDED_TYPES = ("llama_cpp", "onnx_embeddings", "onnx_image_embeddings")
 
 
 class LiveRuntime:
-    """core.ports.Runtime"""
+    """core.ports.providers.Runtime"""
 
     def __init__(self, transport: Transport, providers: Mapping[str, Provider | OpeningProvider]) -> None:
         self.transport = transport

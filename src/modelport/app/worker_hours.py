@@ -21,7 +21,7 @@ from modelport.app.snapshot import OPERATOR
 from modelport.control.prices import Book
 from modelport.core.catalog import Deployment, Snapshot, Target
 from modelport.core.clock import Clock
-from modelport.core.ports import Journal
+from modelport.core.ports.records import Journal
 from modelport.core.pricing import Price, plain
 from modelport.core.usage import WORKER_HOURS, Ending, Pricing, UsageRecord
 from modelport.dialects.fresh_ids import uuid

@@ -5,7 +5,7 @@ from __future__ import annotations
 from modelport.core.catalog import Snapshot
 from modelport.core.errors import Unauthenticated
 from modelport.core.identity import ANONYMOUS, Principal
-from modelport.core.ports import Refusal
+from modelport.core.ports.stages import Refusal
 
 
 def authenticate(shown: tuple[str, ...], snapshot: Snapshot, now: float) -> Principal | Refusal:

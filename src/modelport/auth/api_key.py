@@ -9,7 +9,7 @@ import secrets
 from modelport.core.catalog import Snapshot
 from modelport.core.errors import Unauthenticated
 from modelport.core.identity import KeyEntry, Principal
-from modelport.core.ports import Refusal
+from modelport.core.ports.stages import Refusal
 
 
 def fresh_salt() -> bytes:

@@ -21,7 +21,7 @@ from modelport.config.settings import Settings
 from modelport.config.tls import TlsFiles
 from modelport.core.catalog import Deployment, Snapshot
 from modelport.core.operations import Operation
-from modelport.core.ports import DeploymentState
+from modelport.core.ports.states import DeploymentState
 
 
 class Shown(Protocol):

@@ -166,7 +166,7 @@ class Snapshot(Struct, frozen=True, kw_only=True):
     strict: bool = False
     region: str = "local"
     prices: Any = None
-    """The core.ports.PriceBook; None: nothing is priced."""
+    """The core.ports.money.PriceBook; None: nothing is priced."""
 
     def deployment(self, name: str) -> Deployment | None:
         """The deployment of this name, whatever its case."""

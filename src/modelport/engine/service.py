@@ -10,7 +10,8 @@ import msgspec
 
 from modelport.core.catalog import Target
 from modelport.core.errors import ModelportError, Unavailable
-from modelport.core.ports import Address, Decoder, NeedsWaiting, Refusal, UpstreamRequest
+from modelport.core.ports.providers import Address, Decoder, UpstreamRequest
+from modelport.core.ports.stages import NeedsWaiting, Refusal
 from modelport.core.requests import Request
 from modelport.dialects.openai_chat.upstream import UpstreamCodec
 from modelport.engine.supervisor import EngineUnavailableError, WorkerAddress, WorkerSpec, WorkerState
@@ -82,7 +83,7 @@ class EngineProvider:
         return Unavailable(text, code="NoCapacity", retry_after=LOADING_RETRY_SECONDS)
 
     def encode(self, request: Request, target: Target) -> UpstreamRequest:
-        """core.ports.Provider"""
+        """core.ports.providers.Provider"""
         found = self.worker.address
         if found is None:
             raise self._unavailable(self.worker.state)
@@ -92,9 +93,9 @@ class EngineProvider:
         )
 
     def decoder(self, request: Request) -> Decoder:
-        """core.ports.Provider"""
+        """core.ports.providers.Provider"""
         return self._codec.decoder(request)
 
     def failure(self, status: int, headers: Mapping[str, str], body: bytes) -> ModelportError:
-        """core.ports.Provider"""
+        """core.ports.providers.Provider"""
         return self._codec.failure(status, headers, body)

@@ -14,7 +14,10 @@ from msgspec import Struct
 
 from modelport.core.catalog import RateLimits
 from modelport.core.clock import Clock
-from modelport.core.ports import Budgets, NeedsWaiting, Quota, QuotaRefusal, QuotaState, Refusal, Reservation
+from modelport.core.ports.money import Budgets
+from modelport.core.ports.quota import Quota, QuotaRefusal, Reservation
+from modelport.core.ports.stages import NeedsWaiting, Refusal
+from modelport.core.quota import QuotaState
 from modelport.gateway.waiting import RUNNING, Denied, FairQueue, Turn
 
 REPEAT_SECONDS: Final = 120.0

@@ -11,7 +11,9 @@ from functools import partial
 from modelport.core.catalog import Deployment, RateLimits, Snapshot
 from modelport.core.clock import Clock
 from modelport.core.errors import RateLimited
-from modelport.core.ports import Journal, NeedsWaiting, Observer, Quota, Refusal, Reservation
+from modelport.core.ports.quota import Quota, Reservation
+from modelport.core.ports.records import Journal, Observer
+from modelport.core.ports.stages import NeedsWaiting, Refusal
 from modelport.core.requests import Request
 from modelport.gateway.admissions import Admissions, Asked, Claim
 from modelport.gateway.afford import CallHold, afford

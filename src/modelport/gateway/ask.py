@@ -11,7 +11,7 @@ import msgspec
 from modelport.core.catalog import Snapshot
 from modelport.core.errors import InvalidParameters, ModelportError
 from modelport.core.identity import Principal
-from modelport.core.ports import Refusal
+from modelport.core.ports.stages import Refusal
 from modelport.core.requests import Request
 from modelport.gateway.authorize import authorize
 from modelport.gateway.call import Call

@@ -8,7 +8,7 @@ from modelport.core.catalog import Deployment
 from modelport.core.errors import PermissionDenied
 from modelport.core.identity import Principal
 from modelport.core.operations import Operation
-from modelport.core.ports import Refusal
+from modelport.core.ports.stages import Refusal
 
 
 def may_use(principal: Principal, deployment: Deployment) -> bool:

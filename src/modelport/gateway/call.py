@@ -12,7 +12,7 @@ from modelport.core.errors import ModelportError
 from modelport.core.events import Event
 from modelport.core.identity import Credential, Principal
 from modelport.core.operations import Operation
-from modelport.core.ports import QuotaState
+from modelport.core.quota import QuotaState
 from modelport.core.requests import Request
 
 

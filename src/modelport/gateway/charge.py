@@ -10,7 +10,7 @@ from msgspec import Struct
 
 from modelport.core.catalog import Deployment, Snapshot, Target
 from modelport.core.content import AudioPart, AudioUrlPart
-from modelport.core.ports import PriceBook
+from modelport.core.ports.money import PriceBook
 from modelport.core.pricing import NONE, Price, ServiceTier, plain
 from modelport.core.requests import ChatRequest, Request
 from modelport.core.usage import Ending, Pricing, TokenUsage, UsageSource

@@ -17,7 +17,7 @@ from modelport.core.events import (
     ToolCallDelta,
     UsageReported,
 )
-from modelport.core.ports import NeedsWaiting
+from modelport.core.ports.stages import NeedsWaiting
 from modelport.core.requests import Request
 from modelport.core.usage import TokenUsage, UsageSource
 from modelport.gateway.estimate import LIKELY_BYTES_PER_TOKEN, byte_length, likely_prompt

@@ -7,7 +7,7 @@ from random import Random
 
 from modelport.core.catalog import Target
 from modelport.core.errors import ModelportError, RateLimited, Unavailable, UpstreamFailed, UpstreamTimedOut
-from modelport.core.ports import GiveUp, Send, Step, TargetFailed
+from modelport.core.ports.dispatch import GiveUp, Send, Step, TargetFailed
 
 # Another target may do better after these; anything else is the caller's own or everybody's.
 RETRYABLE = (UpstreamFailed, UpstreamTimedOut, Unavailable, RateLimited)
@@ -26,7 +26,7 @@ class InOrder:
         self._left = ordered(targets, random) if len(targets) > 1 else list(targets)
 
     def next(self, outcome: TargetFailed | None, now: float) -> Step:
-        """core.ports.Dispatch"""
+        """core.ports.dispatch.Dispatch"""
         if outcome is not None and not (isinstance(outcome.error, RETRYABLE) and self._left):
             return GiveUp(outcome.error)
         if not self._left:

@@ -7,7 +7,8 @@ from modelport.core.catalog import RateLimits, Snapshot
 from modelport.core.clock import Clock
 from modelport.core.errors import ModelportError
 from modelport.core.identity import Principal
-from modelport.core.ports import Journal, Observer, PriceBook
+from modelport.core.ports.money import PriceBook
+from modelport.core.ports.records import Journal, Observer
 from modelport.core.usage import Ending, TokenUsage, UsageRecord, UsageSource
 from modelport.gateway.admissions import Repeat
 from modelport.gateway.call import Call

@@ -9,7 +9,7 @@ from modelport.core.catalog import Deployment, Snapshot
 from modelport.core.errors import DeploymentNotFound, Unavailable
 from modelport.core.identity import Credential, Principal
 from modelport.core.operations import Operation
-from modelport.core.ports import DeploymentState, StoreState
+from modelport.core.ports.states import DeploymentState, StoreState
 from modelport.gateway.authorize import authorize, may_use
 from modelport.gateway.call import Answer, Call, Selector
 from modelport.gateway.identify import identify

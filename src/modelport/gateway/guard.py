@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from modelport.core.catalog import Deployment
 from modelport.core.events import Event
-from modelport.core.ports import NeedsWaiting, Refusal
+from modelport.core.ports.stages import NeedsWaiting, Refusal
 from modelport.core.requests import Request
 
 NEUTRAL = "Microsoft.Nill"

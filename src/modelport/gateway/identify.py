@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from modelport.core.catalog import Snapshot
 from modelport.core.errors import Unauthenticated
 from modelport.core.identity import Credential, Principal
-from modelport.core.ports import Authenticator, Refusal
+from modelport.core.ports.stages import Authenticator, Refusal
 
 
 def identify(

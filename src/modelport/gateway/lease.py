@@ -11,7 +11,10 @@ from msgspec.structs import replace
 from modelport.core.catalog import Deployment, Target
 from modelport.core.clock import Clock
 from modelport.core.errors import Unavailable
-from modelport.core.ports import Journal, NeedsWaiting, Observer, QuotaState, Refusal, Reservation
+from modelport.core.ports.quota import Reservation
+from modelport.core.ports.records import Journal, Observer
+from modelport.core.ports.stages import NeedsWaiting, Refusal
+from modelport.core.quota import QuotaState
 from modelport.core.usage import Ending, TokenUsage, UsageRecord, UsageSource
 from modelport.gateway.admissions import Admissions, Asked
 from modelport.gateway.afford import CallHold

@@ -20,23 +20,12 @@ from modelport.core.clock import Clock
 from modelport.core.errors import InternalError, ModelportError, RateLimited, UpstreamFailed, UpstreamTimedOut
 from modelport.core.events import Event
 from modelport.core.identity import Principal
-from modelport.core.ports import (
-    Authenticator,
-    Budgets,
-    GiveUp,
-    Journal,
-    NeedsWaiting,
-    Observer,
-    OpeningProvider,
-    Provider,
-    Quota,
-    Readiness,
-    Refusal,
-    Runtime,
-    Send,
-    TargetFailed,
-    Wait,
-)
+from modelport.core.ports.dispatch import GiveUp, Send, TargetFailed, Wait
+from modelport.core.ports.money import Budgets
+from modelport.core.ports.providers import OpeningProvider, Provider, Readiness, Runtime
+from modelport.core.ports.quota import Quota
+from modelport.core.ports.records import Journal, Observer
+from modelport.core.ports.stages import Authenticator, NeedsWaiting, Refusal
 from modelport.core.requests import Request
 from modelport.core.usage import Ending
 from modelport.gateway import guard

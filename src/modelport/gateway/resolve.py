@@ -5,7 +5,7 @@ from __future__ import annotations
 from modelport.core.catalog import Deployment, Snapshot
 from modelport.core.errors import DeploymentNotFound, ModelNotNamed, OperationNotSupported, RouteNotFound
 from modelport.core.operations import Operation
-from modelport.core.ports import Refusal
+from modelport.core.ports.stages import Refusal
 from modelport.gateway.call import Selector
 
 

@@ -14,7 +14,7 @@ import msgspec
 from modelport.core.catalog import Deployment, ExtraParametersMode, ModelProfile, Range
 from modelport.core.content import ImagePart, Message, TextPart
 from modelport.core.errors import ExtraParametersOptionUnknown, ExtraParametersRefused, InvalidParameters, Offence
-from modelport.core.ports import Refusal
+from modelport.core.ports.stages import Refusal
 from modelport.core.requests import (
     CHAT_DEFAULTS,
     ChatRequest,

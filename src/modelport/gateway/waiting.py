@@ -18,7 +18,8 @@ from msgspec import Struct
 
 from modelport.core.clock import Clock
 from modelport.core.errors import InternalError
-from modelport.core.ports import NeedsWaiting, Quota, QuotaRefusal, Refusal
+from modelport.core.ports.quota import Quota, QuotaRefusal
+from modelport.core.ports.stages import NeedsWaiting, Refusal
 
 WAITING_CALLS: Final = 1024
 WAITING_CALLS_OF_ONE_CALLER: Final = 256

@@ -20,7 +20,10 @@ from modelport.core.catalog import Snapshot
 from modelport.core.errors import InternalError, ModelportError, UpstreamFailed
 from modelport.core.events import Event
 from modelport.core.identity import Principal
-from modelport.core.ports import Decoder, GiveUp, NeedsWaiting, Refusal, Reservation, Send, TargetFailed, Wait
+from modelport.core.ports.dispatch import GiveUp, Send, TargetFailed, Wait
+from modelport.core.ports.providers import Decoder
+from modelport.core.ports.quota import Reservation
+from modelport.core.ports.stages import NeedsWaiting, Refusal
 from modelport.core.usage import Ending
 from modelport.dialects import fresh_ids
 from modelport.gateway import guard

@@ -14,7 +14,7 @@ from uvicorn.server import ServerState
 
 from modelport.core.catalog import Deployment, Snapshot
 from modelport.core.errors import ModelportError
-from modelport.core.ports import Provider, Readiness
+from modelport.core.ports.providers import Provider, Readiness
 from modelport.gateway.gateway import Gateway
 from modelport.gateway.lease import write_out
 from modelport.lane.callers import Standings

@@ -16,14 +16,9 @@ import msgspec
 
 from modelport.core.answers import AnswerHead, ChatAnswer, ChatChoice
 from modelport.core.errors import ModelportError
-from modelport.core.ports import (
-    DirectAccount,
-    NeedsWaiting,
-    QuotaRefusal,
-    Refusal,
-    Reservation,
-    UpstreamRequest,
-)
+from modelport.core.ports.providers import UpstreamRequest
+from modelport.core.ports.quota import DirectAccount, QuotaRefusal, Reservation
+from modelport.core.ports.stages import NeedsWaiting, Refusal
 from modelport.core.usage import TokenUsage, UsageRow
 from modelport.dialects import fresh_ids
 from modelport.dialects.plain_chat import PlainAnswer

@@ -14,7 +14,7 @@ import msgspec
 
 from modelport.core.errors import ModelportError
 from modelport.core.events import Answered, ChoiceFinished, Event, FinishReason, TextDelta
-from modelport.core.ports import Decoder
+from modelport.core.ports.providers import Decoder
 from modelport.gateway.count import Count
 from modelport.surfaces.door import StreamWriter
 

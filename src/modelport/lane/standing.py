@@ -18,7 +18,11 @@ from modelport.core.catalog import Deployment, Range, RateLimits, Snapshot, Targ
 from modelport.core.events import FinishReason
 from modelport.core.identity import ANONYMOUS, Principal
 from modelport.core.operations import Operation
-from modelport.core.ports import Address, DirectAccount, DirectQuota, Provider, QuotaState, Refusal, Series
+from modelport.core.ports.providers import Address, Provider
+from modelport.core.ports.quota import DirectAccount, DirectQuota
+from modelport.core.ports.records import Series
+from modelport.core.ports.stages import Refusal
+from modelport.core.quota import QuotaState
 from modelport.core.requests import ChatRequest
 from modelport.core.usage import Ending, TokenUsage, UsageRecord, UsageSource
 from modelport.dialects.plain_chat import PlainChat, PlainCodec

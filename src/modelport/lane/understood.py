@@ -10,7 +10,7 @@ from msgspec import Struct
 
 from modelport.core.catalog import Deployment, Snapshot
 from modelport.core.identity import Principal
-from modelport.core.ports import Refusal
+from modelport.core.ports.stages import Refusal
 from modelport.core.requests import Request
 from modelport.gateway import guard
 from modelport.gateway.call import Call

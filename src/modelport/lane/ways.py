@@ -8,7 +8,7 @@ from typing import Protocol
 from msgspec import Struct
 
 from modelport.core.catalog import Deployment, Snapshot
-from modelport.core.ports import Provider, Readiness
+from modelport.core.ports.providers import Provider, Readiness
 from modelport.dialects.plain_chat import PlainChat
 from modelport.dialects.reasoning import ReasoningPlace
 from modelport.gateway.pipeline import Pipeline

@@ -16,7 +16,7 @@ from modelport.core.answers import AnswerHead
 from modelport.core.catalog import Deployment, Snapshot
 from modelport.core.errors import InternalError, ModelportError, RouteNotFound, Unavailable, UpstreamTimedOut
 from modelport.core.events import Event
-from modelport.core.ports import QuotaState
+from modelport.core.quota import QuotaState
 from modelport.core.requests import Request
 from modelport.dialects.reasoning import ReasoningPlace
 from modelport.gateway.call import Answer, Call

@@ -8,7 +8,7 @@ from typing import Protocol
 
 from modelport.core.catalog import Deployment, Snapshot
 from modelport.core.identity import Credential, Principal
-from modelport.core.ports import DeploymentState, StoreState
+from modelport.core.ports.states import DeploymentState, StoreState
 from modelport.gateway.call import Answer, Call, Selector
 
 

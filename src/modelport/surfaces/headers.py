@@ -12,7 +12,7 @@ from msgspec import Struct
 
 from modelport.core.errors import BadRequest, BudgetExhausted, MethodNotAllowed, ModelportError, RateLimited
 from modelport.core.identity import Credential
-from modelport.core.ports import QuotaState
+from modelport.core.quota import QuotaState
 from modelport.dialects import fresh_ids
 from modelport.dialects.error_body import ErrorBody
 from modelport.surfaces.asgi import Headers, Scope

@@ -12,7 +12,7 @@ from typing import Final
 from modelport import __version__
 from modelport.core.catalog import Deployment
 from modelport.core.operations import Operation
-from modelport.core.ports import DeploymentState
+from modelport.core.ports.states import DeploymentState
 from modelport.surfaces.asgi import HTML, TEXT, Reply
 from modelport.surfaces.door import Door, Route
 from modelport.surfaces.exchange import Exchange

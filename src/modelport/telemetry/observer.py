@@ -14,7 +14,7 @@ COUNTED_AT_ONCE: Final = 1024
 
 
 class CallObserver:
-    """core.ports.Observer: metrics, and the access line where there is an access log."""
+    """core.ports.records.Observer: metrics, and the access line where there is an access log."""
 
     def __init__(self, metrics: Metrics, access: AccessLog | None = None) -> None:
         self._metrics = metrics
@@ -22,7 +22,7 @@ class CallObserver:
         self._completed: dict[int, Completed] = {}
 
     def series(self, surface: str, operation: Operation, deployment: str) -> Completed:
-        """core.ports.Observer"""
+        """core.ports.records.Observer"""
         counters = self._metrics.series(surface, operation, deployment)
         found = self._completed.get(id(counters))
         if found is None:
@@ -41,7 +41,7 @@ class CallObserver:
 
 
 class Completed:
-    """core.ports.Series"""
+    """core.ports.records.Series"""
 
     __slots__ = ("_access", "_counters", "in_flight")
 
@@ -52,7 +52,7 @@ class Completed:
         counters.in_flight = lambda: self.in_flight
 
     def completed(self, record: bytes, seconds: float, prompt: int, completion: int, reserved: int) -> None:
-        """core.ports.Series"""
+        """core.ports.records.Series"""
         self.in_flight -= 1
         waiting = self._counters.waiting
         waiting.append((seconds, prompt, completion, reserved))

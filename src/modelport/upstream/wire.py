@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 
 from modelport.core.catalog import Timeouts
 from modelport.core.errors import ModelportError, UpstreamFailed, UpstreamTimedOut
-from modelport.core.ports import Address, UpstreamRequest
+from modelport.core.ports.providers import Address, UpstreamRequest
 from modelport.upstream import failures
 from modelport.upstream.reply_head import RawHeaders
 from modelport.upstream.sweep import Sweep

@@ -17,7 +17,7 @@ from modelport.config.load import parse
 from modelport.config.settings import Settings
 from modelport.core.budgets import Budget, window_of
 from modelport.core.clock import SystemClock
-from modelport.core.ports import Refusal
+from modelport.core.ports.stages import Refusal
 from modelport.core.usage import WORKER_HOURS, TokenUsage
 from modelport.core.usage_reports import LedgerUnavailable, TooManyRows, UsageQuestion, UsageRow
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from modelport.auth import anonymous, api_key
 from modelport.core.catalog import Snapshot
 from modelport.core.identity import KeyEntry, Principal, Role
-from modelport.core.ports import Refusal
+from modelport.core.ports.stages import Refusal
 
 ANY = st.text(alphabet=st.characters(max_codepoint=255), max_size=50)
 """A header's bytes, as the server reads them."""

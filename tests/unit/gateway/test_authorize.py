@@ -12,7 +12,7 @@ from modelport.core.catalog import Deployment, Model, Target
 from modelport.core.errors import PermissionDenied
 from modelport.core.identity import Principal, Role
 from modelport.core.operations import Operation
-from modelport.core.ports import Refusal
+from modelport.core.ports.stages import Refusal
 from modelport.gateway.authorize import authorize
 
 CHAT = Operation.CHAT_COMPLETIONS

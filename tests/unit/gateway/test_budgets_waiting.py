@@ -18,7 +18,7 @@ from modelport.core.catalog import Deployment, Model, RateLimits, Snapshot, Targ
 from modelport.core.content import Message
 from modelport.core.errors import BudgetExhausted, RateLimited, Unavailable
 from modelport.core.operations import Operation
-from modelport.core.ports import NeedsWaiting, Refusal
+from modelport.core.ports.stages import NeedsWaiting, Refusal
 from modelport.core.requests import ChatRequest
 from modelport.core.usage import Ending, TokenUsage
 from modelport.gateway.admissions import Admissions

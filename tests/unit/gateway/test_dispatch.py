@@ -21,7 +21,7 @@ from modelport.core.errors import (
     UpstreamFailed,
     UpstreamTimedOut,
 )
-from modelport.core.ports import GiveUp, Send, TargetFailed
+from modelport.core.ports.dispatch import GiveUp, Send, TargetFailed
 from modelport.gateway.dispatch import InOrder
 
 TARGETS = st.lists(

@@ -9,7 +9,7 @@ from modelport.auth import anonymous, api_key
 from modelport.core.catalog import Snapshot
 from modelport.core.errors import Unauthenticated
 from modelport.core.identity import ANONYMOUS, Credential, KeyEntry, Principal, Role
-from modelport.core.ports import Refusal
+from modelport.core.ports.stages import Refusal
 from modelport.gateway.identify import identify
 
 SALT = api_key.fresh_salt()

@@ -24,7 +24,7 @@ from modelport.core.events import (
     UsageReported,
 )
 from modelport.core.operations import Operation
-from modelport.core.ports import Refusal
+from modelport.core.ports.stages import Refusal
 from modelport.core.requests import ChatRequest, CompletionsRequest, EmbeddingsRequest, Request
 from modelport.core.usage import Ending, TokenUsage, UsageRecord, UsageSource
 from modelport.gateway.admit import admit

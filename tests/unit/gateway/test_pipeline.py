@@ -30,7 +30,8 @@ from modelport.core.errors import (
 from modelport.core.events import Answered, ChoiceFinished, Event, FinishReason, TextDelta, UsageReported
 from modelport.core.identity import Credential
 from modelport.core.operations import Operation
-from modelport.core.ports import Address, NeedsWaiting, Refusal, UpstreamRequest
+from modelport.core.ports.providers import Address, UpstreamRequest
+from modelport.core.ports.stages import NeedsWaiting, Refusal
 from modelport.core.requests import ChatRequest, Request
 from modelport.core.usage import TokenUsage, UsageRecord
 from modelport.gateway.call import Answer, Call, Selector
@@ -52,7 +53,7 @@ class Clock:
 
 
 class Seen:
-    """core.ports.Observer"""
+    """core.ports.records.Observer"""
 
     def __init__(self) -> None:
         self.started = 0
@@ -66,7 +67,7 @@ class Seen:
 
 
 class Playing:
-    """core.ports.OpeningProvider: gives events, raises errors and waits for asyncio.Events, as its script says."""
+    """core.ports.providers.OpeningProvider: gives events, raises errors, waits for asyncio.Events, as it is told."""
 
     def __init__(self, *script: Any) -> None:
         self.script = script
@@ -88,7 +89,7 @@ class Playing:
 
 
 class Loading(Playing):
-    """core.ports.Readiness too: not ready, or ready after some waiting."""
+    """core.ports.providers.Readiness too: not ready, or ready after some waiting."""
 
     def __init__(self, outcome: Refusal | None, *script: Any) -> None:
         super().__init__(*script)
@@ -104,7 +105,7 @@ class Loading(Playing):
 
 
 class Codec:
-    """core.ports.Provider: each byte chunk of the upstream is the text of one delta."""
+    """core.ports.providers.Provider: each byte chunk of the upstream is the text of one delta."""
 
     address = Address("http://upstream.example/v1")
 
@@ -126,7 +127,7 @@ class Codec:
 
 
 class Wire:
-    """core.ports.Transport: one answer for all."""
+    """core.ports.providers.Transport: one answer for all."""
 
     def __init__(self, status: int = 200, *chunks: bytes) -> None:
         self.status, self._chunks = status, chunks
@@ -155,7 +156,7 @@ class Wire:
 
 
 class Runtime:
-    """core.ports.Runtime"""
+    """core.ports.providers.Runtime"""
 
     def __init__(self, providers: Mapping[str, Any], transport: Any) -> None:
         self.providers, self.transport = providers, transport

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from modelport.core.catalog import Deployment, Model, ModelProfile, Snapshot, Target
 from modelport.core.errors import DeploymentNotFound, ModelNotNamed, OperationNotSupported, RouteNotFound
 from modelport.core.operations import Operation
-from modelport.core.ports import Refusal
+from modelport.core.ports.stages import Refusal
 from modelport.gateway.call import Selector
 from modelport.gateway.resolve import requested_model, resolve
 

@@ -22,7 +22,7 @@ from modelport.core.content import (
 )
 from modelport.core.errors import ExtraParametersOptionUnknown, ExtraParametersRefused, InvalidParameters, Offence
 from modelport.core.operations import Operation
-from modelport.core.ports import Refusal
+from modelport.core.ports.stages import Refusal
 from modelport.core.requests import (
     ChatRequest,
     CompletionsRequest,

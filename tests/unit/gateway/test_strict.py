@@ -7,7 +7,7 @@ import pytest
 from modelport.core.catalog import Deployment, Model, Target
 from modelport.core.content import Message
 from modelport.core.errors import BadRequest, ExtraParametersRefused, InvalidParameters
-from modelport.core.ports import Refusal
+from modelport.core.ports.stages import Refusal
 from modelport.core.requests import ChatRequest
 from modelport.gateway.shape import Shaped, shape
 

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from modelport.core.catalog import RateLimits
-from modelport.core.ports import NeedsWaiting, QuotaRefusal
+from modelport.core.ports.quota import QuotaRefusal
+from modelport.core.ports.stages import NeedsWaiting
 from modelport.gateway.admissions import Admissions, Asked, Claim
 from modelport.gateway.waiting import BATCH, INTERACTIVE, WAITING_CALLS_OF_ONE_CALLER, Denied, FairQueue, Turn
 from modelport.stores.memory.quota import MemoryQuota

@@ -8,7 +8,7 @@ from pydantic import ValidationError
 
 from modelport.core.catalog import Target
 from modelport.core.content import Message
-from modelport.core.ports import Provider
+from modelport.core.ports.providers import Provider
 from modelport.core.requests import ChatRequest, EmbeddingsRequest
 from modelport.providers.openai_compatible import Settings
 from modelport.providers.openai_compatible import open as open_provider

@@ -9,7 +9,8 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from msgspec import Struct
 
 from modelport.core.catalog import RateLimits
-from modelport.core.ports import DirectAccount, DirectQuota, QuotaRefusal, QuotaState, Reservation
+from modelport.core.ports.quota import DirectAccount, DirectQuota, QuotaRefusal, Reservation
+from modelport.core.quota import QuotaState
 from modelport.stores.memory.quota import SWEEP_AT, MemoryQuota
 
 SUBJECT = "chat"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from modelport.core.catalog import RateLimits
-from modelport.core.ports import QuotaRefusal
+from modelport.core.ports.quota import QuotaRefusal
 from modelport.stores.memory.quota import SWEEP_AT, MemoryQuota
 
 

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from modelport.core.catalog import RateLimits
-from modelport.core.ports import NeedsWaiting, QuotaRefusal, Refusal
+from modelport.core.ports.quota import QuotaRefusal
+from modelport.core.ports.stages import NeedsWaiting, Refusal
 from modelport.stores.allotments import Answer, Ask, MemoryBank, SharedQuota, StoreGone
 
 LIMITS = RateLimits(tokens_per_minute=1000, requests_per_minute=100)

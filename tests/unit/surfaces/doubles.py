@@ -19,7 +19,9 @@ from modelport.core.errors import ModelportError, Unauthenticated, Unavailable
 from modelport.core.events import ChoiceFinished, Embedding, Event, FinishReason, TextDelta, UsageReported
 from modelport.core.identity import Credential, Principal, Role
 from modelport.core.operations import Operation
-from modelport.core.ports import DeploymentState, QuotaState, Refusal, StoreState
+from modelport.core.ports.stages import Refusal
+from modelport.core.ports.states import DeploymentState, StoreState
+from modelport.core.quota import QuotaState
 from modelport.core.usage import TokenUsage
 from modelport.gateway.call import Answer, Call, Selector
 from modelport.gateway.resolve import find, resolve

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from modelport.core.errors import BadRequest, InternalError, MethodNotAllowed, ModelportError, RateLimited, Unavailable
-from modelport.core.ports import QuotaState
+from modelport.core.quota import QuotaState
 from modelport.dialects.error_body import ErrorBody
 from modelport.surfaces.headers import RequestHead, common_headers, error_headers, listed, quota_headers
 

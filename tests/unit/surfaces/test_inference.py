@@ -22,7 +22,7 @@ from modelport.core.errors import (
 )
 from modelport.core.events import ChoiceFinished, FinishReason, TextDelta
 from modelport.core.operations import Operation
-from modelport.core.ports import QuotaState
+from modelport.core.quota import QuotaState
 from modelport.core.requests import ChatRequest
 from modelport.gateway.call import Selector
 from modelport.surfaces.options import Limits, Options

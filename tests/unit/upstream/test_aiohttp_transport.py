@@ -11,7 +11,7 @@ import pytest
 
 from modelport.core.catalog import Timeouts
 from modelport.core.errors import UpstreamFailed, UpstreamTimedOut
-from modelport.core.ports import Address, UpstreamRequest
+from modelport.core.ports.providers import Address, UpstreamRequest
 from modelport.upstream.transports.aiohttp import AiohttpTransport
 
 PATIENT = Timeouts(connect=5, first_event=20, between_events=20, whole=40)

@@ -11,7 +11,7 @@ from msgspec import Struct
 
 from modelport.app.owner import Ledger
 from modelport.app.processes.peer import Handler, Peer, PeerGone, PeerRefused
-from modelport.core.ports import StoreState
+from modelport.core.ports.states import StoreState
 from modelport.core.usage_reports import (
     LedgerUnavailable,
     RecordsPage,

@@ -38,7 +38,7 @@ from modelport.config.settings import Settings
 from modelport.config.sources import Flags
 from modelport.core.catalog import Snapshot
 from modelport.core.clock import SystemClock
-from modelport.core.ports import DeploymentState, StoreState
+from modelport.core.ports.states import DeploymentState, StoreState
 from modelport.engine.service import EngineProvider
 from modelport.stores import budgets
 from modelport.stores.allotments import Ask

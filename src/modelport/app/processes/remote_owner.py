@@ -17,7 +17,7 @@ from modelport.app.processes.plan import Plan
 from modelport.app.quota import close_quota, open_quota, start_quota
 from modelport.config.settings import Settings
 from modelport.core.clock import Clock
-from modelport.core.ports import Quota
+from modelport.core.ports.quota import Quota
 from modelport.engine.service import EngineWorker
 from modelport.engine.supervisor import EngineUnavailableError, WorkerSpec
 from modelport.stores import budgets

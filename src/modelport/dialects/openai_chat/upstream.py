@@ -8,7 +8,7 @@ from msgspec.structs import replace
 
 from modelport.core.catalog import Target
 from modelport.core.errors import ModelportError
-from modelport.core.ports import Decoder, UpstreamRequest
+from modelport.core.ports.providers import Decoder, UpstreamRequest
 from modelport.core.requests import ChatRequest, Request
 from modelport.dialects.openai_chat.upstream_answers import decoder
 from modelport.dialects.openai_chat.upstream_failures import failure
@@ -20,7 +20,7 @@ __all__ = ["MaxTokensName", "UpstreamCodec", "UpstreamFacts"]
 
 
 class UpstreamCodec:
-    """core.ports.Provider without its address. `headers` go with every request and may hold the credential."""
+    """core.ports.providers.Provider without its address. `headers` go with each request and may hold the credential."""
 
     def __init__(
         self,
@@ -38,7 +38,7 @@ class UpstreamCodec:
         return f"UpstreamCodec({self._facts!r})"
 
     def encode(self, request: Request, target: Target) -> UpstreamRequest:
-        """core.ports.Provider"""
+        """core.ports.providers.Provider"""
         facts = self._facts
         if target.max_tokens_name is not None and facts.max_tokens_name is None:
             facts = replace(facts, max_tokens_name=target.max_tokens_name)
@@ -53,9 +53,9 @@ class UpstreamCodec:
         return PlainCodec(asked.path, asked.headers, encoder(target.model, name), plain_answer)
 
     def decoder(self, request: Request) -> Decoder:
-        """core.ports.Provider"""
+        """core.ports.providers.Provider"""
         return decoder(request, engine=self._is_engine)
 
     def failure(self, status: int, headers: Mapping[str, str], body: bytes) -> ModelportError:
-        """core.ports.Provider"""
+        """core.ports.providers.Provider"""
         return failure(status, headers, body, engine=self._is_engine)

@@ -15,7 +15,7 @@ from msgspec import Struct
 
 from modelport.core.errors import ModelportError
 from modelport.core.events import Answered, Embedding, Event, UsageReported
-from modelport.core.ports import Decoder
+from modelport.core.ports.providers import Decoder
 from modelport.core.requests import ChatRequest, CompletionsRequest, Request
 from modelport.dialects.openai_chat.upstream_chunks import ChunkReader, new_call_id
 from modelport.dialects.openai_chat.upstream_failures import broken, failure_in_stream
@@ -36,7 +36,7 @@ def decoder(request: Request, *, engine: bool = False, new_id: Callable[[], str]
 
 
 class CompletionDecoder:
-    """core.ports.Decoder for chat and text completions."""
+    """core.ports.providers.Decoder for chat and text completions."""
 
     def __init__(self, reader: ChunkReader, *, engine: bool = False) -> None:
         self._reader = reader
@@ -48,7 +48,7 @@ class CompletionDecoder:
         self._is_over = False
 
     def feed(self, data: bytes) -> list[Event]:
-        """core.ports.Decoder"""
+        """core.ports.providers.Decoder"""
         if self._failure is not None:
             raise self._failure
         if self._stream is None and self._whole is None:
@@ -67,7 +67,7 @@ class CompletionDecoder:
         return events
 
     def end(self) -> list[Event]:
-        """core.ports.Decoder"""
+        """core.ports.providers.Decoder"""
         if self._failure is not None:
             raise self._failure
         if self._is_over:
@@ -115,7 +115,7 @@ class CompletionDecoder:
 
 
 class EmbeddingsDecoder:
-    """core.ports.Decoder for vectors, of texts and of pictures. `expected`: how many were asked for."""
+    """core.ports.providers.Decoder for vectors, of texts and of pictures. `expected`: how many were asked for."""
 
     def __init__(self, expected: int, *, engine: bool = False) -> None:
         self._expected = expected
@@ -123,12 +123,12 @@ class EmbeddingsDecoder:
         self._body = _WholeBody(engine)
 
     def feed(self, data: bytes) -> list[Event]:
-        """core.ports.Decoder"""
+        """core.ports.providers.Decoder"""
         self._body.take(data)
         return []
 
     def end(self) -> list[Event]:
-        """core.ports.Decoder"""
+        """core.ports.providers.Decoder"""
         raw = self._body.joined()
         try:
             answer = _vectors_decoder.decode(raw)

@@ -9,7 +9,7 @@ import msgspec
 from msgspec import Struct
 
 from modelport.core.content import Message
-from modelport.core.ports import UpstreamRequest
+from modelport.core.ports.providers import UpstreamRequest
 from modelport.core.requests import (
     ChatRequest,
     CompletionsRequest,

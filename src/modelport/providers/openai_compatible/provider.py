@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import msgspec
 
-from modelport.core.ports import Address
+from modelport.core.ports.providers import Address
 from modelport.dialects.openai_chat.upstream import UpstreamCodec, UpstreamFacts
 from modelport.providers.openai_compatible.endpoints import ENDPOINTS, UNKNOWN, Endpoint
 from modelport.providers.openai_compatible.settings import Settings
 
 
 class OpenAICompatible(UpstreamCodec):
-    """core.ports.Provider."""
+    """core.ports.providers.Provider."""
 
     def __init__(self, address: Address, facts: UpstreamFacts, headers: tuple[tuple[str, str], ...]) -> None:
         super().__init__(facts, headers=headers)

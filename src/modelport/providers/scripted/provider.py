@@ -54,7 +54,7 @@ class Stats:
 
 
 class Scripted:
-    """core.ports.OpeningProvider."""
+    """core.ports.providers.OpeningProvider."""
 
     def __init__(self, script: Script) -> None:
         self._script = script
@@ -62,7 +62,7 @@ class Scripted:
         self.stats = Stats()
 
     async def open(self, request: Request, target: Target) -> AsyncGenerator[Event, None]:
-        """core.ports.OpeningProvider"""
+        """core.ports.providers.OpeningProvider"""
         self.stats.calls += 1
         number = self.stats.calls
         try:

@@ -10,8 +10,8 @@ from collections.abc import Callable
 from typing import Any, Final, Literal
 
 from modelport.core.catalog import RateLimits
-from modelport.core.ports import QuotaRefusal, QuotaState
-from modelport.core.quota import BUCKETS, WINDOW_SECONDS
+from modelport.core.ports.quota import QuotaRefusal
+from modelport.core.quota import BUCKETS, WINDOW_SECONDS, QuotaState
 from modelport.stores.allotments.bank import UNLIMITED, Amount, Answer, Ask
 from modelport.stores.memory.quota import REMEMBERED_CALLS, Account
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Protocol
 
 from modelport.core.catalog import RateLimits
-from modelport.core.ports import NeedsWaiting, QuotaState
+from modelport.core.ports.stages import NeedsWaiting
+from modelport.core.quota import QuotaState
 from modelport.stores.allotments.account import LocalAccount, mean
 from modelport.stores.allotments.bank import Amount
 

@@ -1,5 +1,5 @@
-"""core.ports.Quota for several processes: calls spend what this process holds, and only an empty allotment waits for
-the store.
+"""core.ports.quota.Quota for several processes: calls spend what this process holds, and only an empty allotment
+waits for the store.
 
 Every message to the store has 50 ms; connecting has its own time, before anybody calls and beside the calls. A store
 that is slower or gone is left alone until it answers in time again; so long calls that find nothing here are refused,
@@ -22,7 +22,8 @@ from msgspec.structs import replace
 from modelport.core.catalog import OnStoreOutage, RateLimits
 from modelport.core.clock import Clock
 from modelport.core.errors import Unavailable
-from modelport.core.ports import NeedsWaiting, QuotaRefusal, Refusal, Taken
+from modelport.core.ports.quota import QuotaRefusal, Taken
+from modelport.core.ports.stages import NeedsWaiting, Refusal
 from modelport.stores.allotments.account import LocalAccount, Wanted, missing
 from modelport.stores.allotments.bank import Amount, Answer, Bank, StoreGone
 from modelport.stores.allotments.held import SharedHeld

@@ -5,7 +5,7 @@ from __future__ import annotations
 from decimal import Decimal
 from typing import Protocol
 
-from modelport.core.ports import NeedsWaiting
+from modelport.core.ports.stages import NeedsWaiting
 from modelport.core.pricing import EXACT, NONE
 from modelport.stores.budgets.account import LocalAccount
 
@@ -28,7 +28,7 @@ class Desk(Protocol):
 
 
 class SharedHold:
-    """core.ports.BudgetHold."""
+    """core.ports.money.BudgetHold."""
 
     __slots__ = ("_desk", "amount", "is_settled", "parts", "tokens")
 

@@ -1,5 +1,5 @@
-"""core.ports.Budgets for several processes: calls spend what this process holds, and only an empty allotment waits for
-the store.
+"""core.ports.money.Budgets for several processes: calls spend what this process holds, and only an empty allotment
+waits for the store.
 
 Every message to the store has 50 ms; connecting has its own time, before anybody calls and beside the calls. A store
 that is slower or gone is left alone until it answers in time again; what is held here may still be spent, since nobody
@@ -19,7 +19,8 @@ from typing import Final, Literal
 from modelport.core.budgets import THRESHOLDS, Budget, BudgetCrossed, OnStoreOutage, Period, window_of
 from modelport.core.clock import Clock
 from modelport.core.errors import Unavailable
-from modelport.core.ports import BudgetHold, BudgetRefusal, NeedsWaiting, Refusal
+from modelport.core.ports.money import BudgetHold, BudgetRefusal
+from modelport.core.ports.stages import NeedsWaiting, Refusal
 from modelport.core.pricing import NONE
 from modelport.stores.allotments import keep_open
 from modelport.stores.budgets.account import LocalAccount, Wanted, money

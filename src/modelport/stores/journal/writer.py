@@ -51,7 +51,7 @@ class Recovered(Struct, frozen=True):
 
 
 class FileJournal:
-    """core.ports.Journal on numbered files. One writer name is one process: a second one is refused (JournalInUse).
+    """core.ports.records.Journal on numbered files. One writer name is one process: a second is refused (JournalInUse).
 
     Not safe to call from several threads. `stop` ends it; without that, the next start recovers."""
 

@@ -20,14 +20,15 @@ from modelport.core.budgets import (
     window_of,
 )
 from modelport.core.errors import Unavailable
-from modelport.core.ports import BudgetHold, BudgetRefusal, Refusal
+from modelport.core.ports.money import BudgetHold, BudgetRefusal
+from modelport.core.ports.stages import Refusal
 from modelport.core.pricing import EXACT, NONE
 
 RETRY_SECONDS: Final = 1
 
 
 class MemoryBudgets:
-    """core.ports.Budgets."""
+    """core.ports.money.Budgets."""
 
     def __init__(self, thresholds: tuple[int, ...] = THRESHOLDS) -> None:
         self._thresholds = tuple(sorted(thresholds))
@@ -142,7 +143,7 @@ class Account:
 
 
 class Held:
-    """core.ports.BudgetHold."""
+    """core.ports.money.BudgetHold."""
 
     __slots__ = ("_amount", "_budgets", "_is_settled", "_pairs", "_tokens")
 

@@ -14,8 +14,8 @@ from typing import Final, Literal
 
 from modelport.core.catalog import RateLimits
 from modelport.core.clock import Clock
-from modelport.core.ports import QuotaRefusal, QuotaState, Reservation
-from modelport.core.quota import BUCKETS, WINDOW_SECONDS, RollingWindow
+from modelport.core.ports.quota import QuotaRefusal, Reservation
+from modelport.core.quota import BUCKETS, WINDOW_SECONDS, QuotaState, RollingWindow
 
 SWEEP_AT: Final = 1024
 REMEMBERED_CALLS: Final = 8
@@ -51,12 +51,12 @@ class MemoryQuota:
         return Held(self, account, limits, tokens, requests, now)
 
     def account(self, subject: str, now: float) -> Account:
-        """core.ports.DirectQuota"""
+        """core.ports.quota.DirectQuota"""
         account = self._accounts.get(subject)
         return self._opened(subject, now) if account is None else account
 
     def held(self, account: Account, limits: RateLimits, tokens: int, now: float) -> Reservation:
-        """core.ports.DirectQuota"""
+        """core.ports.quota.DirectQuota"""
         return Held(self, account, limits, tokens, 1, now)
 
     def when_freed(self, wake: Callable[[], None] | None) -> None:
@@ -102,7 +102,7 @@ class Account:
         return not (self.running or self.requests.roll(now) or self.tokens.roll(now))
 
     def take(self, limits: RateLimits, tokens: int, now: float) -> bool:
-        """core.ports.DirectAccount"""
+        """core.ports.quota.DirectAccount"""
         if now >= self.rolls_at:
             self.roll(now)
         requests = self.requests
@@ -126,7 +126,7 @@ class Account:
     def settle(
         self, limits: RateLimits, reserved: int, actual: int, seconds: float, now: float
     ) -> tuple[int, int, int, int]:
-        """core.ports.DirectAccount"""
+        """core.ports.quota.DirectAccount"""
         if now >= self.rolls_at:
             self.roll(now)
         requests, tokens, held = self.requests, self.tokens, self.held_tokens

@@ -13,7 +13,7 @@ from yarl import URL
 
 from modelport.core.catalog import Timeouts
 from modelport.core.errors import UpstreamFailed, UpstreamTimedOut
-from modelport.core.ports import Address, UpstreamAnswer, UpstreamExchange, UpstreamRequest
+from modelport.core.ports.providers import Address, UpstreamAnswer, UpstreamExchange, UpstreamRequest
 from modelport.upstream.failures import CLIENT_FAILURES, failed_before_answer, failed_in_answer, lost_connection
 
 IDLE_CONNECTION_SECONDS: Final = 30.0
@@ -21,7 +21,7 @@ HEADER_BYTES_LIMIT: Final = 32_768
 
 
 class AiohttpTransport:
-    """core.ports.Transport. Pools are made on first use, inside the running loop; `close` ends them all."""
+    """core.ports.providers.Transport. Pools are made on first use, inside the running loop; `close` ends them all."""
 
     def __init__(self) -> None:
         self._sessions: dict[Address, aiohttp.ClientSession] = {}
@@ -110,7 +110,7 @@ class Exchange:
 
 
 class Answer:
-    """core.ports.UpstreamAnswer."""
+    """core.ports.providers.UpstreamAnswer."""
 
     def __init__(
         self,

@@ -14,7 +14,7 @@ import pytest
 from modelport.config.tls import self_signed, server_context
 from modelport.core.catalog import Timeouts
 from modelport.core.errors import ModelportError, UpstreamFailed, UpstreamTimedOut
-from modelport.core.ports import Address, UpstreamRequest
+from modelport.core.ports.providers import Address, UpstreamRequest
 from modelport.upstream.wire import Connection, Pool, Wire
 from modelport.upstream.wire_connection import IDLE_CONNECTION_SECONDS
 

@@ -1,0 +1,134 @@
+"""What the gateway needs of providers, and of what carries requests to them."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping
+from typing import Protocol, runtime_checkable
+
+from msgspec import Struct
+
+from modelport.core.catalog import Target, Timeouts
+from modelport.core.errors import ModelportError
+from modelport.core.events import Event
+from modelport.core.ports.stages import NeedsWaiting, Refusal
+from modelport.core.requests import Request
+
+
+class UpstreamRequest(Struct, frozen=True):
+    """One HTTP request to a target, without its address: the transport knows where."""
+
+    path: str
+    """Below the target's base address, with the leading slash."""
+    body: bytes
+    headers: tuple[tuple[str, str], ...] = ()
+    streamed: bool = False
+    method: str = "POST"
+
+
+class Decoder(Protocol):
+    """Turns one successful answer's bytes into events, however they are cut."""
+
+    def feed(self, data: bytes) -> list[Event]:
+        """The events completed by `data`. Raises UpstreamFailed when it cannot be an answer."""
+        ...
+
+    def end(self) -> list[Event]:
+        """The body has ended. Raises UpstreamFailed when the answer was cut short."""
+        ...
+
+
+@runtime_checkable
+class Provider(Protocol):
+    """A codec plus an address: it opens no socket."""
+
+    @property
+    def address(self) -> Address:
+        """Where it is now. Asked before each request: a restarted worker has moved."""
+        ...
+
+    def encode(self, request: Request, target: Target) -> UpstreamRequest:
+        """The upstream's own request. Raises ModelportError when this provider cannot ask that."""
+        ...
+
+    def decoder(self, request: Request) -> Decoder:
+        """A fresh decoder for one answer."""
+        ...
+
+    def failure(self, status: int, headers: Mapping[str, str], body: bytes) -> ModelportError:
+        """Our error for the upstream's. Header names are lower case; `body` is at most 64 KiB of it."""
+        ...
+
+
+@runtime_checkable
+class OpeningProvider(Protocol):
+    """A provider that makes its events itself (the scripted one). Closing the iterator cancels the work."""
+
+    def open(self, request: Request, target: Target) -> AsyncIterator[Event]:
+        """The answer's events. Raises ModelportError before or between them."""
+        ...
+
+
+@runtime_checkable
+class Readiness(Protocol):
+    """A provider that is not always ready: an engine that loads."""
+
+    def readiness(self) -> Refusal | NeedsWaiting[None] | None:
+        """None: ready now. A Refusal is a 503 with Retry-After."""
+        ...
+
+
+class Address(Struct, frozen=True):
+    """Where a provider is. `unix_socket` wins over the host of `base_url`, whose path is kept."""
+
+    base_url: str
+    unix_socket: str | None = None
+    verify_tls: bool = True
+    ca_file: str | None = None
+    proxy: str | None = None
+
+
+class Transport(Protocol):
+    """Sends one request and hands back the answer as it comes. One pool per address; closing cancels upstream."""
+
+    def send(self, address: Address, request: UpstreamRequest, timeouts: Timeouts) -> UpstreamExchange:
+        """An async context manager; leaving it early aborts the upstream's work.
+
+        Raises UpstreamFailed / UpstreamTimedOut on entering and while iterating."""
+        ...
+
+    async def close(self) -> None:
+        """Ends every pool."""
+        ...
+
+
+class UpstreamExchange(Protocol):
+    """One request under way."""
+
+    async def __aenter__(self) -> UpstreamAnswer: ...
+
+    async def __aexit__(self, *exc: object) -> None: ...
+
+
+class UpstreamAnswer(Protocol):
+    """Status and headers are here; the body comes as it is read. `first_event` and `between_events` bound the reads."""
+
+    status: int
+    headers: Mapping[str, str]
+
+    def chunks(self) -> AsyncIterator[bytes]:
+        """The body, as read."""
+        ...
+
+    async def body(self, limit: int) -> bytes:
+        """At most `limit` bytes of it (for error bodies)."""
+        ...
+
+
+class Runtime(Protocol):
+    """The live things behind a snapshot."""
+
+    transport: Transport
+
+    def provider(self, name: str) -> Provider | OpeningProvider:
+        """The provider of this name."""
+        ...

@@ -1,0 +1,38 @@
+"""What the gateway needs of others, as promises. Push-style and sans-I/O where it can be, so that two drivers
+(coroutines now, protocol callbacks later) run the same stages.
+
+A *stage* is a plain synchronous function over the Snapshot and local state. It returns its value, or a Refusal, or
+NeedsWaiting: nothing was taken, and `resume()` is a coroutine function that gives the same stage's value.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Generic, Protocol, TypeVar
+
+from msgspec import Struct
+
+from modelport.core.catalog import Snapshot
+from modelport.core.errors import ModelportError
+from modelport.core.identity import Principal
+
+Value = TypeVar("Value")
+
+
+class Refusal(Struct, frozen=True):
+    """This stage says no. `spill_to` names the deployment that may be tried instead, once."""
+
+    error: ModelportError
+    spill_to: str | None = None
+
+
+class NeedsWaiting(Struct, Generic[Value], frozen=True):
+    """This stage cannot answer without waiting. Nothing is held until `resume` returns."""
+
+    resume: Callable[[], Awaitable[Value | Refusal]]
+
+
+class Authenticator(Protocol):
+    """Finds out whose a credential is, from the current snapshot."""
+
+    def __call__(self, shown: tuple[str, ...], snapshot: Snapshot, now: float) -> Principal | Refusal: ...
