@@ -23,14 +23,15 @@ from modelport.app.build import serving
 from modelport.config.load import load
 from modelport.dialects import fresh_ids
 from modelport.gateway.forms import encoded
-from modelport.lane.plain import PlainCall
 from modelport.lane.repeated import RepeatedHead
+from modelport.lane.standing import answer_form
 from modelport.surfaces.headers import DECISIVE
 from modelport.upstream.reply_head import FieldReader
 from modelport.upstream.usual import UsualReply
 
 URL: Final = b"/v1/chat/completions"
 NOTHING: Final = "nothing"
+INSTEAD: Final = "(instead, where its shape is new: decoded and encoded as a whole)"
 KEY: Final = "MODELPORT_API_KEY"
 FLUSHED_CALLS: Final = 16
 """So many calls share a write of the journal, as with sixteen connections."""
@@ -47,7 +48,7 @@ def main() -> None:
     python = interpreters.prepared(wanted.python)
     whole = instructions.price(python, instructions.default_requests(), without="ledger").loop
     pieces = counted(python, wanted.times)
-    pieces["sockets, loop, steps between the pieces"] = whole - sum(pieces.values())
+    pieces["sockets, loop, steps between the pieces"] = whole - sum(pieces.values()) + pieces[INSTEAD]
     for name, count in sorted(pieces.items(), key=lambda found: -found[1]):
         print(f"{count:8,}  {name}")
     print(f"{whole:8,}  in all")
@@ -119,12 +120,11 @@ def pieces_of(application: Any) -> dict[str, Callable[[], object]]:
     usual.learn(reply, FieldReader().read(reply))
     answer = standing.codec.decode(REPLY)
     assert usual.match(reply) is not None and answer is not None
-    call = PlainCall()
-    call._standing, call._way = standing, way  # all that _in_words looks at
-    said = call._in_words(answer, 1_700_000_000)
+    form = answer_form(standing, way, answer.finish_reason)
     kept = standing.heads_of([(b"date", b"Sat, 21 Nov 2026 12:00:00 GMT"), (b"server", b"modelport")]).kept
     account, limits, now = standing.direct(lane.pipeline.clock.monotonic()), standing.limits, [0.0]
     assert kept is not None and account is not None
+    answered = REPLY
     id, times = fresh_ids.uuid(), [0]
     rows = records(standing, id.encode())
 
@@ -136,10 +136,6 @@ def pieces_of(application: Any) -> dict[str, Callable[[], object]]:
         account.take(limits, 500, now[0])
         account.settle(limits, 500, 100, 0.01, now[0])
 
-    def ids() -> None:
-        fresh_ids.uuid().encode()
-        standing.speech.new_id().encode()
-
     def lines() -> None:
         journal.open_encoded(id, rows[0])
         journal.close_encoded(id, rows[1])
@@ -147,22 +143,26 @@ def pieces_of(application: Any) -> dict[str, Callable[[], object]]:
         if times[0] % FLUSHED_CALLS == 0:
             journal.flush()
 
+    def said() -> bytes:
+        text, created = encoded(answer.text), 1_700_000_000
+        return form % (standing.speech.new_id().encode(), created, text, answer.prompt, 88, answer.completion)
+
     def answer_head() -> bytes:
-        head: bytes = kept % (rows[2], rows[2], rows[2], 1_000_000, 60, 10_000_000, 60, len(said))
-        return head + said
+        head: bytes = kept % (rows[2], rows[2], rows[2], 1_000_000, 60, 10_000_000, 60, len(answered))
+        return head + answered
 
     return {
         NOTHING: lambda: None,
         "the request's head, known again": lambda: head.match(data),
         "the request's body: its shape known, its messages decoded": lambda: caller.read(body, decisive),
-        "(the same, decoded and encoded as a whole: instead, where the shape is new)": whole_body,
+        INSTEAD: whole_body,
         "the quota's account, taken and settled": quota,
-        "two ids": ids,
+        "the request's id": lambda: fresh_ids.uuids.next().encode(),
         "two records, filled in": lambda: records(standing, rows[2]),
         "their lines and their share of the seal": lines,
         "the reply's head, known again": lambda: usual.match(reply),
         "the reply's body, decoded": lambda: standing.codec.decode(REPLY),
-        "the answer in the surface's words": lambda: call._in_words(answer, 1_700_000_000),
+        "the answer in the surface's words, with its id": said,
         "the answer's head": answer_head,
         "metrics": lambda: standing.series.completed(rows[1], 0.01, 24, 64, 500),
     }

@@ -78,8 +78,10 @@ class _Turns(Struct, gc=False):
     messages: msgspec.Raw
 
 
+UNREADABLE: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 _decode = msgspec.json.Decoder(PlainChat).decode
-_decode_turns = msgspec.json.Decoder(Turns).decode
+decode_turns: Final = msgspec.json.Decoder(Turns).decode
+"""The value of `messages` alone. Raises UNREADABLE."""
 _find_turns = msgspec.json.Decoder(_Turns).decode
 _encode = msgspec.json.Encoder().encode
 
@@ -88,7 +90,7 @@ def decode_plain(body: bytes) -> PlainChat | None:
     """OpenAI's spelling; None: leave it to the surface's own decoder."""
     try:
         asked = _decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+    except UNREADABLE:
         return None
     if asked.max_completion_tokens is not None:
         asked.max_tokens, asked.max_completion_tokens = asked.max_completion_tokens, None
@@ -125,11 +127,3 @@ def around_turns(body: bytes) -> tuple[bytes, bytes] | None:
     is_only_one = before.count(b'"messages"') == 1 and b'"messages"' not in after and turns not in after
     is_spelled_out = b"\\u" not in before
     return (before, after) if is_only_one and is_spelled_out and len(before) + len(after) <= AROUND_BYTES else None
-
-
-def count_turns(written: bytes) -> int:
-    """How many plain turns this value of `messages` has; 0: it has others, or is none."""
-    try:
-        return len(_decode_turns(written))
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return 0

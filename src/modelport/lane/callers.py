@@ -12,7 +12,7 @@ from hashlib import blake2b
 from typing import Final
 
 from modelport.core.catalog import Snapshot
-from modelport.dialects.plain_chat import around_turns, count_turns
+from modelport.dialects.plain_chat import UNREADABLE, around_turns, decode_turns
 from modelport.lane.standing import Ask, Standing, made
 from modelport.lane.ways import Ground, Way
 
@@ -43,8 +43,9 @@ class Shape:
             return None
         # Both ends are whole tokens of one object, so what is between them is a value if it is one on its own.
         written = body[self._turns_begin : len(body) - len(self._after)]
-        turns = count_turns(written)
-        if not turns:
+        try:
+            turns = len(decode_turns(written))
+        except UNREADABLE:
             return None
         return self._standing, turns, self._completion, self._sent_before + written + self._sent_after
 

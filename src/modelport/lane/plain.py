@@ -16,6 +16,7 @@ import msgspec
 
 from modelport.core.answers import AnswerHead, ChatAnswer, ChatChoice
 from modelport.core.errors import ModelportError
+from modelport.core.events import FinishReason
 from modelport.core.ports.providers import UpstreamRequest
 from modelport.core.ports.quota import DirectAccount, QuotaRefusal, Reservation
 from modelport.core.ports.stages import NeedsWaiting, Refusal
@@ -131,7 +132,7 @@ class PlainCall(Exchange):
         prices = standing.prices
         if not prices.begins <= started_at < prices.ends:
             prices = standing.prices_on(started_at)
-        self._id = id = fresh_ids.uuid()
+        self._id = id = fresh_ids.uuids.next()
         self._id_bytes = id_bytes = id.encode()
         self._started_json = started_json = encoded(started_at)
         price = prices.unpriced or prices.bound(prompt, completion)
@@ -253,24 +254,29 @@ class PlainCall(Exchange):
         price = self._prices.unpriced or self._prices.of(
             usage or TokenUsage(input=prompt, output=completion), standing.target, seconds
         )
-        said = self._in_words(answer, int(self._started_at + seconds))
         if answer.model != standing.model:
             standing.model, standing.model_json = answer.model, encoded(answer.model)
-        named = standing.model_json
-        id, started, client, seconds_json = self._id_bytes, self._started_json, self._client_json, encoded(seconds)
+        id, started, named, ended = self._id_bytes, self._started_json, standing.model_json, encoded(seconds)
+        created, answer_id, total = int(self._started_at + seconds), standing.speech.new_id(), prompt + completion
         if usage is None:
-            values = (id, started, named, prompt, completion, reserved, seconds_json, seconds_json, client, price)
-            record = standing.forms.closed % values
+            known = (id, started, named, prompt, completion, reserved, ended, ended, self._client_json, price)
+            record = standing.forms.closed % known
+            form = standing.answers.get(answer.finish_reason._value_) or self._form(answer.finish_reason)
+            said = form % (answer_id.encode(), created, encoded(answer.text), prompt, total, completion)
         else:
-            known = (id, started, named, encoded(usage), reserved, seconds_json, seconds_json, client, price)
-            record = standing.forms.closed_by_class % known
+            counts = encoded(usage)
+            classes = (id, started, named, counts, reserved, ended, ended, self._client_json, price)
+            record = standing.forms.closed_by_class % classes
+            head = AnswerHead(id=answer_id, created=created, model=standing.deployment.answered_name)
+            whole = ChatAnswer((ChatChoice(0, answer.text, answer.finish_reason),), usage)
+            said = standing.speech.whole(head, NO_REQUEST, whole, self._way.reasoning)
         self._answer = said
         account = self._account
         if account is not None:
-            self._left = account.settle(standing.limits, reserved, prompt + completion, seconds, now)
+            self._left = account.settle(standing.limits, reserved, total, seconds, now)
         else:
             self._left = None
-            self._reservation.settle(prompt + completion)
+            self._reservation.settle(total)
         pipeline.journal.close_encoded(self._id, record)
         if usage is None:
             standing.series.completed(record, seconds, prompt, completion, reserved)
@@ -284,21 +290,11 @@ class PlainCall(Exchange):
         self._standing.series.in_flight -= 1
         self._lane.pipeline.observer.call_started(self._way.inference.operation, self._way.door.surface)
 
-    def _in_words(self, answer: PlainAnswer, created: int) -> bytes:
-        """The answer in the surface's own words."""
+    def _form(self, reason: FinishReason) -> bytes:
+        """The surface's own words for an answer that ended so."""
         standing = self._standing
-        speech = standing.speech
-        if answer.usage is None:
-            reason = answer.finish_reason
-            form = standing.answers.get(reason._value_)  # an enumeration's own hash is a call
-            if form is None:
-                form = standing.answers[reason._value_] = answer_form(standing, self._way, reason)
-            prompt, completion = answer.prompt, answer.completion
-            text = encoded(answer.text)
-            return form % (speech.new_id().encode(), created, text, prompt, prompt + completion, completion)
-        head = AnswerHead(id=speech.new_id(), created=created, model=standing.deployment.answered_name)
-        whole = ChatAnswer((ChatChoice(0, answer.text, answer.finish_reason),), answer.usage)
-        return speech.whole(head, NO_REQUEST, whole, self._way.reasoning)
+        form = standing.answers[reason._value_] = answer_form(standing, self._way, reason)
+        return form
 
     def _finish(self, body: bytes) -> None:
         lane, connection, standing, left = self._lane, self._connection, self._standing, self._left

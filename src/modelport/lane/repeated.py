@@ -31,10 +31,11 @@ END_OF_HEAD: Final = b"\r\n\r\n"
 class RepeatedHead:
     """One head, with places where values may differ."""
 
-    __slots__ = ("_headers", "_length", "_match", "_places", "caller", "client", "decisive", "way")
+    __slots__ = ("_fixed", "_headers", "_length", "_match", "_places", "caller", "client", "decisive", "way")
 
     def __init__(
         self,
+        fixed: bytes,
         pattern: bytes,
         places: Sequence[bytes],
         headers: RawHeaders,
@@ -42,6 +43,8 @@ class RepeatedHead:
         caller: Caller,
         decisive: Sequence[bytes],
     ) -> None:
+        self._fixed = fixed
+        """Up to the first value that may differ."""
         self._match = re.compile(pattern).match
         self._length = places.index(b"content-length") + 1
         self.client = places.index(CLIENT_REQUEST_ID) + 1 if CLIENT_REQUEST_ID in places else 0
@@ -73,23 +76,33 @@ class RepeatedHead:
             return None
         if len(head) + len(VARIABLE) * VALUE_BYTES > most_bytes:
             return None
-        parts, places = [re.escape(first)], []
-        for line, (name, value) in zip(lines, headers, strict=True):
+        fixed = b""
+        parts: list[bytes] = []
+        places: list[bytes] = []
+        for number, (line, (name, value)) in enumerate(zip(lines, headers, strict=True)):
             if line[: len(name) + 1].lower() != name + b":":
                 return None
             pattern = VARIABLE.get(name)
             if pattern is None:
-                parts.append(re.escape(line))
+                if places:
+                    parts.append(re.escape(line))
                 continue
             if name in places or not line.endswith(b" " + value) or re.fullmatch(pattern, value) is None:
                 return None
-            parts.append(re.escape(line.removesuffix(value)) + pattern)
+            begin = line.removesuffix(value)
+            if places:
+                pattern = re.escape(begin) + pattern
+            else:
+                fixed = END_OF_LINE.join([first, *lines[:number], begin])
+            parts.append(pattern)
             places.append(name)
-        return cls(END_OF_LINE.join([*parts, END_OF_LINE]), places, headers, way, caller, decisive)
+        return cls(fixed, END_OF_LINE.join([*parts, END_OF_LINE]), places, headers, way, caller, decisive)
 
     def match(self, data: bytes) -> tuple[re.Match[bytes], bytes] | None:
         """The head and the body of this read; None: it is no repetition, or not whole."""
-        found = self._match(data)
+        if not data.startswith(self._fixed):
+            return None
+        found = self._match(data, len(self._fixed))
         if found is None:
             return None
         body = data[found.end() :]

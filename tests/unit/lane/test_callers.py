@@ -10,7 +10,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from modelport.dialects.plain_chat import AROUND_BYTES, around_turns, count_turns, decode_plain, encoder
+from modelport.dialects.plain_chat import AROUND_BYTES, UNREADABLE, around_turns, decode_plain, decode_turns, encoder
 from modelport.lane.callers import KNOWN_SHAPES, Caller
 
 MESSAGES = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": 'Grüße, "you"!\n'}]
@@ -119,7 +119,8 @@ def test_what_is_between_must_be_one_value_of_plain_turns(between: bytes) -> Non
     caller, shape = Known(), b'{"model":"a","messages":%b}'
     caller.read(shape % b'[{"role":"user","content":"x"}]', ())
     assert told(caller.read(shape % between, ())) == told(Known().read(shape % between, ()))
-    assert not count_turns(between)
+    with pytest.raises(UNREADABLE):
+        decode_turns(between)
 
 
 def test_messages_go_to_the_target_as_they_came() -> None:
