@@ -15,9 +15,9 @@ from modelport.lane.server import Server
 
 KEEP_ALIVE_SECONDS: Final = 75
 BACKLOG: Final = 2048
-COLLECTED_AT: Final = (20_000, 20, 20)
-"""New containers before the collector looks for cycles among them. Calls make none that last, so it would look in vain,
-and at the usual 700 often."""
+COLLECTED_AT: Final = (5_000, 20, 20)
+"""New containers before the collector looks for cycles among them. Answered calls make none; refused and broken ones do,
+with their tracebacks, and so many of these are held until then."""
 
 Kind = TypeVar("Kind", bound=Server)
 

@@ -559,8 +559,13 @@ class LaneCall:
             self._exchange.resume()
 
     def _over(self) -> None:
+        self._next = nothing_more  # else it would hold itself, until a collector comes
         self._lane.gateway.running -= 1
         self._connection.call_over(self.reply)
+
+
+def nothing_more() -> None:
+    """The step of a call that is over."""
 
 
 def raised(error: Exception) -> None:
