@@ -16,7 +16,7 @@ from modelport.lane.server import Server
 KEEP_ALIVE_SECONDS: Final = 75
 BACKLOG: Final = 2048
 COLLECTED_AT: Final = (5_000, 20, 20)
-"""New containers before the collector looks for cycles among them. Answered calls make none; refused and broken ones do,
+"""New containers before the collector looks for cycles among them. Answered calls make none; refused and broken do,
 with their tracebacks, and so many of these are held until then."""
 
 Kind = TypeVar("Kind", bound=Server)
