@@ -121,7 +121,8 @@ def pieces_of(application: Any) -> dict[str, Callable[[], object]]:
     answer = standing.codec.decode(REPLY)
     assert usual.match(reply) is not None and answer is not None
     form = answer_form(standing, way, answer.finish_reason)
-    kept = standing.heads_of([(b"date", b"Sat, 21 Nov 2026 12:00:00 GMT"), (b"server", b"modelport")]).kept
+    default = [(b"date", b"Sat, 21 Nov 2026 12:00:00 GMT"), (b"server", b"modelport")]
+    kept = standing.heads_of(default, *lane.default_headers(default)).kept
     account, limits, now = standing.direct(lane.pipeline.clock.monotonic()), standing.limits, [0.0]
     assert kept is not None and account is not None
     answered = REPLY
@@ -157,7 +158,7 @@ def pieces_of(application: Any) -> dict[str, Callable[[], object]]:
         "the request's body: its shape known, its messages decoded": lambda: caller.read(body, decisive),
         INSTEAD: whole_body,
         "the quota's account, taken and settled": quota,
-        "the request's id": lambda: fresh_ids.uuids.next().encode(),
+        "the request's id": lambda: fresh_ids.uuid().encode(),
         "two records, filled in": lambda: records(standing, rows[2]),
         "their lines and their share of the seal": lines,
         "the reply's head, known again": lambda: usual.match(reply),

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import uuid
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from modelport.core.usage import Ending, Pricing, TokenUsage, UsageRecord, UsageSource
 from modelport.stores.journal import FileJournal
+from modelport.stores.journal.lines import Line, decode_line
+from modelport.stores.journal.reading import read_writes
 
 NOON = 1_795_262_400.0
 """2026-11-21T12:00:00Z"""
@@ -55,3 +58,9 @@ def journaled(directory: Path, records: list[UsageRecord], *, writer: str = "0",
             journal.open(one)
             journal.close(one)
             journal.flush()
+
+
+def read_lines(path: Path) -> Iterator[Line]:
+    """The lines of one journal file. Raises DamagedLine."""
+    for write in read_writes(path):
+        yield from map(decode_line, write.lines)

@@ -28,7 +28,7 @@ from modelport.lane.driver import LaneCall
 from modelport.lane.plain import PlainCall
 from modelport.lane.protocol import LaneProtocol
 from modelport.lane.server import Server
-from modelport.stores.journal.reading import read_lines
+from usage_records import read_lines
 
 KEY = "key-of-the-tests-0123456789abcdef"
 TIMES = {"started_at", "duration_seconds", "first_event_seconds"}

@@ -16,8 +16,8 @@ from modelport.lane.server import Server
 KEEP_ALIVE_SECONDS: Final = 75
 BACKLOG: Final = 2048
 COLLECTED_AT: Final = (5_000, 20, 20)
-"""New containers before the collector looks for cycles among them. Answered calls make none; refused and broken do,
-with their tracebacks, and so many of these are held until then."""
+"""New containers before the collector looks for cycles among them. Plain calls make none; others do,
+refused ones with their tracebacks, and so many of these are held until then."""
 
 Kind = TypeVar("Kind", bound=Server)
 

@@ -45,9 +45,9 @@ def _uuid_beginning() -> str:
     return f"{digits[:8]}-{digits[8:12]}-4{digits[12:15]}-{'89ab'[int(digits[15], 16) & 3]}{digits[16:19]}-"
 
 
-uuids: Final = Numbered(_uuid_beginning)
+_uuids: Final = Numbered(_uuid_beginning)
 
 
 def uuid() -> str:
     """A UUID that looks like a random one (version 4)."""
-    return uuids.next()
+    return _uuids.next()

@@ -132,7 +132,7 @@ class PlainCall(Exchange):
         prices = standing.prices
         if not prices.begins <= started_at < prices.ends:
             prices = standing.prices_on(started_at)
-        self._id = id = fresh_ids.uuids.next()
+        self._id = id = fresh_ids.uuid()
         self._id_bytes = id_bytes = id.encode()
         self._started_json = started_json = encoded(started_at)
         price = prices.unpriced or prices.bound(prompt, completion)
@@ -302,7 +302,7 @@ class PlainCall(Exchange):
         fields = connection.server_state.default_headers
         heads = standing.heads
         if heads is None or heads.fields is not fields:
-            heads = standing.heads_of(fields)
+            heads = standing.heads_of(fields, *lane.default_headers(fields))
         form = heads.kept
         if form is None or lane.gateway.draining or not self.keep_alive:
             self.keep_alive, form = False, heads.closing

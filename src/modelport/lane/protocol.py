@@ -108,14 +108,15 @@ class LaneProtocol(HttpToolsProtocol):
     def on_response_complete(self) -> None:
         """As uvicorn's, without a timer for each answer."""
         self.server_state.total_requests += 1
-        if self.transport.is_closing():
-            return
-        self.flow.resume_reading()
-        if self.pipeline:
-            cycle, app = self.pipeline.pop()
-            self._start_asgi_task(cycle, app)
-        else:
+        if not self.pipeline and not self.flow.read_paused:
             self._idle_due = 0.0
+        elif not self.transport.is_closing():
+            self.flow.resume_reading()
+            if self.pipeline:
+                cycle, app = self.pipeline.pop()
+                self._start_asgi_task(cycle, app)
+            else:
+                self._idle_due = 0.0
 
     def shutdown(self) -> None:
         """As uvicorn's, to whom a request whose body is still arriving for the lane would look like none."""
@@ -339,11 +340,7 @@ class LaneProtocol(HttpToolsProtocol):
         self._call = None
         if self.cycle is reply:
             self.cycle = None  # type: ignore[assignment]
-        if self.pipeline or self.flow.read_paused:
-            self.on_response_complete()
-        else:
-            self.server_state.total_requests += 1
-            self._idle_due = 0.0
+        self.on_response_complete()
 
     def replaced(self, old: object, new: Serving, reply: object) -> None:
         """lane.Connection"""

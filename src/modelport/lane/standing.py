@@ -132,16 +132,15 @@ class Standing(Struct):
         self.prices = PriceForms(Charge(self.snapshot, self.deployment, NO_REQUEST, started_at), day)
         return self.prices
 
-    def heads_of(self, fields: Headers) -> Heads:
-        """For as long as these are the fields that every answer has (uvicorn makes a new list every second)."""
-        begin = b"HTTP/1.1 200 OK\r\n" + lines(fields)
+    def heads_of(self, fields: Headers, said: bytes, closes: bool) -> Heads:
+        """For as long as these are the fields that every answer has; `said`, `closes`: lane.Lane.default_headers."""
+        begin = b"HTTP/1.1 200 OK\r\n" + said
         ids = b"x-request-id: %b\r\napim-request-id: %b\r\nx-ms-client-request-id: %b\r\n"
         form = begin.replace(b"%", b"%%") + ids + self.before.replace(b"%", b"%%")
         form += quota_form(self.limits) if self.is_limited else b"%b"
         form += self.between.replace(b"%", b"%%") + b"%d" + self.after.replace(b"%", b"%%")
-        is_told = (b"connection", b"close") in fields
-        last = form + (b"\r\n" if is_told else CLOSES + b"\r\n")
-        self.heads = Heads(fields, None if is_told else form + b"\r\n", last)
+        last = form + (b"\r\n" if closes else CLOSES + b"\r\n")
+        self.heads = Heads(fields, None if closes else form + b"\r\n", last)
         return self.heads
 
     def step_beside(self, prompt: int) -> int:

@@ -201,13 +201,8 @@ class Connection(asyncio.Protocol):
                 found = self._pool.usual.match(data)
                 if found is not None:
                     body = data[found.end() :]
-                    if len(body) == int(found[1]):  # whole; the parser has not seen it, and stands where it stood
-                        receiver, exchange.receiver = exchange.receiver, None
-                        self._exchange = exchange.connection = None
-                        self._is_reused, self._idle_since = True, 0.0
-                        self._pool.idle.append(self)
-                        if receiver is not None:
-                            receiver.answer_whole(body)
+                    if len(body) == int(found[1]):
+                        self._came_whole(exchange, body)
                         return
             self._is_fresh = False
         elif self._at_chunk_end:
@@ -335,6 +330,15 @@ class Connection(asyncio.Protocol):
             self._is_over = True
 
     # --- what came of it -------------------------------------------------------------------------------------------
+
+    def _came_whole(self, exchange: Exchange, body: bytes) -> None:
+        """A usual reply. The parser has not seen it, and stands where it stood."""
+        receiver, exchange.receiver = exchange.receiver, None
+        self._exchange = exchange.connection = None
+        self._is_reused, self._idle_since = True, 0.0
+        self._pool.idle.append(self)
+        if receiver is not None:
+            receiver.answer_whole(body)
 
     def _finished(self, exchange: Exchange) -> None:
         if self._exchange is None:

@@ -28,9 +28,9 @@ from modelport.gateway.count import Count
 from modelport.gateway.facts import CallFacts, record_refusal
 from modelport.gateway.lease import CallLease
 from modelport.stores.journal import FileJournal
-from modelport.stores.journal.reading import read_lines
 from modelport.stores.memory.budgets import MemoryBudgets
 from modelport.stores.memory.quota import MemoryQuota
+from usage_records import read_lines
 
 HOUSE = Target("house", "m")
 OTHER = Target("other", "m")

@@ -10,7 +10,7 @@ from msgspec import Struct
 
 from modelport.core.usage import UsageRecord
 from modelport.stores.journal.files import files_of, writers_in
-from modelport.stores.journal.lines import NO_PREVIOUS, DamagedLine, Line, decode_line, decode_record
+from modelport.stores.journal.lines import NO_PREVIOUS, DamagedLine, decode_line, decode_record
 from modelport.stores.journal.old_lines import is_old, old_parts
 from modelport.stores.journal.writes import READ_BYTES, Damage, Write, sealed_parts
 
@@ -54,12 +54,6 @@ def read_writes(path: Path) -> Iterator[Write]:
         if isinstance(part, Damage):
             raise DamagedLine(part.what)
         yield part
-
-
-def read_lines(path: Path) -> Iterator[Line]:
-    """The lines of one file. Raises DamagedLine."""
-    for write in read_writes(path):
-        yield from map(decode_line, write.lines)
 
 
 def ended_calls(directory: Path) -> Iterator[UsageRecord]:
