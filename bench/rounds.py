@@ -20,6 +20,8 @@ FOREIGN_SHARE = 0.15
 """Of a core: more work of others than this disturbs a run."""
 TIMED = ("rps", "p50_us", "p90_us", "p99_us", "ttfb_p50_us", "ttfb_p99_us", "chunk_p50_us", "chunk_p99_us")
 """Figures that a disturbed run cannot give. Processor time it can."""
+SUMMED = ("rps", "total", "chunks", "total_chunks", "errors", "unfinished", "failures")
+"""Figures of loads that ran at the same time."""
 
 
 @dataclass(frozen=True)
@@ -55,14 +57,20 @@ class Load:
         self.command += ["-k"] if scenario.churn else []
         self.command += ["-r", str(scenario.rate)] if scenario.rate else []
 
-    def run(self, others: Sequence[int] = ()) -> dict[str, Any]:
-        """The generator's figures, with the processor time that the contender took, and whose time else there was."""
-        where, ours = self.where, self.contender.pids
+    def run(self, others: Sequence[int] = (), beside: Sequence[Load] = ()) -> dict[str, Any]:
+        """The generator's figures, with the processor time that the contender took, and whose time else there was.
+        `beside`: loads that run at the same time, counted with this one; the latencies are this one's alone."""
+        where, ours = self.where, [pid for load in (self, *beside) for pid in load.contender.pids]
         upstream = [pid for process in where.above.processes for pid in machines.tree(process.pid)]
         before = self._times([*ours, *others], upstream, ours)
         with machines.on_core(where.load_core):
-            answer = subprocess.run(self.command, stdout=subprocess.PIPE, check=True)
-        result: dict[str, Any] = json.loads(answer.stdout)
+            running = [subprocess.Popen(load.command, stdout=subprocess.PIPE) for load in (self, *beside)]
+        result, *more = [answered(process) for process in running]
+        for one in (result, *more):
+            one["failures"] = self._failures(one)
+        for one in more:
+            for figure in SUMMED:
+                result[figure] += one[figure]
         after = self._times([*ours, *others], upstream, ours)
         spent, measured_busy, load_busy, elapsed = (b - a for a, b in zip(before, after, strict=True))
         foreign = max(measured_busy, load_busy) / elapsed
@@ -71,7 +79,6 @@ class Load:
         if self.scenario.streamed:
             result["cpu_us_per_event"] = spent / max(result["total_chunks"], 1) * 1e6
             result["events_per_second"] = result["chunks"] / result["seconds"]
-        result["failures"] = self._failures(result)
         return result
 
     def _times(
@@ -90,6 +97,15 @@ class Load:
     def _failures(self, result: dict[str, Any]) -> int:
         wrong = sum(count for status, count in result["statuses"].items() if int(status) != self.scenario.status)
         return int(result["errors"] + result["unfinished"] + wrong)
+
+
+def answered(process: subprocess.Popen[bytes]) -> dict[str, Any]:
+    """What a generator says when it has ended. Raises CalledProcessError."""
+    said, _ = process.communicate()
+    if process.returncode:
+        raise subprocess.CalledProcessError(process.returncode, process.args)
+    figures: dict[str, Any] = json.loads(said)
+    return figures
 
 
 def measured(where: Range, scenario: Scenario, all_contenders: Sequence[Contender]) -> dict[str, Any] | None:

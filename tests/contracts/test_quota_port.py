@@ -452,7 +452,7 @@ def test_a_process_that_was_silent_for_too_long_spends_nothing_without_asking(tw
     first, second = two
     limits = RateLimits(tokens_per_minute=6400)
     take(first, limits, 10).settle(10)
-    assert first[0].quota._accounts["a"].free[0] > 0
+    assert first[0].quota._accounts["a"].grant.tokens > 0
     first[1].time += 9
     assert isinstance(first[0].quota.reserve("a", limits, 1, first[1].time), NeedsWaiting)
     take(second, limits, 1)

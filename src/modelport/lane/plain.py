@@ -18,8 +18,7 @@ from modelport.core.answers import AnswerHead, ChatAnswer, ChatChoice
 from modelport.core.errors import ModelportError
 from modelport.core.events import FinishReason
 from modelport.core.ports.providers import UpstreamRequest
-from modelport.core.ports.quota import DirectAccount, QuotaRefusal, Reservation
-from modelport.core.ports.stages import NeedsWaiting, Refusal
+from modelport.core.ports.quota import DirectAccount, Reservation
 from modelport.core.usage import TokenUsage, UsageRow
 from modelport.dialects import fresh_ids
 from modelport.dialects.plain_chat import PlainAnswer
@@ -28,9 +27,9 @@ from modelport.gateway.forms import PriceForms, encoded
 from modelport.lane.driver import LaneCall, raised
 from modelport.lane.lane import Connection, Lane
 from modelport.lane.repeated import RepeatedHead
-from modelport.lane.standing import NO_REQUEST, Ask, Standing, answer_form, lines
+from modelport.lane.standing import NO_REQUEST, Ask, Standing, answer_form
 from modelport.lane.ways import Way
-from modelport.surfaces.headers import ECHOABLE, quota_headers
+from modelport.surfaces.headers import ECHOABLE
 from modelport.upstream.wire import Exchange, RawHeaders
 
 RECORDS: Final = msgspec.json.Decoder(UsageRow)
@@ -58,7 +57,6 @@ class PlainCall(Exchange):
         "_pieces",
         "_prices",
         "_received",
-        "_reservation",
         "_reserved",
         "_standing",
         "_started",
@@ -74,12 +72,11 @@ class PlainCall(Exchange):
         "response_started",
     )
 
-    _account: DirectAccount | None
+    _account: DirectAccount
     _answer: bytes | None
-    _left: tuple[int, int, int, int] | None
+    _left: tuple[int, int, int, int]
     _pieces: list[bytes] | None
     _prices: PriceForms
-    _reservation: Reservation
     _standing: Standing
     _successor: LaneCall | None
     keep_alive: bool
@@ -127,7 +124,7 @@ class PlainCall(Exchange):
             account = standing.direct(started)
         self._account = account
         self._lane = lane
-        if not (self._reserves() if account is None else account.take(standing.limits, reserved, started)):
+        if not account.take(standing.limits, reserved, started):
             return False
         prices = standing.prices
         if not prices.begins <= started_at < prices.ends:
@@ -156,22 +153,9 @@ class PlainCall(Exchange):
         lane.when_written(self)
         return True
 
-    def _reserves(self) -> bool:
-        """From a quota that others share."""
-        standing = self._standing
-        quota = self._lane.pipeline.quota.quota
-        taken = quota.reserve(standing.subject, standing.limits, self._reserved, self._started)
-        if isinstance(taken, QuotaRefusal | Refusal | NeedsWaiting):
-            return False
-        self._reservation = taken
-        return True
-
     def _held(self) -> Reservation:
         """What is taken, in its general form."""
         standing = self._standing
-        if self._account is None:
-            return self._reservation
-        assert standing.quota is not None
         return standing.quota.held(self._account, standing.limits, self._reserved, self._started)
 
     def written(self, failure: ModelportError | None) -> None:
@@ -271,12 +255,7 @@ class PlainCall(Exchange):
             whole = ChatAnswer((ChatChoice(0, answer.text, answer.finish_reason),), usage)
             said = standing.speech.whole(head, NO_REQUEST, whole, self._way.reasoning)
         self._answer = said
-        account = self._account
-        if account is not None:
-            self._left = account.settle(standing.limits, reserved, total, seconds, now)
-        else:
-            self._left = None
-            self._reservation.settle(total)
+        self._left = self._account.settle(standing.limits, reserved, total, seconds, now)
         pipeline.journal.close_encoded(self._id, record)
         if usage is None:
             standing.series.completed(record, seconds, prompt, completion, reserved)
@@ -308,11 +287,11 @@ class PlainCall(Exchange):
             self.keep_alive, form = False, heads.closing
         id = self._id_bytes
         echoed = id if self.client_request_id is None else self.client_request_id.encode()
-        if left is not None and standing.is_limited:
+        if standing.is_limited:
             requests, reset, tokens, same = left
             head = form % (id, id, echoed, requests, reset, tokens, same, len(body))
         else:
-            head = form % (id, id, echoed, *self._quota_values(left), len(body))
+            head = form % (id, id, echoed, standing.quota_lines(left), len(body))
         if len(body) > COPIED_BYTES:
             connection.transport.writelines([head, body])
         else:
@@ -321,17 +300,6 @@ class PlainCall(Exchange):
             connection.transport.close()
         lane.gateway.running -= 1
         connection.call_over(self)
-
-    def _quota_values(self, left: tuple[int, int, int, int] | None) -> tuple[int | bytes, ...]:
-        """What the head says of the quota, unless it is the usual."""
-        standing = self._standing
-        if left is not None:
-            return (standing.quota_lines(left),)
-        state = self._reservation.state()
-        if not standing.is_limited:
-            return (lines(quota_headers(state)),)
-        requests, tokens = state.remaining_requests or 0, state.remaining_tokens or 0
-        return requests, state.reset_seconds, tokens, state.reset_seconds
 
     # --- other ends --------------------------------------------------------------------------------------------------
 

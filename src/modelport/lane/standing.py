@@ -93,8 +93,7 @@ class Standing(Struct):
     answers: dict[str, bytes]
     """By the reason why they ended."""
     prices: PriceForms
-    quota: DirectQuota | None
-    """None: what is taken is asked of the Quota itself."""
+    quota: DirectQuota
     is_limited: bool
     """Both requests and tokens are."""
     account: DirectAccount | None = None
@@ -119,11 +118,9 @@ class Standing(Struct):
             state = QuotaState(limits.requests_per_minute, left[0], limits.tokens_per_minute, left[2], left[1])
         return lines(quota_headers(state))
 
-    def direct(self, now: float) -> DirectAccount | None:
-        """The account to take from without asking."""
-        account = self.account
-        if self.quota is not None and (account is None or not account.is_open):
-            account = self.account = self.quota.account(self.subject, now)
+    def direct(self, now: float) -> DirectAccount:
+        """The account to take from without asking, where none is known that is open."""
+        account = self.account = self.quota.account(self.subject, now)
         return account
 
     def prices_on(self, started_at: float) -> PriceForms:
@@ -186,6 +183,9 @@ def made(lane: Ground, way: Way, decisive: Sequence[bytes], model: str | None, s
         or len(deployment.targets) != 1
     ):
         return None
+    quota = pipeline.quota.quota
+    if not isinstance(quota, DirectQuota):
+        return None
     plan = lane.plan(deployment, snapshot)
     target = deployment.targets[0]
     asked = plan.get(target.provider) if plan is not None else None
@@ -214,7 +214,7 @@ def made(lane: Ground, way: Way, decisive: Sequence[bytes], model: str | None, s
         between=between,
         after=after,
         answers={},
-        quota=pipeline.quota.quota if isinstance(pipeline.quota.quota, DirectQuota) else None,
+        quota=quota,
         is_limited=None not in (deployment.limits.requests_per_minute, deployment.limits.tokens_per_minute),
         prices=PriceForms(Charge(snapshot, deployment, NO_REQUEST, 0.0), 0.0),
     )

@@ -1,7 +1,10 @@
 """What is taken from an account directly is what a reservation takes: both mixed on one subject, and one beside it
-that knows reservations alone."""
+that knows reservations alone. For both kinds of accounts."""
 
 from __future__ import annotations
+
+import asyncio
+from typing import Any
 
 from hypothesis import settings
 from hypothesis import strategies as st
@@ -10,7 +13,10 @@ from msgspec import Struct
 
 from modelport.core.catalog import RateLimits
 from modelport.core.ports.quota import DirectAccount, DirectQuota, QuotaRefusal, Reservation
+from modelport.core.ports.stages import NeedsWaiting
 from modelport.core.quota import QuotaState
+from modelport.stores.allotments import MemoryBank, SharedQuota
+from modelport.stores.allotments.account import LocalAccount
 from modelport.stores.memory.quota import SWEEP_AT, MemoryQuota
 
 SUBJECT = "chat"
@@ -37,20 +43,27 @@ class Call(Struct):
     general: Reservation
     reservation: Reservation | None
     """None: it was taken directly."""
+    account: DirectAccount
 
 
 class Both(RuleBasedStateMachine):
     """The same steps on two quotas: `mixed` is taken from in both ways, `plain` by reservations."""
 
+    mixed: Any
+    plain: Any
+
     def __init__(self) -> None:
         super().__init__()
         self.clock = Clock()
-        self.mixed, self.plain = MemoryQuota(self.clock), MemoryQuota(self.clock)
+        self.mixed, self.plain = self.quota(), self.quota()
         self.calls: list[Call] = []
         self.woken = [0, 0]
         self.mixed.when_freed(lambda: self._wake(0))
         self.plain.when_freed(lambda: self._wake(1))
         self.overdrawn = False
+
+    def quota(self) -> Any:
+        return MemoryQuota(self.clock)
 
     def _wake(self, side: int) -> None:
         self.woken[side] += 1
@@ -92,7 +105,7 @@ class Both(RuleBasedStateMachine):
                 reservation = found
         if not isinstance(general, QuotaRefusal):
             assert is_direct or reservation is not None
-            self.calls.append(Call(tokens, now, general, reservation))
+            self.calls.append(Call(tokens, now, general, reservation, self.account))
 
     @precondition(lambda self: self.calls)
     @rule(which=st.integers(0, 9), actual=st.integers(1, 300))  # a plain answer has a prompt
@@ -101,7 +114,7 @@ class Both(RuleBasedStateMachine):
         self.overdrawn = self.overdrawn or actual > call.general.reserved_tokens
         state = call.general.state()
         if call.reservation is None:
-            left = self.account.settle(self.limits, call.reserved, actual, now - call.started, now)
+            left = call.account.settle(self.limits, call.reserved, actual, now - call.started, now)
             if state != QuotaState():  # else nobody is told
                 assert left == numbers(state)
         else:
@@ -114,7 +127,7 @@ class Both(RuleBasedStateMachine):
     def becomes_general(self, which: int) -> None:
         direct = [call for call in self.calls if call.reservation is None]
         call = direct[which % len(direct)]
-        call.reservation = self.mixed.held(self.account, self.limits, call.reserved, call.started)
+        call.reservation = self.mixed.held(call.account, self.limits, call.reserved, call.started)
 
     @precondition(lambda self: any(call.reservation is not None for call in self.calls))
     @rule(which=st.integers(0, 9), tokens=st.integers(1, 80))
@@ -139,7 +152,9 @@ class Both(RuleBasedStateMachine):
         if not hasattr(self, "limits"):
             return
         now = self.clock.time
-        mixed, plain = self.mixed.account(SUBJECT, now), self.plain.account(SUBJECT, now)
+        self.compare(self.mixed.account(SUBJECT, now), self.plain.account(SUBJECT, now), now)
+
+    def compare(self, mixed: Any, plain: Any, now: float) -> None:
         assert mixed.state(self.limits, now) == plain.state(self.limits, now)
         assert (mixed.running, mixed.held_tokens) == (plain.running, plain.held_tokens)
         assert mixed.running == len(self.calls)
@@ -162,6 +177,82 @@ class Both(RuleBasedStateMachine):
             assert account.tokens.total + account.held_tokens <= limits.tokens_per_minute
 
 
+class BothShared(Both):
+    """The same, for accounts whose quota is granted by a store. What is not here is asked for by both."""
+
+    def __init__(self) -> None:
+        self.loop = asyncio.new_event_loop()
+        super().__init__()
+
+    def teardown(self) -> None:
+        self.loop.close()
+
+    def quota(self) -> SharedQuota:
+        return SharedQuota(MemoryBank(self.clock), self.clock, budget_seconds=30.0)
+
+    @rule(tokens=st.integers(0, 150), is_direct=st.booleans())
+    def takes(self, tokens: int, is_direct: bool) -> None:
+        now = self.clock.time
+        general = self._asked(self.plain, tokens)
+        reservation = None
+        if not (is_direct and self.account.take(self.limits, tokens, now)):
+            reservation = self._asked(self.mixed, tokens)
+            if isinstance(reservation, QuotaRefusal):
+                assert reservation == general
+                return
+        assert not isinstance(general, QuotaRefusal)
+        self.calls.append(Call(tokens, now, general, reservation, self.account))
+
+    @precondition(lambda self: any(call.reservation is not None for call in self.calls))
+    @rule(which=st.integers(0, 9), tokens=st.integers(1, 80))
+    def tops_up(self, which: int, tokens: int) -> None:
+        general = [call for call in self.calls if call.reservation is not None]
+        call = general[which % len(general)]
+        assert call.reservation is not None
+        said = [self._known(one.top_up(tokens)) for one in (call.reservation, call.general)]
+        assert said[0] == said[1]
+
+    @rule()
+    def ticks(self) -> None:
+        async def tick(quota: SharedQuota) -> None:
+            quota._tick(True)
+            await asyncio.gather(*[a.talking for a in quota._accounts.values() if a.talking is not None])
+
+        for quota in (self.mixed, self.plain):
+            self.loop.run_until_complete(tick(quota))
+
+    def _asked(self, quota: SharedQuota, tokens: int) -> Any:
+        return self._known(quota.reserve(SUBJECT, self.limits, tokens, self.clock.time))
+
+    def _known(self, said: Any) -> Any:
+        """What the store says, where it must be asked."""
+        return self.loop.run_until_complete(said.resume()) if isinstance(said, NeedsWaiting) else said
+
+    def compare(self, mixed: Any, plain: Any, now: float) -> None:
+        super().compare(Seen(mixed.account), Seen(plain.account), now)
+        sides = (mixed.tokens, mixed.requests, mixed.places), (plain.tokens, plain.requests, plain.places)
+        assert sides[0] == sides[1]
+        assert untold(mixed.account) == untold(plain.account)
+
+    @invariant()
+    def no_limit_is_passed(self) -> None:
+        """That is for all processes together: tests/contracts/test_quota_port.py."""
+
+
+class Seen:
+    """A LocalAccount as `compare` looks at accounts."""
+
+    def __init__(self, account: LocalAccount) -> None:
+        own = account.own
+        self.state, self.running, self.held_tokens = account.state, own.running, own.held_tokens
+        self.requests, self.tokens, self.mean_seconds = own.requests, own.tokens, own.mean_seconds
+
+
+def untold(account: LocalAccount) -> list[tuple[int, float, int, int]]:
+    """What the store has not heard."""
+    return [(number, slot.latest, slot.tokens, slot.requests) for number, slot in account.pending.items()]
+
+
 def numbers(state: QuotaState) -> tuple[int, int, int, int]:
     """As DirectAccount.settle tells them."""
     reset = state.reset_seconds
@@ -172,8 +263,13 @@ class TestBoth(Both.TestCase):
     settings = settings(max_examples=100, stateful_step_count=40, deadline=None)
 
 
-def test_the_store_in_memory_is_a_direct_one() -> None:
+class TestBothShared(BothShared.TestCase):
+    settings = settings(max_examples=100, stateful_step_count=40, deadline=None)
+
+
+def test_both_can_be_taken_from_directly() -> None:
     assert isinstance(MemoryQuota(Clock()), DirectQuota)
+    assert isinstance(SharedQuota(MemoryBank(Clock()), Clock()), DirectQuota)
 
 
 def test_what_is_left_is_told_where_only_one_kind_is_limited() -> None:

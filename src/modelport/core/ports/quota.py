@@ -71,8 +71,8 @@ class Quota(Protocol):
 
 
 class DirectAccount(Protocol):
-    """What one subject has taken, where that is in this process's memory: the same steps as Quota's and Reservation's,
-    for who knows beforehand that nothing special will happen."""
+    """What one subject may take without anybody being asked: the same steps as Quota's and Reservation's, for who knows
+    beforehand that nothing special will happen."""
 
     is_open: bool
     """Once it is not, ask the quota for the subject's account again."""
@@ -91,7 +91,7 @@ class DirectAccount(Protocol):
 
 @runtime_checkable
 class DirectQuota(Protocol):
-    """A Quota in this process's memory."""
+    """A Quota that knows in this process's memory what may be taken now."""
 
     def account(self, subject: str, now: float) -> DirectAccount: ...
 

@@ -7,25 +7,171 @@ import asyncio
 import math
 from collections import deque
 from collections.abc import Callable
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 from modelport.core.catalog import RateLimits
-from modelport.core.ports.quota import QuotaRefusal
-from modelport.core.quota import BUCKETS, WINDOW_SECONDS, QuotaState
-from modelport.stores.allotments.bank import UNLIMITED, Amount, Answer, Ask
+from modelport.core.quota import BUCKETS, QuotaState
+from modelport.stores.allotments.bank import Amount
 from modelport.stores.memory.quota import REMEMBERED_CALLS, Account
 
-Kind = Literal["requests", "tokens", "concurrency"]
 SLOTS_PER_SECOND: Final = 4
-LIFETIME_SECONDS: Final = 10.0
-SURE_SECONDS: Final = 8.0
-"""Less than the lifetime: we stop spending before the store takes us for dead."""
-REFUSED_SECONDS: Final = 0.1
-"""A refusal of the store holds for so long, so that a flood of calls is not a flood of questions."""
-IDLE_SECONDS: Final = 2.0
-"""Without a call for so long, nothing is kept that others could use."""
-SMALLEST_CHUNK: Final = 64
-"""A chunk is at least this part of the limit, where the store has it to spare."""
+
+
+class Bell:
+    """Rung when something comes back to this process, if anybody waits for that."""
+
+    __slots__ = ("ring",)
+
+    def __init__(self) -> None:
+        self.ring: Callable[[], None] | None = None
+
+
+class Slot:
+    """What was used in a quarter of a second. `latest`: the last moment of use."""
+
+    __slots__ = ("latest", "requests", "tokens")
+
+    def __init__(self, latest: float, tokens: int = 0, requests: int = 0) -> None:
+        self.latest = latest
+        self.tokens = tokens
+        self.requests = requests
+
+
+class Grant:
+    """core.ports.quota.DirectAccount. Once it is void (`is_open`), nothing comes back to it: what calls hold that took
+    from it counts as used by a process that is dead."""
+
+    __slots__ = ("account", "is_open", "places", "requests", "tokens")
+
+    def __init__(self, account: LocalAccount) -> None:
+        self.account = account
+        self.is_open = True
+        self.tokens = 0
+        self.requests = 0
+        self.places = 0
+
+    def __bool__(self) -> bool:
+        return bool(self.tokens or self.requests or self.places)
+
+    # --- one call, directly ------------------------------------------------------------------------------------------
+
+    def take(self, limits: RateLimits, tokens: int, now: float) -> bool:
+        """core.ports.quota.DirectAccount. LocalAccount.take, written out."""
+        account = self.account
+        if now >= account.sure_until or account.wanted:
+            return False
+        is_counted = limits.requests_per_minute is not None
+        if is_counted and not self.requests:
+            return False
+        if limits.tokens_per_minute is not None:
+            left = self.tokens - tokens
+            if left < 0:
+                return False
+        else:
+            left = 0
+        if limits.concurrent_requests is not None:
+            if not self.places:
+                return False
+            self.places -= 1
+        if is_counted:
+            self.requests -= 1
+        self.tokens = left
+        if now >= account.slot_ends:
+            account.begin_slot(now)
+        account.limits = limits
+        account.last_used = account.slot.latest = now
+        account.slot.requests += 1
+        account.demand_tokens += tokens
+        account.demand_calls += 1
+        own = account.own
+        own.held_tokens += tokens
+        own.running += 1
+        requests = own.requests
+        requests.total += 1
+        requests.last = second = requests.second
+        requests.buckets[second % BUCKETS] += 1
+        return True
+
+    def settle(
+        self, limits: RateLimits, reserved: int, actual: int, seconds: float, now: float
+    ) -> tuple[int, int, int, int]:
+        """core.ports.quota.DirectAccount. SharedHeld.settle, written out."""
+        account = self.account
+        if now >= account.slot_ends:
+            account.begin_slot(now)
+        own, free, grant = account.own, account.store_free, account.grant
+        requests, tokens = own.requests, own.tokens
+        used, second = tokens.total, tokens.second
+        last = requests.last if requests.total else 0
+        if used and tokens.last > last:
+            last = tokens.last
+        reset = last + BUCKETS - second if last else 0
+        if account.store_empty_at > now + reset:
+            reset = math.ceil(account.store_empty_at - now)
+        own.running -= 1
+        own.held_tokens -= reserved
+        own.mean_seconds += (seconds - own.mean_seconds) / REMEMBERED_CALLS
+        if actual:
+            tokens.total, tokens.last = used + actual, second
+            tokens.buckets[second % BUCKETS] += actual
+            slot = account.slot
+            slot.latest = now
+            slot.tokens += actual
+        of_requests = of_tokens = 0
+        most = limits.requests_per_minute
+        if most is not None:
+            of_requests = free.requests + grant.requests
+            if not 0 <= of_requests <= most:
+                of_requests = 0 if of_requests < 0 else most
+        most = limits.tokens_per_minute
+        if most is not None:
+            of_tokens = free.tokens + grant.tokens
+            if not 0 <= of_tokens <= most:
+                of_tokens = 0 if of_tokens < 0 else most
+            if actual > reserved:
+                account.overdraw(actual - reserved)
+            else:
+                self.tokens += reserved - actual  # nobody looks any more if it is void
+        if limits.concurrent_requests is not None:
+            self.places += 1
+        account.refused_until = now
+        ring = account.bell.ring
+        if ring is not None:
+            ring()
+        return of_requests, reset, of_tokens, reset
+
+    # --- the account's -----------------------------------------------------------------------------------------------
+
+    def spend(self, amount: Amount) -> bool:
+        """Takes it, or nothing."""
+        if amount.tokens > self.tokens or amount.requests > self.requests or amount.places > self.places:
+            return False
+        self.tokens -= amount.tokens
+        self.requests -= amount.requests
+        self.places -= amount.places
+        return True
+
+    def add(self, amount: Amount) -> None:
+        """More is granted, or has come back."""
+        self.tokens += amount.tokens
+        self.requests += amount.requests
+        self.places += amount.places
+
+    def missing(self, amount: Amount) -> Amount:
+        """What is not here of an amount."""
+        return Amount(
+            max(0, amount.tokens - self.tokens),
+            max(0, amount.requests - self.requests),
+            max(0, amount.places - self.places),
+        )
+
+    def keep(self, most: Amount) -> bool:
+        """Lets go of what is more; whether there was any."""
+        before = self.tokens, self.requests, self.places
+        self.tokens = min(self.tokens, most.tokens)
+        self.requests = min(self.requests, most.requests)
+        self.places = min(self.places, most.places)
+        return (self.tokens, self.requests, self.places) != before
 
 
 class Wanted:
@@ -51,12 +197,12 @@ class LocalAccount:
 
     __slots__ = (
         "batch",
-        "demand",
+        "bell",
+        "demand_calls",
+        "demand_tokens",
         "epoch",
-        "free",
         "frozen",
-        "generation",
-        "held_tokens",
+        "grant",
         "holders",
         "is_recovering",
         "is_untold",
@@ -69,7 +215,8 @@ class LocalAccount:
         "own",
         "pending",
         "refused_until",
-        "running",
+        "slot",
+        "slot_ends",
         "store_empty_at",
         "store_free",
         "subject",
@@ -79,26 +226,28 @@ class LocalAccount:
         "wanted",
     )
 
-    def __init__(self, subject: str) -> None:
+    def __init__(self, subject: str, bell: Bell) -> None:
         self.subject = subject
+        self.bell = bell
         self.limits = RateLimits()
         self.epoch = ""
         self.number = 0
-        self.generation = 0
-        """Grows when everything that was granted is void."""
+        self.grant = Grant(self)
+        """Another one when all that was granted is void."""
         self.sure_until = -math.inf
         self.told_at = -math.inf
-        self.free = [0, 0, 0]
-        """Tokens, requests and places that may be spent without asking."""
-        self.held_tokens = 0
-        self.running = 0
-        self.pending: dict[int, list[float]] = {}
-        """Used and not told yet: slot of time → the latest moment in it, tokens, requests."""
-        self.frozen: dict[int, list[float]] = {}
+        self.pending: dict[int, Slot] = {}
+        """Used and not told yet."""
+        self.slot = Slot(0.0)
+        """The last of them."""
+        self.slot_ends = -math.inf
+        """When there must be another one, and the windows of `own` may have to roll."""
+        self.frozen: dict[int, Slot] = {}
         """Told in a message that may have been lost: told again, under the same number."""
         self.batch = 0
         self.own = Account()
-        """What this process alone has used in the last minute: all that is known while the store is gone."""
+        """What calls here hold, and what this process alone has used in the last minute: all that is known while the
+        store is gone."""
         self.holders = 1
         self.is_recovering = False
         """The store has lost its data, and grants nothing until everybody has told what they have used."""
@@ -106,8 +255,10 @@ class LocalAccount:
         """The store was gone or has lost data, and has not heard since what was used here."""
         self.store_free = Amount()
         self.store_empty_at = -math.inf
-        self.demand = [0, 0, 0]
-        self.last_demand = [0, 0, 0]
+        self.demand_tokens = 0
+        self.demand_calls = 0
+        """Of this second. Calls that are repeats need no request; what is fetched for them is another's."""
+        self.last_demand = (0, 0)
         self.last_used = -math.inf
         self.leaving: tuple[tuple[int, int, int], ...] = ()
         self.refused_until = -math.inf
@@ -120,66 +271,65 @@ class LocalAccount:
 
     def take(self, limits: RateLimits, tokens: int, requests: int, now: float) -> Amount | None:
         """Reserves for one call what is free here; what was taken from it, or None if it is not enough."""
-        if now >= self.sure_until and any(self.free):
+        if now >= self.sure_until and self.grant:
             self.lapse()
         self.limits = limits
-        free = self.free
-        backed = Amount(
-            tokens if limits.tokens_per_minute is not None else 0,
-            requests if limits.requests_per_minute is not None else 0,
-            0 if limits.concurrent_requests is None else 1,
-        )
-        if backed.tokens > free[0] or backed.requests > free[1] or backed.places > free[2]:
+        backed = backing(limits, tokens, requests)
+        if not self.grant.spend(backed):
             return None
-        free[0] -= backed.tokens
-        free[1] -= backed.requests
-        free[2] -= backed.places
         self.started(tokens, requests, now)
         return backed
 
     def started(self, tokens: int, requests: int, now: float) -> None:
         """A call is let in."""
-        self.held_tokens += tokens
-        self.own.held_tokens += tokens
-        self.running += 1
-        self.own.running += 1
-        self.demand[0] += tokens
-        self.demand[1] += requests
-        self.demand[2] += 1
+        own = self.own
+        own.held_tokens += tokens
+        own.running += 1
+        self.demand_tokens += tokens
+        self.demand_calls += 1
         self.last_used = now
         if requests:
             self.use(0, requests, now)
-            self.own.requests.add(requests, now)
+            own.requests.book(requests)
 
     def use(self, tokens: int, requests: int, now: float) -> None:
         """It is used now; the store will hear of it."""
-        slot = self.pending.setdefault(int(now * SLOTS_PER_SECOND), [now, 0, 0])
+        if now >= self.slot_ends:
+            self.begin_slot(now)
+        slot = self.slot
+        slot.latest = now
+        slot.tokens += tokens
+        slot.requests += requests
+
+    def begin_slot(self, now: float) -> None:
+        """The slot of this moment, and the windows as they are now."""
+        self.own.roll(now)
+        number = int(now * SLOTS_PER_SECOND)
+        self.slot = self.pending.setdefault(number, Slot(now))
+        self.slot_ends = (number + 1) / SLOTS_PER_SECOND
         if len(self.pending) > BUCKETS * SLOTS_PER_SECOND:
             del self.pending[next(iter(self.pending))]  # too old to count, after a long silence of the store
-        slot[0] = max(slot[0], now)
-        slot[1] += tokens
-        slot[2] += requests
 
     def overdraw(self, tokens: int) -> None:
         """Used beyond a reservation: out of what is at hand, as far as that goes, and the rest out of the store's."""
-        at_hand = min(tokens, self.free[0])
-        self.free[0] -= at_hand
+        at_hand = min(tokens, self.grant.tokens)
+        self.grant.tokens -= at_hand
         store = self.store_free
         self.store_free = Amount(store.tokens - (tokens - at_hand), store.requests, store.places)
 
     def unuse_requests(self, requests: int, then: float) -> bool:
         """Undoes it, if the store has not heard of it."""
         slot = self.pending.get(int(then * SLOTS_PER_SECOND))
-        if slot is None or slot[2] < requests:
+        if slot is None or slot.requests < requests:
             return False
-        slot[2] -= requests
+        slot.requests -= requests
         self.own.requests.take_back(requests, then)
         return True
 
     def lapse(self) -> None:
         """The store may take us for dead: what was granted and not spent is not ours any more."""
-        self.generation += 1
-        self.free = [0, 0, 0]
+        self.grant.is_open = False
+        self.grant = Grant(self)
         self.sure_until = -math.inf
 
     # --- the store ---------------------------------------------------------------------------------------------------
@@ -190,139 +340,11 @@ class LocalAccount:
 
     def holds(self) -> bool:
         """Whether the store must go on counting us in."""
-        return bool(self.running or any(self.free))
+        return bool(self.own.running or self.grant)
 
     def is_idle(self, now: float) -> bool:
         """Whether forgetting it changes nothing."""
         return not self.is_dirty() and not self.holds() and self.own.is_idle(now)
-
-    def ask(self, need: Amount, want: Amount, now: float, holder: str, fresh_epoch: str) -> Ask:
-        """The next message."""
-        if now >= self.sure_until and any(self.free):
-            self.lapse()
-        if now - self.told_at > BUCKETS and not self.holds():
-            self.epoch = ""  # the store may have forgotten the subject, and so may we
-        self.number += 1
-        if not self.frozen and self.pending:
-            self.frozen, self.pending = self.pending, {}
-            self.batch += 1
-        pending_tokens = int(sum(slot[1] for slot in self.pending.values()))
-        pending_requests = int(sum(slot[2] for slot in self.pending.values()))
-        keep = Amount(
-            self.held_tokens + pending_tokens + self.free[0],
-            pending_requests + self.free[1],
-            self.running + self.free[2],
-        )
-        limits = self.limits
-        return Ask(
-            subject=self.subject,
-            holder=holder,
-            number=self.number,
-            epoch=self.epoch,
-            fresh_epoch=fresh_epoch,
-            keep=keep,
-            batch=self.batch,
-            spent=tuple(
-                (int((now - latest) * 1000), int(tokens), int(requests))
-                for latest, tokens, requests in self.frozen.values()
-            ),
-            need=need,
-            want=want,
-            limits=Amount(
-                told(limits.tokens_per_minute), told(limits.requests_per_minute), told(limits.concurrent_requests)
-            ),
-            lifetime_ms=int(LIFETIME_SECONDS * 1000),
-        )
-
-    def learn(self, answer: Answer, sent_at: float, now: float) -> None:
-        """What the store has said to the last message. `stale` and `lost` are not for here."""
-        self.epoch = answer.epoch
-        self.frozen = {}
-        self.told_at = now
-        self.sure_until = sent_at + SURE_SECONDS
-        self.holders = max(1, answer.holders)
-        self.is_recovering = answer.status == "recovering"
-        self.is_untold = False
-        if self.is_recovering:
-            return
-        self.store_free = answer.free
-        self.store_empty_at = now + answer.empty_ms / 1000
-        if answer.status == "refused":
-            self.leaving = answer.leaving
-            self.refused_until = now + REFUSED_SECONDS
-            return
-        self.refused_until = -math.inf
-        for index, granted in enumerate((answer.granted.tokens, answer.granted.requests, answer.granted.places)):
-            self.free[index] += granted
-
-    def refusal(self, need: Amount, now: float) -> QuotaRefusal | None:
-        """The limit that keeps this need waiting longest, by the store's last refusal; None: nothing forbids it."""
-        limits, free = self.limits, self.store_free
-        waits: list[tuple[int, Kind, int]] = []
-        if limits.concurrent_requests is not None and 0 < need.places > free.places:
-            waits.append((self.mean_seconds(), "concurrency", limits.concurrent_requests))
-        if limits.requests_per_minute is not None and 0 < need.requests > free.requests:
-            freed = self.seconds_until(2, need.requests - free.requests)
-            waits.append((freed, "requests", limits.requests_per_minute))
-        if limits.tokens_per_minute is not None and 0 < need.tokens > free.tokens:
-            never = need.tokens > limits.tokens_per_minute
-            freed = WINDOW_SECONDS if never else self.seconds_until(1, need.tokens - free.tokens)
-            waits.append((freed, "tokens", limits.tokens_per_minute))
-        if not waits:
-            return None
-        seconds, kind, limit = max(waits)
-        return QuotaRefusal(kind, limit, seconds, self.state(limits, now))
-
-    def seconds_until(self, index: int, excess: int) -> int:
-        """Until the window lets go of so much; if it does not hold so much, until a call ends."""
-        for one in self.leaving:
-            excess -= one[index]
-            if excess <= 0:
-                return one[0]
-        return self.mean_seconds()
-
-    def mean_seconds(self) -> int:
-        """How long calls lasted lately, as a time to wait."""
-        return min(WINDOW_SECONDS, max(1, math.ceil(self.own.mean_seconds)))
-
-    def forget_store(self, epoch: str, now: float) -> None:
-        """The store has lost its data: it must hear all that the last minute has used."""
-        self.lapse()
-        self.epoch = epoch
-        self.pending = {}
-        self.frozen = {}
-        self.batch += 1
-        for second, tokens, requests in history(self.own, now):
-            self.frozen[second * SLOTS_PER_SECOND] = [min(now, second + 1.0), tokens, requests]
-
-    def chunk(self, now: float) -> Amount:
-        """How much is worth having at hand: what two seconds need, or a small part of the limit."""
-        if now - self.last_used > IDLE_SECONDS and not self.wanted:
-            return Amount()
-        limits = self.limits
-        return Amount(
-            max(2 * self.peak(0), (limits.tokens_per_minute or 0) // SMALLEST_CHUNK),
-            max(2 * self.peak(1), (limits.requests_per_minute or 0) // SMALLEST_CHUNK),
-            max(self.peak(2), (limits.concurrent_requests or 0) // SMALLEST_CHUNK),
-        )
-
-    def peak(self, index: int) -> int:
-        """What calls have asked for in the last second or so."""
-        return max(self.demand[index], self.last_demand[index])
-
-    def turn_second(self) -> None:
-        """A second has passed."""
-        self.last_demand, self.demand = self.demand, [0, 0, 0]
-
-    def give_back_surplus(self, now: float) -> bool:
-        """Lets go of what nobody here has needed lately; whether there was any. The next message tells."""
-        kept = self.chunk(now)
-        surplus = False
-        for index, most in enumerate((kept.tokens, kept.requests, kept.places)):
-            if self.free[index] > most:
-                self.free[index] = most
-                surplus = True
-        return surplus
 
     # --- what callers see --------------------------------------------------------------------------------------------
 
@@ -336,34 +358,22 @@ class LocalAccount:
         )
         return QuotaState(
             limit_requests=limits.requests_per_minute,
-            remaining_requests=remaining(limits.requests_per_minute, self.store_free.requests + self.free[1]),
+            remaining_requests=remaining(limits.requests_per_minute, self.store_free.requests + self.grant.requests),
             limit_tokens=limits.tokens_per_minute,
-            remaining_tokens=remaining(limits.tokens_per_minute, self.store_free.tokens + self.free[0]),
+            remaining_tokens=remaining(limits.tokens_per_minute, self.store_free.tokens + self.grant.tokens),
             reset_seconds=max(0, math.ceil(empty_at)),
         )
 
 
-def missing(free: list[int], amount: Amount) -> Amount:
-    """What is missing of an amount."""
-    return Amount(max(0, amount.tokens - free[0]), max(0, amount.requests - free[1]), max(0, amount.places - free[2]))
-
-
-def told(limit: int | None) -> int:
-    """A limit in a message."""
-    return UNLIMITED if limit is None else limit
+def backing(limits: RateLimits, tokens: int, requests: int) -> Amount:
+    """What one call needs of a grant."""
+    return Amount(
+        tokens if limits.tokens_per_minute is not None else 0,
+        requests if limits.requests_per_minute is not None else 0,
+        0 if limits.concurrent_requests is None else 1,
+    )
 
 
 def remaining(limit: int | None, free: int) -> int | None:
     """What a limit leaves; None is unlimited."""
     return None if limit is None else max(0, min(limit, free))
-
-
-def history(own: Account, now: float) -> list[tuple[int, int, int]]:
-    """(second, tokens, requests) of the last minute."""
-    tokens, requests = dict(own.tokens.by_second(now)), dict(own.requests.by_second(now))
-    return [(at, tokens.get(at, 0), requests.get(at, 0)) for at in sorted(tokens.keys() | requests.keys())]
-
-
-def mean(before: float, seconds: float) -> float:
-    """How long calls lasted lately."""
-    return before + (seconds - before) / REMEMBERED_CALLS

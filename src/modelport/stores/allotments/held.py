@@ -7,8 +7,9 @@ from typing import Protocol
 from modelport.core.catalog import RateLimits
 from modelport.core.ports.stages import NeedsWaiting
 from modelport.core.quota import QuotaState
-from modelport.stores.allotments.account import LocalAccount, mean
+from modelport.stores.allotments.account import Grant, LocalAccount
 from modelport.stores.allotments.bank import Amount
+from modelport.stores.memory.quota import REMEMBERED_CALLS
 
 
 class Desk(Protocol):
@@ -16,30 +17,19 @@ class Desk(Protocol):
 
     def monotonic(self) -> float: ...
 
-    def freed(self) -> None: ...
-
     def top_up(self, held: SharedHeld, tokens: int) -> bool | NeedsWaiting[bool]: ...
 
 
 class SharedHeld:
-    """What one call has taken. `backed` is the part of it that was granted to this process, and goes back to it."""
+    """What one call has taken. `backed` is the part of it that came from the grant, and goes back to it unless it is
+    void by then."""
 
-    __slots__ = (
-        "_desk",
-        "_is_settled",
-        "_requests",
-        "_started",
-        "account",
-        "backed",
-        "generation",
-        "limits",
-        "reserved_tokens",
-    )
+    __slots__ = ("_desk", "_grant", "_is_settled", "_requests", "_started", "backed", "limits", "reserved_tokens")
 
     def __init__(
         self,
         desk: Desk,
-        account: LocalAccount,
+        grant: Grant,
         limits: RateLimits,
         tokens: int,
         requests: int,
@@ -47,14 +37,18 @@ class SharedHeld:
         now: float,
     ) -> None:
         self._desk = desk
+        self._grant = grant
         self._requests = requests
         self._started = now
         self._is_settled = False
-        self.account = account
         self.limits = limits
         self.backed = backed
-        self.generation = account.generation
         self.reserved_tokens = tokens
+
+    @property
+    def account(self) -> LocalAccount:
+        """Where it was taken."""
+        return self._grant.account
 
     @property
     def is_settled(self) -> bool:
@@ -67,11 +61,12 @@ class SharedHeld:
 
     def grow(self, tokens: int, backed: int) -> None:
         """`tokens` more, of which so many were granted to this process."""
-        self.account.held_tokens += tokens
-        self.account.own.held_tokens += tokens
-        self.account.demand[0] += tokens
+        account = self.account
+        account.own.held_tokens += tokens
+        account.demand_tokens += tokens
         self.reserved_tokens += tokens
-        self.backed = Amount(self.backed.tokens + backed, self.backed.requests, self.backed.places)
+        if self._grant.is_open:  # else it is another grant that they came from, and a part of a call does not go back
+            self.backed = Amount(self.backed.tokens + backed, self.backed.requests, self.backed.places)
 
     def give_back(self, tokens: int) -> None:
         """Undoes a part of what was taken; never more than is held."""
@@ -79,25 +74,25 @@ class SharedHeld:
             return
         tokens = min(tokens, self.reserved_tokens)
         backed = min(tokens, self.backed.tokens)
-        self.account.held_tokens -= tokens
         self.account.own.held_tokens -= tokens
         self.reserved_tokens -= tokens
         self.backed = Amount(self.backed.tokens - backed, self.backed.requests, self.backed.places)
-        self._credit(backed, 0, 0)
+        self._credit(Amount(backed))
 
     def settle(self, actual_tokens: int) -> None:
         """Books what was used, gives back the rest, frees the place. Only the first call counts."""
         if self._is_settled:
             return
-        now, actual, own = self._desk.monotonic(), max(0, actual_tokens), self.account.own
+        account, actual = self.account, max(0, actual_tokens)
+        now, own = self._desk.monotonic(), account.own
         self._end()
         if actual:
-            self.account.use(actual, 0, now)
+            account.use(actual, 0, now)
         own.tokens.add(actual, now)
-        own.mean_seconds = mean(own.mean_seconds, now - self._started)
+        own.mean_seconds += (now - self._started - own.mean_seconds) / REMEMBERED_CALLS
         if actual > self.reserved_tokens and self.limits.tokens_per_minute is not None:
-            self.account.overdraw(actual - self.reserved_tokens)
-        self._credit(max(0, self.backed.tokens - actual), 0, self.backed.places)
+            account.overdraw(actual - self.reserved_tokens)
+        self._credit(Amount(max(0, self.backed.tokens - actual), 0, self.backed.places))
 
     def cancel(self) -> None:
         """Gives everything back, the request too if the store has not been told of it."""
@@ -105,7 +100,7 @@ class SharedHeld:
             return
         self._end()
         undone = bool(self._requests) and self.account.unuse_requests(self._requests, self._started)
-        self._credit(self.backed.tokens, self.backed.requests if undone else 0, self.backed.places)
+        self._credit(Amount(self.backed.tokens, self.backed.requests if undone else 0, self.backed.places))
 
     def state(self) -> QuotaState:
         """What is left now."""
@@ -113,17 +108,13 @@ class SharedHeld:
 
     def _end(self) -> None:
         self._is_settled = True
-        account = self.account
-        account.running -= 1
-        account.own.running -= 1
-        account.held_tokens -= self.reserved_tokens
-        account.own.held_tokens -= self.reserved_tokens
+        own = self.account.own
+        own.running -= 1
+        own.held_tokens -= self.reserved_tokens
 
-    def _credit(self, tokens: int, requests: int, places: int) -> None:
-        account = self.account
-        if self.generation == account.generation:  # else it was void before it came back
-            account.free[0] += tokens
-            account.free[1] += requests
-            account.free[2] += places
-        account.refused_until = self._desk.monotonic()
-        self._desk.freed()
+    def _credit(self, amount: Amount) -> None:
+        self._grant.add(amount)  # nobody looks any more if it is void
+        self.account.refused_until = self._desk.monotonic()
+        ring = self.account.bell.ring
+        if ring is not None:
+            ring()

@@ -24,10 +24,20 @@ from modelport.core.clock import Clock
 from modelport.core.errors import Unavailable
 from modelport.core.ports.quota import QuotaRefusal, Taken
 from modelport.core.ports.stages import NeedsWaiting, Refusal
-from modelport.stores.allotments.account import LocalAccount, Wanted, missing
+from modelport.stores.allotments.account import Bell, Grant, LocalAccount, Wanted, backing
 from modelport.stores.allotments.bank import Amount, Answer, Bank, StoreGone
 from modelport.stores.allotments.held import SharedHeld
 from modelport.stores.allotments.opening import keep_open
+from modelport.stores.allotments.telling import (
+    ask,
+    forget_store,
+    give_back_surplus,
+    is_low,
+    learn,
+    needed,
+    refusal_of,
+    turn_second,
+)
 
 BUDGET_SECONDS: Final = 0.05
 TICK_SECONDS: Final = 0.25
@@ -58,7 +68,7 @@ class SharedQuota:
         self._budget_seconds = budget_seconds
         self._holder = secrets.token_hex(8)
         self._accounts: dict[str, LocalAccount] = {}
-        self._wake: Callable[[], None] | None = None
+        self._bell = Bell()
         self._ticking: asyncio.Task[None] | None = None
         self._opening: asyncio.Task[None] | None = None
         self._has_tried = asyncio.Event()
@@ -82,13 +92,11 @@ class SharedQuota:
         self, subject: str, limits: RateLimits, tokens: int, now: float, *, requests: int = 1
     ) -> Taken | Refusal | NeedsWaiting[Taken]:
         """Takes it from what is here; NeedsWaiting asks the store."""
-        account = self._accounts.get(subject)
-        if account is None:
-            account = self._accounts[subject] = LocalAccount(subject)
+        account = self._account(subject)
         # Who waits for the store goes first: a stream of small calls must not eat what is fetched for a large one.
         backed = account.take(limits, tokens, requests, now) if not account.wanted else None
         if backed is not None:
-            return SharedHeld(self, account, limits, tokens, requests, backed, now)
+            return SharedHeld(self, account.grant, limits, tokens, requests, backed, now)
         if self.is_silent or account.is_recovering:
             return self._without_store(account, limits, tokens, requests, now)
         amount = Amount(tokens, requests, 1)
@@ -96,9 +104,17 @@ class SharedQuota:
             return refused
         return NeedsWaiting(partial(self._reserved, account, limits, amount))
 
+    def account(self, subject: str, now: float) -> Grant:
+        """core.ports.quota.DirectQuota"""
+        return self._account(subject).grant
+
+    def held(self, account: Grant, limits: RateLimits, tokens: int, now: float) -> SharedHeld:
+        """core.ports.quota.DirectQuota"""
+        return SharedHeld(self, account, limits, tokens, 1, backing(limits, tokens, 1), now)
+
     def when_freed(self, wake: Callable[[], None] | None) -> None:
         """`wake` is called when something comes back to this process."""
-        self._wake = wake
+        self._bell.ring = wake
 
     def start(self) -> None:
         """Connects, and keeps the store told from now on."""
@@ -135,11 +151,6 @@ class SharedQuota:
         """Desk"""
         return self._clock.monotonic()
 
-    def freed(self) -> None:
-        """Desk"""
-        if self._wake is not None:
-            self._wake()
-
     def top_up(self, held: SharedHeld, tokens: int) -> bool | NeedsWaiting[bool]:
         """Desk"""
         account, now = held.account, self._clock.monotonic()
@@ -154,12 +165,18 @@ class SharedQuota:
 
     # --- the store ---------------------------------------------------------------------------------------------------
 
+    def _account(self, subject: str) -> LocalAccount:
+        account = self._accounts.get(subject)
+        if account is None:
+            account = self._accounts[subject] = LocalAccount(subject, self._bell)
+        return account
+
     async def _reserved(self, account: LocalAccount, limits: RateLimits, amount: Amount) -> Taken | Refusal:
         def take(now: float) -> SharedHeld | None:
             backed = account.take(limits, amount.tokens, amount.requests, now)
             if backed is None:
                 return None
-            return SharedHeld(self, account, limits, amount.tokens, amount.requests, backed, now)
+            return SharedHeld(self, account.grant, limits, amount.tokens, amount.requests, backed, now)
 
         def undo(outcome: Any) -> None:
             if isinstance(outcome, SharedHeld):
@@ -209,22 +226,24 @@ class SharedQuota:
             account.must_tell = False
             need, want = needed(account, self._clock.monotonic())
             if self._is_closing:
-                account.free, want = [0, 0, 0], need
+                account.grant.keep(NOTHING)
+                want = need
             try:
                 answer = await self._exchange(account, need, want)
             except StoreGone:
                 answer = None
             serve(account, answer, self._clock.monotonic())
-            self.freed()
+            if self._bell.ring is not None:
+                self._bell.ring()
 
     async def _exchange(self, account: LocalAccount, need: Amount, want: Amount) -> Answer:
         """One message and what comes of it. Raises StoreGone."""
         for _ in range(2):
             sent_at = self._clock.monotonic()
-            ask = account.ask(need, want, sent_at, self._holder, secrets.token_hex(8))
+            message = ask(account, need, want, sent_at, self._holder, secrets.token_hex(8))
             self.exchanges += 1
             try:
-                answer = await self._in_time(self._bank.exchange(ask))
+                answer = await self._in_time(self._bank.exchange(message))
             except StoreGone:
                 self.failures += 1
                 self.is_silent = True
@@ -238,10 +257,10 @@ class SharedQuota:
                     other.is_untold = True
             self.is_silent = False
             if is_lost:
-                account.forget_store(answer.epoch, now)
+                forget_store(account, answer.epoch, now)
                 continue
             if answer.status != "stale":
-                account.learn(answer, sent_at, now)
+                learn(account, answer, sent_at, now)
             return answer
         raise StoreGone("the state changes again and again")
 
@@ -265,7 +284,7 @@ class SharedQuota:
         """What the store's last refusal says of this, while it is fresh."""
         if now >= account.refused_until or account.wanted:
             return None
-        return account.refusal(missing(account.free, amount), now)
+        return refusal_of(account, account.grant.missing(amount), now)
 
     # --- without the store -------------------------------------------------------------------------------------------
 
@@ -280,7 +299,7 @@ class SharedQuota:
         if refusal is not None:
             return replace(refusal, state=account.state(limits, now))
         account.started(tokens, requests, now)
-        return SharedHeld(self, account, limits, tokens, requests, NOTHING, now)
+        return SharedHeld(self, account.grant, limits, tokens, requests, NOTHING, now)
 
     def _top_up_without_store(self, held: SharedHeld, tokens: int, now: float) -> bool:
         limit = local_share(held.limits, held.account.holders).tokens_per_minute
@@ -314,13 +333,13 @@ class SharedQuota:
         due = []
         for account in list(self._accounts.values()):
             if is_second:
-                account.turn_second()
-            is_low = account.free[0] < account.peak(0) // 2 or account.free[1] < account.peak(1) // 2
+                turn_second(account)
             renews = account.holds() and now - account.told_at > RENEW_SECONDS
             is_owed = account.is_dirty() or account.is_recovering or account.is_untold
-            if account.give_back_surplus(now) or is_owed or renews or is_low:
+            if give_back_surplus(account, now) or is_owed or renews or is_low(account):
                 due.append(account)
             elif not self.is_silent and account.is_idle(now) and not account.wanted:
+                account.grant.is_open = False
                 del self._accounts[account.subject]
         if not self.is_silent:
             for account in due:
@@ -328,20 +347,6 @@ class SharedQuota:
         elif now >= self._next_probe and self._accounts:
             self._next_probe = now + PROBE_SECONDS
             self._talk(due[0] if due else next(iter(self._accounts.values())))
-
-
-def needed(account: LocalAccount, now: float) -> tuple[Amount, Amount]:
-    """What the first that waits needs from the store, and what would be good to have."""
-    chunk, free = account.chunk(now), account.free
-    need = missing(account.free, account.wanted[0].amount) if account.wanted else NOTHING
-    waiting = [wanted.amount for wanted in account.wanted]
-    sums = (sum(a.tokens for a in waiting), sum(a.requests for a in waiting), sum(a.places for a in waiting))
-    want = Amount(
-        max(need.tokens, sums[0] + chunk.tokens - free[0]),
-        max(need.requests, sums[1] + chunk.requests - free[1]),
-        max(need.places, sums[2] + chunk.places - free[2]),
-    )
-    return need, want
 
 
 def serve(account: LocalAccount, answer: Answer | None, now: float) -> None:
@@ -354,7 +359,7 @@ def serve(account: LocalAccount, answer: Answer | None, now: float) -> None:
             continue
         outcome = wanted.take(now)
         if outcome is None and is_refused:
-            outcome = account.refusal(missing(account.free, wanted.amount), now)
+            outcome = refusal_of(account, account.grant.missing(wanted.amount), now)
         if outcome is not None or is_gone:
             wanted.future.set_result(outcome)
         else:
@@ -369,12 +374,12 @@ def topped_up(held: SharedHeld, tokens: int, now: float) -> bool:
     if held.limits.tokens_per_minute is None:
         held.grow(tokens, 0)
         return True
-    if now >= account.sure_until and any(account.free):
+    if now >= account.sure_until and account.grant:
         account.lapse()
-    if account.free[0] < tokens:
+    if account.grant.tokens < tokens:
         return False
-    account.free[0] -= tokens
-    held.grow(tokens, tokens if held.generation == account.generation else 0)
+    account.grant.tokens -= tokens
+    held.grow(tokens, tokens)
     return True
 
 
