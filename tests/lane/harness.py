@@ -251,13 +251,13 @@ async def gateway(
             monkeypatch.undo()
 
 
-def noting(driver: type[Any], taken: list[bool], name: str = "start") -> Callable[..., bool]:
+def noting(driver: type[Any], taken: list[bool], name: str = "start") -> Callable[..., Any]:
     """The driver's `start`, told about."""
     start = getattr(driver, name)
 
-    def noted(self: Any, *given: Any) -> bool:
-        kept: bool = start(self, *given)
-        taken.append(kept)
+    def noted(self: Any, *given: Any) -> Any:
+        kept = start(self, *given)
+        taken.append(bool(kept))
         return kept
 
     return noted

@@ -376,7 +376,7 @@ def test_the_lane_was_there(runs: dict[bool, Run]) -> None:
     kept = runs[True].taken.count(True), runs[True].plain.count(True)
     assert sum(kept) > len(CASES) * 0.8
     assert min(kept) > len(CASES) * 0.1
-    assert runs[True].taken.count(False) > 10
+    assert runs[True].taken.count(False) > 5  # what has to wait
     assert not runs[False].taken
 
 

@@ -3,7 +3,8 @@
     start → (journal written) → ask → answer_began, answer_grew …, answer_ended → (journal written) → last bytes
 
 The stages are the coroutine driver's (gateway/pipeline.py), in its order. Until `admit` has given a lease nothing is
-taken: whatever is refused or has to wait before that is handed over, with its body, and the coroutine driver answers.
+taken: what is refused before that is turned away (lane/refused.py), and what has to wait is handed over, with its body,
+to the coroutine driver.
 """
 
 from __future__ import annotations
@@ -30,14 +31,16 @@ from modelport.gateway import guard
 from modelport.gateway.admit import admit, adopted
 from modelport.gateway.count import Count
 from modelport.gateway.dispatch import InOrder
+from modelport.gateway.facts import CallFacts
 from modelport.gateway.fold import Fold, WholeAnswer, fold_of
 from modelport.gateway.identify import identify
 from modelport.gateway.lease import CallLease
 from modelport.gateway.pipeline import ERROR_BODY_BYTES, ended_by
-from modelport.lane.lane import Connection, Lane
+from modelport.lane.lane import Connection, Lane, Serving
+from modelport.lane.refused import stranger, turned_away
 from modelport.lane.relay import TextRelay
 from modelport.lane.reply import Reply
-from modelport.lane.understood import understood
+from modelport.lane.understood import Understood, call_of, understood
 from modelport.lane.ways import Way
 from modelport.surfaces.answer import answer_headers, stopped, too_late
 from modelport.surfaces.app import frames
@@ -124,40 +127,49 @@ class LaneCall:
 
     # --- before anything is taken ------------------------------------------------------------------------------------
 
-    def start(self, body: bytes) -> bool:
-        """Takes the call as far as its lease; False: nothing is taken, hand it over."""
-        try:
-            return not self._lane.gateway.draining and self._admitted(body)
-        except ModelportError:
-            return False
-
-    def _admitted(self, body: bytes) -> bool:
-        pipeline = self._lane.pipeline
+    def start(self, body: bytes) -> Serving | None:
+        """Takes the call as far as its lease, or turns it away; None: nothing is taken, hand it over."""
+        lane, way, head = self._lane, self._way, self._head
+        if lane.gateway.draining:
+            return None
+        pipeline = lane.pipeline
         clock, snapshot = pipeline.clock, pipeline.snapshot()
-        principal = identify(self._head.credential, snapshot, pipeline.authenticators, clock.now())
+        speech = way.inference.speech()
+        call = call_of(lane, way, head, speech)
+        principal = identify(head.credential, snapshot, pipeline.authenticators, clock.now())
         if isinstance(principal, Refusal):
-            return False
-        asks = understood(self._lane, self._way, self._head, body, principal, snapshot, self._lane.plan)
+            return stranger(lane, self._connection, self.reply, call, principal.error)
+        facts = CallFacts.of(call, principal, snapshot, clock)
+        try:
+            asks = understood(call, speech, facts, body, principal, snapshot, lane.plan)
+        except ModelportError as error:
+            return turned_away(lane, self._connection, self.reply, call, facts, error)
         if asks is None:
-            return False
-        self._asks = asks
+            return None
+        if isinstance(asks, Refusal):
+            return turned_away(lane, self._connection, self.reply, call, facts, asks.error)
         lease = admit(
-            self._asks.deployment,
-            self._asks.request,
-            self._asks.facts,
+            asks.deployment,
+            asks.request,
+            facts,
             snapshot,
             pipeline.quota,
             pipeline.journal,
             pipeline.observer,
             clock,
         )
-        if not isinstance(lease, CallLease):
-            return False
+        if isinstance(lease, NeedsWaiting):
+            return None
+        if isinstance(lease, Refusal):
+            if lease.spill_to is not None:
+                return None
+            return turned_away(lane, self._connection, self.reply, call, facts, lease.error)
+        self._asks = asks
         self._leased(lease)
-        self._lane.gateway.running += 1
-        pipeline.observer.call_started(self._way.inference.operation, self._way.door.surface)
-        self._lane.when_written(self)
-        return True
+        lane.gateway.running += 1
+        pipeline.observer.call_started(way.inference.operation, way.door.surface)
+        lane.when_written(self)
+        return self
 
     def _leased(self, lease: CallLease) -> None:
         """From here on something is taken."""
@@ -181,11 +193,14 @@ class LaneCall:
     ) -> None:
         """Takes over what lane.plain.PlainCall has begun: its reservation, whose line is journalled, and its request,
         if that is under way. `started`: by both clocks."""
-        asks = understood(self._lane, self._way, self._head, body, principal, snapshot, self._lane.plan_of)
-        assert asks is not None, "a plain call has passed these stages already"
+        lane, pipeline = self._lane, self._lane.pipeline
+        speech = self._way.inference.speech()
+        call = call_of(lane, self._way, self._head, speech)
+        facts = CallFacts.of(call, principal, snapshot, pipeline.clock)
+        asks = understood(call, speech, facts, body, principal, snapshot, lane.plan_of)
+        assert isinstance(asks, Understood), "a plain call has passed these stages already"
         self._asks = asks
-        self._asks.facts.started_at, self._asks.facts.started = started
-        pipeline = self._lane.pipeline
+        facts.started_at, facts.started = started
         self._leased(
             adopted(
                 self._asks.deployment,

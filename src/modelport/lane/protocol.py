@@ -283,8 +283,9 @@ class LaneProtocol(HttpToolsProtocol):
         if way.plain is not None and not self.lane.gateway.draining and self._starts_plain(way, body):
             return
         call = LaneCall(self.lane, self, way, self.headers, self._keeps_alive)
-        if call.start(body):
-            self._serves(call, call.reply)
+        serving = call.start(body)
+        if serving is not None:
+            self._serves(serving, call.reply)
         else:
             self._hand_over()
             super().on_message_complete()

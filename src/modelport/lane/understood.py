@@ -13,6 +13,7 @@ from modelport.core.identity import Principal
 from modelport.core.ports.stages import Refusal
 from modelport.core.requests import Request
 from modelport.gateway import guard
+from modelport.gateway.ask import ask
 from modelport.gateway.call import Call
 from modelport.gateway.facts import CallFacts
 from modelport.gateway.pipeline import Pipeline, shaped_for
@@ -42,19 +43,10 @@ class Place(Protocol):
     options: Options
 
 
-def understood(
-    place: Place,
-    way: Way,
-    head: RequestHead,
-    body: bytes,
-    principal: Principal,
-    snapshot: Snapshot,
-    plan_of: Callable[[Deployment, Snapshot], Plan | None],
-) -> Understood | None:
-    """None: not from here. Raises ModelportError for a body that is wrong, which the coroutine driver words."""
-    inference, limits, clock = way.inference, place.options.limits, place.pipeline.clock
-    speech = inference.speech()
-    call = Call(
+def call_of(place: Place, way: Way, head: RequestHead, speech: Speech) -> Call:
+    """The Call that a request's head makes, as surfaces.answer.called has it."""
+    inference, limits = way.inference, place.options.limits
+    return Call(
         operation=inference.operation,
         surface=way.door.surface,
         credential=head.credential,
@@ -65,16 +57,30 @@ def understood(
         checks_extras=inference.checks_extras,
         request_id=head.request_id,
         client_request_id=head.client_request_id,
-        deadline=clock.monotonic() + limits.request_seconds,
+        deadline=place.pipeline.clock.monotonic() + limits.request_seconds,
     )
-    facts = CallFacts.of(call, principal, snapshot, clock)
-    request = call.decode(body)
+
+
+def understood(
+    call: Call,
+    speech: Speech,
+    facts: CallFacts,
+    body: bytes,
+    principal: Principal,
+    snapshot: Snapshot,
+    plan_of: Callable[[Deployment, Snapshot], Plan | None],
+) -> Understood | Refusal | None:
+    """None: not from here. Raises ModelportError for a body that is wrong."""
+    request = ask(call, body, snapshot, principal)
     facts.asked(request.stream, requested_model(call.selector, request.model))
     deployment = resolve(call.selector, request.model, request.operation, snapshot)
     if isinstance(deployment, Refusal):
-        return None
+        return deployment
+    facts.deployment = deployment.name
     shaped = shaped_for(call, request, principal, deployment, snapshot)
-    if isinstance(shaped, Refusal) or guard.prompt(shaped.request, deployment) is not None:
+    if isinstance(shaped, Refusal):
+        return shaped
+    if guard.prompt(shaped.request, deployment) is not None:
         return None
     plan = plan_of(deployment, snapshot)
     if plan is None:
