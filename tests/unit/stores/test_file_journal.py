@@ -269,12 +269,18 @@ def resealed(write: Write, data: bytes) -> bytes:
     return sealed(data, write.sequence, write.previous.encode())[0]
 
 
-def test_a_write_that_was_rewritten_and_sealed_anew_breaks_the_chain_at_the_next_one(tmp_path):
+@pytest.fixture
+def three_calls(tmp_path):
+    """A file of the writes of three calls."""
     with FileJournal(tmp_path) as journal:
         for id in "abc":
             call(journal, id)
     (path,) = files_of(tmp_path, "0")
-    writes = [data_of(write) for write in whole(path)]
+    return path, [data_of(write) for write in whole(path)]
+
+
+def test_a_write_that_was_rewritten_and_sealed_anew_breaks_the_chain_at_the_next_one(tmp_path, three_calls):
+    path, writes = three_calls
     forged = CLOSE + encode_record(record("a", usage=TokenUsage())) + END
     kept = whole(path)[1].lines[0]
     writes[1] = resealed(whole(path)[1], kept + forged)
@@ -284,12 +290,8 @@ def test_a_write_that_was_rewritten_and_sealed_anew_breaks_the_chain_at_the_next
     assert "the chain is broken" in fault.what
 
 
-def test_a_removed_write_breaks_the_chain(tmp_path):
-    with FileJournal(tmp_path) as journal:
-        for id in "abc":
-            call(journal, id)
-    (path,) = files_of(tmp_path, "0")
-    writes = [data_of(write) for write in whole(path)]
+def test_a_removed_write_breaks_the_chain(tmp_path, three_calls):
+    path, writes = three_calls
     path.write_bytes(b"".join(writes[:2] + writes[3:]))
     assert [(fault.line, fault.what.split(":")[0]) for fault in verify(tmp_path).faults] == [
         (6, "number 6 follows 3"),
