@@ -163,8 +163,11 @@ class Served:
         return self.process.wait(WAIT_SECONDS)
 
     def ready(self) -> None:
-        """Waits until every deployment can answer."""
-        eventually(lambda: self.call("GET", "/health/ready").status == 200, "the server is ready")
+        """Waits until every deployment can answer: in each of several processes, which hear of it one by one, and each
+        connection may be another's."""
+        eventually(
+            lambda: all(self.call("GET", "/health/ready").status == 200 for _ in range(8)), "the server is ready"
+        )
 
 
 class JournalTail:

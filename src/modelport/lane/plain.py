@@ -96,8 +96,8 @@ class PlainCall(Exchange):
         body: bytes,
         client_request_id: bytes,
     ) -> bool:
-        """Takes the call as far as its reservation and its journal line; False: nothing is taken. Whoever calls this
-        sets the other three: where its head is found, and whether its connection is kept."""
+        """Takes the call as far as its reservation and its journal line; False: nothing is taken. Where its head is
+        found, and whether its connection is kept, has been set."""
         standing, turns, completion, self.body = ask
         pipeline = lane.pipeline
         started_at = pipeline.clock.now()

@@ -170,9 +170,9 @@ class LaneProtocol(HttpToolsProtocol):
         if ask is None:
             return False
         call = PlainCall()
+        call.repeated, call.head_given, call.keep_alive = last, head, True
         if not call.start(lane, self, last.way, ask, body, head[last.client] if last.client else b""):
             return False
-        call.repeated, call.head_given, call.keep_alive = last, head, True
         self._call = call
         self.cycle = call  # type: ignore[assignment]
         return True
@@ -300,9 +300,9 @@ class LaneProtocol(HttpToolsProtocol):
         if ask is None:
             return False
         call = PlainCall()
+        call.repeated, call.head_given, call.keep_alive = None, headers, self._keeps_alive
         if not call.start(lane, self, way, ask, body, given.get(CLIENT_REQUEST_ID, b"").strip()):
             return False
-        call.repeated, call.head_given, call.keep_alive = None, headers, self._keeps_alive
         self._serves(call, call)
         self._last = None
         if self._keeps_alive and self._data.endswith(body):
