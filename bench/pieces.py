@@ -111,6 +111,7 @@ def pieces_of(application: Any) -> dict[str, Callable[[], object]]:
     data = b"POST %b HTTP/1.1\r\n%b\r\n%b" % (URL, b"".join(b"%b: %b\r\n" % field for field in headers), body)
     decisive = [dict(headers).get(name, b"") for name in DECISIVE]
     caller = lane.standings.caller(way, decisive)
+    assert caller is not None
     head = RepeatedHead.of(data, headers, way, caller, decisive, 32 * 1024)
     ask = caller.read(body, decisive)
     assert head is not None and head.match(data) is not None and ask is not None

@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
+from .harness import post
 from .play import Play
-from .shared import Client, Shared, at_rest, chat, shared
+from .shared import CHAT, Client, Shared, at_rest, chat, shared
 
 CONFIG = """
 providers: {{up: {{type: openai_compatible, base_url: "http://127.0.0.1:{port}/v1"}}}}
@@ -130,5 +131,18 @@ def test_what_another_deployment_can_take_over_is_not_refused(play: Callable[[Sc
         assert (await client.ask(chat(model="spills"))).status == 200
         assert server.gateway.records()[-1]["spilled_from"] == "spills"
         assert not in_the_lane(server)
+
+    play(scenario)
+
+
+def test_of_a_stranger_nothing_is_read_and_nothing_kept(play: Callable[[Scenario], None]) -> None:
+    async def scenario(server: Shared, client: Client) -> None:
+        assert (await client.ask(chat())).status == 200
+        lane: Any = server.gateway.application.lane
+        known = set(lane.standings._known) if lane is not None else set()
+        for number in range(3):
+            assert (await client.ask(chat(key=f"wrong-{number}"))).status == 401
+            assert (await client.ask(post(CHAT, b"{", key=f"wrong-{number}"))).status == 401
+        assert lane is None or set(lane.standings._known) == known
 
     play(scenario)

@@ -12,8 +12,9 @@ from hashlib import blake2b
 from typing import Final
 
 from modelport.core.catalog import Snapshot
+from modelport.core.ports.stages import Refusal
 from modelport.dialects.plain_chat import UNREADABLE, around_turns, decode_turns
-from modelport.lane.standing import Ask, Standing, made
+from modelport.lane.standing import Ask, Standing, asking, made
 from modelport.lane.ways import Ground, Way
 
 KNOWN_HEADS: Final = 1024
@@ -105,14 +106,17 @@ class Standings:
         self._snapshot: Snapshot | None = None
         self._known: dict[bytes, Caller] = {}
 
-    def caller(self, way: Way, decisive: Sequence[bytes]) -> Caller:
-        """`decisive`: the values of surfaces.headers.DECISIVE, empty where absent."""
+    def caller(self, way: Way, decisive: Sequence[bytes]) -> Caller | None:
+        """`decisive`: the values of surfaces.headers.DECISIVE, empty where absent. None: a stranger, of whom nothing is
+        read, and nothing kept that would be in the way of others."""
         snapshot = self._lane.pipeline.snapshot()
         if snapshot is not self._snapshot:
             self._snapshot, self._known = snapshot, {}
         key = blake2b(b"\n".join((way.url, *decisive)), digest_size=16, key=self._salt).digest()
         caller = self._known.get(key)
         if caller is None:
+            if isinstance(asking(self._lane, way, decisive, snapshot)[1], Refusal):
+                return None
             if len(self._known) >= KNOWN_HEADS:
                 self._known.clear()
             caller = self._known[key] = Caller(self._lane, way, snapshot)

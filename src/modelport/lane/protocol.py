@@ -296,8 +296,8 @@ class LaneProtocol(HttpToolsProtocol):
         given = dict(reversed(headers))  # the first of several wins
         decisive = [*map(given.get, DECISIVE, NO_VALUES)]
         caller = lane.standings.caller(way, decisive)
-        ask = caller.read(body, decisive)
-        if ask is None:
+        ask = caller.read(body, decisive) if caller is not None else None
+        if caller is None or ask is None:
             return False
         call = PlainCall()
         call.repeated, call.head_given, call.keep_alive = None, headers, self._keeps_alive

@@ -162,9 +162,7 @@ def made(lane: Ground, way: Way, decisive: Sequence[bytes], model: str | None, s
     speech = inference.speech()
     if speech.plain is None or snapshot.strict or inference.operation is not Operation.CHAT_COMPLETIONS:
         return None
-    headers = {name: value for name, value in zip(DECISIVE, decisive, strict=True) if value}
-    head = RequestHead(method="POST", path=way.path, headers=headers, query=way.query, request_id="")
-    principal = identify(head.credential, snapshot, pipeline.authenticators, pipeline.clock.now())
+    head, principal = asking(lane, way, decisive, snapshot)
     if isinstance(principal, Refusal) or principal.limits is not None or principal.budgets:
         return None
     expires_at = expiry(principal, snapshot)
@@ -218,6 +216,16 @@ def made(lane: Ground, way: Way, decisive: Sequence[bytes], model: str | None, s
         is_limited=None not in (deployment.limits.requests_per_minute, deployment.limits.tokens_per_minute),
         prices=PriceForms(Charge(snapshot, deployment, NO_REQUEST, 0.0), 0.0),
     )
+
+
+def asking(
+    lane: Ground, way: Way, decisive: Sequence[bytes], snapshot: Snapshot
+) -> tuple[RequestHead, Principal | Refusal]:
+    """A head with these fields, and who asks by it."""
+    headers = {name: value for name, value in zip(DECISIVE, decisive, strict=True) if value}
+    head = RequestHead(method="POST", path=way.path, headers=headers, query=way.query, request_id="")
+    pipeline = lane.pipeline
+    return head, identify(head.credential, snapshot, pipeline.authenticators, pipeline.clock.now())
 
 
 def expiry(principal: Principal, snapshot: Snapshot) -> float | None:
