@@ -17,7 +17,7 @@ KEEP_ALIVE_SECONDS: Final = 75
 BACKLOG: Final = 2048
 COLLECTED_AT: Final = (5_000, 20, 20)
 """New containers before the collector looks for cycles among them. Plain calls make none; others do,
-refused ones with their tracebacks, and so many of these are held until then."""
+those that raise with their tracebacks, and so many of these are held until then."""
 
 Kind = TypeVar("Kind", bound=Server)
 
