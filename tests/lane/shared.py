@@ -106,6 +106,26 @@ class Client:
         self._writer.transport.abort()
 
 
+Scenario = Callable[[Shared, Client], Coroutine[Any, Any, None]]
+
+
+def player(server: Shared, before: Scenario | None = None) -> Callable[[Scenario], None]:
+    """Runs scenarios, each on a connection of its own; `before`: what happens on it first."""
+
+    async def played(scenario: Scenario) -> None:
+        server.again()
+        client = await Client.of(server.gateway)
+        try:
+            if before is not None:
+                await before(server, client)
+            await scenario(server, client)
+            await at_rest(server.gateway)
+        finally:
+            client.go()
+
+    return lambda scenario: server.run(played(scenario))
+
+
 def answered(text: str = "Hello", **more: Any) -> bytes:
     """An upstream's whole answer."""
     choice = {"index": 0, "message": {"role": "assistant", "content": text}, "finish_reason": "stop"}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -12,7 +12,7 @@ from modelport.stores.allotments.account import LocalAccount
 
 from .harness import whole
 from .oddities import ODDITIES
-from .shared import Client, Shared, answered, at_rest, chat, shared
+from .shared import Client, Scenario, Shared, answered, at_rest, chat, player, shared
 
 CONFIG = """
 quota: {{store: sqlite}}
@@ -28,7 +28,6 @@ deployments:
     provider: up
     limits: {{tokens_per_minute: 1000000, requests_per_minute: 3}}
 """
-Scenario = Callable[[Shared, Client], Coroutine[Any, Any, None]]
 
 
 @pytest.fixture(scope="module")
@@ -41,19 +40,13 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shared]:
 def play(server: Shared) -> Callable[[Scenario], None]:
     """Runs a scenario once this process holds a grant."""
 
-    async def played(scenario: Scenario) -> None:
+    async def granted(server: Shared, client: Client) -> None:
+        while True not in server.gateway.plain:  # the first one asks the store
+            assert (await client.ask(chat())).status == 200
+            await at_rest(server.gateway)
         server.again()
-        client = await Client.of(server.gateway)
-        try:
-            while True not in server.gateway.plain:  # the first one asks the store
-                assert (await client.ask(chat())).status == 200
-                await at_rest(server.gateway)
-            server.again()
-            await scenario(server, client)
-        finally:
-            client.go()
 
-    return lambda scenario: server.run(played(scenario))
+    return player(server, granted)
 
 
 def account_of(server: Shared, subject: str = "chat") -> LocalAccount:

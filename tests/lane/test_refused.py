@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 
 from .harness import post
 from .play import Play
-from .shared import CHAT, Client, Shared, at_rest, chat, shared
+from .shared import CHAT, Client, Scenario, Shared, at_rest, chat, player, shared
 
 CONFIG = """
 providers: {{up: {{type: openai_compatible, base_url: "http://127.0.0.1:{port}/v1"}}}}
@@ -26,7 +26,6 @@ deployments:
     limits: {{tokens_per_minute: 1, requests_per_minute: 1}}
     spillover: chat
 """
-Scenario = Callable[[Shared, Client], Coroutine[Any, Any, None]]
 REFUSED = {
     "401": chat(key="wrong"),
     "404": chat(model="absent"),
@@ -44,17 +43,7 @@ def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
 @pytest.fixture
 def play(server: Shared) -> Callable[[Scenario], None]:
     """Runs a scenario."""
-
-    async def played(scenario: Scenario) -> None:
-        server.again()
-        client = await Client.of(server.gateway)
-        try:
-            await scenario(server, client)
-            await at_rest(server.gateway)
-        finally:
-            client.go()
-
-    return lambda scenario: server.run(played(scenario))
+    return player(server)
 
 
 def in_the_lane(server: Shared) -> bool:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Coroutine, Iterator
-from typing import Any
+from collections.abc import Callable, Iterator
 
 import pytest
 from msgspec.structs import replace
@@ -12,7 +11,7 @@ from msgspec.structs import replace
 from modelport.core.clock import Clock
 
 from .harness import KEY, Answer
-from .shared import Client, Shared, at_rest, chat, content, shared
+from .shared import Client, Scenario, Shared, chat, content, player, shared
 
 OTHER, ENDING = "key-of-another-0123456789abcdef", "key-that-expires-0123456789abcdef"
 CONFIG = """
@@ -26,7 +25,6 @@ deployments:
   chat: {{model: {{format: Custom, name: served}}, provider: up, default: true}}
   second: {{model: {{format: Custom, name: another}}, provider: up}}
 """
-Scenario = Callable[[Shared, Client], Coroutine[Any, Any, None]]
 
 
 @pytest.fixture(scope="module", params=[True, False], ids=["lane", "coroutine"])
@@ -39,18 +37,11 @@ def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
 def play(server: Shared) -> Callable[[Scenario], None]:
     """Runs a scenario on a connection whose head is known."""
 
-    async def played(scenario: Scenario) -> None:
-        server.again()
-        client = await Client.of(server.gateway)
-        try:
-            assert (await client.ask(chat())).status == 200
-            await known_again(server, client, chat())
-            await scenario(server, client)
-            await at_rest(server.gateway)
-        finally:
-            client.go()
+    async def known(server: Shared, client: Client) -> None:
+        assert (await client.ask(chat())).status == 200
+        await known_again(server, client, chat())
 
-    return lambda scenario: server.run(played(scenario))
+    return player(server, known)
 
 
 async def known_again(server: Shared, client: Client, request: bytes) -> Answer:

@@ -28,16 +28,16 @@ from modelport.core.ports.stages import NeedsWaiting, Refusal
 from modelport.core.usage import Ending
 from modelport.dialects import fresh_ids
 from modelport.gateway import guard
-from modelport.gateway.admit import admit, adopted
+from modelport.gateway.admit import adopted
 from modelport.gateway.count import Count
 from modelport.gateway.dispatch import InOrder
 from modelport.gateway.facts import CallFacts
 from modelport.gateway.fold import Fold, WholeAnswer, fold_of
-from modelport.gateway.identify import identify
 from modelport.gateway.lease import CallLease
 from modelport.gateway.pipeline import ERROR_BODY_BYTES, ended_by
+from modelport.lane.entering import entered
 from modelport.lane.lane import Connection, Lane, Serving
-from modelport.lane.refused import stranger, turned_away
+from modelport.lane.refused import Refused
 from modelport.lane.relay import TextRelay
 from modelport.lane.reply import Reply
 from modelport.lane.understood import Understood, call_of, understood
@@ -129,45 +129,14 @@ class LaneCall:
 
     def start(self, body: bytes) -> Serving | None:
         """Takes the call as far as its lease, or turns it away; None: nothing is taken, hand it over."""
-        lane, way, head = self._lane, self._way, self._head
-        if lane.gateway.draining:
-            return None
-        pipeline = lane.pipeline
-        clock, snapshot = pipeline.clock, pipeline.snapshot()
-        speech = way.inference.speech()
-        call = call_of(lane, way, head, speech)
-        principal = identify(head.credential, snapshot, pipeline.authenticators, clock.now())
-        if isinstance(principal, Refusal):
-            return stranger(lane, self._connection, self.reply, call, principal.error)
-        facts = CallFacts.of(call, principal, snapshot, clock)
-        try:
-            asks = understood(call, speech, facts, body, principal, snapshot, lane.plan)
-        except ModelportError as error:
-            return turned_away(lane, self._connection, self.reply, call, facts, error)
-        if asks is None:
-            return None
-        if isinstance(asks, Refusal):
-            return turned_away(lane, self._connection, self.reply, call, facts, asks.error)
-        lease = admit(
-            asks.deployment,
-            asks.request,
-            facts,
-            snapshot,
-            pipeline.quota,
-            pipeline.journal,
-            pipeline.observer,
-            clock,
-        )
-        if isinstance(lease, NeedsWaiting):
-            return None
-        if isinstance(lease, Refusal):
-            if lease.spill_to is not None:
-                return None
-            return turned_away(lane, self._connection, self.reply, call, facts, lease.error)
-        self._asks = asks
+        lane = self._lane
+        taken = entered(lane, self._connection, self._way, self._head, self.reply, body)
+        if taken is None or isinstance(taken, Refused):
+            return taken
+        self._asks, lease = taken
         self._leased(lease)
         lane.gateway.running += 1
-        pipeline.observer.call_started(way.inference.operation, way.door.surface)
+        lane.pipeline.observer.call_started(self._way.inference.operation, self._way.door.surface)
         lane.when_written(self)
         return self
 
