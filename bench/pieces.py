@@ -23,7 +23,7 @@ from bench import counters, instructions, interpreters, servers, written
 from modelport.app.build import serving
 from modelport.config.load import load
 from modelport.dialects import fresh_ids
-from modelport.gateway.forms import encoded
+from modelport.gateway.forms import CLOSED_VALUES, OPENED_VALUES, encoded
 from modelport.lane.repeated import RepeatedHead
 from modelport.lane.standing import answer_form
 from modelport.stores.allotments import Amount, MemoryBank, SharedQuota
@@ -154,8 +154,8 @@ def pieces_of(application: Any) -> dict[str, Callable[[], object]]:
         reservation.settle(100)
 
     def lines() -> None:
-        journal.open_encoded(id, rows[0])
-        journal.close_encoded(id, rows[1])
+        journal.open_formed(id, standing.forms.opened, rows[0])
+        journal.close_formed(id, standing.forms.closed, rows[1])
         times[0] += 1
         if times[0] % FLUSHED_CALLS == 0:
             journal.flush()
@@ -183,7 +183,7 @@ def pieces_of(application: Any) -> dict[str, Callable[[], object]]:
         "the reply's body, decoded": lambda: standing.codec.decode(REPLY),
         "the answer in the surface's words, with its id": said,
         "the answer's head": answer_head,
-        "metrics": lambda: standing.series.completed(rows[1], 0.01, 24, 64, 500),
+        "metrics": lambda: standing.series.completed(standing.forms.closed, rows[1], 0.01, 24, 64, 500),
     }
 
 
@@ -197,10 +197,10 @@ def granted(clock: Any, subject: str) -> tuple[SharedQuota, Grant]:
 
 
 def records(standing: Any, id: bytes) -> tuple[bytes, bytes, bytes]:
-    """Both of a call, and its id."""
+    """What differs in both of a call, and its id."""
     started, seconds, price = encoded(1_763_735_536.123456), encoded(0.0123456789), standing.prices.unpriced
-    opened = standing.forms.opened % (id, started, 204, 256, 460, b"null", price)
-    closed = standing.forms.closed % (id, started, b'"mock"', 24, 64, 460, seconds, seconds, b"null", price)
+    opened = OPENED_VALUES % (id, started, 204, 256, 460, b"null", price)
+    closed = CLOSED_VALUES % (id, started, b'"mock"', 24, 64, 460, seconds, seconds, b"null", price)
     return opened, closed, id
 
 

@@ -22,8 +22,8 @@ def without_journal() -> None:
     """No call leaves a line."""
     FileJournal.open = nothing  # type: ignore[method-assign, assignment]
     FileJournal.close = nothing  # type: ignore[method-assign, assignment]
-    FileJournal.open_encoded = nothing  # type: ignore[method-assign, assignment]
-    FileJournal.close_encoded = nothing  # type: ignore[method-assign, assignment]
+    FileJournal.open_formed = nothing  # type: ignore[method-assign, assignment]
+    FileJournal.close_formed = nothing  # type: ignore[method-assign, assignment]
 
 
 def without_metrics() -> None:

@@ -185,7 +185,7 @@ class JournalTail:
                 for part in parts(file, self._offsets.get(path, 0)):
                     if not isinstance(part, Write):
                         break  # it is being written
-                    self.lines += map(decode_line, part.lines)
+                    self.lines += [decode_line(line, part.forms) for line in part.lines]
                     self._offsets[path] = part.offset_bytes
         return self.lines
 

@@ -7,7 +7,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from modelport.core.record_forms import RecordForm
 from modelport.core.usage import Ending, Pricing, TokenUsage, UsageRecord, UsageSource
+from modelport.gateway.forms import encoded, form
 from modelport.stores.journal import FileJournal
 from modelport.stores.journal.lines import Line, decode_line
 from modelport.stores.journal.reading import read_writes
@@ -51,6 +53,12 @@ def unpriced(**given: Any) -> UsageRecord:
     return record(**{"cost": None, "currency": None, "pricing": Pricing.UNPRICED.value, **given})
 
 
+def formed(told: UsageRecord) -> tuple[RecordForm, bytes]:
+    """What it shares with others like it, and what it adds."""
+    variable = ("id", "started_at", "usage", "cost")
+    return form(told, variable), encoded([getattr(told, name) for name in variable])[1:-1]
+
+
 def journaled(directory: Path, records: list[UsageRecord], *, writer: str = "0", rotate_bytes: int = 10**9) -> None:
     """Writes them as a gateway does, and ends it."""
     with FileJournal(directory, writer, rotate_bytes=rotate_bytes) as journal:
@@ -63,4 +71,4 @@ def journaled(directory: Path, records: list[UsageRecord], *, writer: str = "0",
 def read_lines(path: Path) -> Iterator[Line]:
     """The lines of one journal file. Raises DamagedLine."""
     for write in read_writes(path):
-        yield from map(decode_line, write.lines)
+        yield from (decode_line(line, write.forms) for line in write.lines)

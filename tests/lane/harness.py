@@ -23,6 +23,7 @@ from msgspec import Struct
 from modelport.app.build import serving
 from modelport.app.http_server import http_server
 from modelport.config.load import load
+from modelport.core.record_forms import RecordForm
 from modelport.core.usage import TokenUsage, UsageRecord, UsageRow
 from modelport.lane.driver import LaneCall
 from modelport.lane.plain import PlainCall
@@ -141,9 +142,9 @@ class SeenSeries:
             self._seen.started.remove(self._kind)
         self._inner.in_flight = count
 
-    def completed(self, record: bytes, *figures: Any) -> None:
-        self._seen.records.append(msgspec.json.decode(record, type=UsageRow).record())
-        self._inner.completed(record, *figures)
+    def completed(self, form: RecordForm, values: bytes, *figures: Any) -> None:
+        self._seen.records.append(msgspec.json.decode(form.filled(values), type=UsageRow).record())
+        self._inner.completed(form, values, *figures)
 
 
 class Gateway(Struct):

@@ -263,14 +263,14 @@ def test_a_journal_that_takes_no_lines(compare: Callable[..., Outcome], numbers:
 
 def test_a_journal_whose_queue_is_full(compare: Callable[..., Outcome]) -> None:
     async def scenario(play: Play) -> Answer | None:
-        def refuse(id: str, record: bytes) -> None:
+        def refuse(*_: object) -> None:
             raise OSError(28, "No space left on device")
 
-        play.journal.open_encoded = refuse
+        play.journal.open = play.journal.open_formed = refuse
         try:
             return await play.client.ask(play.request())
         finally:
-            del play.journal.open_encoded
+            del play.journal.open, play.journal.open_formed
 
     outcome = compare(scenario, is_plain=False)
     assert outcome.answer[0] == 503

@@ -1,8 +1,8 @@
-"""Records as forms: calls that differ in a few fields share the rest of their JSON, which is written once."""
+"""Records as forms: calls that differ in a few fields share the rest, which is made and written once."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection
 from typing import Final
 
 import msgspec
@@ -10,62 +10,54 @@ from msgspec import Struct
 
 from modelport.core.catalog import Target
 from modelport.core.pricing import plain
+from modelport.core.record_forms import RecordForm
 from modelport.core.usage import Ending, TokenUsage, UsageRecord, UsageSource
 from modelport.gateway.charge import Charge, Priced
 
-OPENED: Final = {
-    "id": b'"%b"',
-    "started_at": b"%b",
-    "usage": b'{"input":%d,"output":%d}',
-    "reserved_tokens": b"%d",
-    "client_request_id": b"%b",
-    "cost": b"%b",
-}
-CLOSED: Final = {
-    "id": b'"%b"',
-    "started_at": b"%b",
-    "answered_model": b"%b",
-    "usage": b'{"input":%d,"output":%d}',
-    "reserved_tokens": b"%d",
-    "first_event_seconds": b"%b",
-    "duration_seconds": b"%b",
-    "client_request_id": b"%b",
-    "cost": b"%b",
-}
+MONEY: Final = ("cost", "currency", "price_version", "pricing")
+OPENED: Final = ("id", "started_at", "usage", "reserved_tokens", "client_request_id", *MONEY)
+CLOSED: Final = (
+    "id",
+    "started_at",
+    "answered_model",
+    "usage",
+    "reserved_tokens",
+    "first_event_seconds",
+    "duration_seconds",
+    "client_request_id",
+    *MONEY,
+)
 """What differs between the calls that share a form."""
-WITH_COST: Final = ("currency", "price_version", "pricing")
-"""Follow the cost, and come with it."""
+OPENED_VALUES: Final = b'"%b",%b,{"input":%d,"output":%d},%d,%b,%b'
+"""Those of an opening: (id, started_at, prompt, completion, reserved_tokens, client_request_id, money). They are JSON,
+but for the id and the integers."""
+CLOSED_VALUES: Final = b'"%b",%b,%b,{"input":%d,"output":%d},%d,%b,%b,%b,%b'
+"""Those of an end: (id, started_at, answered_model, prompt, completion, reserved_tokens, first_event, duration,
+client_request_id, money)."""
+CLOSED_BY_CLASS_VALUES: Final = b'"%b",%b,%b,%b,%d,%b,%b,%b,%b'
+"""The same, but for one usage in the place of prompt and completion."""
 DAY_SECONDS: Final = 86_400
 
 encoded: Final = msgspec.json.Encoder().encode
 
 
 class Forms(Struct, frozen=True):
-    """The two records of a call, to be filled in with `%`: the values are JSON, but for the id and the integers."""
+    """The two records of a call."""
 
-    opened: bytes
-    """(id, started_at, prompt, completion, reserved_tokens, client_request_id, money)"""
-    closed: bytes
-    """(id, started_at, answered_model, prompt, completion, reserved_tokens, first_event, duration, client_request_id,
-    money)"""
-    closed_by_class: bytes
-    """The same, but for one usage in the place of prompt and completion."""
+    opened: RecordForm
+    closed: RecordForm
 
 
 def forms(opened: UsageRecord, closed: UsageRecord) -> Forms:
     """From one record of each, whose variable fields do not matter."""
-    return Forms(form(opened, OPENED), form(closed, CLOSED), form(closed, {**CLOSED, "usage": b"%b"}))
+    return Forms(form(opened, OPENED), form(closed, CLOSED))
 
 
-def form(record: UsageRecord, variable: Mapping[str, bytes]) -> bytes:
-    """A core.usage.UsageRow with places in it."""
-    values = []
-    for name in UsageRecord.__struct_fields__:
-        if name in variable:
-            values.append(variable[name])
-        elif name not in WITH_COST:
-            values.append(encoded(getattr(record, name)).replace(b"%", b"%%"))
-    return b"[%b]" % b",".join(values)
+def form(record: UsageRecord, variable: Collection[str]) -> RecordForm:
+    """What the records share that differ in these fields alone."""
+    names = UsageRecord.__struct_fields__
+    row = [None if name in variable else getattr(record, name) for name in names]
+    return RecordForm(encoded(row), [index for index, name in enumerate(names) if name in variable])
 
 
 def price_json(priced: Priced) -> bytes:

@@ -23,7 +23,7 @@ from modelport.core.usage import TokenUsage, UsageRow
 from modelport.dialects import fresh_ids
 from modelport.dialects.plain_chat import PlainAnswer
 from modelport.gateway.estimate import MESSAGE_TOKENS, RESERVED_BYTES_PER_TOKEN, byte_length
-from modelport.gateway.forms import PriceForms, encoded
+from modelport.gateway.forms import CLOSED_BY_CLASS_VALUES, CLOSED_VALUES, OPENED_VALUES, PriceForms, encoded
 from modelport.lane.driver import LaneCall, raised
 from modelport.lane.lane import Connection, Lane
 from modelport.lane.repeated import RepeatedHead
@@ -134,9 +134,10 @@ class PlainCall(Exchange):
         self._started_json = started_json = encoded(started_at)
         price = prices.unpriced or prices.bound(prompt, completion)
         try:
-            pipeline.journal.open_encoded(
+            pipeline.journal.open_formed(
                 id,
-                standing.forms.opened % (id_bytes, started_json, prompt, completion, reserved, client_json, price),
+                standing.forms.opened,
+                OPENED_VALUES % (id_bytes, started_json, prompt, completion, reserved, client_json, price),
             )
         except OSError:
             self._held().cancel()
@@ -244,24 +245,25 @@ class PlainCall(Exchange):
         created, answer_id, total = int(self._started_at + seconds), standing.speech.new_id(), prompt + completion
         if usage is None:
             known = (id, started, named, prompt, completion, reserved, ended, ended, self._client_json, price)
-            record = standing.forms.closed % known
-            form = standing.answers.get(answer.finish_reason._value_) or self._form(answer.finish_reason)
-            said = form % (answer_id.encode(), created, encoded(answer.text), prompt, total, completion)
+            values = CLOSED_VALUES % known
+            words = standing.answers.get(answer.finish_reason._value_) or self._words(answer.finish_reason)
+            said = words % (answer_id.encode(), created, encoded(answer.text), prompt, total, completion)
         else:
             counts = encoded(usage)
             classes = (id, started, named, counts, reserved, ended, ended, self._client_json, price)
-            record = standing.forms.closed_by_class % classes
+            values = CLOSED_BY_CLASS_VALUES % classes
             head = AnswerHead(id=answer_id, created=created, model=standing.deployment.answered_name)
             whole = ChatAnswer((ChatChoice(0, answer.text, answer.finish_reason),), usage)
             said = standing.speech.whole(head, NO_REQUEST, whole, self._way.reasoning)
         self._answer = said
         self._left = self._account.settle(standing.limits, reserved, total, seconds, now)
-        pipeline.journal.close_encoded(self._id, record)
+        form = standing.forms.closed
+        pipeline.journal.close_formed(self._id, form, values)
         if usage is None:
-            standing.series.completed(record, seconds, prompt, completion, reserved)
+            standing.series.completed(form, values, seconds, prompt, completion, reserved)
         else:
             self._count_in_general()
-            pipeline.observer.call_ended(RECORDS.decode(record).record())
+            pipeline.observer.call_ended(RECORDS.decode(form.filled(values)).record())
         self._lane.when_written(self)
 
     def _count_in_general(self) -> None:
@@ -269,11 +271,11 @@ class PlainCall(Exchange):
         self._standing.series.in_flight -= 1
         self._lane.pipeline.observer.call_started(self._way.inference.operation, self._way.door.surface)
 
-    def _form(self, reason: FinishReason) -> bytes:
-        """The surface's own words for an answer that ended so."""
+    def _words(self, reason: FinishReason) -> bytes:
+        """The surface's own, for an answer that ended so."""
         standing = self._standing
-        form = standing.answers[reason._value_] = answer_form(standing, self._way, reason)
-        return form
+        words = standing.answers[reason._value_] = answer_form(standing, self._way, reason)
+        return words
 
     def _finish(self, body: bytes) -> None:
         lane, connection, standing, left = self._lane, self._connection, self._standing, self._left

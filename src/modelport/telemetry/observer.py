@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from modelport.core.operations import Operation
+from modelport.core.record_forms import RecordForm
 from modelport.core.usage import UsageRecord
 from modelport.telemetry.logging import AccessLog
 from modelport.telemetry.metrics import CompletedCalls, Metrics
@@ -51,7 +52,9 @@ class Completed:
         self.in_flight = 0
         counters.in_flight = lambda: self.in_flight
 
-    def completed(self, record: bytes, seconds: float, prompt: int, completion: int, reserved: int) -> None:
+    def completed(
+        self, form: RecordForm, values: bytes, seconds: float, prompt: int, completion: int, reserved: int
+    ) -> None:
         """core.ports.records.Series"""
         self.in_flight -= 1
         waiting = self._counters.waiting
@@ -59,4 +62,4 @@ class Completed:
         if len(waiting) >= COUNTED_AT_ONCE:
             self._counters.count()
         if self._access is not None:
-            self._access.write(record)
+            self._access.write(form.filled(values))

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from modelport.app.worker_hours import COVERED_SECONDS, WorkerHours, served_by
 from modelport.control.prices import Book, OwnList, OwnRow
 from modelport.core.catalog import Deployment, Model, Snapshot, Target
+from modelport.core.record_forms import RecordForm
 from modelport.core.usage import WORKER_HOURS, Ending, Pricing, TokenUsage, UsageRecord
 from modelport.stores.journal import FileJournal, ended_calls, verify
 
@@ -53,10 +54,10 @@ class Notes:
     def close(self, record: UsageRecord) -> None:
         self.closed.append(record)
 
-    def open_encoded(self, id: str, record: bytes) -> None:
+    def open_formed(self, id: str, form: RecordForm, values: bytes) -> None:
         raise NotImplementedError
 
-    close_encoded = open_encoded
+    close_formed = open_formed
 
     def flush(self) -> None:
         if self.is_full:

@@ -17,13 +17,14 @@ from modelport.core.events import Answered, ChoiceFinished, FinishReason, TextDe
 from modelport.core.identity import Principal, Role
 from modelport.core.operations import Operation
 from modelport.core.pricing import Price, Rates, Tier
+from modelport.core.record_forms import RecordForm
 from modelport.core.requests import ChatRequest
 from modelport.core.usage import Pricing, TokenUsage, UsageRecord
 from modelport.gateway.admit import admit
 from modelport.gateway.charge import Charge
 from modelport.gateway.count import Count
 from modelport.gateway.facts import CallFacts
-from modelport.gateway.forms import PriceForms, encoded
+from modelport.gateway.forms import CLOSED_BY_CLASS_VALUES, CLOSED_VALUES, OPENED_VALUES, PriceForms, encoded
 from modelport.gateway.lease import CallLease
 from modelport.lane.standing import recorded
 from modelport.stores.journal.lines import decode_record
@@ -59,10 +60,10 @@ class Kept:
     def close(self, record: UsageRecord) -> None:
         self.closed.append(record)
 
-    def open_encoded(self, id: str, record: bytes) -> None:
+    def open_formed(self, id: str, form: RecordForm, values: bytes) -> None:
         raise AssertionError
 
-    close_encoded = open_encoded
+    close_formed = open_formed
 
     def flush(self) -> None: ...
 
@@ -152,13 +153,13 @@ def filled(case: Case, opened: UsageRecord) -> tuple[UsageRecord, UsageRecord]:
     id, started_at, client = ID.encode(), encoded(case.started_at), encoded(case.client_request_id)
     seconds = (case.started + case.seconds) - case.started
     usage = (encoded(case.usage),) if case.is_by_class else (case.usage.input, case.usage.output)
-    closed = forms.closed_by_class if case.is_by_class else forms.closed
+    closed_values = CLOSED_BY_CLASS_VALUES if case.is_by_class else CLOSED_VALUES
     lines: list[UsageRecord] = []
     for _ in range(2):  # a form is the same the second time
         known = (id, started_at, prompt, completion, reserved, client, prices.bound(prompt, completion))
         money = prices.of(case.usage, target, seconds)
         ended = (id, started_at, encoded(case.answered_model), *usage, reserved, *[encoded(seconds)] * 2, client, money)
-        rows = (forms.opened % known, closed % ended)
+        rows = (forms.opened.filled(OPENED_VALUES % known), forms.closed.filled(closed_values % ended))
         assert not any(b"\n" in row for row in rows)
         lines += [decode_record(row).record() for row in rows]
     assert lines[:2] == lines[2:]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from contextlib import suppress
 from itertools import pairwise
 from typing import Any
 
@@ -71,7 +72,8 @@ def through(reads: list[bytes], kind: str, step: int, *, relays: bool) -> tuple[
                 if relay is not None:
                     relay.learn(rest, events, writer)
             if count.stopped and left:
-                count.overtaken(reader.feed(left))
+                with suppress(ModelportError):  # nobody waits for what comes after the end
+                    count.overtaken(reader.feed(left))
         if not count.stopped:
             held = relay.release() if relay is not None else b""
             out += writer.feed(count.feed(reader.feed(held)))

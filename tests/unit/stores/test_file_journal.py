@@ -12,7 +12,9 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.usage_records import formed
 
+from modelport.core.record_forms import RecordForm
 from modelport.core.usage import Ending, TokenUsage, UsageRecord, UsageSource
 from modelport.stores.journal.files import JournalInUse, files_of
 from modelport.stores.journal.lines import CLOSE, END, NO_PREVIOUS, DamagedLine, decode_line, encode_record
@@ -40,6 +42,16 @@ def record(id: str, **changes: object) -> UsageRecord:
     return UsageRecord(**{**fields, **changes})  # type: ignore[arg-type]
 
 
+class NoForms:
+    """Nothing names any."""
+
+    def at(self, offset_bytes: int) -> RecordForm:
+        raise AssertionError
+
+
+NO_FORMS = NoForms()
+
+
 def call(journal: FileJournal, id: str) -> None:
     journal.open(record(id))
     journal.close(record(id))
@@ -52,7 +64,7 @@ def data_of(write: Write) -> bytes:
 
 
 def kinds_of(write: Write) -> list[str]:
-    return [decode_line(line).kind for line in write.lines]
+    return [line.split(b'"', 2)[1].decode() for line in write.lines]
 
 
 def whole(path: Path) -> list[Write]:
@@ -65,14 +77,14 @@ def whole(path: Path) -> list[Write]:
 @given(st.text(max_size=30), st.floats(min_value=0, max_value=1e6))
 def test_a_line_reads_back_as_it_was_written(model, seconds):
     written = record("a", requested_model=model, duration_seconds=seconds)
-    line = decode_line(CLOSE + encode_record(written) + END)
+    line = decode_line(CLOSE + encode_record(written) + END, NO_FORMS)
     assert (line.kind, line.usage(), line.call_id()) == ("close", written, "a")
 
 
 @pytest.mark.parametrize("line", [b"", b"[]", b'["seal",1]', b'["other",["a"]]', b'["close",["a"]', b'{"close"}'])
 def test_what_is_no_line_is_refused(line):
     with pytest.raises(DamagedLine):
-        decode_line(line + b"\n").usage()
+        decode_line(line + b"\n", NO_FORMS).usage()
 
 
 def test_each_flush_is_one_write_under_one_seal_that_names_the_one_before(tmp_path):
@@ -146,11 +158,15 @@ def test_a_file_cut_anywhere_recovers_to_one_record_a_call(share, tmp_path_facto
     directory = tmp_path_factory.mktemp("journal")
     with FileJournal(directory) as journal:
         for number in range(6):
-            journal.open(record(str(number)))
+            if number % 3:
+                journal.open_formed(str(number), *formed(record(str(number))))
+            else:
+                journal.open(record(str(number)))
             if number % 2:
                 journal.flush()
-        for number in range(0, 6, 2):
-            journal.close(record(str(number)))
+        journal.close(record("0"))
+        journal.close(record("2"))
+        journal.close_formed("4", *formed(record("4")))
     (path,) = files_of(directory, "0")
     data, writes = path.read_bytes(), whole(path)
     first = writes[0].offset_bytes
@@ -171,9 +187,12 @@ def busy_file(tmp_path_factory) -> Path:
     with FileJournal(directory) as journal:
         for number in range(1, 10):
             for one in range(number):
-                journal.open(record(f"{number}-{one}"))
+                told = record(f"{number}-{one}", principal=f"p{number % 3}")
+                journal.open(told)
                 if one % 2:
-                    journal.close(record(f"{number}-{one}"))
+                    journal.close(told)
+                elif one % 3:
+                    journal.close_formed(told.id, *formed(told))
             journal.flush()
     return files_of(directory, "0")[0]
 

@@ -13,6 +13,7 @@ from hypothesis import given as given_by
 from hypothesis import settings
 from hypothesis import strategies as st
 
+from modelport.core.record_forms import RecordForm
 from modelport.core.usage import UsageRecord
 from modelport.core.usage_reports import LedgerUnavailable
 from modelport.stores.journal import FileJournal, verify
@@ -191,13 +192,15 @@ def test_a_closing_that_nobody_understands_is_counted_and_costs_no_other(tmp_pat
     given = [record() for _ in range(3)]
     with FileJournal(tmp_path) as journal:
         journal.close(given[0])
-        journal.close_encoded("x", b'["x",{}]')
+        form = RecordForm(b'["x",{}]', ())
+        journal.open_formed("x", form, b"")
+        journal.close_formed("x", form, b"")
         journal.close(given[1])
         journal.flush()
         journal.close(given[2])
     batch = read_batch(tmp_path, "0", None, 100)
     assert (list(batch.records), batch.damaged_lines) == (given, 1)
-    assert [fault.line for fault in verify(tmp_path).faults] == [4]
+    assert [fault.line for fault in verify(tmp_path).faults] == [5, 6]
 
 
 def test_a_file_that_broke_off_and_has_a_follower_is_passed(tmp_path: Path) -> None:

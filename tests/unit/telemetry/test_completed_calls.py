@@ -10,6 +10,7 @@ from msgspec import Struct
 from prometheus_client.parser import text_string_to_metric_families
 
 from modelport.core.operations import Operation
+from modelport.core.record_forms import RecordForm
 from modelport.core.usage import Ending, TokenUsage, UsageRecord, UsageSource
 from modelport.telemetry.metrics import DURATION_SECONDS, MOST_DEPLOYMENTS, Histogram, Metrics
 from modelport.telemetry.observer import COUNTED_AT_ONCE, CallObserver
@@ -67,7 +68,7 @@ def begin(observer: CallObserver, ended: Ended) -> Any:
 
 def complete(observer: CallObserver, ended: Ended) -> None:
     series = observer.series(SURFACE, OPERATION, ended.deployment)
-    series.completed(b"[]", ended.seconds, ended.prompt, ended.completion, ended.reserved)
+    series.completed(RecordForm(b"[]", ()), b"", ended.seconds, ended.prompt, ended.completion, ended.reserved)
 
 
 calls = st.builds(

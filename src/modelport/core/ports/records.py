@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Protocol
 
 from modelport.core.operations import Operation
+from modelport.core.record_forms import RecordForm
 from modelport.core.usage import UsageRecord
 
 
@@ -19,12 +20,12 @@ class Journal(Protocol):
         """The call has ended: its final record. A call that was refused before `open` has only this line."""
         ...
 
-    def open_encoded(self, id: str, record: bytes) -> None:
-        """As `open`, with the record as the JSON of a core.usage.UsageRow: who makes many alike writes them from a form
+    def open_formed(self, id: str, form: RecordForm, values: bytes) -> None:
+        """As `open`, with the record `form.filled(values)`: who makes many alike tells of what differs alone
         (gateway/forms.py)."""
         ...
 
-    def close_encoded(self, id: str, record: bytes) -> None:
+    def close_formed(self, id: str, form: RecordForm, values: bytes) -> None:
         """As `close`, likewise."""
         ...
 
@@ -51,7 +52,9 @@ class Series(Protocol):
     in_flight: int
     """How many are under way. Who counts one here does not tell `call_started` of it."""
 
-    def completed(self, record: bytes, seconds: float, prompt: int, completion: int, reserved: int) -> None:
-        """As `call_ended` with this record (the JSON of a core.usage.UsageRow), and one less under way. All its tokens
-        are of the two usual classes, and the first event came with the last."""
+    def completed(
+        self, form: RecordForm, values: bytes, seconds: float, prompt: int, completion: int, reserved: int
+    ) -> None:
+        """As `call_ended` with the record `form.filled(values)`, and one less under way. All its tokens are of the two
+        usual classes, and the first event came with the last."""
         ...

@@ -17,6 +17,7 @@ import msgspec
 from msgspec import Struct
 
 from modelport.core.usage import UsageRecord
+from modelport.stores.journal.formed import FormsRead
 from modelport.stores.journal.lines import BEGIN, END, NO_LINE, DamagedLine, Kind, digest, encode_record
 from modelport.stores.journal.writes import Damage, Write
 
@@ -54,6 +55,7 @@ def is_old(file: BinaryIO) -> bool:
 
 def old_parts(file: BinaryIO, offset_bytes: int) -> Iterator[Write | Damage]:
     """The file from here on, line by line."""
+    forms = FormsRead(file)  # none: there were no such lines
     for number, data in enumerate(file, 1):
         offset_bytes += len(data)
         try:
@@ -70,6 +72,7 @@ def old_parts(file: BinaryIO, offset_bytes: int) -> Iterator[Write | Damage]:
             first_line=number,
             offset_bytes=offset_bytes,
             ending=data,
+            forms=forms,
         )
 
 

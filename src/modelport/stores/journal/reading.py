@@ -10,7 +10,7 @@ from msgspec import Struct
 
 from modelport.core.usage import UsageRecord
 from modelport.stores.journal.files import files_of, writers_in
-from modelport.stores.journal.lines import NO_PREVIOUS, DamagedLine, decode_line, decode_record
+from modelport.stores.journal.lines import NO_PREVIOUS, DamagedLine, decode_form, decode_line, decode_record
 from modelport.stores.journal.old_lines import is_old, old_parts
 from modelport.stores.journal.writes import READ_BYTES, Damage, Write, sealed_parts
 
@@ -118,8 +118,10 @@ class Check:
         self._sequence, self._previous = write.sequence, write.digest
         for number, data in enumerate(write.lines, write.first_line):
             try:
-                line = decode_line(data)
-                faults = [] if line.kind == "begin" else list(self._call(line.kind == "close", line.usage()))
+                line = decode_line(data, write.forms)
+                if line.kind == "form":
+                    decode_form(line.record)
+                faults = list(self._call(line.kind == "close", line.usage())) if line.is_of_call else []
             except DamagedLine as damage:
                 faults = [str(damage)]
             yield from ((number, what) for what in faults)

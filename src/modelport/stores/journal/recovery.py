@@ -72,34 +72,28 @@ class Scan:
         """One more, whole or not."""
         self.total_bytes = part.offset_bytes
         if isinstance(part, Damage):
-            self._bad(part.first_line)
+            self._first_bad = self._first_bad or part.first_line
             return
-        try:
-            lines = [decode_line(data) for data in part.lines]
-            ids = [None if line.kind == "begin" else line.call_id() for line in lines]
-        except DamagedLine:
-            self._bad(part.first_line)
-            return
-        if self._first_bad is not None and self.damaged_line is None:
-            self.damaged_line = self._first_bad
+        self.damaged_line = self.damaged_line or self._first_bad
         self.whole_bytes = part.offset_bytes
         self.sequence, self.previous = part.sequence, part.digest
-        for line, id in zip(lines, ids, strict=True):
-            self._line(line, id)
+        for number, data in enumerate(part.lines, part.first_line):
+            try:
+                self._line(decode_line(data, part.forms))
+            except DamagedLine:  # under a seal that is right: nothing is torn here, so nothing may be cut off
+                self.damaged_line = self.damaged_line or number
 
-    def _bad(self, line: int) -> None:
-        self._first_bad = self._first_bad or line
-
-    def _line(self, line: Line, id: str | None) -> None:
-        if id is None:
+    def _line(self, line: Line) -> None:
+        if line.is_of_call:
+            id = line.call_id()
+            if line.kind == "carried":
+                self.carried_due -= 1
+            if line.kind == "close":
+                self.open.pop(id, None)
+            else:
+                self.open[id] = line
+        elif line.kind == "begin":
             self.carried_due = line.beginning().carried
-            return
-        if line.kind == "carried":
-            self.carried_due -= 1
-        if line.kind == "close":
-            self.open.pop(id, None)
-        else:
-            self.open[id] = line
 
 
 def lost(record: UsageRecord) -> UsageRecord:

@@ -16,13 +16,17 @@ from typing import Final
 from msgspec import Struct
 
 from modelport.core.clock import Clock, SystemClock
+from modelport.core.record_forms import RecordForm
 from modelport.core.usage import UsageRecord
 from modelport.stores.journal import files
+from modelport.stores.journal.formed import FormsWritten
 from modelport.stores.journal.lines import (
     BEGIN,
     CARRIED,
     CLOSE,
     END,
+    FORM,
+    FORMED_END,
     NO_PREVIOUS,
     OPEN,
     Beginning,
@@ -80,7 +84,8 @@ class FileJournal:
         self._clock = clock or SystemClock()
         self._rotate_bytes = rotate_bytes
         self._queue: list[bytes] = []
-        self._open: dict[str, bytes] = {}
+        self._open: dict[str, tuple[RecordForm | None, bytes]] = {}
+        self._forms = FormsWritten()
         self._stopped = False
         self.dropped_lines = 0
         """Ends of refused calls that could not be kept while the disk was full."""
@@ -99,26 +104,47 @@ class FileJournal:
 
     def open(self, record: UsageRecord) -> None:
         """Queues the call's opening; again with a larger reservation. Raises OSError when too much waits already."""
-        self.open_encoded(record.id, encode_record(record))
+        if self.is_failing and self.queued_lines >= QUEUE_LINES:
+            raise OSError(errno.ENOSPC, "the journal takes no lines")
+        said = encode_record(record)
+        self._queue += (OPEN, said, END)
+        self._open[record.id] = (None, said)
 
     def close(self, record: UsageRecord) -> None:
         """Queues the call's final record."""
-        self.close_encoded(record.id, encode_record(record))
-
-    def open_encoded(self, id: str, record: bytes) -> None:
-        """As `open`, with the record as JSON."""
-        if self.is_failing and self.queued_lines >= QUEUE_LINES:
-            raise OSError(errno.ENOSPC, "the journal takes no lines")
-        self._queue += (OPEN, record, END)
-        self._open[id] = record
-
-    def close_encoded(self, id: str, record: bytes) -> None:
-        """As `close`, with the record as JSON."""
-        was_open = self._open.pop(id, None) is not None
+        was_open = self._open.pop(record.id, None) is not None
         if not was_open and self.is_failing and self.queued_lines >= QUEUE_LINES:
             self.dropped_lines += 1
             return
-        self._queue += (CLOSE, record, END)
+        self._queue += (CLOSE, encode_record(record), END)
+
+    def open_formed(self, id: str, form: RecordForm, values: bytes) -> None:
+        """As `open`, with the record `form.filled(values)`."""
+        if self.is_failing and self.queued_lines >= QUEUE_LINES:
+            raise OSError(errno.ENOSPC, "the journal takes no lines")
+        begins = self._forms.openings
+        if form.row in begins or self._introduced(form):
+            self._queue += (begins[form.row], values, FORMED_END)
+        else:
+            self._queue += (OPEN, form.filled(values), END)
+        self._open[id] = (form, values)
+
+    def close_formed(self, id: str, form: RecordForm, values: bytes) -> None:
+        """As `close`, with the record `form.filled(values)`. Only for calls that are open: these are never dropped."""
+        del self._open[id]
+        begins = self._forms.closings
+        if form.row in begins or self._introduced(form):
+            self._queue += (begins[form.row], values, FORMED_END)
+        else:
+            self._queue += (CLOSE, form.filled(values), END)
+
+    def _introduced(self, form: RecordForm) -> bool:
+        """Queues the form's own line before the first one that names it; False: none may. What is queued will stand
+        where the file ends now, however often it has to be written."""
+        said = self._forms.introduced(form, self.size_bytes + sum(map(len, self._queue)))
+        if said is not None:
+            self._queue += (FORM, said, END)
+        return said is not None
 
     def flush(self) -> None:
         """Gives every queued line to the kernel. Raises OSError; the lines then stay queued, and the file is whole."""
@@ -276,13 +302,15 @@ class FileJournal:
             raise
         self.number = number
         self._descriptor = descriptor
+        self._forms = FormsWritten()
         self.size_bytes = len(data)
         self.sequence, self._previous = sequence, previous
 
     def _rotate(self) -> None:
         """Goes on in the next file, or in this one if a next one cannot be made now."""
         try:
-            self._begin(self.number + 1, self._open.values())
+            carried = [said if form is None else form.filled(said) for form, said in self._open.values()]
+            self._begin(self.number + 1, carried)
         except OSError:
             self.failed_writes += 1
             return

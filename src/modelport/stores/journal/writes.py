@@ -20,7 +20,8 @@ from typing import BinaryIO, Final
 
 from msgspec import Struct
 
-from modelport.stores.journal.lines import CLOSE, END
+from modelport.stores.journal.formed import FormsRead
+from modelport.stores.journal.lines import CLOSE, END, DamagedLine, Forms, record_in
 
 SEAL_START: Final = b'["seal",'
 SEAL: Final = SEAL_START + b'%d,"%b"'
@@ -50,10 +51,13 @@ class Write(Struct, frozen=True):
     """Where it ends in the file."""
     ending: bytes
     """The last line in the file, by which this place is known again."""
+    forms: Forms
+    """What its lines name, as long as the file is open."""
 
     def closings(self) -> list[bytes]:
-        """The records of closing lines. Other lines are not looked at: half of all are openings."""
-        return [line[len(CLOSE) : -len(END)] for line in self.lines if line.startswith(CLOSE)]
+        """The records of closing lines; nothing for one that is damaged. Other lines are not looked at: half of all are
+        openings."""
+        return [record_or_nothing(line, self.forms) for line in self.lines if line.startswith(CLOSE)]
 
 
 class Damage(Struct, frozen=True):
@@ -64,6 +68,14 @@ class Damage(Struct, frozen=True):
     """So many of them; seals are not counted."""
     first_line: int
     offset_bytes: int
+
+
+def record_or_nothing(line: bytes, forms: Forms) -> bytes:
+    """The record of a closing line."""
+    try:
+        return record_in(line[len(CLOSE) : -len(END)], forms)
+    except DamagedLine:
+        return b""
 
 
 def sealed(lines: bytes, sequence: int, previous: bytes) -> tuple[bytes, bytes]:
@@ -80,6 +92,7 @@ def sealed_parts(file: BinaryIO, offset_bytes: int) -> Iterator[Write | Damage]:
     lines: list[bytes] = []  # of a write whose seal has not come yet
     rest = b""  # of a line whose end has not come yet
     first_line, looks = 1, 0
+    forms = FormsRead(file)
     while True:
         found = file.readlines(READ_BYTES)
         if not found:
@@ -93,7 +106,7 @@ def sealed_parts(file: BinaryIO, offset_bytes: int) -> Iterator[Write | Damage]:
         start = 0
         for index in [index for index, line in enumerate(found) if line.startswith(SEAL_START)]:
             lines += found[start : index + 1]
-            part = checked(lines, first_line, offset_bytes)
+            part = checked(lines, first_line, offset_bytes, forms)
             yield part
             offset_bytes, first_line = part.offset_bytes, first_line + len(lines)
             start, lines = index + 1, []
@@ -103,7 +116,7 @@ def sealed_parts(file: BinaryIO, offset_bytes: int) -> Iterator[Write | Damage]:
         yield damage(lines, first_line, offset_bytes + sum(map(len, lines)), "no seal follows: the write was cut off")
 
 
-def checked(lines: list[bytes], first_line: int, offset_bytes: int) -> Write | Damage:
+def checked(lines: list[bytes], first_line: int, offset_bytes: int, forms: Forms) -> Write | Damage:
     """These lines, which begin here; the last one should be their seal."""
     data = b"".join(lines)
     offset_bytes += len(data)
@@ -119,6 +132,7 @@ def checked(lines: list[bytes], first_line: int, offset_bytes: int) -> Write | D
         first_line=first_line,
         offset_bytes=offset_bytes,
         ending=lines[-1],
+        forms=forms,
     )
 
 

@@ -1,0 +1,37 @@
+"""What many records share, told once: a core.usage.UsageRow with places for what differs from call to call."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+import msgspec
+
+_values: Final = msgspec.json.Decoder(list[msgspec.Raw]).decode
+
+
+class RecordForm:
+    """Immutable; two that say the same have the same `row`."""
+
+    __slots__ = ("_template", "places", "row")
+
+    def __init__(self, row: bytes, places: Sequence[int]) -> None:
+        """`row`: the JSON of a UsageRow, in which the values at `places`, counted from 0 and ascending, do not matter.
+        Raises ValueError if it is none, or has no such places."""
+        values = _values(row)
+        if list(places) != sorted({place for place in places if 0 <= place < len(values)}):
+            raise ValueError(f"a row of {len(values)} values has no places {list(places)}")
+        self.row = row
+        self.places = tuple(places)
+        parts = [bytes(value).replace(b"%", b"%%") for value in values]
+        for place in places:
+            parts[place] = b"%b"
+        self._template = b"[%b]" % b",".join(parts)
+
+    def filled(self, values: bytes) -> bytes:
+        """The JSON of the whole row. `values`: those at the places, as JSON with commas between them. Raises
+        ValueError if they are not as many, or no JSON."""
+        found = _values(b"[%b]" % values)
+        if len(found) != len(self.places):
+            raise ValueError(f"{len(found)} values for {len(self.places)} places")
+        return self._template % tuple(found)
