@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import platform
 import resource
+import signal
+import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -67,6 +69,11 @@ def allow_many_files() -> None:
     """As many open files as the machine lets us have; children inherit it."""
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+
+
+def end_with_children() -> None:
+    """Who is told to end (SIGTERM) ends what it has started."""
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
 
 
 def tree(pid: int) -> list[int]:
