@@ -56,7 +56,7 @@ def unpriced(**given: Any) -> UsageRecord:
 def formed(told: UsageRecord) -> tuple[RecordForm, bytes]:
     """What it shares with others like it, and what it adds."""
     variable = ("id", "started_at", "usage", "cost")
-    return form(told, variable), encoded([getattr(told, name) for name in variable])[1:-1]
+    return form(told, variable), encoded([getattr(told, name) for name in variable])
 
 
 def journaled(directory: Path, records: list[UsageRecord], *, writer: str = "0", rotate_bytes: int = 10**9) -> None:

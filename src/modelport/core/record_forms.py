@@ -17,7 +17,7 @@ class RecordForm:
 
     def __init__(self, row: bytes, places: Sequence[int]) -> None:
         """`row`: the JSON of a UsageRow, in which the values at `places`, counted from 0 and ascending, do not matter.
-        Raises ValueError if it is none, or has no such places."""
+        Raises msgspec.DecodeError if it is none, ValueError if it has no such places."""
         values = _values(row)
         if list(places) != sorted({place for place in places if 0 <= place < len(values)}):
             raise ValueError(f"a row of {len(values)} values has no places {list(places)}")
@@ -29,9 +29,9 @@ class RecordForm:
         self._template = b"[%b]" % b",".join(parts)
 
     def filled(self, values: bytes) -> bytes:
-        """The JSON of the whole row. `values`: those at the places, as JSON with commas between them. Raises
-        ValueError if they are not as many, or no JSON."""
-        found = _values(b"[%b]" % values)
+        """The JSON of the whole row. `values`: the JSON of a list of those at the places. Raises ValueError if they are
+        not as many, msgspec.DecodeError if it is none."""
+        found = _values(values)
         if len(found) != len(self.places):
             raise ValueError(f"{len(found)} values for {len(self.places)} places")
         return self._template % tuple(found)

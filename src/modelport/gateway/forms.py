@@ -28,13 +28,13 @@ CLOSED: Final = (
     *MONEY,
 )
 """What differs between the calls that share a form."""
-OPENED_VALUES: Final = b'"%b",%b,{"input":%d,"output":%d},%d,%b,%b'
+OPENED_VALUES: Final = b'["%b",%b,{"input":%d,"output":%d},%d,%b,%b]'
 """Those of an opening: (id, started_at, prompt, completion, reserved_tokens, client_request_id, money). They are JSON,
 but for the id and the integers."""
-CLOSED_VALUES: Final = b'"%b",%b,%b,{"input":%d,"output":%d},%d,%b,%b,%b,%b'
+CLOSED_VALUES: Final = b'["%b",%b,%b,{"input":%d,"output":%d},%d,%b,%b,%b,%b]'
 """Those of an end: (id, started_at, answered_model, prompt, completion, reserved_tokens, first_event, duration,
 client_request_id, money)."""
-CLOSED_BY_CLASS_VALUES: Final = b'"%b",%b,%b,%b,%d,%b,%b,%b,%b'
+CLOSED_BY_CLASS_VALUES: Final = b'["%b",%b,%b,%b,%d,%b,%b,%b,%b]'
 """The same, but for one usage in the place of prompt and completion."""
 DAY_SECONDS: Final = 86_400
 

@@ -22,7 +22,7 @@ def test_what_is_taken_out_and_filled_in_again_is_what_it_was(row: list[object],
     places = sorted(data.draw(st.sets(st.sampled_from(range(len(row)))) if row else st.just(set())))
     shared = [None if index in places else value for index, value in enumerate(row)]
     form = RecordForm(encode(shared), places)
-    assert form.filled(b",".join(encode(row[place]) for place in places)) == encode(row)
+    assert form.filled(encode([row[place] for place in places])) == encode(row)
 
 
 @pytest.mark.parametrize("places", [(3,), (-1,), (1, 0), (1, 1)])
@@ -31,7 +31,7 @@ def test_places_that_are_none_are_refused(places: tuple[int, ...]) -> None:
         RecordForm(b"[1,2,3]", places)
 
 
-@pytest.mark.parametrize("values", [b"", b"1", b"1,2,3", b"[1,2]"])
+@pytest.mark.parametrize("values", [b"[]", b"[1]", b"[1,2,3]", b"[[1,2]]"])
 def test_as_many_values_as_places(values: bytes) -> None:
     with pytest.raises(ValueError, match="for 2 places"):
         RecordForm(b"[1,2,3]", (0, 2)).filled(values)

@@ -193,8 +193,8 @@ def test_a_closing_that_nobody_understands_is_counted_and_costs_no_other(tmp_pat
     with FileJournal(tmp_path) as journal:
         journal.close(given[0])
         form = RecordForm(b'["x",{}]', ())
-        journal.open_formed("x", form, b"")
-        journal.close_formed("x", form, b"")
+        journal.open_formed("x", form, b"[]")
+        journal.close_formed("x", form, b"[]")
         journal.close(given[1])
         journal.flush()
         journal.close(given[2])

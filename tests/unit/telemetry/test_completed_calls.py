@@ -68,7 +68,7 @@ def begin(observer: CallObserver, ended: Ended) -> Any:
 
 def complete(observer: CallObserver, ended: Ended) -> None:
     series = observer.series(SURFACE, OPERATION, ended.deployment)
-    series.completed(RecordForm(b"[]", ()), b"", ended.seconds, ended.prompt, ended.completion, ended.reserved)
+    series.completed(RecordForm(b"[]", ()), b"[]", ended.seconds, ended.prompt, ended.completion, ended.reserved)
 
 
 calls = st.builds(

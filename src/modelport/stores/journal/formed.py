@@ -55,6 +55,6 @@ class FormsWritten:
         said = encode_form(form)
         if len(FORM) + len(said) + len(END) > FORM_BYTES:
             return None
-        self.openings[form.row] = b"%b%d,[" % (OPEN, offset_bytes)
-        self.closings[form.row] = b"%b%d,[" % (CLOSE, offset_bytes)
+        self.openings[form.row] = b"%b%d," % (OPEN, offset_bytes)
+        self.closings[form.row] = b"%b%d," % (CLOSE, offset_bytes)
         return said

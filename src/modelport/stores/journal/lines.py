@@ -33,8 +33,6 @@ OPEN: Final = b'["open",'
 CLOSE: Final = b'["close",'
 END: Final = b"]\n"
 """What a record stands between."""
-FORMED_END: Final = b"]]\n"
-"""After the values of a formed one."""
 KINDS: Final[dict[bytes, Kind]] = {BEGIN: "begin", CARRIED: "carried", FORM: "form", OPEN: "open", CLOSE: "close"}
 NO_PREVIOUS: Final = "0" * 32
 """What the first seal of a chain says of the seal before it."""
@@ -169,11 +167,11 @@ def record_in(told: bytes, forms: Forms) -> bytes:
     if not told[:1].isdigit():
         return told
     offset, _, values = told.partition(b",")
-    if not offset.isdigit() or len(offset) > OFFSET_DIGITS or values[:1] + values[-1:] != b"[]":
+    if not offset.isdigit() or len(offset) > OFFSET_DIGITS:
         raise DamagedLine(NO_LINE)
     form = forms.at(int(offset))
     try:
-        return form.filled(values[1:-1])
+        return form.filled(values)
     except (ValueError, msgspec.DecodeError) as cause:
         raise DamagedLine(NO_LINE) from cause
 

@@ -26,7 +26,6 @@ from modelport.stores.journal.lines import (
     CLOSE,
     END,
     FORM,
-    FORMED_END,
     NO_PREVIOUS,
     OPEN,
     Beginning,
@@ -124,7 +123,7 @@ class FileJournal:
             raise OSError(errno.ENOSPC, "the journal takes no lines")
         begins = self._forms.openings
         if form.row in begins or self._introduced(form):
-            self._queue += (begins[form.row], values, FORMED_END)
+            self._queue += (begins[form.row], values, END)
         else:
             self._queue += (OPEN, form.filled(values), END)
         self._open[id] = (form, values)
@@ -134,7 +133,7 @@ class FileJournal:
         del self._open[id]
         begins = self._forms.closings
         if form.row in begins or self._introduced(form):
-            self._queue += (begins[form.row], values, FORMED_END)
+            self._queue += (begins[form.row], values, END)
         else:
             self._queue += (CLOSE, form.filled(values), END)
 
