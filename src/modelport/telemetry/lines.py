@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any, Final, Literal
 
 import msgspec
@@ -16,6 +18,12 @@ Format = Literal["json", "text"]
 
 LONGEST_FOREIGN_TEXT: Final = 128
 """Of what callers and targets name freely, so much is shown."""
+KNOWN_TEXTS: Final = 1024
+"""So many names of models and the like need not be searched for secrets again."""
+SPEAKS_FOR_ITSELF: Final = re.compile(r"[!#-&(-<>-\[\]-~]+").fullmatch
+"""Visible ASCII but for quotes, `=` and the backslash."""
+OPENING: Final = ("time", "level", "event")
+"""Fields that stand without their names at the beginning of the text form."""
 
 
 def access_fields(record: UsageRecord) -> dict[str, Any]:
@@ -67,9 +75,8 @@ def rendered(fields: Mapping[str, Any], format: Format) -> str:
     if format == "json":
         shown = {name: value for name, value in fields.items() if value is not None}
         return msgspec.json.encode(shown).decode() + "\n"
-    head = [str(fields["time"]), str(fields["level"]), str(fields["event"])]
-    skipped = ("time", "level", "event")
-    rest = [f"{name}={worded(value)}" for name, value in fields.items() if name not in skipped and value is not None]
+    head = [str(fields[name]) for name in OPENING]
+    rest = [f"{name}={worded(value)}" for name, value in fields.items() if name not in OPENING and value is not None]
     return " ".join([*head, *rest]) + "\n"
 
 
@@ -79,13 +86,18 @@ def worded(value: Any) -> str:
         return "yes" if value else "no"
     if not isinstance(value, str):
         return str(value)
-    plain = value.isascii() and value.isprintable() and not any(mark in value for mark in " \"'=\\")
-    return value if value and plain else ascii(value)
+    return value if SPEAKS_FOR_ITSELF(value) else ascii(value)
 
 
 def foreign(text: str | None) -> str | None:
     """What somebody else has worded."""
-    return None if text is None else redacted(text[:LONGEST_FOREIGN_TEXT])
+    return None if text is None else searched(text[:LONGEST_FOREIGN_TEXT])
+
+
+@lru_cache(KNOWN_TEXTS)
+def searched(text: str) -> str:
+    """As redaction.redacted. Models have few names, and each call says two of them."""
+    return redacted(text)
 
 
 def rounded(seconds: float | None) -> float | None:

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from modelport.core.usage import Ending, TokenUsage, UsageRecord, UsageSource
-from modelport.telemetry.lines import access_fields, rendered
+from modelport.telemetry.lines import access_fields, rendered, worded
 from modelport.telemetry.logging import (
     QUEUE_LINES,
     AccessLog,
@@ -259,3 +259,9 @@ def test_what_a_caller_names_is_cut_short():
 
 def test_no_field_of_an_access_line_can_hold_a_text():
     assert set(access_fields(record())).isdisjoint({"prompt", "messages", "content", "text", "input", "output"})
+
+
+@given(st.text(max_size=4))
+def test_what_could_be_taken_for_something_else_is_quoted(text):
+    speaks = bool(text) and text.isascii() and text.isprintable() and not set(text) & set(" \"'=\\")
+    assert worded(text) == (text if speaks else ascii(text))
