@@ -11,12 +11,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import math
 from collections.abc import Callable
 from functools import partial
 from typing import ParamSpec
 
-from modelport.core.answers import AnswerHead
 from modelport.core.catalog import Snapshot
 from modelport.core.errors import InternalError, ModelportError, UpstreamFailed
 from modelport.core.events import Event
@@ -32,9 +30,9 @@ from modelport.gateway.admit import adopted
 from modelport.gateway.count import Count
 from modelport.gateway.dispatch import InOrder
 from modelport.gateway.facts import CallFacts
-from modelport.gateway.fold import Fold, WholeAnswer, fold_of
 from modelport.gateway.lease import CallLease
 from modelport.gateway.pipeline import ERROR_BODY_BYTES, ended_by
+from modelport.lane.answering import Answering
 from modelport.lane.entering import entered
 from modelport.lane.lane import Connection, Lane, Serving
 from modelport.lane.refused import Refused
@@ -42,9 +40,8 @@ from modelport.lane.relay import TextRelay
 from modelport.lane.reply import Reply
 from modelport.lane.understood import Understood, call_of, understood
 from modelport.lane.ways import Way
-from modelport.surfaces.answer import answer_headers, stopped, too_late
+from modelport.surfaces.answer import stopped, too_late
 from modelport.surfaces.app import frames
-from modelport.surfaces.door import StreamWriter
 from modelport.surfaces.headers import RequestHead
 from modelport.upstream.wire import Exchange, RawHeaders
 
@@ -56,8 +53,7 @@ class LaneCall:
     """One call: upstream.wire.Receiver towards its target, lane.Waiting towards the journal."""
 
     __slots__ = (
-        "_about",
-        "_answer_head",
+        "_answering",
         "_asked",
         "_asks",
         "_completion",
@@ -68,7 +64,6 @@ class LaneCall:
         "_dispatch",
         "_error_body",
         "_exchange",
-        "_fold",
         "_has_begun",
         "_head",
         "_held_back",
@@ -81,7 +76,6 @@ class LaneCall:
         "_task",
         "_unread",
         "_way",
-        "_writer",
         "has_stopped_asking",
         "reply",
     )
@@ -119,11 +113,9 @@ class LaneCall:
         self._has_begun = False
         self.has_stopped_asking = False
         """The target that was asked last is not listened to any more."""
-        self._writer: StreamWriter | None = None
         self._relay: TextRelay | None = None
         self._unread = b""
         """What came in the same read as what is being decoded, after it."""
-        self._fold: Fold[WholeAnswer] | None = None
 
     # --- before anything is taken ------------------------------------------------------------------------------------
 
@@ -145,6 +137,7 @@ class LaneCall:
         self._lease = lease
         self._count = Count(lease, self._asks.request, can_wait=True)
         self._completion = guard.Completion()
+        self._answering = Answering(self._lane, self._way, self._asks, lease, self.reply)
         self._dispatch = InOrder(self._asks.deployment.targets, self._lane.pipeline.random)
         self._deadline = self._connection.loop.time() + self._lane.options.limits.request_seconds
 
@@ -326,7 +319,7 @@ class LaneCall:
             events = self._decode(unread)
             if events is None or self._count.stopped:
                 return
-            relay.learn(unread, events, self._writer)
+            relay.learn(unread, events, self._answering.writer)
             if self._task is not None:
                 self._held_back.insert(0, partial(self._grew, data))
                 return
@@ -368,7 +361,7 @@ class LaneCall:
 
     def _take(self, events: list[Event]) -> None:
         """Counts, filters and passes on."""
-        self._pass_on(self._completion.feed(self._count.feed(events)))
+        self._answering.feed(self._completion.feed(self._count.feed(events)))
         self._go_on()
 
     def _go_on(self) -> None:
@@ -404,7 +397,7 @@ class LaneCall:
     def _covered(self, granted: object) -> None:
         if not self._connection.flow.write_paused:
             self.resume()
-        self._pass_on(self._completion.feed(self._count.resumed(granted)))
+        self._answering.feed(self._completion.feed(self._count.resumed(granted)))
         self._go_on()
 
     def _target_refused(self) -> ModelportError:
@@ -428,55 +421,18 @@ class LaneCall:
         if exchange is not None:
             exchange.abort()
 
-    # --- our answer --------------------------------------------------------------------------------------------------
-
-    def _pass_on(self, events: list[Event]) -> None:
-        if not events:
-            return
-        if self._writer is not None:
-            data = self._writer.feed(events)
-            if data:
-                self.reply.piece(data)
-        elif self._fold is not None:
-            self._fold.feed(events)
-        else:
-            self._open(events)
-
-    def _open(self, events: list[Event]) -> None:
-        """The first events: from here on there is an answer."""
-        self._answer_head = AnswerHead(
-            id=self._asks.speech.new_id(),
-            created=math.floor(self._lane.options.clock.now()),
-            model=self._asks.deployment.answered_name,
-        )
-        self._about = answer_headers(
-            self._lease.quota(), self._asks.deployment, self._asks.snapshot, self._asks.dropped
-        )
-        if self._asks.speech.stream is not None and self._asks.request.stream:
-            self._writer = self._asks.speech.stream(self._answer_head, self._asks.request, self._way.reasoning)
-            self.reply.stream(self._about)
-            self.reply.piece(self._writer.feed(events))
-        else:
-            self._fold = fold_of(self._asks.request)
-            self._fold.feed(events)
-
     def _complete(self) -> None:
         """All is counted: the lease is settled, and the last bytes wait for its line."""
         self._stop_asking()
         if not self._count.is_begun:
             raise UpstreamFailed("The model gave an empty answer.")
-        self._pass_on([*self._completion.end(), *self._count.end()])
+        self._answering.feed([*self._completion.end(), *self._count.end()])
         self._lease.settle(Ending.COMPLETED, self._count.usage(), status=200)
         self._next = self._finish
         self._lane.when_written(self)
 
     def _finish(self) -> None:
-        if self._writer is not None:
-            self.reply.last(self._writer.end())
-        else:
-            assert self._fold is not None
-            body = self._asks.speech.whole(self._answer_head, self._asks.request, self._fold.end(), self._way.reasoning)
-            self.reply.whole(body, self._about)
+        self._answering.end()
         self._over()
 
     # --- other ends --------------------------------------------------------------------------------------------------
@@ -494,13 +450,13 @@ class LaneCall:
             told = (type(error).__name__, operation, self._head.request_id, frames(error))
             log.error("unhandled %s: %s request_id=%s\n%s", *told)
             self._settle(Ending.FAILED, 500, InternalError.code)
-            self._say(InternalError())
+            self._end(InternalError())
         self.reply.flush()
 
     def _fail(self, error: ModelportError) -> None:
         """Ends the call with this error."""
         self._settle(*ended_by(error, self._asks.facts, self._count))
-        self._say(error)
+        self._end(error)
 
     def _settle(self, ending: Ending, status: int, code: str | None) -> None:
         self._stop_asking()
@@ -509,12 +465,8 @@ class LaneCall:
         self._lease.settle(ending, status=status, error_code=code)
         self._lane.write_now()
 
-    def _say(self, error: ModelportError) -> None:
-        if not self.reply.response_started:
-            self.reply.refuse(error)
-        else:
-            assert self._writer is not None
-            self.reply.cut(self._writer.broken(error))
+    def _end(self, error: ModelportError) -> None:
+        self._answering.fail(error)
         self._over()
 
     def client_gone(self) -> None:
