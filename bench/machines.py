@@ -112,13 +112,24 @@ def busy_seconds(core: int) -> float:
 
 def resident_megabytes(pid: int) -> float:
     """Proportional set size of a process tree."""
+    return megabytes(pid, "Pss:")
+
+
+def own_megabytes(pid: int) -> float:
+    """What a process tree has written to memory. Its proportional set size grows, too, when somebody ends who has used
+    the same libraries."""
+    return megabytes(pid, "Anonymous:")
+
+
+def megabytes(pid: int, what: str) -> float:
+    """One line of smaps_rollup, summed over a process tree."""
     total = 0
     for member in tree(pid):
         try:
             lines = Path(f"/proc/{member}/smaps_rollup").read_text().splitlines()
         except OSError:
             continue
-        total += sum(int(line.split()[1]) for line in lines if line.startswith("Pss:"))
+        total += sum(int(line.split()[1]) for line in lines if line.startswith(what))
     return total / 1000
 
 
