@@ -11,9 +11,9 @@ _values: Final = msgspec.json.Decoder(list[msgspec.Raw]).decode
 
 
 class RecordForm:
-    """Immutable; two that say the same have the same `row`."""
+    """Immutable. `told` is all of it, as JSON: its places and its row."""
 
-    __slots__ = ("_template", "places", "row")
+    __slots__ = ("_number", "_template", "told")
 
     def __init__(self, row: bytes, places: Sequence[int]) -> None:
         """`row`: the JSON of a UsageRow, in which the values at `places`, counted from 0 and ascending, do not matter.
@@ -21,8 +21,8 @@ class RecordForm:
         values = _values(row)
         if list(places) != sorted({place for place in places if 0 <= place < len(values)}):
             raise ValueError(f"a row of {len(values)} values has no places {list(places)}")
-        self.row = row
-        self.places = tuple(places)
+        self.told = b"[%b],%b" % (b",".join(b"%d" % place for place in places), row)
+        self._number = len(places)
         parts = [bytes(value).replace(b"%", b"%%") for value in values]
         for place in places:
             parts[place] = b"%b"
@@ -32,6 +32,6 @@ class RecordForm:
         """The JSON of the whole row. `values`: the JSON of a list of those at the places. Raises ValueError if they are
         not as many, msgspec.DecodeError if it is none."""
         found = _values(values)
-        if len(found) != len(self.places):
-            raise ValueError(f"{len(found)} values for {len(self.places)} places")
+        if len(found) != self._number:
+            raise ValueError(f"{len(found)} values for {self._number} places")
         return self._template % tuple(found)

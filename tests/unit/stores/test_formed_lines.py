@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from tests.usage_records import formed, read_lines, record
 
 from modelport.core.usage import Ending, TokenUsage, UsageRecord
+from modelport.gateway.forms import encoded, form
 from modelport.stores.journal.files import files_of
 from modelport.stores.journal.formed import FORM_BYTES
 from modelport.stores.journal.lines import encode_form
@@ -110,6 +111,17 @@ def test_one_form_for_both_lines_of_a_call_is_told_once(tmp_path: Path) -> None:
         call(journal, record())
         call(journal, record())
     assert kinds(the_file(tmp_path)) == ["begin", "form", "open", "close", "open", "close"]
+
+
+def test_forms_that_differ_in_their_places_alone_are_two(tmp_path: Path) -> None:
+    one, other = record(cost=None, client_request_id=None), record(cost=None, client_request_id="c")
+    with FileJournal(tmp_path) as journal:
+        call(journal, one)
+        journal.open(other)
+        names = ("id", "started_at", "usage", "client_request_id")
+        journal.close_formed(other.id, form(other, names), encoded([getattr(other, name) for name in names]))
+    assert kinds(the_file(tmp_path)).count("form") == 2
+    assert list(ended_calls(tmp_path)) == [one, other]
 
 
 def test_a_call_that_is_carried_over_is_told_as_a_whole(tmp_path: Path) -> None:

@@ -45,7 +45,7 @@ class FormsWritten:
 
     def __init__(self) -> None:
         self.openings: dict[bytes, bytes] = {}
-        """By the row of a form, how a line that names it begins."""
+        """By what a form tells, how a line that names it begins."""
         self.closings: dict[bytes, bytes] = {}
 
     def introduced(self, form: RecordForm, offset_bytes: int) -> bytes | None:
@@ -55,6 +55,6 @@ class FormsWritten:
         said = encode_form(form)
         if len(FORM) + len(said) + len(END) > FORM_BYTES:
             return None
-        self.openings[form.row] = b"%b%d," % (OPEN, offset_bytes)
-        self.closings[form.row] = b"%b%d," % (CLOSE, offset_bytes)
+        self.openings[form.told] = b"%b%d," % (OPEN, offset_bytes)
+        self.closings[form.told] = b"%b%d," % (CLOSE, offset_bytes)
         return said

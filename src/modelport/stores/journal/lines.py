@@ -83,8 +83,8 @@ class FormRow(Struct, frozen=True, array_like=True):
     """A form."""
 
     digest: str
-    """Of the two others, as they stand there."""
-    places: msgspec.Raw
+    """Of the two others."""
+    places: tuple[int, ...]
     row: msgspec.Raw
 
 
@@ -113,7 +113,6 @@ ROW_DECODER: Final = msgspec.json.Decoder(UsageRow)
 IDENTITY_DECODER: Final = msgspec.json.Decoder(IdentityRow)
 BEGINNING_DECODER: Final = msgspec.json.Decoder(Beginning)
 FORM_DECODER: Final = msgspec.json.Decoder(FormRow)
-PLACES_DECODER: Final = msgspec.json.Decoder(list[int])
 
 
 def encode_record(record: UsageRecord) -> bytes:
@@ -128,8 +127,7 @@ def encode_beginning(beginning: Beginning) -> bytes:
 
 def encode_form(form: RecordForm) -> bytes:
     """Likewise."""
-    places = ENCODER.encode(form.places)
-    return b'["%b",%b,%b]' % (digest(places + form.row).encode(), places, form.row)
+    return b'["%b",%b]' % (digest(form.told).encode(), form.told)
 
 
 def decode_record(record: bytes) -> UsageRow:
@@ -144,11 +142,10 @@ def decode_form(record: bytes) -> RecordForm:
     """What stands in the line of a form. Raises DamagedLine."""
     try:
         found = FORM_DECODER.decode(record)
-        places, row = bytes(found.places), bytes(found.row)
-        form = RecordForm(row, PLACES_DECODER.decode(places))
+        form = RecordForm(bytes(found.row), found.places)
     except (msgspec.DecodeError, ValueError) as cause:
         raise DamagedLine(NO_LINE) from cause
-    if found.digest != digest(places + row):
+    if found.digest != digest(form.told):
         raise DamagedLine("the form is not what was written")
     return form
 

@@ -122,8 +122,8 @@ class FileJournal:
         if self.is_failing and self.queued_lines >= QUEUE_LINES:
             raise OSError(errno.ENOSPC, "the journal takes no lines")
         begins = self._forms.openings
-        if form.row in begins or self._introduced(form):
-            self._queue += (begins[form.row], values, END)
+        if form.told in begins or self._introduced(form):
+            self._queue += (begins[form.told], values, END)
         else:
             self._queue += (OPEN, form.filled(values), END)
         self._open[id] = (form, values)
@@ -132,8 +132,8 @@ class FileJournal:
         """As `close`, with the record `form.filled(values)`. Only for calls that are open: these are never dropped."""
         del self._open[id]
         begins = self._forms.closings
-        if form.row in begins or self._introduced(form):
-            self._queue += (begins[form.row], values, END)
+        if form.told in begins or self._introduced(form):
+            self._queue += (begins[form.told], values, END)
         else:
             self._queue += (CLOSE, form.filled(values), END)
 
