@@ -20,7 +20,8 @@ from modelport.telemetry.lines import Format, access_fields, log_fields, rendere
 QUEUE_LINES: Final = 10_000
 BATCH_LINES: Final = 500
 GATHER_SECONDS: Final = 0.02
-"""A line of a call waits so long for others: a thread that woke for each would take the interpreter from the calls."""
+"""A line of a call waits so long for others, unless as many are there as are written at once: a thread that woke for
+each would take the interpreter from the calls."""
 ACCESS_LOGGER: Final = "modelport.access"
 QUIET_LOGGERS: Final = ("uvicorn", "uvicorn.error", "uvicorn.asgi", "aiohttp", "asyncio")
 
@@ -56,7 +57,8 @@ class LogWriter:
         ended = False
         while not ended:
             batch = [self._queue.get()]
-            if batch[0] is not None and isinstance(batch[0][0], bytes | UsageRecord):
+            is_of_call = batch[0] is not None and isinstance(batch[0][0], bytes | UsageRecord)
+            if is_of_call and self._queue.qsize() < BATCH_LINES:
                 time.sleep(GATHER_SECONDS)
             with contextlib.suppress(Empty):
                 while len(batch) < BATCH_LINES:

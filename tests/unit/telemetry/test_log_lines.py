@@ -6,7 +6,9 @@ import io
 import json
 import logging
 import threading
+import time
 from collections.abc import Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -16,6 +18,8 @@ from hypothesis import strategies as st
 from modelport.core.usage import Ending, TokenUsage, UsageRecord, UsageSource
 from modelport.telemetry.lines import access_fields, rendered, worded
 from modelport.telemetry.logging import (
+    BATCH_LINES,
+    GATHER_SECONDS,
     QUEUE_LINES,
     AccessLog,
     LogWriter,
@@ -181,8 +185,11 @@ class StuckStream(io.StringIO):
     def __init__(self) -> None:
         super().__init__()
         self.is_free = threading.Event()
+        self.is_written = threading.Event()
+        """Somebody waits, or has waited."""
 
     def write(self, text: str) -> int:
+        self.is_written.set()
         self.is_free.wait()
         return super().write(text)
 
@@ -200,6 +207,36 @@ def test_a_reader_that_is_stuck_costs_lines_and_no_call_waits():
     told = [json.loads(line) for line in lines if "were dropped" in line]
     assert sum(line["lines"] for line in told) == writer.dropped
     assert len(lines) - len(told) == 2 * QUEUE_LINES - writer.dropped
+
+
+@pytest.fixture
+def waits(monkeypatch):
+    """How long log writers have waited for more lines: they do not really wait."""
+    seconds: list[float] = []
+    monkeypatch.setattr("modelport.telemetry.logging.time", SimpleNamespace(sleep=seconds.append, time=time.time))
+    return seconds
+
+
+def test_lines_of_calls_wait_for_others_and_not_where_enough_are_there(waits):
+    stream = StuckStream()
+    writer = LogWriter(stream)
+    access = AccessLog(writer, "json")
+    access.write(record())
+    stream.is_written.wait()
+    for _ in range(5 * BATCH_LINES + 9):
+        access.write(record())
+    stream.is_free.set()
+    writer.stop()
+    assert len(stream.getvalue().splitlines()) == 1 + 5 * BATCH_LINES + 9
+    assert waits == [GATHER_SECONDS, GATHER_SECONDS]  # for the first line, and for the last nine
+
+
+def test_a_line_that_is_of_no_call_waits_for_none(waits):
+    stream = io.StringIO()
+    writer = LogWriter(stream)
+    writer.put({"time": "t", "level": "error", "event": "log"}, "json")
+    writer.stop()
+    assert (len(stream.getvalue().splitlines()), waits) == (1, [])
 
 
 def test_a_reader_that_has_gone_away_ends_nothing():
