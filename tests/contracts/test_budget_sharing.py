@@ -123,6 +123,19 @@ def test_a_dead_process_counts_with_all_that_it_held_until_the_window_ends(opene
     assert not is_refused(second, "0", 1000, TOKENS)
 
 
+def test_a_dead_process_takes_a_small_part_of_what_was_left_along_however_busy_it_was(opened: World) -> None:
+    first, second = opened.connect(), opened.connect()
+    take(second, "1").settle(Decimal(1), 0)
+    first.tells = False
+    for number in range(1, 50):
+        take(first, "1").settle(Decimal(1), 0)
+        if number % 10 == 0:
+            opened.clock.time += 0.25
+            first.tick(number % 40 == 0)
+    opened.die(first)
+    assert not is_refused(second, "46")  # of fifty that are left
+
+
 def test_a_process_that_was_taken_for_dead_is_counted_once(opened: World) -> None:
     first, second = opened.connect(), opened.connect()
     hold = take(first, "30")

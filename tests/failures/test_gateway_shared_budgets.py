@@ -224,8 +224,9 @@ def test_a_killed_gateway_leaves_no_budget_exceeded(redis: RedisServer, tmp_path
         with serve(config, tmp_path / "gateway-0", SHARED_REDIS=redis.url) as again:
             records = [*again.journal(), *survivor.journal()]
         amount, tokens = used(records)
-        assert Decimal("0.75") * AMOUNT <= amount <= AMOUNT
-        assert 0.75 * TOKENS <= tokens <= TOKENS
+        # What it took along: a sixteenth at most, and what its calls held.
+        assert Decimal("0.88") * AMOUNT <= amount <= AMOUNT
+        assert 0.88 * TOKENS <= tokens <= TOKENS
 
 
 def test_a_killed_server_knows_at_its_next_start_what_was_used(tmp_path: Path) -> None:

@@ -31,6 +31,9 @@ SHORT_MS: Final = 2_000
 """After a refusal that others' allotments would have met, nobody gets more than its calls need for so long."""
 RECOVERY_MS: Final = 4_000
 """For so long holders that are there tell what they hold. They are never silent for longer, unless they are cut off."""
+SPARE_SHARES: Final = 16
+"""All processes together hold at most one such share of what is left for calls to come. A killed process takes its part
+of that along."""
 KEPT_MS: Final = 86_400_000
 """A state outlives its window by so much: calls that began in it end after it."""
 
@@ -210,8 +213,8 @@ def granted(state: State, holder: Holder, before: Holder | None, ask: Ask, now_m
     is_short = now_ms < state.short_ms
     want = ask.need if is_short else ask.want
     grant = Sum(
-        share(ask.limits.money, ask.need.money, want.money, free.money, len(living)),
-        share(ask.limits.tokens, ask.need.tokens, want.tokens, free.tokens, len(living)),
+        share(ask.limits.money, ask.need.money, want.money, ask.idle.money, free.money, len(living)),
+        share(ask.limits.tokens, ask.need.tokens, want.tokens, ask.idle.tokens, free.tokens, len(living)),
     )
     holder.keep = holder.keep + grant
     holder.idle = holder.idle + Sum(max(0, grant.money - ask.need.money), max(0, grant.tokens - ask.need.tokens))
@@ -258,11 +261,13 @@ def lacking(limit: int, need: int, free: int) -> int:
     return max(0, need - free) if limit != UNLIMITED and need > 0 else 0
 
 
-def share(limit: int, need: int, want: int, free: int, holders: int) -> int:
-    """The need, and half of an equal share of what is left beyond it: towards the limit the grants become exact."""
+def share(limit: int, need: int, want: int, idle: int, free: int, holders: int) -> int:
+    """The need, and beyond it so much that what is spare with the holder is its part of what may be: towards the limit
+    the grants become exact."""
     if limit == UNLIMITED:
         return 0
-    return need + max(0, min(want - need, (free - need) // (2 * holders)))
+    spare = (free - need) // (SPARE_SHARES * holders) - (0 if need else idle)  # a call takes what is idle and its need
+    return need + max(0, min(want - need, spare))
 
 
 def added(sums: list[Sum]) -> Sum:

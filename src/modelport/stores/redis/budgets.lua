@@ -1,6 +1,6 @@
 -- One message of a holder about one budget's window: the same arithmetic as modelport/stores/budgets/bank.py.
 -- KEYS[1] the state; ARGV[1] the message (MessagePack), ARGV[2] the time in milliseconds, or '' for the server's.
-local UNLIMITED, FOLD_MS, SHORT_MS, RECOVERY_MS, KEPT_MS = -1, 3600000, 2000, 4000, 86400000
+local UNLIMITED, FOLD_MS, SHORT_MS, RECOVERY_MS, SPARE_SHARES, KEPT_MS = -1, 3600000, 2000, 4000, 16, 86400000
 local MONEY, TOKENS = 1, 2
 local NUMBER, SPENT, KEEP, IDLE, UNTIL, CROSSED = 1, 2, 3, 4, 5, 6
 local _, _, lasts_ms, holder_name, number, epoch, fresh_epoch, ledger, seed, spent, keep, idle, need, want, limits,
@@ -128,8 +128,9 @@ local granted, rest = {}, {}
 for what = MONEY, TOKENS do
     granted[what] = 0
     if limits[what] ~= UNLIMITED then
-        local extra = math.min(wanted[what] - need[what], math.floor((free[what] - need[what]) / (2 * count)))
-        granted[what] = need[what] + math.max(0, extra)
+        local spare = math.floor((free[what] - need[what]) / (SPARE_SHARES * count))
+        if need[what] == 0 then spare = spare - idle[what] end
+        granted[what] = need[what] + math.max(0, math.min(wanted[what] - need[what], spare))
     end
     rest[what] = free[what] - granted[what]
 end
