@@ -41,7 +41,6 @@ def main() -> None:
     """Measures, prints, writes."""
     wanted = options()
     machines.allow_many_files()
-    machines.end_with_children()
     python = interpreters.prepared(wanted.python)
     found: dict[str, Any] = {
         "machine": machines.described(),

@@ -7,6 +7,7 @@ import platform
 import resource
 import signal
 import sys
+import threading
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -72,8 +73,10 @@ def allow_many_files() -> None:
 
 
 def end_with_children() -> None:
-    """Who is told to end (SIGTERM) ends what it has started."""
-    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
+    """Who is told to end (SIGTERM) ends what it has started, unless it has its own way."""
+    is_main = threading.current_thread() is threading.main_thread()
+    if is_main and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
+        signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
 
 
 def tree(pid: int) -> list[int]:

@@ -136,6 +136,7 @@ def running(
     stdout: int | None = None,
 ) -> Iterator[subprocess.Popen[bytes]]:
     """A process, on a core, that ends with the block: told first, after ten seconds killed, with all it started."""
+    machines.end_with_children()
     with ExitStack() as stack:
         out = stack.enter_context(log.open("wb")) if log is not None else subprocess.DEVNULL
         if core is not None:

@@ -107,7 +107,6 @@ def main() -> None:
     parser.add_argument("--name", default="soak", help="of the file of results")
     wanted = parser.parse_args()
     machines.allow_many_files()
-    machines.end_with_children()
     python = interpreters.prepared(wanted.python)
     core, load_core = machines.cores()
     with tempfile.TemporaryDirectory(prefix="modelport-soak-") as name:
