@@ -8,11 +8,15 @@ import resource
 import signal
 import sys
 import threading
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+GLANCE_SECONDS = 0.03
+IDLE_SHARE = 0.1
+PATIENCE_SECONDS = 5.0
 TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
 BUSY_FIELDS = (0, 1, 2, 5, 6, 7)
 """Of a line of /proc/stat: user, nice, system, irq, softirq, steal."""
@@ -64,6 +68,34 @@ def on_core(core: int) -> Iterator[None]:
         yield
     finally:
         os.sched_setaffinity(0, before)
+
+
+@contextmanager
+def resting(pids: Sequence[int]) -> Iterator[None]:
+    """These processes stand still within the block: what an idle one does now and then is nobody's disturbance."""
+    try:
+        told(pids, signal.SIGSTOP)
+        yield
+    finally:
+        told(pids, signal.SIGCONT)
+
+
+def await_idle(pids: Sequence[int]) -> None:
+    """Until they have done what was asked of them, or as good as, or will not within seconds."""
+    deadline, before = time.monotonic() + PATIENCE_SECONDS, cpu_seconds(pids)
+    while time.monotonic() < deadline:
+        time.sleep(GLANCE_SECONDS)
+        after = cpu_seconds(pids)
+        if after - before < IDLE_SHARE * GLANCE_SECONDS:
+            return
+        before = after
+
+
+def told(pids: Sequence[int], number: signal.Signals) -> None:
+    """Sends it to all that are still there."""
+    for pid in pids:
+        with suppress(ProcessLookupError):
+            os.kill(pid, number)
 
 
 def allow_many_files() -> None:

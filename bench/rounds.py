@@ -59,19 +59,22 @@ class Load:
 
     def run(self, others: Sequence[int] = (), beside: Sequence[Load] = ()) -> dict[str, Any]:
         """The generator's figures, with the processor time that the contender took, and whose time else there was.
-        `beside`: loads that run at the same time, counted with this one; the latencies are this one's alone."""
+        `others`: processes that stand still meanwhile. `beside`: loads that run at the same time, counted with this
+        one; the latencies are this one's alone."""
         where, ours = self.where, [pid for load in (self, *beside) for pid in load.contender.pids]
         upstream = [pid for process in where.above.processes for pid in machines.tree(process.pid)]
-        before = self._times([*ours, *others], upstream, ours)
-        with machines.on_core(where.load_core):
-            running = [subprocess.Popen(load.command, stdout=subprocess.PIPE) for load in (self, *beside)]
-        result, *more = [answered(process) for process in running]
+        with machines.resting(others):
+            before = self._times(upstream, ours)
+            with machines.on_core(where.load_core):
+                running = [subprocess.Popen(load.command, stdout=subprocess.PIPE) for load in (self, *beside)]
+            result, *more = [answered(process) for process in running]
+            after = self._times(upstream, ours)
+            machines.await_idle(ours)  # what the generator has given up is not left for its next turn
         for one in (result, *more):
             one["failures"] = self._failures(one)
         for one in more:
             for figure in SUMMED:
                 result[figure] += one[figure]
-        after = self._times([*ours, *others], upstream, ours)
         spent, measured_busy, load_busy, elapsed = (b - a for a, b in zip(before, after, strict=True))
         foreign = max(measured_busy, load_busy) / elapsed
         result["foreign_share"] = round(max(foreign, 0.0), 3)
@@ -81,15 +84,13 @@ class Load:
             result["events_per_second"] = result["chunks"] / result["seconds"]
         return result
 
-    def _times(
-        self, on_measured: Sequence[int], on_load: Sequence[int], ours: Sequence[int]
-    ) -> tuple[float, float, float, float]:
+    def _times(self, on_load: Sequence[int], ours: Sequence[int]) -> tuple[float, float, float, float]:
         """(the contender's processor time, what else each core did, the clock)."""
         usage = resource.getrusage(resource.RUSAGE_CHILDREN)
         generator = usage.ru_utime + usage.ru_stime
         return (
             machines.cpu_seconds(ours),
-            machines.busy_seconds(self.where.measured_core) - machines.cpu_seconds(on_measured),
+            machines.busy_seconds(self.where.measured_core) - machines.cpu_seconds(ours),
             machines.busy_seconds(self.where.load_core) - machines.cpu_seconds(on_load) - generator,
             time.monotonic(),
         )
@@ -161,9 +162,10 @@ def summary(scenario: Scenario, names: Sequence[str], rounds: Sequence[dict[str,
         row |= ratios(name, contenders.FLOOR, rounds, "x_nginx")
         if name == contenders.OURS:
             row["rps_x"] = {
-                other: ratios(name, other, rounds, "x")["rps_x"]
+                other: found["rps_x"]
                 for other in names
                 if other not in (name, contenders.DIRECT) and not any(r[other]["failures"] for r in rounds)
+                if (found := ratios(name, other, rounds, "x"))
             }
         if contenders.DIRECT in names and name != contenders.DIRECT:
             for figure in ("p50_us", "ttfb_p50_us", "chunk_p50_us"):
@@ -180,8 +182,9 @@ def summary(scenario: Scenario, names: Sequence[str], rounds: Sequence[dict[str,
 
 
 def ratios(name: str, floor: str, rounds: Sequence[dict[str, dict[str, Any]]], suffix: str) -> dict[str, float]:
-    """Within the round, then the median: rps from rounds where neither was disturbed, processor time from all."""
-    pairs = [(results[name], results[floor]) for results in rounds if floor in results]
+    """Within the round, then the median: rps from rounds where neither was disturbed, processor time from all. Where
+    the other has answered nothing there is no ratio."""
+    pairs = [(results[name], results[floor]) for results in rounds if floor in results and results[floor]["rps"]]
     if not pairs or name in (floor, contenders.DIRECT):
         return {}
     calm = [(one, other) for one, other in pairs if max(one["foreign_share"], other["foreign_share"]) <= FOREIGN_SHARE]

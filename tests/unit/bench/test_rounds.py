@@ -50,6 +50,13 @@ def test_without_two_calm_runs_all_count_and_the_row_says_so() -> None:
     assert report.remark(row) == "disturbed"
 
 
+def test_who_has_answered_nothing_in_its_time_gives_no_ratio() -> None:
+    row = a_row((a_run(0, 0), a_run(50, 20)), (a_run(0, 0), a_run(60, 20)))
+    assert (row["rps"], row["rps_x"], "rps_x_nginx" in row) == (55, {}, False)
+    row = a_row((a_run(0, 0), a_run(50, 20)), (a_run(100, 10), a_run(60, 20)))
+    assert (row["rps_x"], row["cpu_us_x_nginx"]) == ({"nginx": 0.6}, 2)
+
+
 def test_failures_are_told() -> None:
     row = a_row((a_run(1, 1), a_run(1, 1, failures=3)), (a_run(1, 1), a_run(1, 1, failures=4)))
     assert report.remark(row) == "7 failures"
