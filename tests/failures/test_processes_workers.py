@@ -258,7 +258,7 @@ def test_a_new_configuration_takes_over_without_a_refused_connection(served: Ser
     assert all(chunk.encode() in received for chunk in CHUNKS)
     assert b"data: [DONE]" in received
     assert (load.refused, load.cut, set(load.statuses)) == (0, 0, {200})
-    assert served.metric("modelport_worker_processes") == 2
+    eventually(lambda: served.metric("modelport_worker_processes") == 2, "the owner has noticed their ends")
     assert served.metric("modelport_worker_process_restarts_total") == 0
     completed = sum(record.ending == "completed" for record in served.journal())
     assert served.metric("modelport_requests_total", status="200") == completed > load.statuses[200]
