@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from hashlib import blake2b
 from itertools import accumulate
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import given, settings
@@ -450,26 +451,25 @@ def test_a_write_under_way_is_waited_for(tmp_path: Path) -> None:
         assert not verify(tmp_path).faults
 
 
-def test_a_torn_end_that_is_mended_meanwhile_damages_nothing_after_it(tmp_path: Path) -> None:
+@pytest.mark.parametrize("torn", [b'["open",["0197"]]\n["seal",4,"', b'["open",["0197"]]\n' * 3])
+def test_a_torn_end_that_is_mended_meanwhile_damages_nothing_after_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, torn: bytes
+) -> None:
     with FileJournal(tmp_path) as journal:
         call(journal, "a")
     (path,) = files_of(tmp_path, "0")
     before = path.stat().st_size
     with FileJournal(tmp_path) as journal:
         call(journal, "b")
-    after = path.read_bytes()[before:]
-    for torn in (b'["open",["0197"]]\n["seal",4,"', b'["open",["0197"]]\n' * 3):
-        path.write_bytes(path.read_bytes()[:before] + torn)
+    whole = path.read_bytes()
+    path.write_bytes(whole[:before] + torn)
 
-        def start() -> None:
-            time.sleep(0.02)
-            with path.open("r+b") as file:
-                file.truncate(before)
-            with path.open("ab") as file:
-                file.write(after)
+    def mended(_: float) -> None:
+        with path.open("r+b") as writing:
+            writing.truncate(before)
+            writing.seek(before)
+            writing.write(whole[before:])
 
-        with ThreadPoolExecutor(1) as thread, path.open("rb") as file:
-            done = thread.submit(start)
-            found = list(parts(file, before))
-            done.result()
-        assert [type(part) for part in found] == [Write]
+    monkeypatch.setattr("modelport.stores.journal.writes.time", SimpleNamespace(sleep=mended))
+    with path.open("rb") as file:
+        assert [type(part) for part in parts(file, before)] == [Write]

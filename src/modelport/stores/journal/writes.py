@@ -12,7 +12,6 @@ whole: nothing is answered, and no target is asked, before its write has returne
 
 from __future__ import annotations
 
-import os
 import re
 import time
 from collections.abc import Iterator
@@ -102,8 +101,7 @@ def sealed_parts(file: BinaryIO, offset_bytes: int) -> Iterator[Write | Damage]:
             looks += 1
             time.sleep(LOOK_SECONDS)
             # From its beginning: the writer's next start may have cut off what a crash had torn, and written on there.
-            file.seek(0, os.SEEK_END)  # forgets what is buffered
-            file.seek(offset_bytes)
+            file.seek(offset_bytes)  # at its end a file has nothing buffered
             lines, rest = [], b""
             continue
         found[0] = rest + found[0]
