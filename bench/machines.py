@@ -145,23 +145,23 @@ def busy_seconds(core: int) -> float:
     return 0.0
 
 
-def resident_megabytes(pid: int) -> float:
-    """Proportional set size of a process tree."""
-    return megabytes(pid, "Pss:")
+def resident_megabytes(pids: Iterable[int]) -> float:
+    """Proportional set size of these processes together."""
+    return megabytes(pids, "Pss:")
 
 
-def own_megabytes(pid: int) -> float:
-    """What a process tree has written to memory. Its proportional set size grows, too, when somebody ends who has used
-    the same libraries."""
-    return megabytes(pid, "Anonymous:")
+def own_megabytes(pids: Iterable[int]) -> float:
+    """What these processes have written to memory. Their proportional set size grows, too, when somebody ends who has
+    used the same libraries."""
+    return megabytes(pids, "Anonymous:")
 
 
-def megabytes(pid: int, what: str) -> float:
-    """One line of smaps_rollup, summed over a process tree."""
+def megabytes(pids: Iterable[int], what: str) -> float:
+    """One line of smaps_rollup, of all that are still there."""
     total = 0
-    for member in tree(pid):
+    for pid in pids:
         try:
-            lines = Path(f"/proc/{member}/smaps_rollup").read_text().splitlines()
+            lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
         except OSError:
             continue
         total += sum(int(line.split()[1]) for line in lines if line.startswith(what))

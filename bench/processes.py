@@ -52,7 +52,7 @@ def main(workers: int, rounds: int, seconds: float) -> None:
             print(f"{SCENARIO.name}, on {len(free)} cores, requests a second:")
             print(f"  1 process {rps[0]:.0f}, {workers} workers {rps[1]:.0f}, ratio {rps[1] / rps[0]:.2f}")
         for contender in (one, several):
-            sizes = [f"{own_megabytes(pid):.1f}" for pid in contender.pids]
+            sizes = [f"{machines.resident_megabytes([pid]):.1f}" for pid in contender.pids]
             print(f"memory of {contender.name} (PSS of each process, MB): {', '.join(sizes)}")
 
 
@@ -102,12 +102,6 @@ def spread(pids: Sequence[int], cores: Sequence[int]) -> None:
     for pid in pids:
         for thread in Path(f"/proc/{pid}/task").glob("*"):
             os.sched_setaffinity(int(thread.name), cores)
-
-
-def own_megabytes(pid: int) -> float:
-    """Proportional set size of one process."""
-    lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
-    return sum(int(line.split()[1]) for line in lines if line.startswith("Pss:")) / 1000
 
 
 if __name__ == "__main__":

@@ -212,11 +212,11 @@ def idle_streams(where: Range, all_contenders: Sequence[Contender]) -> dict[str,
     for one in all_contenders:
         if one.process is None or scenario.door not in one.doors:
             continue
-        base = machines.resident_megabytes(one.process.pid)
+        base = machines.resident_megabytes(one.pids)
         load = Load(replace(where, seconds=4), scenario, one)
         with machines.on_core(where.load_core), subprocess.Popen(load.command, stdout=subprocess.PIPE) as generator:
             time.sleep(3.5)
-            held = machines.resident_megabytes(one.process.pid)
+            held = machines.resident_megabytes(one.pids)
             assert generator.stdout is not None
             result = json.loads(generator.stdout.read())
         opened = result["total_chunks"]

@@ -167,7 +167,7 @@ def watched(ours: Contender, observed: Observed, over: threading.Event) -> None:
     while not over.wait(SAMPLE_SECONDS):
         pid = ours.process.pid
         moment = time.monotonic() - observed.begun
-        observed.samples.append((moment, machines.own_megabytes(pid), machines.open_files(pid)))
+        observed.samples.append((moment, machines.own_megabytes(ours.pids), machines.open_files(pid)))
 
 
 def cycle(ours: Contender, bodies: Mapping[str, Path], load_core: int, seconds: float, observed: Observed) -> None:
