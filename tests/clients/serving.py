@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 KEY = "first-key-5b1c7e6f0a9d4e83b2"
-SECOND_KEY = "second-key-88d0f1c2a3b44e5f"
+SECOND_KEY = "second key 88d0f1c2 a3b44e5f"
 READY_SECONDS = 240.0
 
 

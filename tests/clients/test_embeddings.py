@@ -34,6 +34,16 @@ def floats(encoded: str) -> list[float]:
     return list(struct.unpack(f"<{len(raw) // 4}f", raw))
 
 
+@pytest.mark.parametrize("path", ["/v1", "/openai/v1", "/openai/deployments/" + EMBEDDED_TEXTS])
+def test_openai_gives_vectors_no_id(server: Server, path: str) -> None:
+    query = "?api-version=2024-10-21" if "deployments" in path else ""
+    url = f"{server.url}{path}/embeddings{query}"
+    answer = send("POST", url, {"input": ["a"], "model": EMBEDDED_TEXTS}, server.bearer).json()
+    assert set(answer) == {"object", "data", "model", "usage"}
+    assert (answer["object"], answer["data"][0]["object"]) == ("list", "embedding")
+    assert set(answer["usage"]) == {"prompt_tokens", "total_tokens"}
+
+
 @pytest.mark.check(87)
 @pytest.mark.parametrize("model", [EMBEDDED_TEXTS, COHERE, LARGE])
 def test_two_texts_are_two_vectors_in_order(server: Server, model: str) -> None:

@@ -18,7 +18,8 @@ from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 MASK: Final = "***"
 SECRET_FILE_BYTES_LIMIT: Final = 65_536
 _REFERENCE: Final = re.compile(r"env:[A-Za-z_][A-Za-z0-9_]*|file:\S.*", re.DOTALL)
-_SENDABLE: Final = re.compile(r"[\x21-\x7e]+")
+_SENDABLE: Final = re.compile(r"[\x21-\x7e]([\x20-\x7e]*[\x21-\x7e])?")
+"""A header's value: spaces inside of it are legal, those around it are not part of it."""
 
 
 @final
@@ -150,7 +151,7 @@ def is_reference(text: str) -> bool:
 def sendable(secret: Secret) -> Secret:
     """A key that fits into a request header."""
     if _SENDABLE.fullmatch(secret.reveal()) is None:
-        what = f"the key from {secret.origin} holds a space or a character that cannot be sent in a header"
+        what = f"the key from {secret.origin} holds a character that cannot be sent in a header"
         raise PydanticCustomError("secret", "{what}", {"what": what})
     return secret
 
@@ -181,7 +182,7 @@ def stored_key(data_dir: Path) -> GeneratedKey | None:
         return None
     except UnicodeDecodeError:
         value = ""
-    if _SENDABLE.fullmatch(value) is None:
+    if " " in value or _SENDABLE.fullmatch(value) is None:
         raise OSError(f"{path} holds no key; delete it, and the next start makes one")
     if path.stat().st_mode & 0o077:
         path.chmod(0o600)

@@ -61,7 +61,7 @@ SPEECHES: Final = {
     Operation.EMBEDDINGS: Speech(
         decode=lambda body, depth: requests.decode_embeddings(body, json_depth=depth),
         whole=whole_embeddings,
-        new_id=answers.new_id,
+        new_id=str,  # this answer has no id
     ),
 }
 

@@ -141,9 +141,16 @@ def test_a_key_that_no_header_can_carry_is_a_fault_without_its_value(tmp_path: P
     path = tmp_path / "c.yaml"
     path.write_text('auth: {keys: ["env:KEY"]}\n')
     with pytest.raises(ConfigError) as caught:
-        load(path, {"KEY": "hunter 2", "HOME": "/h"})
-    said = f"{path}:1: auth.keys[0]: the key from env:KEY holds a space or a character that cannot be sent in a header"
+        load(path, {"KEY": "hunter\t2", "HOME": "/h"})
+    said = f"{path}:1: auth.keys[0]: the key from env:KEY holds a character that cannot be sent in a header"
     assert str(caught.value) == said
+
+
+def test_a_key_may_hold_spaces_inside(tmp_path: Path) -> None:
+    path = tmp_path / "c.yaml"
+    path.write_text('auth: {keys: ["env:KEY"]}\n')
+    settings = load(path, {"KEY": " blue  door 7 ", "HOME": "/h"})
+    assert [key.reveal() for key in settings.auth.keys] == ["blue  door 7"]
 
 
 def test_the_generated_key_is_made_once_and_private(tmp_path: Path) -> None:

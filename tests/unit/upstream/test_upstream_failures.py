@@ -1,6 +1,8 @@
 """Errors of OpenAI-shaped upstreams as ours."""
 
 import json
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
 
 import pytest
 from hypothesis import given
@@ -149,7 +151,19 @@ def test_too_large_a_body_is_a_refusal_with_its_code():
         ({"retry-after": "soon"}, 1),
         ({"retry-after-ms": "nan"}, 1),
         ({"retry-after": "Wed, 21 Oct 2026 07:28:30 GMT", "date": "Wed, 21 Oct 2026 07:28:00 GMT"}, 30),
-        ({"retry-after": "Wed, 21 Oct 2026 07:28:30 GMT"}, 1),
+        ({"retry-after": "Wed, 21 Oct 2015 07:28:30 GMT"}, 1),
+        ({"retry-after": "Wed, 21 Oct 2015 07:28:30 GMT", "date": "never"}, 1),
+        ({"retry-after": "Fri, 31 Dec 9999 23:59:59 GMT"}, 300),
+        ({"retry-after": "Friday, 31-Dec-99 23:59:59 -0000", "date": "Fri, 31 Dec 1999 23:59:41 GMT"}, 18),
+        ({"retry-after": "Wed, 99 Foo 2026 27:28:30 GMT"}, 1),
+        ({"retry-after": "9" * 400}, 300),
+        ({"retry-after": "inf"}, 300),
+        ({"retry-after": "1e400"}, 300),
+        ({"retry-after": " 7 "}, 7),
+        ({"retry-after": ""}, 1),
+        ({"retry-after-ms": "soon", "retry-after": "8"}, 8),
+        ({"retry-after-ms": "0.2"}, 1),
+        ({"retry-after-ms": "-1"}, 1),
         ({"retry-after": "soon", "date": "Wed, 21 Oct 2026 07:28:00 GMT"}, 1),
     ],
 )
@@ -158,6 +172,12 @@ def test_waiting_time_is_honoured_and_bounded(headers, seconds):
     assert isinstance(limited, RateLimited)
     assert (limited.kind, limited.retry_after) == ("upstream", seconds)
     assert said(503, {"message": "busy"}, headers).retry_after == seconds
+
+
+def test_a_date_is_a_waiting_time_by_our_clock_where_the_upstream_shows_none():
+    then = datetime.now(UTC) + timedelta(seconds=200)
+    limited = said(429, {"message": "slow down"}, {"retry-after": format_datetime(then, usegmt=True)})
+    assert 100 < limited.retry_after <= 200
 
 
 def test_full_engine_is_not_available_and_says_when():

@@ -88,7 +88,7 @@ def whole_completions(head: AnswerHead, answer: CompletionsAnswer) -> bytes:
 
 
 def whole_embeddings(head: AnswerHead, answer: EmbeddingsAnswer, encoding_format: EncodingFormat = "float") -> bytes:
-    """Vectors as one JSON object. The `id` is not OpenAI's; Azure's clients ask for it on these routes too."""
+    """Vectors as one JSON object: OpenAI gives it no `id`."""
     return msgspec.json.encode(
         {
             "object": "list",
@@ -98,7 +98,6 @@ def whole_embeddings(head: AnswerHead, answer: EmbeddingsAnswer, encoding_format
             ],
             "model": head.model,
             "usage": {"prompt_tokens": answer.usage.prompt, "total_tokens": answer.usage.prompt},
-            "id": head.id,
         }
     )
 

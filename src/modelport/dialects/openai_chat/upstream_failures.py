@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Any, Final
 
@@ -126,26 +127,39 @@ def _engine_failure(status: int, stated: Stated, retry_after: int) -> ModelportE
 
 
 def retry_after_seconds(headers: Mapping[str, str]) -> int:
-    """Whole seconds from `retry-after-ms` or `retry-after`, at least 1 and at most five minutes: clients obey it."""
-    seconds: float | None = None
+    """Whole seconds from `retry-after-ms` or `retry-after` (a number or a date), at least 1 and at most five minutes:
+    clients obey it. 1 where neither can be read."""
+    seconds = _number(headers.get("retry-after-ms"))
+    if seconds is not None:
+        seconds /= 1000
+    elif (value := headers.get("retry-after")) is not None:
+        seconds = _number(value)
+        if seconds is None:
+            seconds = _seconds_until(value, headers.get("date"))
+    return math.ceil(min(max(1.0, seconds or 1.0), RETRY_AFTER_LIMIT_SECONDS))
+
+
+def _number(value: str | None) -> float | None:
     try:
-        if "retry-after-ms" in headers:
-            seconds = float(headers["retry-after-ms"]) / 1000
-        elif "retry-after" in headers:
-            seconds = _seconds(headers["retry-after"], headers.get("date"))
+        number = float(value or "")
     except ValueError:
-        return 1
-    if seconds is None or not math.isfinite(seconds):
-        return 1
-    return min(max(1, math.ceil(seconds)), RETRY_AFTER_LIMIT_SECONDS)
-
-
-def _seconds(value: str, date: str | None) -> float | None:
-    if re.fullmatch(r"\s*\d+(\.\d+)?\s*", value):
-        return float(value)
-    if date is None:
         return None
-    return (parsedate_to_datetime(value) - parsedate_to_datetime(date)).total_seconds()
+    return None if math.isnan(number) else number
+
+
+def _seconds_until(value: str, date: str | None) -> float | None:
+    """Until that HTTP date, by the upstream's clock where it shows it, for that one may differ from ours."""
+    then = _moment(value)
+    now = _moment(date or "") or datetime.now(UTC)
+    return None if then is None else (then - now).total_seconds()
+
+
+def _moment(value: str) -> datetime | None:
+    try:
+        moment = parsedate_to_datetime(value)
+    except (ValueError, TypeError, OverflowError):
+        return None
+    return moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)
 
 
 def _decoded(body: bytes) -> Any:
