@@ -242,32 +242,95 @@ async def test_tools_are_left_alone_when_told_so():
         assert reason_of(events) is FinishReason.STOP
 
 
-async def test_answer_of_a_tool_is_answered_with_text():
-    request = ChatRequest(
-        messages=(Message("user", "weather?"), Message("tool", "21 degrees", tool_call_id="c")),
-        tools=(WEATHER,),
-        tool_choice="required",
-    )
-    calls = [{"name": "get_weather", "arguments": {}}]
-    for reply, text in (
+def after_a_result(**fields):
+    """A request whose last message is a tool's result."""
+    told = (Message("user", "weather?"), Message("tool", "21 degrees", tool_call_id="c"))
+    return ChatRequest(messages=told, tools=(CLOCK, WEATHER), **fields)
+
+
+@pytest.mark.parametrize("choice", [None, "auto", "none"])
+@pytest.mark.parametrize(
+    ("reply", "text"),
+    [
         ({}, "The tool answered: 21 degrees"),
-        ({"tool_calls": calls, "text": "Warm."}, "Warm."),
+        ({"tool_calls": [{"name": "get_weather", "arguments": {}}], "text": "Warm."}, "Warm."),
+    ],
+)
+async def test_a_tools_result_is_answered_with_text(choice, reply, text):
+    events = await events_of(scripted(reply), after_a_result(tool_choice=choice))
+    assert (text_of(events), calls_of(events), reason_of(events)) == (text, [], FinishReason.STOP)
+
+
+FITTING = ("get_weather", {"city": "text", "unit": "celsius"})
+
+
+@pytest.mark.parametrize("streamed", [True, False])
+@pytest.mark.parametrize(
+    ("reply", "choice", "called"),
+    [
+        ({}, "required", ("read_clock", {})),
+        ({}, NamedToolChoice("get_weather"), FITTING),
+        ({"text": "Warm."}, NamedToolChoice("get_weather"), FITTING),
+        ({"tool_calls": "never", "text": "Warm."}, "required", ("read_clock", {})),
+        ({"tool_calls": [{"name": "get_weather", "arguments": {"a": 1}}]}, "required", ("get_weather", {"a": 1})),
+        ({"tool_calls": [{"name": "read_clock"}]}, NamedToolChoice("get_weather"), FITTING),
+    ],
+)
+async def test_a_forced_tool_is_called_in_every_turn_whatever_the_script_says(reply, choice, called, streamed):
+    for request in (
+        after_a_result(tool_choice=choice, stream=streamed),
+        ask("?", tools=(CLOCK, WEATHER), tool_choice=choice),
     ):
         events = await events_of(scripted(reply), request)
-        assert (text_of(events), calls_of(events)) == (text, [])
+        assert (text_of(events), calls_of(events)) == ("", [called])
+        assert reason_of(events) is FinishReason.TOOL_CALLS
 
 
-async def test_written_calls_come_after_the_text_and_one_after_another():
-    reply = {
-        "text": "Let me see.",
-        "tool_calls": [{"name": "a", "arguments": {"x": 1}, "id": "mine"}, {"name": "get_weather"}],
-    }
-    events = await events_of(scripted(reply), ask(tools=(WEATHER,), stream=True))
-    assert text_of(events) == "Let me see."
-    assert calls_of(events) == [("a", {"x": 1}), ("get_weather", {"city": "text", "unit": "celsius"})]
+@pytest.mark.parametrize("fields", [{"tools": (WEATHER,), "tool_choice": "none"}, {}, {"tool_choice": "auto"}])
+async def test_nothing_is_called_that_may_not_be_called(fields):
+    calls = [{"name": "get_weather", "arguments": {}}]
+    events = await events_of(scripted({"tool_calls": calls, "finish_reason": "tool_calls"}), ask("Hi", **fields))
+    assert (text_of(events), calls_of(events)) == ("Hello! You said: Hi", [])
+    assert reason_of(events) is FinishReason.STOP
+    events = await events_of(scripted({"tool_calls": calls, "text": "Warm."}), ask(**fields))
+    assert (text_of(events), calls_of(events)) == ("Warm.", [])
+
+
+@pytest.mark.parametrize(
+    "fields", [{"tool_choice": "required"}, {"tools": (CLOCK,), "tool_choice": NamedToolChoice("get_weather")}]
+)
+async def test_a_choice_that_no_tool_fits_is_refused(fields):
+    with pytest.raises(InvalidParameters) as caught:
+        await events_of(scripted(), ask(**fields))
+    assert caught.value.target == "tool_choice"
+
+
+@pytest.mark.parametrize("given", [{"text": "Let me see."}, {"chunks": ["Let me", " see."]}, {"json": {"a": 1}}, {}])
+async def test_written_calls_come_alone_and_one_after_another(given):
+    written = [{"name": "a", "arguments": {"x": 1}, "id": "mine"}, {"name": "get_weather"}]
+    request = ask(tools=(WEATHER,), stream=True)
+    events = await events_of(scripted({**given, "tool_calls": written}), request)
+    assert text_of(events) == ""
+    assert calls_of(events) == [("a", {"x": 1}), FITTING]
     indexes = [event.index for event in events if isinstance(event, ToolCallDelta)]
     assert indexes == sorted(indexes)
     assert next(event.id for event in events if isinstance(event, ToolCallDelta)) == "mine"
+
+
+async def test_one_call_at_a_time_is_one_call():
+    written = [{"name": "read_clock"}, {"name": "get_weather"}]
+    request = ask(tools=(CLOCK, WEATHER), extra={"parallel_tool_calls": False})
+    assert calls_of(await events_of(scripted({"tool_calls": written}), request)) == [("read_clock", {})]
+
+
+@pytest.mark.parametrize(("limit", "arguments"), [(6, '{"city'), (3, ""), (2, None)])
+async def test_a_limit_cuts_calls_as_it_cuts_text(limit, arguments):
+    request = ask(tools=(WEATHER,), max_tokens=limit)
+    events = await events_of(scripted(), request)
+    found = [event for event in events if isinstance(event, ToolCallDelta)]
+    assert reason_of(events) is FinishReason.LENGTH
+    assert ("".join(event.arguments for event in found) if found else None) == arguments
+    assert usage_of(events).output <= limit
 
 
 async def test_ids_of_calls_differ_from_call_to_call():

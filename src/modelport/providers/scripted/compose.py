@@ -8,11 +8,11 @@ from typing import Any, Final
 import msgspec
 from msgspec import Struct
 
-from modelport.core.content import Tool
 from modelport.core.errors import InvalidParameters, Offence
 from modelport.core.events import ChoiceFinished, Event, FinishReason, ReasoningDelta, TextDelta, ToolCallDelta
-from modelport.core.requests import CHAT_DEFAULTS, ChatRequest, CompletionsRequest, NamedToolChoice
+from modelport.core.requests import CHAT_DEFAULTS, ChatRequest, CompletionsRequest
 from modelport.core.usage import TokenUsage
+from modelport.providers.scripted.calling import choose_calls
 from modelport.providers.scripted.examples import NoExample, example
 from modelport.providers.scripted.logprobs import chat_logprobs, completion_logprobs
 from modelport.providers.scripted.script import Reply, ToolCallReply
@@ -35,11 +35,19 @@ class Asked(Struct, frozen=True):
     """One delta for a text, for nobody sees how it comes."""
 
 
+class SaidCall(Struct, frozen=True):
+    """One tool call; its arguments in tokens."""
+
+    id: str | None
+    name: str
+    arguments: list[str]
+
+
 class Said(Struct, frozen=True):
-    """One choice."""
+    """One choice: text or calls."""
 
     pieces: Pieces
-    calls: tuple[ToolCallReply, ...]
+    calls: tuple[SaidCall, ...]
     reason: FinishReason
 
 
@@ -55,8 +63,8 @@ def composed(asked: Asked, reply: Reply) -> tuple[list[Event], TokenUsage]:
         events += _text_deltas(asked, reply, choice, said.pieces)
         for index, call in enumerate(said.calls):
             events += _call_deltas(asked, choice, index, call)
-            written += len(tokens(_arguments_text(asked, call))) + len(tokens(call.name))
-        events.append(ChoiceFinished(reply.finish_reason or said.reason, choice))
+            written += len(tokens(call.name)) + len(call.arguments)
+        events.append(ChoiceFinished(_ending(reply, said), choice))
         written += sum(map(len, said.pieces))
         thought += len(reasoning)
     return events, TokenUsage(input=prompt_tokens(asked.request), output=written, reasoning=thought)
@@ -77,13 +85,21 @@ def _said(asked: Asked, reply: Reply, choice: int) -> Said:
     request = asked.request
     if reply.echo:
         return Said([[token] for token in tokens(_description(asked))], (), FinishReason.STOP)
-    calls = _calls(request, reply) if isinstance(request, ChatRequest) else ()
+    if isinstance(request, ChatRequest) and (calls := choose_calls(request, reply, last_text(request))):
+        return _called(request, calls)
     text = _explicit(reply)
     if text is None:
-        text = "" if calls else _default_text(request, choice)
+        text = _default_text(request, choice)
     pieces = [tokens(chunk) for chunk in reply.chunks] if reply.chunks is not None else [[one] for one in tokens(text)]
     pieces, reason = _cut(pieces, request)
-    return Said(pieces, calls, FinishReason.TOOL_CALLS if calls else reason)
+    return Said(pieces, (), reason)
+
+
+def _ending(reply: Reply, said: Said) -> FinishReason:
+    """The script's word, except that no answer without a call ends as one with a call does."""
+    if reply.finish_reason is None or (reply.finish_reason is FinishReason.TOOL_CALLS and not said.calls):
+        return said.reason
+    return reply.finish_reason
 
 
 def _explicit(reply: Reply) -> str | None:
@@ -113,9 +129,7 @@ def _quoted(text: str) -> str:
 
 def _cut(pieces: Pieces, request: ChatRequest | CompletionsRequest) -> tuple[Pieces, FinishReason]:
     """As far as `max_tokens` and `stop` let it go."""
-    limit = request.max_tokens
-    if limit is None and isinstance(request.extra.get("max_completion_tokens"), int):
-        limit = request.extra["max_completion_tokens"]
+    limit = _token_limit(request)
     reason = FinishReason.STOP
     if limit is not None and sum(map(len, pieces)) > limit:
         pieces, reason = _first_tokens(pieces, limit), FinishReason.LENGTH
@@ -124,6 +138,13 @@ def _cut(pieces: Pieces, request: ChatRequest | CompletionsRequest) -> tuple[Pie
     if found:
         return _first_characters(pieces, min(found)), FinishReason.STOP
     return pieces, reason
+
+
+def _token_limit(request: ChatRequest | CompletionsRequest) -> int | None:
+    if request.max_tokens is None and isinstance(request.extra.get("max_completion_tokens"), int):
+        limit: int = request.extra["max_completion_tokens"]
+        return limit
+    return request.max_tokens
 
 
 def _first_tokens(pieces: Pieces, count: int) -> Pieces:
@@ -148,47 +169,36 @@ def _first_characters(pieces: Pieces, count: int) -> Pieces:
 # --- tool calls ----------------------------------------------------------------------------------------------------
 
 
-def _calls(request: ChatRequest, reply: Reply) -> tuple[ToolCallReply, ...]:
-    """After a tool has answered, the model speaks: a script cannot run in circles."""
-    is_answered = bool(request.messages) and request.messages[-1].role == "tool"
-    if is_answered or reply.tool_calls == "never":
-        return ()
-    if isinstance(reply.tool_calls, list):
-        return tuple(reply.tool_calls)
-    if reply.says_text or not request.tools or request.tool_choice == "none":
-        return ()
-    if isinstance(request.tool_choice, NamedToolChoice):
-        return (ToolCallReply(name=request.tool_choice.name),)
-    return (ToolCallReply(name=_fitting_tool(request.tools, last_text(request)).function.name),)
+def _called(request: ChatRequest, calls: Sequence[ToolCallReply]) -> Said:
+    """The calls as far as `max_tokens` lets them go; one whose name does not fit is not begun."""
+    left = _token_limit(request)
+    said: list[SaidCall] = []
+    for call in calls:
+        name, arguments = tokens(call.name), tokens(_arguments_text(request, call))
+        if left is not None and len(name) + len(arguments) > left:
+            if len(name) <= left:
+                said.append(SaidCall(call.id, call.name, arguments[: left - len(name)]))
+            return Said([], tuple(said), FinishReason.LENGTH)
+        left = None if left is None else left - len(name) - len(arguments)
+        said.append(SaidCall(call.id, call.name, arguments))
+    return Said([], tuple(said), FinishReason.TOOL_CALLS)
 
 
-def _fitting_tool(candidates: Sequence[Tool], text: str) -> Tool:
-    """The one whose name has most words in common with what the user said; the first of equals."""
-    said = set(text.lower().split())
-
-    def shared(tool: Tool) -> int:
-        return len(said.intersection(tool.function.name.lower().replace("-", "_").split("_")))
-
-    return max(candidates, key=shared)
-
-
-def _arguments_text(asked: Asked, call: ToolCallReply) -> str:
+def _arguments_text(request: ChatRequest, call: ToolCallReply) -> str:
     if isinstance(call.arguments, str):
         return call.arguments
     arguments: Any = call.arguments
     if arguments is None:
-        assert isinstance(asked.request, ChatRequest)
-        functions = (tool.function for tool in asked.request.tools if tool.function.name == call.name)
-        found = next(functions, None)
+        found = next((tool.function for tool in request.tools if tool.function.name == call.name), None)
         schema = found.parameters if found is not None else None
         arguments = _example(schema, "tools") if schema else {}
     return msgspec.json.encode(arguments).decode()
 
 
-def _call_deltas(asked: Asked, choice: int, index: int, call: ToolCallReply) -> list[Event]:
+def _call_deltas(asked: Asked, choice: int, index: int, call: SaidCall) -> list[Event]:
     id = call.id or f"call_{asked.number:x}x{asked.seed & 0xFFFF:x}x{choice}x{index}"
     events: list[Event] = [ToolCallDelta(index, id, call.name, "", choice)]
-    pieces = [[token] for token in tokens(_arguments_text(asked, call))]
+    pieces = [[token] for token in call.arguments]
     return events + [ToolCallDelta(index, arguments="".join(piece), choice=choice) for piece in _joined(pieces, asked)]
 
 
