@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Set
 from typing import Any
 
 from modelport.core.content import FunctionDefinition, JsonSchemaFormat, ResponseFormat, Tool
@@ -21,7 +22,8 @@ def walk_options(walk: FieldWalk, given: dict[str, Any]) -> dict[str, Any]:
     if "tools" in given:
         options["tools"] = _tools(walk, given["tools"], ("body", "tools"))
     if "tool_choice" in given:
-        options["tool_choice"] = _tool_choice(walk, given["tool_choice"], ("body", "tool_choice"))
+        offered = frozenset(tool.function.name for tool in options.get("tools", ()))
+        options["tool_choice"] = _tool_choice(walk, given["tool_choice"], ("body", "tool_choice"), offered)
     if "modalities" in given:
         options["modalities"] = _modalities(walk, given["modalities"], ("body", "modalities"))
     if "user_security_context" in given:
@@ -153,8 +155,11 @@ def _tool(walk: FieldWalk, value: Any, place: Place) -> Tool | None:
     return None if name is None else Tool(FunctionDefinition(name, description, parameters, strict))
 
 
-def _tool_choice(walk: FieldWalk, value: Any, place: Place) -> ToolChoice | NamedToolChoice | None:
+def _tool_choice(walk: FieldWalk, value: Any, place: Place, offered: Set[str]) -> ToolChoice | NamedToolChoice | None:
+    """A word, an object that names a function, or the bare name of an offered one (LangChain's form)."""
     if not isinstance(value, dict):
+        if isinstance(value, str) and value not in _CHOICES and value in offered:
+            return NamedToolChoice(value)
         word = walk.literal(value, place, _CHOICES)
         return None if word is None else _CHOICES[word]
     if value.get("type") is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -25,6 +26,7 @@ from modelport.core.content import (
 from modelport.core.errors import InvalidParameters, MalformedBody
 from modelport.core.requests import ChatRequest, NamedToolChoice
 from modelport.dialects.azure_inference.requests import decode_chat
+from modelport.dialects.openai_chat.requests import decode_chat as decode_openai_chat
 
 from .refusals import USER, body_of, chat_body, offences
 
@@ -185,6 +187,17 @@ def test_tools_and_their_choice_are_read() -> None:
     )
     assert request.tool_choice == NamedToolChoice("f")
     assert decode_chat(chat_body(tools=[], tool_choice="required")).tools == ()
+
+
+@pytest.mark.parametrize("decode", [decode_chat, decode_openai_chat])
+def test_the_bare_name_of_an_offered_tool_chooses_it(decode: Callable[[bytes], ChatRequest]) -> None:
+    tools = [{"type": "function", "function": {"name": name}} for name in ("look_up", "auto")]
+    assert decode(chat_body(tools=tools, tool_choice="look_up")).tool_choice == NamedToolChoice("look_up")
+    assert decode(chat_body(tools=tools, tool_choice="auto")).tool_choice == "auto"  # the word wins
+    for fields in ({"tools": tools, "tool_choice": "lookup"}, {"tool_choice": "look_up"}):
+        with pytest.raises(InvalidParameters) as caught:
+            decode(chat_body(**fields))
+        assert caught.value.target == "tool_choice"
 
 
 def test_unknown_fields_are_extra_in_the_order_sent() -> None:

@@ -36,6 +36,7 @@ def test_functions_are_tools() -> None:
     assert request.tool_choice == NamedToolChoice("f")
     assert request.extra == {}
     assert decode_chat(chat_body(functions=[{"name": "f"}], function_call="none")).tool_choice == "none"
+    assert decode_chat(chat_body(functions=[{"name": "f"}], function_call="f")).tool_choice == NamedToolChoice("f")
 
 
 def test_a_call_and_its_result_in_the_older_form_belong_together() -> None:
