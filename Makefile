@@ -5,6 +5,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMPS := $(VENV)/.made
+JOBS ?= 4
 DATA_DIR ?= $(if $(MODELPORT_DATA_DIR),$(MODELPORT_DATA_DIR),$(HOME)/.local/share/modelport)
 export MODELPORT_TEST_DATA_DIR := $(DATA_DIR)
 test test-clients bench-full: export MODELPORT_DATA_DIR := $(DATA_DIR)
@@ -19,8 +20,8 @@ ready: $(STAMPS)/dev $(STAMPS)/weights ## set up everything and do nothing else
 serve: $(STAMPS)/local $(STAMPS)/weights ## set up and run the endpoint with the embedded models
 	@$(BIN)/modelport serve
 
-test: $(STAMPS)/dev $(STAMPS)/weights ## set up and run every test but the client matrix (TESTS='tests/failures -x')
-	$(BIN)/python -m pytest $(TESTS)
+test: $(STAMPS)/dev $(STAMPS)/weights ## set up and run every test but the client matrix, JOBS files at a time (TESTS='tests/failures -x' JOBS=0)
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile $(TESTS)
 
 test-clients: $(STAMPS)/dev $(STAMPS)/weights ## run the genuine clients, each in its own environment; writes CONFORMANCE.md
 	$(BIN)/python -m tests.clients.matrix $(MATRIX)

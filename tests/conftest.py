@@ -15,8 +15,16 @@ from modelport.engine.weights.catalogue import CATALOGUE
 from modelport.engine.weights.places import WeightsState, look
 from served import Served
 from served import serve as serve_process
+from tests.clients.recorder import Recorder
 
 Serve = Callable[..., AbstractContextManager[Served]]
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Records the acceptance checks where that is asked for, in the process that gets the reports of all tests."""
+    target = os.environ.get("MODELPORT_TEST_CHECKS_JSON")
+    if target and not hasattr(config, "workerinput"):
+        config.pluginmanager.register(Recorder(Path(target), ""))
 
 
 @pytest.fixture

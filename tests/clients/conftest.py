@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from .recorder import Recorder
+from .recorder import Recorder, name_checks
 from .serving import Server
 
 APART = "MODELPORT_TEST_CLIENT"
@@ -23,9 +23,13 @@ collect_ignore_glob = [] if os.environ.get(APART) else ["apart/*"]
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    target = os.environ.get("MODELPORT_TEST_CHECKS_JSON")
-    if target:
-        config.pluginmanager.register(Recorder(Path(target), os.environ.get(APART, "")))
+    target, client = os.environ.get("MODELPORT_TEST_CHECKS_JSON"), os.environ.get(APART)
+    if target and client:  # the project's own tests are recorded by tests/conftest.py
+        config.pluginmanager.register(Recorder(Path(target), client))
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    name_checks(items)
 
 
 def _given(name: str) -> Server | None:
