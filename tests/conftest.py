@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.clients.recorder import Recorder
 
 from modelport.engine.weights.catalogue import CATALOGUE
 from modelport.engine.weights.places import WeightsState, look
 from served import Served
 from served import serve as serve_process
-from tests.clients.recorder import Recorder
 
 Serve = Callable[..., AbstractContextManager[Served]]
 

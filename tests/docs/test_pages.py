@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 import typer.main
 
-from modelport.cli.main import app
+from modelport.cli.main import COMMANDS, app, load
 from modelport.config.document import read_document
 from modelport.config.faults import ConfigError
 from modelport.config.load import parse
@@ -111,7 +111,8 @@ def commands() -> dict[tuple[str, ...], set[str]]:
     def walk(command: Any, name: tuple[str, ...]) -> None:
         found[name] = {option for parameter in command.params for option in parameter.opts if option.startswith("-")}
         for inner, subcommand in getattr(command, "commands", {}).items():
-            walk(subcommand, (*name, inner))
+            is_lazy = not name and inner in COMMANDS
+            walk(load(inner) if is_lazy else subcommand, (*name, inner))
 
     walk(typer.main.get_command(app), ())
     return found

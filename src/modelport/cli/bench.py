@@ -21,7 +21,9 @@ from rich.progress import BarColumn, Progress, TextColumn
 
 from modelport.cli import bench_figures, charts
 from modelport.cli.bench_client import Bounds, Question, Sample, ask_once, run
-from modelport.cli.output import ExitCode, fail, write_error_line, write_json, write_line, write_table
+from modelport.cli.output import ExitCode, application, fail, write_error_line, write_json, write_line, write_table
+
+app = application()
 
 PROMPT = "Write a short paragraph about a lighthouse and the people who keep it."
 DEFAULT_REQUESTS = 100
@@ -41,6 +43,7 @@ class Surface(StrEnum):
     AZURE = "azure"
 
 
+@app.command()
 def bench(
     endpoint: Annotated[str, typer.Option(help="The address: https://host, https://host/v1, https://host/models.")],
     key: Annotated[str, typer.Option(envvar="MODELPORT_BENCH_KEY", help="The endpoint's key.")],
@@ -71,7 +74,9 @@ def bench(
         Path | None, typer.Option(help="Write a page with charts (.html), or the charts alone (.svg).")
     ] = None,
 ) -> None:
-    """Measure an endpoint: requests per second, time to first token, time between tokens, errors.
+    """Measure an endpoint.
+
+    Prints requests per second, time to first token, time between tokens, errors.
 
     Sends real requests, which may cost money: 100 of them, or 30 seconds, unless told otherwise."""
     target = parsed(endpoint)

@@ -15,15 +15,18 @@ from urllib.parse import urlsplit
 import typer
 
 from modelport.cli.keys import ConfigOption, DataDirOption, operator_key, settings_or_fail
-from modelport.cli.output import ExitCode, fail
+from modelport.cli.output import ExitCode, application, fail
 from modelport.config.settings import Settings
 from modelport.config.sources import Flags
 from modelport.dialects.sse import EventStreamParser
+
+app = application()
 
 TIMEOUT_SECONDS = 600
 DONE = b"[DONE]"
 
 
+@app.command()
 def chat(
     deployment: Annotated[str | None, typer.Argument(help="The deployment; the default one if none is named.")] = None,
     message: Annotated[str | None, typer.Option("--message", "-m", help="Say this, print the answer, end.")] = None,
@@ -34,7 +37,7 @@ def chat(
     config: ConfigOption = None,
     data_dir: DataDirOption = None,
 ) -> None:
-    """Talk to a deployment."""
+    """Talk to a deployment of a running server."""
     settings = settings_or_fail(config, Flags(data_dir=data_dir))
     client = Client(endpoint or local_endpoint(settings), settings)
     messages: list[dict[str, str]] = [{"role": "system", "content": system}] if system else []

@@ -9,21 +9,27 @@ from typing import Annotated, Any
 
 import typer
 
-from modelport.cli.output import ExitCode, write_error_line, write_json, write_line, write_table
+from modelport.cli.output import ExitCode, application, write_error_line, write_json, write_line, write_table
 from modelport.config.deployments import DeploymentSettings, InlineProviderSettings, ProviderSettings
 from modelport.config.faults import ConfigError
 from modelport.config.load import Loaded, read
 from modelport.config.secrets import Secret
 from modelport.config.settings import Settings
 
+app = application()
 
+
+@app.command()
 def check(
     file: Annotated[
         Path | None, typer.Argument(help="The configuration file.", envvar="MODELPORT_CONFIG", show_default=False)
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
 ) -> None:
-    """Check a configuration: names the file, line and key of every fault, and the nearest right spelling."""
+    """Check a configuration and name every fault with its line.
+
+    Each fault comes with its key and the nearest right spelling.
+    """
     try:
         loaded = read(file, os.environ)
     except ConfigError as exc:

@@ -8,14 +8,14 @@ from typing import Annotated
 
 import typer
 
-from modelport.cli.output import ExitCode, fail, write_line
+from modelport.cli.output import ExitCode, application, fail, write_line
 from modelport.config.faults import ConfigError
 from modelport.config.load import load
 from modelport.config.secrets import Secret, stored_key
 from modelport.config.settings import Settings
 from modelport.config.sources import Flags
 
-app = typer.Typer(help="Show the key that opens the endpoint.", no_args_is_help=True)
+app = application(help="Show the key that opens the endpoint.", no_args_is_help=True)
 
 ConfigOption = Annotated[
     Path | None, typer.Option("--config", help="The configuration file. [env: MODELPORT_CONFIG]", show_default=False)

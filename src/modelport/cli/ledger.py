@@ -8,12 +8,12 @@ import msgspec
 import typer
 
 from modelport.cli.keys import ConfigOption, DataDirOption, settings_or_fail
-from modelport.cli.output import ExitCode, fail, write_error_line, write_json, write_line
+from modelport.cli.output import ExitCode, application, fail, write_error_line, write_json, write_line
 from modelport.cli.usage import ledger_or_fail
 from modelport.config.sources import Flags
 from modelport.core.usage_reports import LedgerUnavailable
 
-app = typer.Typer(help="Check the record of all calls.", no_args_is_help=True)
+app = application(help="Check the record of all calls.", no_args_is_help=True)
 
 
 @app.callback()

@@ -1,37 +1,55 @@
-"""The command `modelport`: its sub-commands, and nothing else."""
+"""The command `modelport`: its sub-commands, each imported when it is run."""
 
 from __future__ import annotations
 
+from importlib import import_module
+from typing import Any, Final
+
 import typer
+from typer.core import TyperCommand, TyperGroup
+from typer.main import get_command
 
 from modelport import __version__
-from modelport.cli.bench import bench
-from modelport.cli.chat import chat
-from modelport.cli.check import check
-from modelport.cli.keys import app as keys
-from modelport.cli.ledger import app as ledger
-from modelport.cli.models import app as models
-from modelport.cli.prices import app as prices
-from modelport.cli.serve import serve
-from modelport.cli.usage import usage
+
+COMMANDS: Final = {
+    "serve": "Run the endpoint.",
+    "check": "Check a configuration and name every fault with its line.",
+    "chat": "Talk to a deployment of a running server.",
+    "models": "List, pull, verify and remove the models that run here.",
+    "keys": "Show the key that opens the endpoint.",
+    "usage": "Show what calls have used and cost.",
+    "prices": "Show what models cost, and check a price list.",
+    "ledger": "Check the record of all calls.",
+    "bench": "Measure an endpoint.",
+}
+"""Each sub-command and its help. Its application is `app` in the module of the same name."""
+
+
+def load(name: str) -> Any:
+    """Imports a sub-command."""
+    return get_command(import_module(f"modelport.cli.{name}").app)
+
+
+class LazyGroup(TyperGroup):
+    """Lists all sub-commands without importing any; resolving one imports it."""
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**settings)
+        self.commands.update({name: TyperCommand(name, help=text) for name, text in COMMANDS.items()})
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        name, command, rest = super().resolve_command(ctx, args)
+        return name, load(name) if name in COMMANDS else command, rest
+
 
 app = typer.Typer(
     name="modelport",
-    help="One endpoint and one credential in front of every model.",
+    cls=LazyGroup,
     no_args_is_help=True,
-    add_completion=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
     rich_markup_mode=None,  # it would take "[env: …]" for markup and leave it out
     pretty_exceptions_enable=False,
 )
-app.command()(serve)
-app.command()(chat)
-app.command()(check)
-app.command()(usage)
-app.command()(bench)
-app.add_typer(models, name="models")
-app.add_typer(keys, name="keys")
-app.add_typer(ledger, name="ledger")
-app.add_typer(prices, name="prices")
 
 
 def _print_version(wanted: bool) -> None:
@@ -44,7 +62,16 @@ def _print_version(wanted: bool) -> None:
 def modelport(
     version: bool = typer.Option(False, "--version", help="Print the version.", callback=_print_version, is_eager=True),
 ) -> None:
-    """One endpoint and one credential in front of every model."""
+    """One endpoint and one credential in front of every model.
+
+    `modelport serve` runs it with the models that are here; `modelport chat` talks to it from another shell.
+    """
+
+
+@app.command()
+def version() -> None:
+    """Print the version."""
+    print(__version__)
 
 
 def main() -> None:

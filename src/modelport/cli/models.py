@@ -12,12 +12,12 @@ from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
 from modelport.cli.keys import ConfigOption, DataDirOption, settings_or_fail
-from modelport.cli.output import ExitCode, fail, write_json, write_line, write_table
+from modelport.cli.output import ExitCode, application, fail, write_json, write_line, write_table
 from modelport.config.sources import Flags
 from modelport.engine import weights
 from modelport.engine.weights import CATALOGUE, Weights, WeightsError, WeightsFault, WeightsState
 
-app = typer.Typer(help="The models that can run on this machine: their weights.", no_args_is_help=True)
+app = application(help="List, pull, verify and remove the models that run here.", no_args_is_help=True)
 
 NamesArgument = Annotated[
     list[str], typer.Argument(help="Names of `modelport models list`; `default` or `all` for several.")
@@ -43,7 +43,7 @@ _PLAIN_STEPS = 4
 
 @app.callback()
 def models() -> None:
-    """The models that can run on this machine: their weights."""
+    """List, pull, verify and remove the models that run here."""
 
 
 @app.command("list")

@@ -13,6 +13,11 @@ from rich.console import Console
 from rich.table import Table
 
 
+def application(**settings: Any) -> typer.Typer:
+    """The application of a sub-command. Without rich's markup, which would leave "[env: …]" out of a help text."""
+    return typer.Typer(add_completion=False, rich_markup_mode=None, **settings)
+
+
 class ExitCode(IntEnum):
     """Why a command ended. Scripts rely on the numbers: a new meaning gets a new one."""
 

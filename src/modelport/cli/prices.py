@@ -13,7 +13,7 @@ import typer
 from modelport.app.prices import price_book
 from modelport.app.snapshot import deployments, inline_name, load_profiles, run_here
 from modelport.cli.keys import ConfigOption, settings_or_fail
-from modelport.cli.output import ExitCode, fail, write_error_line, write_json, write_line, write_table
+from modelport.cli.output import ExitCode, application, fail, write_error_line, write_json, write_line, write_table
 from modelport.config.faults import ConfigError
 from modelport.config.prices import read_carried, read_prices
 from modelport.config.settings import Settings
@@ -22,7 +22,7 @@ from modelport.control.prices import CLASSES, Book
 from modelport.control.profiles import ProfileError
 from modelport.core.pricing import Price, Rates, ServiceTier, plain
 
-app = typer.Typer(name="prices", help="What models cost.", no_args_is_help=True)
+app = application(help="Show what models cost, and check a price list.", no_args_is_help=True)
 
 COLUMNS = (*CLASSES, "request")
 NOTE = "Money for a million tokens, except request (each) and per_hour; `above`: for prompts of more tokens."

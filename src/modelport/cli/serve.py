@@ -19,7 +19,7 @@ from modelport.app.processes.listening import shared
 from modelport.app.processes.nursery_process import NurseryFailed
 from modelport.app.runtime import ExtraMissing, ProviderFault
 from modelport.cli.keys import ConfigOption, DataDirOption, settings_or_fail
-from modelport.cli.output import ExitCode, fail
+from modelport.cli.output import ExitCode, application, fail
 from modelport.cli.startup import announce
 from modelport.config.faults import ConfigError
 from modelport.config.listen import listen_faults
@@ -33,7 +33,10 @@ from modelport.lane.server import Server
 from modelport.stores.sql.address import DriverMissing
 from modelport.telemetry.logging import configure_logging
 
+app = application()
 
+
+@app.command()
 def serve(
     config: ConfigOption = None,
     host: Annotated[str | None, typer.Option(help="Address to listen on. [env: MODELPORT_HOST]")] = None,

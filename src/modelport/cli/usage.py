@@ -18,7 +18,7 @@ import typer
 from modelport.app.ledger import LedgerAtRest
 from modelport.cli.chat import local_endpoint
 from modelport.cli.keys import ConfigOption, DataDirOption, operator_key, settings_or_fail
-from modelport.cli.output import ExitCode, fail, write_error_line, write_json, write_table
+from modelport.cli.output import ExitCode, application, fail, write_error_line, write_json, write_table
 from modelport.config.faults import ConfigError
 from modelport.config.settings import Settings
 from modelport.config.sources import Flags
@@ -33,6 +33,8 @@ from modelport.core.usage_reports import (
     UsageRow,
 )
 from modelport.stores.sql.address import DriverMissing
+
+app = application()
 
 CONNECT_SECONDS: Final = 2
 ANSWER_SECONDS: Final = 30
@@ -58,6 +60,7 @@ class ServerRefused(Exception):
         self.status = status
 
 
+@app.command()
 def usage(
     by: Annotated[str, typer.Option(help=f"What to divide by: {', '.join(GROUPINGS)}; several with commas.")] = (
         "deployment"
