@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import ast
 import dataclasses
+import inspect
+import itertools
 import sys
+import textwrap
 import types
 from collections.abc import Iterable, Iterator
 from datetime import datetime
@@ -92,11 +96,22 @@ def below(annotation: Any, path: tuple[str, ...]) -> Iterator[tuple[type[BaseMod
 def table(model: type[BaseModel], path: tuple[str, ...]) -> list[str]:
     """The keys of one section."""
     rows = ["| key | holds | default | |", "|---|---|---|---|"]
+    texts = docstrings(model)
     for name, field in model.model_fields.items():
         mark = "¹" if is_waiting((*path, name)) else ""
-        said = " ".join((field.description or described_by_section(field)).split())
+        said = " ".join((texts.get(name) or described_by_section(field)).split())
         rows.append(f"| `{name}`{mark} | {holds(field)} | {default(field)} | {said} |")
     return [*rows, ""]
+
+
+def docstrings(model: type[BaseModel]) -> dict[str, str]:
+    """The text below each key of a section, in its source. (The server does without: reading it takes a while.)"""
+    found = docstrings(model.__base__) if model.__base__ not in (None, BaseModel) else {}
+    body = ast.parse(textwrap.dedent(inspect.getsource(model))).body[0].body
+    for key, text in itertools.pairwise(body):
+        if isinstance(key, ast.AnnAssign) and isinstance(text, ast.Expr) and isinstance(text.value, ast.Constant):
+            found[key.target.id] = inspect.cleandoc(text.value.value)
+    return found
 
 
 def described_by_section(field: FieldInfo) -> str:

@@ -9,6 +9,7 @@ from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import pytest
 from tests.clients.recorder import Recorder
 
@@ -16,6 +17,9 @@ from modelport.engine.weights.catalogue import CATALOGUE
 from modelport.engine.weights.places import WeightsState, look
 from served import Served
 from served import serve as serve_process
+
+hypothesis.settings.register_profile("any machine", deadline=None)
+hypothesis.settings.load_profile("any machine")
 
 Serve = Callable[..., AbstractContextManager[Served]]
 

@@ -219,6 +219,8 @@ async def gateway(
         **secrets,
     }
     monkeypatch.setenv("MODELPORT_LANE", "1" if lane else "0")
+    # The process that fills the ledger takes longer to start than most tests, and none looks into the ledger.
+    monkeypatch.setattr("modelport.app.ledger.LocalLedger.running", lambda _: contextlib.nullcontext())
     settings = load(folder / "modelport.yaml", environment)
     data_dir.mkdir(parents=True, exist_ok=True)
     async with serving(settings, None) as application:

@@ -34,7 +34,7 @@ class Section(BaseModel):
     """A mapping of the configuration: frozen, no unknown keys. `null` is the default, unless it has a meaning."""
 
     model_config = ConfigDict(
-        frozen=True, extra="forbid", hide_input_in_errors=True, allow_inf_nan=False, use_attribute_docstrings=True
+        frozen=True, extra="forbid", hide_input_in_errors=True, allow_inf_nan=False, defer_build=True
     )
 
     @model_validator(mode="before")
