@@ -167,7 +167,7 @@ def deployments(settings: Settings, profiles: Profiles) -> Iterator[Deployment]:
             profile=found,
             sku=sku,
             limits=limits(given.limits, sku if "sku" in given.model_fields_set else None, model),
-            timeouts=Timeouts(times.connect, times.first_event, times.between_events, times.whole),
+            timeouts=Timeouts(times.connect, times.first_event, times.between_events, times.whole, times.queue),
             extra_parameters=given.extra_parameters or settings.extra_parameters,
             model_type=given.model_type,
             answers_as=given.answers_as,

@@ -113,9 +113,11 @@ class TargetSettings(Section):
 
 
 class TimeoutSettings(Section):
-    """How long an upstream may take, in seconds."""
+    """How long a target may take, in seconds. Waiting counts as `queue` alone: the others begin after it."""
 
     connect: Seconds = 5
+    queue: Seconds = 300
+    """For a model that runs here to load, and for one of its slots; then 503."""
     first_event: Seconds = 60
     """Until the answer begins."""
     between_events: Seconds = 30

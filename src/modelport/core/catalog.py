@@ -104,12 +104,14 @@ class RateLimits(Struct, frozen=True):
 
 
 class Timeouts(Struct, frozen=True):
-    """How long we wait for an upstream, in seconds."""
+    """How long a call waits for its target, in seconds. The others begin where `queue` ends."""
 
     connect: float = 5.0
     first_event: float = 60.0
     between_events: float = 30.0
     whole: float = 600.0
+    queue: float = 300.0
+    """For a model to load, and for a slot of a target that says when it begins."""
 
 
 class Target(Struct, frozen=True):

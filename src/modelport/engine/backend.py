@@ -7,13 +7,19 @@ gateway.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
-from typing import Any, Literal, Protocol
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextvars import ContextVar
+from typing import Any, Final, Literal, Protocol
 
 JsonObject = dict[str, Any]
 """A JSON object as the OpenAI dialect has it; the dialect's own shapes are its documentation."""
 
 Operation = Literal["chat", "completions", "embeddings", "image_embeddings"]
+
+
+request_begins: Final[ContextVar[Callable[[], None]]] = ContextVar("request_begins", default=lambda: None)
+"""What a backend calls when a request has a slot, or a place in a batch, and so waits no more. Called again, it does
+nothing. The gateway's time-outs of an answer begin there."""
 
 
 class WorkerError(Exception):

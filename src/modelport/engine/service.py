@@ -18,7 +18,6 @@ from modelport.engine.supervisor import EngineUnavailableError, WorkerAddress, W
 
 State = Literal["ready", "loading", "restarting", "failed", "unloaded"]
 LOADING_RETRY_SECONDS = 2
-FIRST_USE_SECONDS = 300.0
 
 
 class EngineWorker(Protocol):
@@ -29,7 +28,7 @@ class EngineWorker(Protocol):
     reason: str
     address: WorkerAddress | None
 
-    async def ready(self, timeout_seconds: float) -> WorkerAddress:
+    async def ready(self, timeout_seconds: float | None = None) -> WorkerAddress:
         """The address, once the model can answer; loads it if need be. Raises EngineUnavailableError."""
         ...
 
@@ -63,13 +62,14 @@ class EngineProvider:
         state = self.worker.state
         if state is WorkerState.READY:
             return None
-        if state is WorkerState.UNLOADED:
+        is_loading_for_a_call = state is WorkerState.LOADING and self.worker.spec.load == "first_use"
+        if state is WorkerState.UNLOADED or is_loading_for_a_call:
             return NeedsWaiting(self._loaded)
         return Refusal(self._unavailable(state))
 
     async def _loaded(self) -> Refusal | None:
         try:
-            await self.worker.ready(FIRST_USE_SECONDS)
+            await self.worker.ready()
         except EngineUnavailableError as error:
             return Refusal(Unavailable(str(error), code="NoCapacity", retry_after=LOADING_RETRY_SECONDS))
         return None
@@ -89,7 +89,7 @@ class EngineProvider:
             raise self._unavailable(self.worker.state)
         upstream = self._codec.encode(request, target)
         return msgspec.structs.replace(
-            upstream, headers=(*upstream.headers, ("authorization", f"Bearer {found.secret}"))
+            upstream, headers=(*upstream.headers, ("authorization", f"Bearer {found.secret}")), queued=True
         )
 
     def decoder(self, request: Request) -> Decoder:

@@ -101,7 +101,7 @@ class Worker:
         self.on_running: Callable[[str, bool], None] | None = None
         """Is told the worker's name when its process begins (True) and when it has ended (False)."""
 
-    async def ready(self, timeout_seconds: float) -> WorkerAddress:
+    async def ready(self, timeout_seconds: float | None = None) -> WorkerAddress:
         """The address, once the model can answer; starts the process if it is unloaded.
 
         Raises EngineUnavailableError when it failed for good or is not ready in time.

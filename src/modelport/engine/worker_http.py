@@ -13,7 +13,7 @@ from typing import Any, Final, TypeAlias
 
 import msgspec
 
-from modelport.engine.backend import Backend, JsonObject, WorkerError
+from modelport.engine.backend import Backend, JsonObject, WorkerError, request_begins
 from modelport.engine.folding import fold_chat, fold_completion
 
 _logger = logging.getLogger(__name__)
@@ -43,9 +43,9 @@ class WorkerApp:
             return
         match scope["method"], scope["path"]:
             case "GET", "/health":
-                await exchange.answer(200 if self.backend else 503, self._health())
+                await exchange.report(200 if self.backend else 503, self._health())
             case "GET", "/stats":
-                await exchange.answer(200, {**self.counts, **(self.backend.load() if self.backend else {})})
+                await exchange.report(200, {**self.counts, **(self.backend.load() if self.backend else {})})
             case "POST", path:
                 self.counts["requests"] += 1
                 self._active += 1
@@ -74,6 +74,7 @@ class WorkerApp:
         except WorkerError as error:
             await exchange.refuse(error)
             return
+        request_begins.set(exchange.begin)
         work = asyncio.create_task(self._work(path, request, exchange))
         hangup = asyncio.create_task(exchange.hung_up())
         try:
@@ -108,11 +109,11 @@ class WorkerApp:
             case "/v1/completions" if "completions" in backend.operations:
                 await _stream_or_fold(request, backend.completions(request), fold_completion, exchange)
             case "/v1/embeddings" if "embeddings" in backend.operations:
-                await exchange.answer(200, await backend.embeddings(request))
+                await exchange.answer(await backend.embeddings(request))
             case "/v1/images/embeddings" if "image_embeddings" in backend.operations:
-                await exchange.answer(200, await backend.image_embeddings(request))
+                await exchange.answer(await backend.image_embeddings(request))
             case "/tokenize":
-                await exchange.answer(200, await backend.tokenize(request))
+                await exchange.answer(await backend.tokenize(request))
             case _:
                 raise _not_found()
 
@@ -123,7 +124,8 @@ class _Exchange:
     def __init__(self, receive: Receive, send: Send) -> None:
         self._receive = receive
         self._send = send
-        self._is_streaming = False
+        self._head: asyncio.Future[None] | None = None
+        self.is_stream = False
 
     async def json(self) -> JsonObject:
         """The body, which must be a JSON object."""
@@ -148,42 +150,60 @@ class _Exchange:
         while (await self._receive())["type"] != "http.disconnect":
             pass
 
-    async def answer(self, status: int, body: JsonObject, *headers: tuple[bytes, bytes]) -> None:
-        """A whole JSON answer."""
+    def begin(self) -> None:
+        """The work begins: the head goes out, by which the gateway knows that nothing is waited for any more."""
+        if self._head is None:
+            self._head = asyncio.ensure_future(self._send(self._start()))
+
+    def _start(self) -> Message:
+        headers = [(b"content-type", b"application/json")]
+        if self.is_stream:
+            headers = [(b"content-type", b"text/event-stream"), (b"cache-control", b"no-cache")]
+        return {"type": "http.response.start", "status": 200, "headers": headers}
+
+    async def report(self, status: int, body: JsonObject, *headers: tuple[bytes, bytes]) -> None:
+        """A JSON object that nothing is waited for."""
         payload = msgspec.json.encode(body)
         length = (b"content-length", str(len(payload)).encode())
         all_headers = [(b"content-type", b"application/json"), length, *headers]
         await self._send({"type": "http.response.start", "status": status, "headers": all_headers})
         await self._send({"type": "http.response.body", "body": payload})
 
+    async def answer(self, body: JsonObject) -> None:
+        """A whole JSON answer."""
+        self.begin()
+        await self._body(msgspec.json.encode(body), more=False)
+
     async def event(self, chunk: JsonObject) -> None:
-        """One server-sent event; the first one starts the answer."""
-        if not self._is_streaming:
-            self._is_streaming = True
-            headers = [(b"content-type", b"text/event-stream"), (b"cache-control", b"no-cache")]
-            await self._send({"type": "http.response.start", "status": 200, "headers": headers})
-        await self._write(b"data: " + msgspec.json.encode(chunk) + b"\n\n")
+        """One server-sent event."""
+        self.begin()
+        await self._body(b"data: " + msgspec.json.encode(chunk) + b"\n\n", more=True)
 
     async def done(self) -> None:
         """The end of a stream that is whole."""
-        await self._write(b"data: [DONE]\n\n")
-        await self._send({"type": "http.response.body", "body": b""})
+        await self._body(b"data: [DONE]\n\n", more=False)
 
     async def refuse(self, error: WorkerError) -> None:
-        """An error before anything was answered."""
+        """An error before the work began."""
         retry_after = error.retry_after_seconds
         headers = () if retry_after is None else ((b"retry-after", str(retry_after).encode()),)
-        await self.answer(error.status, error.body(), *headers)
+        await self.report(error.status, error.body(), *headers)
 
     async def fail(self, error: WorkerError) -> None:
-        """An error at any moment. A stream that has begun gets it as an event and is then cut, never ended cleanly."""
-        if self._is_streaming:
-            await self.event({**error.body(), "choices": []})
-        else:
+        """An error at any moment. A stream that has begun gets it as an event and is then cut, never ended cleanly; a
+        whole answer that has begun is the error's body, with the status that its head can have no more."""
+        body = {**error.body(), "status": error.status}
+        if self._head is None:
             await self.refuse(error)
+        elif self.is_stream:
+            await self.event({**body, "choices": []})
+        else:
+            await self.answer(body)
 
-    async def _write(self, body: bytes) -> None:
-        await self._send({"type": "http.response.body", "body": body, "more_body": True})
+    async def _body(self, body: bytes, *, more: bool) -> None:
+        assert self._head is not None
+        await self._head
+        await self._send({"type": "http.response.body", "body": body, "more_body": more})
 
 
 Fold: TypeAlias = Callable[[AsyncIterator[JsonObject]], Awaitable[JsonObject]]
@@ -194,9 +214,10 @@ async def _stream_or_fold(
 ) -> None:
     if request.get("stream") not in (None, False, True):
         raise WorkerError.invalid("stream", "'stream' must be true or false.")
+    exchange.is_stream = bool(request.get("stream"))
     try:
-        if not request.get("stream"):
-            await exchange.answer(200, await fold(chunks))
+        if not exchange.is_stream:
+            await exchange.answer(await fold(chunks))
             return
         options = request.get("stream_options")
         wants_usage = isinstance(options, dict) and bool(options.get("include_usage"))

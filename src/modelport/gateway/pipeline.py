@@ -41,6 +41,7 @@ from modelport.gateway.identify import identify
 from modelport.gateway.lease import CallLease, write_out
 from modelport.gateway.resolve import requested_model, resolve
 from modelport.gateway.shape import Shaped, shape
+from modelport.gateway.waiting import until_ready
 
 T = TypeVar("T")
 ERROR_BODY_BYTES = 64 * 1024
@@ -224,7 +225,11 @@ class Pipeline:
         """One target's answer as events, in batches of one read each."""
         provider = self.runtime.provider(target.provider)
         if isinstance(provider, Readiness):
-            await self._cleared(provider.readiness())
+            ready = provider.readiness()
+            if isinstance(ready, NeedsWaiting):
+                ready = await until_ready(ready, deployment.timeouts.queue)
+            if isinstance(ready, Refusal):
+                raise ready.error
         if isinstance(provider, Provider):
             async for batch in self._relayed(provider, request, deployment, target):
                 yield batch

@@ -20,6 +20,7 @@ from modelport.core.clock import Clock
 from modelport.core.errors import InternalError
 from modelport.core.ports.quota import Quota, QuotaRefusal
 from modelport.core.ports.stages import NeedsWaiting, Refusal
+from modelport.core.queueing import queued_too_long
 
 WAITING_CALLS: Final = 1024
 WAITING_CALLS_OF_ONE_CALLER: Final = 256
@@ -204,3 +205,12 @@ def one_less(counts: dict[str, int], name: str) -> None:
         del counts[name]
     else:
         counts[name] -= 1
+
+
+async def until_ready(waiting: NeedsWaiting[None], queue_seconds: float) -> Refusal | None:
+    """Waits for a target whose model loads, no longer than its deployment lets a call wait."""
+    try:
+        async with asyncio.timeout(queue_seconds):
+            return await waiting.resume()
+    except TimeoutError:
+        return Refusal(queued_too_long(queue_seconds))

@@ -32,6 +32,7 @@ from modelport.gateway.dispatch import InOrder
 from modelport.gateway.facts import CallFacts
 from modelport.gateway.lease import CallLease
 from modelport.gateway.pipeline import ERROR_BODY_BYTES, ended_by
+from modelport.gateway.waiting import until_ready
 from modelport.lane.answering import Answering
 from modelport.lane.entering import entered
 from modelport.lane.lane import Connection, Lane, Serving
@@ -233,7 +234,8 @@ class LaneCall:
 
     async def _when_ready(self, waiting: NeedsWaiting[None]) -> None:
         try:
-            step = partial(self._readied, await waiting.resume())
+            seconds = self._asks.deployment.timeouts.queue
+            step = partial(self._readied, await until_ready(waiting, seconds))
         except Exception as error:  # noqa: BLE001 - whatever it is, it ends the call and not this task
             step = partial(raised, error)
         self._task = None

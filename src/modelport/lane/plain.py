@@ -188,6 +188,7 @@ class PlainCall(Exchange):
         self.pool, self.head, self.receiver = pool, standing.request_head, self
         self.timeouts = timeouts = standing.deployment.timeouts
         self.deadline = self.whole_deadline = self._began + timeouts.whole
+        self.is_queued = False
         self._is_asked = True
         pool.take(self)
 

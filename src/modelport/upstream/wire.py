@@ -85,14 +85,10 @@ class Pool:
         """Asks. The receiver hears the rest, never before this has returned."""
         # A whole answer is made completely before its first byte: only `whole` can bound that.
         first = timeouts.first_event if request.streamed else timeouts.whole
-        return self.ask(self.head(request), request.body, timeouts, first, receiver)
-
-    def ask(self, head: bytes, body: bytes, timeouts: Timeouts, first_seconds: float, receiver: Receiver) -> Exchange:
-        """The same with a `head` of this pool."""
-        exchange, now = Exchange(), self.loop.time()
-        exchange.pool, exchange.head, exchange.body, exchange.timeouts = self, head, body, timeouts
-        exchange.whole_deadline = now + timeouts.whole
-        exchange.deadline = min(now + first_seconds, exchange.whole_deadline)
+        exchange, head = Exchange(), self.head(request)
+        exchange.pool, exchange.head, exchange.body, exchange.timeouts = self, head, request.body, timeouts
+        exchange.first_seconds, exchange.is_queued = first, request.queued
+        exchange.starts(self.loop.time())
         exchange.receiver, exchange.connection, exchange.connecting, exchange.is_paused = receiver, None, None, False
         self.take(exchange)
         return exchange

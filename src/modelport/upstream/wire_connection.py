@@ -15,6 +15,7 @@ import httptools
 
 from modelport.core.catalog import Timeouts
 from modelport.core.errors import ModelportError, UpstreamFailed, UpstreamTimedOut
+from modelport.core.queueing import queued_too_long
 from modelport.upstream import failures
 from modelport.upstream.reply_head import FieldReader, RawHeaders, inflater
 from modelport.upstream.sweep import Sweep
@@ -68,8 +69,10 @@ class Exchange:
         "connecting",
         "connection",
         "deadline",
+        "first_seconds",
         "head",
         "is_paused",
+        "is_queued",
         "pool",
         "receiver",
         "timeouts",
@@ -82,10 +85,28 @@ class Exchange:
     timeouts: Timeouts
     deadline: float
     whole_deadline: float
+    first_seconds: float
+    is_queued: bool
+    """The target has not begun yet: the head of its answer will say so."""
     receiver: Receiver | None
     connection: Connection | None
     connecting: asyncio.Task[None] | None
     is_paused: bool
+
+    def starts(self, now: float) -> None:
+        """The request goes out. While it is queued, nothing but the queue has a time."""
+        if self.is_queued:
+            self.deadline = self.whole_deadline = now + self.timeouts.queue
+        else:
+            self.whole_deadline = now + self.timeouts.whole
+            self.deadline = min(now + self.first_seconds, self.whole_deadline)
+
+    def leaves_queue(self, now: float) -> None:
+        """The target begins, so its times do."""
+        self.is_queued = False
+        self.starts(now)
+        if self.is_paused:
+            self.deadline = NEVER
 
     def abort(self) -> None:
         """Nobody waits any more. The connection closes, which is how the upstream learns it."""
@@ -99,7 +120,8 @@ class Exchange:
         """The receiver cannot take more now. Its own pace is not the upstream's, so nothing is late meanwhile."""
         self.is_paused = True
         if self.connection is not None:
-            self.deadline = NEVER
+            if not self.is_queued:
+                self.deadline = NEVER
             self.connection.transport.pause_reading()
 
     def resume(self) -> None:
@@ -111,7 +133,9 @@ class Exchange:
 
     def moved(self, now: float) -> None:
         """Something came: the next has its time from now."""
-        if not self.is_paused:
+        if self.is_queued:
+            self.deadline = self.whole_deadline
+        elif not self.is_paused:
             self.deadline = min(now + self.timeouts.between_events, self.whole_deadline)
 
     def failed(self, error: ModelportError) -> None:
@@ -269,6 +293,9 @@ class Connection(asyncio.Protocol):
         exchange = self._exchange
         if exchange is not None:
             if now > exchange.deadline:
+                if exchange.is_queued:
+                    self._broke(exchange, queued_too_long(exchange.timeouts.queue))
+                    return
                 late = failures.STOPPED_SENDING if self._has_head else failures.NOT_ANSWERED_IN_TIME
                 self._broke(exchange, UpstreamTimedOut(late))
         elif not self._idle_since:
@@ -295,6 +322,8 @@ class Connection(asyncio.Protocol):
             self._is_usual = False
             self._look_closer(status)
         exchange = self._exchange
+        if exchange is not None and exchange.is_queued:
+            exchange.leaves_queue(self._pool.loop.time())
         if exchange is not None and exchange.receiver is not None:
             exchange.receiver.answer_began(status, self._headers)
             exchange.head = exchange.body = b""  # it will not be sent again

@@ -87,3 +87,21 @@ async def test_the_bounds_hold_whatever_comes_and_goes(
     ended = await asyncio.gather(*tasks, return_exceptions=True)
     assert all(end is None or isinstance(end, WorkerError | asyncio.CancelledError) for end in ended)
     assert (queue.busy, queue.waiting) == (0, 0)
+
+
+async def test_a_request_begins_when_it_has_its_first_slot_and_not_before():
+    queue = SlotQueue(slots=1, capacity=2)
+    begun: list[str] = []
+
+    async def one(name: str) -> None:
+        with queue.admit(1, lambda: begun.append(name)) as admission:
+            async with admission.slot():
+                await release.wait()
+
+    release = asyncio.Event()
+    tasks = [asyncio.create_task(one("first")), asyncio.create_task(one("second"))]
+    await asyncio.sleep(0.01)
+    assert begun == ["first"]
+    release.set()
+    await asyncio.gather(*tasks)
+    assert begun == ["first", "second"]

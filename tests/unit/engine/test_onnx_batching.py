@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from modelport.engine.backend import WorkerError
+from modelport.engine.backend import WorkerError, request_begins
 from modelport.engine.onnx.batching import Batcher, Vectors
 
 
@@ -118,4 +118,24 @@ async def test_a_failing_batch_fails_its_requests_and_no_other() -> None:
         await bad
     assert (await good)[:, 0].tolist() == [14, 15]
     assert (await batcher.submit([16]))[:, 0].tolist() == [16]
+    await batcher.close()
+
+
+async def test_a_request_begins_with_the_batch_that_takes_its_first_input():
+    model = Model(held=True)
+    batcher = model.batcher(batch_items=2)
+    begun: list[str] = []
+
+    async def one(name: str, items: list[int]) -> None:
+        request_begins.set(lambda: begun.append(name))
+        await batcher.submit(items)
+
+    first = asyncio.create_task(one("first", [20]))
+    await asyncio.to_thread(model.entered.acquire)
+    second = asyncio.create_task(one("second", [21, 22, 23]))
+    await asyncio.sleep(0.01)
+    assert begun == ["first"]
+    model.gate.release(3)
+    await asyncio.gather(first, second)
+    assert begun[:2] == ["first", "second"]
     await batcher.close()

@@ -60,7 +60,7 @@ class DistantEngine:
         self._changed.set()
         self._changed = asyncio.Event()
 
-    async def ready(self, timeout_seconds: float) -> WorkerAddress:
+    async def ready(self, timeout_seconds: float | None = None) -> WorkerAddress:
         """The address, once the model can answer; has it loaded if it is not. Raises EngineUnavailableError."""
         await self._start(self.spec.name)
         try:

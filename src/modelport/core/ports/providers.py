@@ -23,6 +23,8 @@ class UpstreamRequest(Struct, frozen=True):
     headers: tuple[tuple[str, str], ...] = ()
     streamed: bool = False
     method: str = "POST"
+    queued: bool = False
+    """The target sends the head of its answer when it begins to work; until then the call waits in its queue."""
 
 
 class Decoder(Protocol):

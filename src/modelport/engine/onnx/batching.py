@@ -11,7 +11,7 @@ from typing import Generic, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from modelport.engine.backend import WorkerError
+from modelport.engine.backend import WorkerError, request_begins
 
 Vectors = npt.NDArray[np.float32]
 Item = TypeVar("Item")
@@ -26,6 +26,7 @@ class _Job(Generic[Item]):
         self.order = collections.deque(sorted(range(len(items)), key=lambda index: -size(items[index])))
         self.vectors: list[Vectors | None] = [None] * len(items)
         self.missing = len(items)
+        self.begins = request_begins.get()
         self.answer: asyncio.Future[Vectors] = asyncio.get_running_loop().create_future()
 
     def put(self, index: int, vector: Vectors) -> None:
@@ -97,6 +98,8 @@ class Batcher(Generic[Item]):
         while self._jobs:
             batch = self._next_batch()
             self.busy = True
+            for job in {id(job): job for job, _ in batch}.values():
+                job.begins()
             try:
                 vectors = await loop.run_in_executor(self._thread, self._run, [job.items[at] for job, at in batch])
             except Exception as error:  # noqa: BLE001  whatever broke, only the requests of this batch fail

@@ -14,6 +14,7 @@ from yarl import URL
 from modelport.core.catalog import Timeouts
 from modelport.core.errors import UpstreamFailed, UpstreamTimedOut
 from modelport.core.ports.providers import Address, UpstreamAnswer, UpstreamExchange, UpstreamRequest
+from modelport.core.queueing import queued_too_long
 from modelport.upstream.failures import CLIENT_FAILURES, failed_before_answer, failed_in_answer, lost_connection
 
 IDLE_CONNECTION_SECONDS: Final = 30.0
@@ -67,18 +68,21 @@ class Exchange:
         self._response: aiohttp.ClientResponse | None = None
 
     async def __aenter__(self) -> UpstreamAnswer:
-        now = asyncio.get_running_loop().time()
-        whole_deadline = now + self._timeouts.whole
+        clock, timeouts, is_queued = asyncio.get_running_loop().time, self._timeouts, self._request.queued
+        now = clock()
         # A whole answer is made completely before its first byte: only `whole` can bound that.
-        first = self._timeouts.first_event if self._request.streamed else self._timeouts.whole
-        first_deadline = min(whole_deadline, now + first)
+        first = min(timeouts.first_event, timeouts.whole) if self._request.streamed else timeouts.whole
         try:
-            async with asyncio.timeout_at(first_deadline):
+            async with asyncio.timeout_at(now + (timeouts.queue if is_queued else first)):
                 response = await self._sent()
         except CLIENT_FAILURES as exc:
+            if is_queued and isinstance(exc, TimeoutError) and not isinstance(exc, aiohttp.ServerTimeoutError):
+                raise queued_too_long(timeouts.queue) from exc
             raise failed_before_answer(exc) from exc
         self._response = response
-        return Answer(response, first_deadline, self._timeouts.between_events, whole_deadline)
+        if is_queued:
+            now = clock()
+        return Answer(response, now + first, timeouts.between_events, now + timeouts.whole)
 
     async def __aexit__(self, *exc: object) -> None:
         if self._response is not None:

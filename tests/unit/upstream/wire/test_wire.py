@@ -13,7 +13,7 @@ import pytest
 
 from modelport.config.tls import self_signed, server_context
 from modelport.core.catalog import Timeouts
-from modelport.core.errors import ModelportError, UpstreamFailed, UpstreamTimedOut
+from modelport.core.errors import ModelportError, Unavailable, UpstreamFailed, UpstreamTimedOut
 from modelport.core.ports.providers import Address, UpstreamRequest
 from modelport.upstream.wire import Connection, Pool, Wire
 from modelport.upstream.wire_connection import IDLE_CONNECTION_SECONDS
@@ -227,6 +227,52 @@ async def test_silent_upstream_is_a_time_out_and_sees_the_hang_up(wire, serving,
         with pytest.raises(UpstreamTimedOut, match=message):
             await whole(wire, Address(server.base_url), request_, limits)
         await asyncio.wait_for(gone.wait(), 20)
+
+
+@pytest.mark.parametrize("streamed", [True, False])
+async def test_times_of_a_queued_target_begin_with_the_head_of_its_answer(wire, serving, streamed):
+    async def script(connection):
+        await connection.request()
+        await asyncio.sleep(1.5)
+        await connection.send(STREAM_HEAD, chunk(b"one"), b"0\r\n\r\n")
+        await connection.watch()
+
+    request = UpstreamRequest(path="/x", body=b"{}", streamed=streamed, queued=True)
+    limits = Timeouts(first_event=0.9, whole=0.9, queue=20)
+    async with serving(script) as server:
+        assert (await whole(wire, Address(server.base_url), request, limits))[2] == b"one"
+
+
+@pytest.mark.parametrize("streamed", [True, False])
+async def test_a_queue_that_is_too_long_is_told_as_such_and_left(wire, serving, streamed):
+    gone = asyncio.Event()
+
+    async def script(connection):
+        await connection.request()
+        await connection.watch()
+        gone.set()
+
+    request = UpstreamRequest(path="/x", body=b"{}", streamed=streamed, queued=True)
+    async with serving(script) as server:
+        with pytest.raises(Unavailable, match="waited in its queue") as caught:
+            await whole(wire, Address(server.base_url), request, Timeouts(first_event=20, queue=0.1))
+        await asyncio.wait_for(gone.wait(), 20)
+    assert (caught.value.status, caught.value.code, caught.value.retry_after) == (503, "NoCapacity", 10)
+
+
+@pytest.mark.parametrize(
+    ("streamed", "limits"), [(True, Timeouts(first_event=0.1, queue=20)), (False, Timeouts(whole=0.1, queue=20))]
+)
+async def test_a_queued_target_that_has_begun_and_says_nothing_is_a_time_out(wire, serving, streamed, limits):
+    async def script(connection):
+        await connection.request()
+        await connection.send(STREAM_HEAD)
+        await connection.watch()
+
+    request = UpstreamRequest(path="/x", body=b"{}", streamed=streamed, queued=True)
+    async with serving(script) as server:
+        with pytest.raises(UpstreamTimedOut):
+            await whole(wire, Address(server.base_url), request, limits)
 
 
 async def test_stream_that_stops_in_the_middle_is_a_time_out_and_aborted(wire, serving):

@@ -7,7 +7,7 @@ from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import Any
 
-from modelport.engine.backend import JsonObject, WorkerError
+from modelport.engine.backend import JsonObject, WorkerError, request_begins
 from modelport.engine.backends.llama_cpp.candidates import Candidate, best_of
 from modelport.engine.backends.llama_cpp.generate import Ending, Job
 from modelport.engine.backends.llama_cpp.model import Model
@@ -109,7 +109,7 @@ async def answer(
         for prompt, limit in zip(prompts, limits, strict=True)
         for choice in range(plan.generations)
     ]
-    with model.queue.admit(generations) as admission:
+    with model.queue.admit(generations, request_begins.get()) as admission:
         if plan.candidates is None:
             async with aclosing(model.generator.run_all(jobs, admission)) as results:
                 async for index, result in results:

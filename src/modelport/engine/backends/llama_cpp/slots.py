@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 
 from modelport.engine.backend import WorkerError
@@ -35,12 +35,13 @@ class SlotQueue:
         return self._admitted - self.busy
 
     @contextmanager
-    def admit(self, generations: int) -> Iterator[Admission]:
-        """Room for so many generations, or `queue_full`. Nothing is waited for here."""
+    def admit(self, generations: int, begins: Callable[[], None] = lambda: None) -> Iterator[Admission]:
+        """Room for so many generations, or `queue_full`. Nothing is waited for here; `begins` is called with each slot
+        that one of them gets."""
         if self._admitted + generations > self.slots + self.capacity:
             raise WorkerError.queue_full(self._retry_after_seconds())
         self._admitted += generations
-        admission = Admission(self, generations)
+        admission = Admission(self, generations, begins)
         try:
             yield admission
         finally:
@@ -53,6 +54,7 @@ class SlotQueue:
             started = time.monotonic()
             self.busy += 1
             try:
+                admission.begins()
                 yield
             finally:
                 self.busy -= 1
@@ -73,9 +75,10 @@ class SlotQueue:
 class Admission:
     """What one request may still start: `generations` that have a place in the queue or a slot."""
 
-    def __init__(self, queue: SlotQueue, generations: int) -> None:
+    def __init__(self, queue: SlotQueue, generations: int, begins: Callable[[], None]) -> None:
         self._queue = queue
         self.generations = generations
+        self.begins = begins
 
     def slot(self) -> AbstractAsyncContextManager[None]:
         """A slot for one of them, once its turn comes."""
