@@ -34,10 +34,13 @@ ModelportError
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Final, Literal
 
 from modelport.core.operations import Operation
 from modelport.core.quota import QuotaState
+
+MOST_NAMES: Final = 20
+"""How many deployments an error lists."""
 
 
 class ModelportError(Exception):
@@ -199,16 +202,24 @@ class NotFound(ModelportError):
 
 
 class DeploymentNotFound(NotFound):
-    """No deployment has this name. The wire code differs by surface."""
+    """No deployment that the caller may use has this name. `usable`: the names of those that it may use. The wire code
+    differs by surface."""
 
     code = "DeploymentNotFound"
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, usable: Sequence[str] = ()) -> None:
         self.name = name
+        self.help = f" Deployments that you may use: {enumerated(usable)}." if usable else ""
         super().__init__(
             "The API deployment for this resource does not exist. If you created the deployment within the last "
-            "5 minutes, please wait a moment and try again."
+            f"5 minutes, please wait a moment and try again.{self.help}"
         )
+
+
+def enumerated(names: Sequence[str]) -> str:
+    """The first names, so many that the list stays short, and how many follow."""
+    more = len(names) - MOST_NAMES
+    return ", ".join(names[:MOST_NAMES]) + (f" and {more} more" if more > 0 else "")
 
 
 class RouteNotFound(NotFound):

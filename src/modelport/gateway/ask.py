@@ -46,10 +46,10 @@ def everything_wrong(
 
 def shaped(call: Call, request: Request, snapshot: Snapshot, principal: Principal) -> Shaped | Refusal:
     """What the deployment's profile says of it."""
-    deployment = resolve(call.selector, request.model, request.operation, snapshot)
+    deployment = resolve(call.selector, request.model, request.operation, snapshot, principal)
     if isinstance(deployment, Refusal):
         return deployment
-    if (no := authorize(principal, deployment, request.operation)) is not None:
+    if (no := authorize(principal, request.operation)) is not None:
         return no
     header, checks = call.extra_parameters, call.checks_extras
     return shape(request, deployment, header=header, checks_extras=checks, strict=snapshot.strict)

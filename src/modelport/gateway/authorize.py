@@ -1,4 +1,8 @@
-"""May you: Principal × Deployment × Operation. Everything that is not allowed is refused."""
+"""May you: which deployments a principal sees, and which operations it may ask them for.
+
+A deployment that the principal may not use does not exist for it: `resolve` says so. What is refused here is an
+operation on a deployment that it may use.
+"""
 
 from __future__ import annotations
 
@@ -17,10 +21,8 @@ def may_use(principal: Principal, deployment: Deployment) -> bool:
     return any(pattern == "*" or fnmatchcase(name, pattern) for pattern in principal.deployments)
 
 
-def authorize(principal: Principal, deployment: Deployment, operation: Operation) -> Refusal | None:
+def authorize(principal: Principal, operation: Operation) -> Refusal | None:
     """None: go on."""
     if principal.operations is not None and operation not in principal.operations:
-        return Refusal(PermissionDenied())
-    if not may_use(principal, deployment):
         return Refusal(PermissionDenied())
     return None

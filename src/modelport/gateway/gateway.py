@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
 from modelport.core.catalog import Deployment, Snapshot
-from modelport.core.errors import DeploymentNotFound, Unavailable
+from modelport.core.errors import Unavailable
 from modelport.core.identity import Credential, Principal
 from modelport.core.operations import Operation
 from modelport.core.ports.states import DeploymentState, StoreState
@@ -14,7 +14,7 @@ from modelport.gateway.authorize import authorize, may_use
 from modelport.gateway.call import Answer, Call, Selector
 from modelport.gateway.identify import identify
 from modelport.gateway.pipeline import Pipeline, passed
-from modelport.gateway.resolve import find
+from modelport.gateway.resolve import find, visible
 
 DRAIN_RETRY_SECONDS = 5
 
@@ -63,22 +63,22 @@ class Gateway:
 
     def visible(self, principal: Principal) -> list[Deployment]:
         """The deployments this principal may use, in order of their names."""
-        deployments = self.snapshot().deployments
-        return [deployments[name] for name in sorted(deployments) if may_use(principal, deployments[name])]
+        return visible(principal, self.snapshot())
+
+    def visible_states(self, principal: Principal) -> list[DeploymentState]:
+        """The states of the deployments this principal may use."""
+        return [state for state in self.states() if may_use(principal, state.deployment)]
 
     def describe(self, principal: Principal, selector: Selector, model: str | None) -> Deployment:
         """Where a call with this selector would go. Raises NotFound, ModelNotNamed, PermissionDenied."""
-        deployment = passed(find(selector, model, self.snapshot()))
-        if (no := authorize(principal, deployment, Operation.INFO)) is not None:
+        deployment = passed(find(selector, model, self.snapshot(), principal))
+        if (no := authorize(principal, Operation.INFO)) is not None:
             raise no.error
         return deployment
 
     def named(self, principal: Principal, name: str) -> Deployment:
         """The deployment of this name. Raises DeploymentNotFound, also where the principal may not see it."""
-        deployment = self.snapshot().deployment(name)
-        if deployment is None or not may_use(principal, deployment):
-            raise DeploymentNotFound(name)
-        return deployment
+        return passed(find(Selector(path=name), None, self.snapshot(), principal))
 
     def ready(self) -> bool:
         """Whether every deployment can answer: one that loads at first use counts as ready, and so does a process that

@@ -88,7 +88,7 @@ class Pipeline:
         try:
             request = ask(call, await call.read(), snapshot, principal)
             facts.asked(request.stream, requested_model(call.selector, request.model))
-            deployment = passed(resolve(call.selector, request.model, request.operation, snapshot))
+            deployment = passed(resolve(call.selector, request.model, request.operation, snapshot, principal))
             facts.deployment = deployment.name
             deployment, shaped, lease = await self._admitted(call, request, principal, deployment, facts, snapshot)
             request = shaped.request
@@ -304,7 +304,7 @@ def shaped_for(
     call: Call, request: Request, principal: Principal, deployment: Deployment, snapshot: Snapshot
 ) -> Shaped | Refusal:
     """What this deployment would be asked, if this caller may."""
-    if (no := authorize(principal, deployment, request.operation)) is not None:
+    if (no := authorize(principal, request.operation)) is not None:
         return no
     return shape(
         request,

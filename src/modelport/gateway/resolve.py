@@ -1,11 +1,18 @@
-"""Which deployment: what the caller named → a Deployment that does this operation, or 404 / 400."""
+"""Which deployment: what the caller named → a Deployment that it may use and that does this operation, or 404 / 400.
+
+A deployment that the caller may not use is answered as one that does not exist: same status, same words, same work.
+"""
 
 from __future__ import annotations
 
+from msgspec.structs import replace
+
 from modelport.core.catalog import Deployment, Snapshot
 from modelport.core.errors import DeploymentNotFound, ModelNotNamed, OperationNotSupported, RouteNotFound
+from modelport.core.identity import Principal
 from modelport.core.operations import Operation
 from modelport.core.ports.stages import Refusal
+from modelport.gateway.authorize import may_use
 from modelport.gateway.call import Selector
 
 
@@ -18,24 +25,42 @@ def requested_model(selector: Selector, model: str | None) -> str | None:
     return model if selector.body_selects else None
 
 
-def find(selector: Selector, model: str | None, snapshot: Snapshot) -> Deployment | Refusal:
-    """The deployment that was named, or the default one."""
+def visible(principal: Principal, snapshot: Snapshot) -> list[Deployment]:
+    """The deployments that this principal may use, in order of their names."""
+    deployments = snapshot.deployments
+    return [deployments[name] for name in sorted(deployments) if may_use(principal, deployments[name])]
+
+
+def find(selector: Selector, model: str | None, snapshot: Snapshot, principal: Principal) -> Deployment | Refusal:
+    """The deployment that was named, or the default one, if this principal may use it."""
     name = requested_model(selector, model)
-    if name:
-        deployment = snapshot.deployment(name)
-        return deployment if deployment is not None else Refusal(DeploymentNotFound(name))
-    if snapshot.default_deployment is not None:
-        return snapshot.default_deployment
-    if selector.body_selects:
-        return Refusal(ModelNotNamed())
-    return Refusal(RouteNotFound())
-
-
-def resolve(selector: Selector, model: str | None, operation: Operation, snapshot: Snapshot) -> Deployment | Refusal:
-    """As `find`, and the deployment's model does this operation."""
-    deployment = find(selector, model, snapshot)
-    if isinstance(deployment, Refusal) or operation in deployment.profile.operations:
+    deployment = snapshot.deployment(name) if name else snapshot.default_deployment
+    if deployment is not None and may_use(principal, deployment):
         return deployment
+    if name:
+        usable = tuple(deployment.name for deployment in visible(principal, snapshot))
+        return Refusal(DeploymentNotFound(name, usable))
+    return Refusal(ModelNotNamed() if selector.body_selects else RouteNotFound())
+
+
+def resolve(
+    selector: Selector, model: str | None, operation: Operation, snapshot: Snapshot, principal: Principal
+) -> Deployment | Refusal:
+    """As `find`, and the deployment's model does this operation. A spillover that the principal may not use is left
+    out: its calls wait or are refused as if none were configured."""
+    deployment = find(selector, model, snapshot, principal)
+    if isinstance(deployment, Refusal):
+        return deployment
+    if operation in deployment.profile.operations:
+        return deployment if deployment.spillover is None else with_usable_spillover(deployment, snapshot, principal)
     if selector.wrong_operation == "404":
         return Refusal(RouteNotFound())
     return Refusal(OperationNotSupported(operation, deployment.name))
+
+
+def with_usable_spillover(deployment: Deployment, snapshot: Snapshot, principal: Principal) -> Deployment:
+    """The deployment as this principal sees it."""
+    second = snapshot.deployment(deployment.spillover) if deployment.spillover is not None else None
+    if second is not None and may_use(principal, second):
+        return deployment
+    return replace(deployment, spillover=None)

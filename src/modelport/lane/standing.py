@@ -167,8 +167,8 @@ def made(lane: Ground, way: Way, decisive: Sequence[bytes], model: str | None, s
         return None
     expires_at = expiry(principal, snapshot)
     selector = inference.selector(head, way.parameters)
-    deployment = resolve(selector, model, inference.operation, snapshot)
-    if isinstance(deployment, Refusal) or authorize(principal, deployment, inference.operation) is not None:
+    deployment = resolve(selector, model, inference.operation, snapshot, principal)
+    if isinstance(deployment, Refusal) or authorize(principal, inference.operation) is not None:
         return None
     extra = head.extra_parameters if inference.checks_extras else None
     rules = rules_of(deployment)

@@ -73,7 +73,7 @@ def understood(
     """None: not from here. Raises ModelportError for a body that is wrong."""
     request = ask(call, body, snapshot, principal)
     facts.asked(request.stream, requested_model(call.selector, request.model))
-    deployment = resolve(call.selector, request.model, request.operation, snapshot)
+    deployment = resolve(call.selector, request.model, request.operation, snapshot, principal)
     if isinstance(deployment, Refusal):
         return deployment
     facts.deployment = deployment.name

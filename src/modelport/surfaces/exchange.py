@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from modelport.core.errors import Unauthenticated
 from modelport.core.identity import Principal
 from modelport.surfaces.asgi import Headers, Reply, Send
 from modelport.surfaces.gateway_port import Gateway
@@ -36,6 +37,13 @@ class Exchange:
     def is_stopped_by_us(self) -> bool:
         """For a cancellation: the server is ending, it is not that the client has gone."""
         return self.gateway.draining and not self.hangup.client_gone and not self.body.client_gone
+
+    def caller(self) -> Principal | None:
+        """Who asks, where the route wants no credential; None: no valid one was shown."""
+        try:
+            return self.gateway.identify(self.head.credential)
+        except Unauthenticated:
+            return None
 
     async def start(self, status: int, content_type: bytes | None, more: Headers) -> None:
         """Sends the response's head."""

@@ -30,8 +30,12 @@ class Gateway(Protocol):
         """The deployments this principal may use, in order of their names."""
         ...
 
+    def visible_states(self, principal: Principal) -> Sequence[DeploymentState]:
+        """How the deployments are that this principal may use."""
+        ...
+
     def named(self, principal: Principal, name: str) -> Deployment:
-        """The deployment of this name. Raises DeploymentNotFound, also where the principal may not see it."""
+        """The deployment of this name. Raises DeploymentNotFound, also where the principal may not use it."""
         ...
 
     def describe(self, principal: Principal, selector: Selector, model: str | None) -> Deployment:
@@ -47,11 +51,6 @@ class Gateway(Protocol):
         ...
 
     @property
-    def states(self) -> StatesOf:
-        """How every deployment is."""
-        ...
-
-    @property
     def stores(self) -> StoresOf:
         """How every store is that other processes share."""
         ...
@@ -60,12 +59,6 @@ class Gateway(Protocol):
     def metrics(self) -> MetricsOf:
         """All counters as Prometheus text."""
         ...
-
-
-class StatesOf(Protocol):
-    """Gives every deployment's state."""
-
-    def __call__(self) -> Sequence[DeploymentState]: ...
 
 
 class StoresOf(Protocol):

@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 
-from modelport.core.errors import ModelportError
+from modelport.core.identity import Role
 from modelport.surfaces.asgi import Reply
 from modelport.surfaces.door import Door, Route
 from modelport.surfaces.exchange import Exchange
@@ -24,7 +24,7 @@ def routes(door: Door, metrics_public: bool) -> list[Route]:
         Route(
             method="GET",
             path="/metrics",
-            permission="public" if metrics_public else "credential",
+            permission="public" if metrics_public else "administrator",
             door=door,
             endpoint=metrics,
         ),
@@ -37,15 +37,18 @@ def alive(exchange: Exchange) -> Reply:
 
 
 def ready(exchange: Exchange) -> Reply:
-    """200 when every deployment can answer. Which one cannot, and why, is told only to who is known."""
+    """200 when every deployment can answer. A caller with a credential reads which of the deployments that it may use
+    cannot, and why; an administrator reads the same of the stores."""
     is_ready = exchange.gateway.ready()
     answer: dict[str, Any] = {"status": "ready" if is_ready else "not_ready"}
-    if is_known(exchange):
+    caller = exchange.caller()
+    if caller is not None:
         answer["draining"] = exchange.gateway.draining
         answer["deployments"] = [
             {"name": state.deployment.name, "state": state.state, "reason": state.reason}
-            for state in exchange.gateway.states()
+            for state in exchange.gateway.visible_states(caller)
         ]
+    if caller is not None and caller.role is Role.ADMINISTRATOR:
         answer["stores"] = [
             {"name": store.name, "state": store.state, "reason": store.reason} for store in exchange.gateway.stores()
         ]
@@ -57,15 +60,3 @@ async def metrics(exchange: Exchange) -> Reply:
     """Prometheus text."""
     found = exchange.gateway.metrics()
     return Reply(found if isinstance(found, bytes) else await found, content_type=PROMETHEUS, headers=(NEVER_STORED,))
-
-
-def is_known(exchange: Exchange) -> bool:
-    """Whether a valid credential was shown. A wrong one is no error here."""
-    credential = exchange.head.credential
-    if not credential.candidates():
-        return False
-    try:
-        exchange.gateway.identify(credential)
-    except ModelportError:
-        return False
-    return True

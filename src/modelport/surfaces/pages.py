@@ -1,4 +1,5 @@
-"""`GET /`: for a browser, what this is, what is ready and how to call it; for anything else the word `healthy`."""
+"""`GET /`: for a browser, what this is and how to call it, with the deployments that the caller may use; for anything
+else the word `healthy`."""
 
 from __future__ import annotations
 
@@ -19,7 +20,7 @@ from modelport.surfaces.exchange import Exchange
 
 HEADERS: Final = (
     (b"cache-control", b"no-store"),
-    (b"vary", b"Accept"),
+    (b"vary", b"Accept, Authorization, api-key"),
     (b"referrer-policy", b"no-referrer"),
     (b"content-security-policy", b"default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"),
 )
@@ -45,8 +46,9 @@ def routes(door: Door) -> list[Route]:
     def front(exchange: Exchange) -> Reply:
         if b"text/html" not in exchange.head.headers.get(b"accept", b"").lower():
             return Reply(b"healthy", content_type=TEXT, headers=((b"vary", b"Accept"),))
-        gateway = exchange.gateway
-        page = rendered(frame, gateway.states(), address(exchange), gateway.snapshot().default)
+        gateway, caller = exchange.gateway, exchange.caller()
+        states = gateway.visible_states(caller) if caller is not None else None
+        page = rendered(frame, states, address(exchange), gateway.snapshot().default)
         return Reply(page.encode(), content_type=HTML, headers=HEADERS)
 
     return [Route(method="GET", path="/", permission="public", door=door, endpoint=front)]
@@ -58,22 +60,23 @@ def address(exchange: Exchange) -> str:
     return f"{exchange.scheme}://{host}"
 
 
-def rendered(frame: Template, states: Sequence[DeploymentState], base: str, default: str | None) -> str:
-    """The whole page. Everything that is not ours is escaped."""
-    chat = example(states, Operation.CHAT_COMPLETIONS, default)
+def rendered(frame: Template, states: Sequence[DeploymentState] | None, base: str, default: str | None) -> str:
+    """The whole page; without `states` it names no deployment. Everything that is not ours is escaped."""
+    chat = example(states or (), Operation.CHAT_COMPLETIONS, default)
     name = chat.name if chat is not None else "DEPLOYMENT"
     body = json.dumps({"model": name, "messages": [{"role": "user", "content": "Hello!"}]}, ensure_ascii=False)
     return frame.substitute(
         version=escape(__version__),
-        summary=escape(summary(states)),
-        rows="\n".join(row(state, default) for state in states) or NO_ROWS,
+        summary=escape(summary(states)) if states is not None else UNKNOWN_CALLER,
+        rows="\n".join(row(state, default) for state in states or ()) or NO_ROWS,
         base=escape(base),
         body=escape(body.replace("'", "'\\''")),
         name=escape(json.dumps(name, ensure_ascii=False)),
     )
 
 
-NO_ROWS: Final = '<tr><td colspan="4">No deployment is configured.</td></tr>'
+NO_ROWS: Final = '<tr><td colspan="4">None to show.</td></tr>'
+UNKNOWN_CALLER: Final = "A key shows the deployments that it may use: <code>GET /v1/models</code> lists them"
 
 
 def row(state: DeploymentState, default: str | None) -> str:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from modelport.core.catalog import Deployment, Model, ModelProfile, Snapshot, Target
 from modelport.core.errors import DeploymentNotFound, ModelNotNamed, OperationNotSupported, RouteNotFound
+from modelport.core.identity import Principal, Role
 from modelport.core.operations import Operation
 from modelport.core.ports.stages import Refusal
 from modelport.gateway.call import Selector
@@ -26,14 +28,24 @@ WITH_DEFAULT = Snapshot(id="s", deployments=ALL, default="small")
 WITHOUT = Snapshot(id="s", deployments=ALL)
 
 
+ANYONE = Principal(name="p", key_id="k", role=Role.INFERENCE_USER)
+GUEST = Principal(name="g", key_id="k", role=Role.INFERENCE_USER, deployments=("l*", "emb??"))
+
+
 def name_of(selector: Selector, model: str | None, snapshot: Snapshot = WITH_DEFAULT) -> str:
-    found = resolve(selector, model, CHAT, snapshot)
+    found = resolve(selector, model, CHAT, snapshot, ANYONE)
     assert isinstance(found, Deployment), found
     return found.name
 
 
-def error_of(selector: Selector, model: str | None, snapshot: Snapshot, operation: Operation = CHAT) -> Exception:
-    found = resolve(selector, model, operation, snapshot)
+def error_of(
+    selector: Selector,
+    model: str | None,
+    snapshot: Snapshot,
+    operation: Operation = CHAT,
+    principal: Principal = ANYONE,
+) -> Exception:
+    found = resolve(selector, model, operation, snapshot, principal)
     assert isinstance(found, Refusal), found
     return found.error
 
@@ -85,3 +97,38 @@ def test_the_name_that_decides_is_kept_as_it_was_written() -> None:
     assert requested_model(Selector(), "LaRGe") == "LaRGe"
     assert requested_model(Selector(body_selects=False), "large") is None
     assert requested_model(Selector(header="H"), "large") == "H"
+
+
+@pytest.mark.parametrize("written", ["small", "SMALL"])
+@pytest.mark.parametrize("operation", [CHAT, Operation.EMBEDDINGS])
+def test_a_deployment_of_others_is_answered_as_none(written: str, operation: Operation) -> None:
+    for selector in (Selector(), Selector(header=written), Selector(path=written, wrong_operation="404")):
+        error = error_of(selector, written, WITH_DEFAULT, operation, GUEST)
+        assert isinstance(error, DeploymentNotFound)
+        absent = DeploymentNotFound(written, ("Embed", "Large"))
+        assert (error.name, error.message) == (absent.name, absent.message)
+
+
+def test_the_default_deployment_of_others_is_no_default() -> None:
+    assert isinstance(error_of(Selector(), None, WITH_DEFAULT, principal=GUEST), ModelNotNamed)
+    assert isinstance(error_of(Selector(body_selects=False), "large", WITH_DEFAULT, principal=GUEST), RouteNotFound)
+
+
+def test_an_unknown_name_is_told_those_that_the_caller_may_use() -> None:
+    error = error_of(Selector(), "larg", WITHOUT, principal=GUEST)
+    assert isinstance(error, DeploymentNotFound)
+    assert error.message.endswith(" Deployments that you may use: Embed, Large.")
+    many = Snapshot(id="s", deployments={f"d{n:04}": deployment(f"d{n:04}") for n in range(2000)})
+    listed = error_of(Selector(), "x", many)
+    assert isinstance(listed, DeploymentNotFound)
+    assert listed.message.endswith("d0018, d0019 and 1980 more.")
+    none = error_of(Selector(), "x", Snapshot(id="s", deployments={}))
+    assert isinstance(none, DeploymentNotFound)
+    assert "you may use" not in none.message
+
+
+def test_a_spillover_of_others_is_none() -> None:
+    first, second = replace(deployment("Large"), spillover="Small"), deployment("small")
+    snapshot = Snapshot(id="s", deployments={"large": first, "small": second})
+    assert resolve(Selector(), "large", CHAT, snapshot, ANYONE) is first
+    assert resolve(Selector(), "large", CHAT, snapshot, GUEST) == replace(first, spillover=None)

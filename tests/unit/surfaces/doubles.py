@@ -13,6 +13,7 @@ from http.client import HTTPConnection, HTTPResponse
 from typing import Any
 
 import uvicorn
+from msgspec.structs import replace
 
 from modelport.core.catalog import Deployment, Model, ModelProfile, Snapshot, Target
 from modelport.core.errors import ModelportError, Unauthenticated, Unavailable
@@ -71,6 +72,8 @@ class FakeGateway:
     quota: QuotaState = field(default_factory=QuotaState)
     draining: bool = False
     is_ready: bool = True
+    role: Role = Role.INFERENCE_USER
+    """The caller's."""
     calls: list[Call] = field(default_factory=list)
     bodies: list[bytes] = field(default_factory=list)
     ended: queue.SimpleQueue[str] = field(default_factory=queue.SimpleQueue)
@@ -88,7 +91,7 @@ class FakeGateway:
     def identify(self, credential: Credential) -> Principal:
         if KEY not in credential.candidates():
             raise Unauthenticated
-        return CALLER
+        return replace(CALLER, role=self.role)
 
     def visible(self, principal: Principal) -> list[Deployment]:
         return [EMBED, CHAT]
@@ -97,7 +100,7 @@ class FakeGateway:
         return self.describe(principal, Selector(path=name), None)
 
     def describe(self, principal: Principal, selector: Selector, model: str | None) -> Deployment:
-        found = find(selector, model, self.snapshot())
+        found = find(selector, model, self.snapshot(), principal)
         if isinstance(found, Refusal):
             raise found.error
         return found
@@ -105,7 +108,7 @@ class FakeGateway:
     def stores(self) -> Sequence[StoreState]:
         return []
 
-    def states(self) -> Sequence[DeploymentState]:
+    def visible_states(self, principal: Principal) -> Sequence[DeploymentState]:
         return [
             DeploymentState(CHAT, "ready"),
             DeploymentState(
@@ -130,7 +133,7 @@ class FakeGateway:
             body = await call.read()
             self.bodies.append(body)
             request = call.decode(body)
-            found = resolve(call.selector, request.model, call.operation, self.snapshot())
+            found = resolve(call.selector, request.model, call.operation, self.snapshot(), principal)
             if isinstance(found, Refusal):
                 raise found.error
             if self.refusal is not None:

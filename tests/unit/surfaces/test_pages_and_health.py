@@ -6,6 +6,7 @@ import json
 
 import pytest
 
+from modelport.core.identity import Role
 from modelport.surfaces.options import Options
 
 from .doubles import FakeGateway, Served, serving
@@ -19,7 +20,7 @@ def test_the_root_says_healthy_to_a_probe(served: Served) -> None:
 def test_the_root_is_a_page_for_a_browser(served: Served) -> None:
     served.gateway.is_ready = False
     accept = {"Accept": "text/html,application/xhtml+xml;q=0.9,*/*;q=0.8", "Host": 'x"><script>alert(1)</script>'}
-    reply = served.send("GET", "/", headers=accept, key=False)
+    reply = served.send("GET", "/", headers=accept)
     page = reply.body.decode()
     assert reply.headers["content-type"] == "text/html; charset=utf-8"
     assert "1 of 2 deployments ready" in page
@@ -28,6 +29,15 @@ def test_the_root_is_a_page_for_a_browser(served: Served) -> None:
     assert "reading weights" not in page
     assert "<script" not in page
     assert "default-src 'none'" in reply.headers["content-security-policy"]
+
+
+@pytest.mark.parametrize("headers", [{}, {"api-key": "wrong"}])
+def test_the_page_names_no_deployment_to_a_stranger(served: Served, headers: dict[str, str]) -> None:
+    page = served.send("GET", "/", headers={"Accept": "text/html", **headers}, key=False).body.decode()
+    assert "modelport" in page
+    for name in ("Mistral", ">embed<", "deployments ready", 'class="state'):
+        assert name not in page
+    assert "GET /v1/models" in page
 
 
 def test_the_pages_calls_can_be_pasted(served: Served) -> None:
@@ -55,8 +65,11 @@ def test_a_server_that_is_not_ready_says_so_and_why_only_to_who_is_known(served:
     assert served.send("GET", "/health/live", key=False).status == 200
 
 
-def test_metrics_need_a_credential_unless_they_are_public(served: Served) -> None:
+def test_metrics_are_for_administrators_unless_they_are_public(served: Served) -> None:
     assert served.send("GET", "/metrics", key=False).status == 401
+    refused = served.send("GET", "/metrics")
+    assert (refused.status, refused.json()["error"]["code"]) == (401, "PermissionDenied")
+    served.gateway.role = Role.ADMINISTRATOR
     reply = served.send("GET", "/metrics")
     assert reply.body == b"modelport_requests_total 1\n"
     assert reply.headers["content-type"].startswith("text/plain; version=0.0.4")

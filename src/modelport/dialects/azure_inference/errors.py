@@ -33,6 +33,7 @@ _RATE_LIMIT_TYPES = {
     "concurrency": "UserConcurrentRequests",
     "upstream": "UserByModelByMinute",
 }
+_NAME_LIMIT = 256
 _ENGINE_FAILURE = {"ms-azureml-model-error-reason": "model_error", "ms-azureml-model-error-statuscode": "500"}
 
 
@@ -92,7 +93,8 @@ def _unauthenticated(error: Unauthenticated, form: Form) -> dict[str, Any]:
 def _deployment_not_found(error: DeploymentNotFound, form: Form) -> dict[str, Any]:
     if form != "models":
         return {**plain(error.code, error.message), "status": "Serverless endpoint not found"}
-    message = wire_message(f"Unknown model: {error.name}")
+    name = error.name if len(error.name) <= _NAME_LIMIT else error.name[:_NAME_LIMIT] + "…"
+    message = wire_message(f"Unknown model: {name}.{error.help}" if error.help else f"Unknown model: {name}")
     return plain("unknown_model", message, details=message)
 
 
