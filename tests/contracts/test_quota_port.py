@@ -253,7 +253,7 @@ def test_requests_beyond_the_limit_are_refused_until_the_first_has_left_the_wind
         take(store, limits, 1).settle(1)
         store[1].time += 10
     refused = take(store, limits, 1)
-    assert (refused.kind, refused.limit, refused.retry_after_seconds) == ("requests", 2, 41)
+    assert (refused.kind, refused.limit, refused.retry_after_seconds) == ("requests", 2, 40)
     store[1].time += refused.retry_after_seconds - 1.001
     assert isinstance(take(store, limits, 1), QuotaRefusal)
     store[1].time += 1.001
@@ -265,10 +265,10 @@ def test_tokens_beyond_the_limit_are_refused_until_enough_has_left_the_window(st
     take(store, limits, 60).settle(60)
     store[1].time += 20
     take(store, limits, 40).settle(40)
-    assert take(store, limits, 50).retry_after_seconds == 41
+    assert take(store, limits, 50).retry_after_seconds == 40
     refused = take(store, limits, 61)
-    assert (refused.kind, refused.limit, refused.retry_after_seconds) == ("tokens", 100, 61)
-    store[1].time += 41
+    assert (refused.kind, refused.limit, refused.retry_after_seconds) == ("tokens", 100, 60)
+    store[1].time += 40
     assert not isinstance(take(store, limits, 50), QuotaRefusal)
 
 
@@ -373,10 +373,10 @@ def test_a_limit_that_comes_later_counts_what_was_used_before_it(store):
 def test_the_state_says_what_is_left_and_when_all_of_it_is_back(store):
     limits = RateLimits(tokens_per_minute=100, requests_per_minute=5)
     held = take(store, limits, 30)
-    assert held.state() == QuotaState(5, 4, 100, 70, 61)
+    assert held.state() == QuotaState(5, 4, 100, 70, 60)
     store[1].time += 1
     held.settle(20)
-    assert held.state() == QuotaState(5, 4, 100, 80, 61)
+    assert held.state() == QuotaState(5, 4, 100, 80, 60)
 
 
 def test_a_reservation_that_is_cancelled_was_never_taken(store):
@@ -548,7 +548,7 @@ class Accounting(RuleBasedStateMachine):
         if isinstance(taken, Refusal):
             assert isinstance(self.quotas[0].quota, SharedQuota)  # only a store can be gone
         elif isinstance(taken, QuotaRefusal):
-            assert 1 <= taken.retry_after_seconds <= 61
+            assert 1 <= taken.retry_after_seconds <= 60
         else:
             self.started.append(self.clock.time)
             self.held[self.number] = (taken, self.clock.time, process % self.processes)

@@ -12,7 +12,9 @@ from modelport.core.catalog import Model, RateLimits, Sku
 
 WINDOW_SECONDS: Final = 60
 BUCKETS: Final = WINDOW_SECONDS + 1
-"""One more than the seconds of a window: the oldest bucket still holds a part of it until the next second begins."""
+"""One more than the seconds of a window: the oldest bucket still holds a part of it."""
+RESOLUTION_SECONDS: Final = 1e-6
+"""Of a clock: an age that is shorter than the window by less counts as the window."""
 
 TOKENS_PER_CAPACITY_UNIT: Final = 1_000
 REQUESTS_PER_CAPACITY_UNIT: Final = 6
@@ -50,25 +52,27 @@ def effective_limits(explicit: Mapping[str, Any], sku: Sku | None, model: Model)
 
 
 class RollingWindow:
-    """What was taken in the last 60 seconds, in buckets of one second. Rounds towards refusing: an amount leaves when
-    the whole second that it was taken in is more than 60 seconds old, so no span of 60 seconds holds more than `total`
-    ever was. `now` never goes back; if it does, it stands still."""
+    """What was taken in the last 60 seconds, in buckets of one second. Rounds towards refusing: a bucket leaves 60
+    seconds after the last amount that was put into it, so no span of 60 seconds holds more than `total` ever was, and
+    no amount stays longer than 60 seconds after the last of its second. `now` never goes back; if it does, it stands
+    still."""
 
-    __slots__ = ("buckets", "last", "second", "total")
+    __slots__ = ("buckets", "last", "second", "times", "total")
 
     def __init__(self) -> None:
         self.buckets = [0] * BUCKETS
+        self.times = [0.0] * BUCKETS
+        """When the last amount of each bucket was put into it."""
         self.second = 0
-        self.last = 0
+        self.last = 0.0
         self.total = 0
 
     def roll(self, now: float) -> int:
         """Forgets what has left the window; what is left of it."""
         second = int(now)
         passed = second - self.second
-        if passed <= 0:
-            return self.total
-        self.second = second
+        if passed > 0:
+            self.second = second
         if not self.total:
             return 0
         if passed >= BUCKETS:
@@ -76,24 +80,32 @@ class RollingWindow:
             self.total = 0
             return 0
         for index in range(second - passed + 1, second + 1):
-            self.total -= self.buckets[index % BUCKETS]
-            self.buckets[index % BUCKETS] = 0
+            self._drop(index % BUCKETS)
+        if now >= self.leaves_at():
+            self._drop((self.second + 1) % BUCKETS)
         return self.total
+
+    def _drop(self, index: int) -> None:
+        self.total -= self.buckets[index]
+        self.buckets[index] = 0
+
+    def leaves_at(self) -> float:
+        """When the oldest bucket leaves, before its place is taken. After `roll`."""
+        oldest = (self.second + 1) % BUCKETS
+        return self.times[oldest] + WINDOW_SECONDS - RESOLUTION_SECONDS if self.buckets[oldest] else math.inf
 
     def add(self, amount: int, now: float) -> None:
         """Books `amount` (not negative) at `now`."""
         if not amount:
             return
         self.roll(now)
-        self.buckets[self.second % BUCKETS] += amount
-        self.last = self.second
-        self.total += amount
+        self.book(amount, now)
 
-    def book(self, amount: int) -> None:
+    def book(self, amount: int, now: float) -> None:
         """As `add`, for who has just let it roll."""
-        second = self.second
-        self.buckets[second % BUCKETS] += amount
-        self.last = second
+        index = self.second % BUCKETS
+        self.buckets[index] += amount
+        self.times[index] = self.last = now
         self.total += amount
 
     def take_back(self, amount: int, then: float) -> None:
@@ -111,7 +123,7 @@ class RollingWindow:
         return [(second, self.buckets[second % BUCKETS]) for second in seconds if self.buckets[second % BUCKETS]]
 
     def seconds_until_freed(self, amount: int, now: float) -> int | None:
-        """Whole seconds, at least 1, until so much has left the window; None if it does not hold so much."""
+        """Whole seconds, 1 to 60, until so much has left the window; None if it does not hold so much."""
         self.roll(now)
         if amount > self.total:
             return None
@@ -119,9 +131,14 @@ class RollingWindow:
         for second in range(self.second - WINDOW_SECONDS, self.second + 1):
             freed += self.buckets[second % BUCKETS]
             if freed >= amount and freed:
-                return max(1, math.ceil(second + BUCKETS - now))
+                return seconds_left(self.times[second % BUCKETS], now)
         return 1
 
     def seconds_until_empty(self, now: float) -> int:
         """Whole seconds until nothing of it is left; 0 if nothing is."""
-        return max(1, math.ceil(self.last + BUCKETS - now)) if self.roll(now) else 0
+        return seconds_left(self.last, now) if self.roll(now) else 0
+
+
+def seconds_left(then: float, now: float) -> int:
+    """Whole seconds, 1 to 60, until what was used `then` has left the window."""
+    return min(WINDOW_SECONDS, max(1, WINDOW_SECONDS - int(now - then)))

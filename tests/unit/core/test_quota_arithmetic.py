@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from modelport.core.catalog import Model, RateLimits, Sku
-from modelport.core.quota import WINDOW_SECONDS, RollingWindow, effective_limits
+from modelport.core.quota import RESOLUTION_SECONDS, WINDOW_SECONDS, RollingWindow, effective_limits
 
 OPENAI = Model(format="OpenAI", name="gpt-4o")
 MISTRAL = Model(format="Mistral AI", name="Mistral-large-2411")
@@ -17,21 +17,32 @@ STEPS = st.lists(
 )
 
 
-def test_an_amount_stays_for_sixty_seconds_and_leaves_within_the_next():
+@pytest.mark.parametrize("taken_at", [100.0, 100.3, 100.9])
+def test_an_amount_stays_for_sixty_seconds_and_not_longer(taken_at):
     window = RollingWindow()
-    window.add(7, 100.9)
-    assert window.roll(160.9) == 7
-    assert window.roll(161.0) == 0
+    window.add(7, taken_at)
+    assert window.roll(taken_at + 59.99) == 7
+    assert window.roll(taken_at + 60.0) == 0
+
+
+def test_a_second_stays_until_its_last_amount_is_sixty_seconds_old():
+    window = RollingWindow()
+    window.add(7, 100.1)
+    window.add(2, 100.8)
+    assert window.seconds_until_freed(1, 100.8) == 60
+    assert window.roll(160.7) == 9
+    assert window.roll(160.8) == 0
 
 
 def test_the_time_until_enough_is_free_counts_only_what_is_needed():
     window = RollingWindow()
     window.add(5, 10.0)
     window.add(5, 40.0)
-    assert window.seconds_until_freed(5, 41.0) == 30
-    assert window.seconds_until_freed(6, 41.0) == 60
+    assert window.seconds_until_freed(5, 41.0) == 29
+    assert window.seconds_until_freed(6, 41.0) == 59
     assert window.seconds_until_freed(11, 41.0) is None
-    assert window.seconds_until_empty(41.0) == 60
+    assert window.seconds_until_empty(41.0) == 59
+    assert window.seconds_until_empty(40.0) == 60
 
 
 def test_an_empty_window_is_empty_at_once():
@@ -47,7 +58,7 @@ def test_the_window_holds_all_of_the_last_sixty_seconds_and_nothing_older_than_s
         now += wait
         window.add(amount, now)
         taken.append((now, amount))
-        within = sum(amount for at, amount in taken if at > now - WINDOW_SECONDS)
+        within = sum(amount for at, amount in taken if at > now - WINDOW_SECONDS + RESOLUTION_SECONDS)
         almost = sum(amount for at, amount in taken if at > now - WINDOW_SECONDS - 1)
         assert within <= window.roll(now) <= almost
 
@@ -64,7 +75,7 @@ def test_after_the_promised_seconds_so_much_has_left(steps, wanted):
     if seconds is None:
         assert wanted > before
         return
-    assert 1 <= seconds <= WINDOW_SECONDS + 1
+    assert 1 <= seconds <= WINDOW_SECONDS
     assert before - window.roll(now + seconds) >= wanted
 
 

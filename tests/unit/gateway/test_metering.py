@@ -144,7 +144,7 @@ def test_a_refusal_names_the_limit_and_an_honest_time_and_leaves_no_record(house
     refused = house.admit(chat(), limits)
     assert isinstance(refused, Refusal)
     assert isinstance(refused.error, RateLimited)
-    assert (refused.error.kind, refused.error.limit, refused.error.retry_after) == ("requests", 1, 61)
+    assert (refused.error.kind, refused.error.limit, refused.error.retry_after) == ("requests", 1, 60)
     assert [record.id for record in house.written()] == ["call-1"]
 
 

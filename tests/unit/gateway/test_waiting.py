@@ -85,8 +85,8 @@ async def test_a_call_that_room_comes_too_late_for_is_refused_at_once():
     gate.take("alice").settle(1)
     denied = gate.take("alice", seconds=30)
     assert isinstance(denied, Denied)
-    assert denied.refusal.retry_after_seconds == 61
-    assert isinstance(gate.take("alice", seconds=61), NeedsWaiting)
+    assert denied.refusal.retry_after_seconds == 60
+    assert isinstance(gate.take("alice", seconds=60), NeedsWaiting)
 
 
 async def test_nobody_waits_longer_than_they_may():

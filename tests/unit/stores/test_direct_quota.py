@@ -269,9 +269,9 @@ def test_both_can_be_taken_from_directly() -> None:
 def test_what_is_left_is_told_where_only_one_kind_is_limited() -> None:
     clock = Clock()
     for limits, left in (
-        (RateLimits(tokens_per_minute=100), (0, 61, 70, 61)),
-        (RateLimits(requests_per_minute=9), (8, 61, 0, 61)),
-        (RateLimits(tokens_per_minute=100, requests_per_minute=9), (8, 61, 70, 61)),
+        (RateLimits(tokens_per_minute=100), (0, 60, 70, 60)),
+        (RateLimits(requests_per_minute=9), (8, 60, 0, 60)),
+        (RateLimits(tokens_per_minute=100, requests_per_minute=9), (8, 60, 70, 60)),
     ):
         account = MemoryQuota(clock).account(SUBJECT, clock.time)
         assert account.take(limits, 30, clock.time)

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from modelport.core.catalog import RateLimits
-from modelport.core.quota import BUCKETS, QuotaState
+from modelport.core.quota import BUCKETS, WINDOW_SECONDS, QuotaState, seconds_left
 from modelport.stores.allotments.bank import Amount
 from modelport.stores.memory.quota import REMEMBERED_CALLS, Account
 
@@ -88,8 +88,9 @@ class Grant:
         own.running += 1
         requests = own.requests
         requests.total += 1
-        requests.last = second = requests.second
-        requests.buckets[second % BUCKETS] += 1
+        index = requests.second % BUCKETS
+        requests.buckets[index] += 1
+        requests.times[index] = requests.last = now
         return True
 
     def settle(
@@ -101,19 +102,20 @@ class Grant:
             account.begin_slot(now)
         own, free, grant = account.own, account.store_free, account.grant
         requests, tokens = own.requests, own.tokens
-        used, second = tokens.total, tokens.second
-        last = requests.last if requests.total else 0
+        used = tokens.total
+        last = requests.last if requests.total else 0.0
         if used and tokens.last > last:
             last = tokens.last
-        reset = last + BUCKETS - second if last else 0
-        if account.store_empty_at > now + reset:
-            reset = math.ceil(account.store_empty_at - now)
+        reset = WINDOW_SECONDS - int(now - last) if last else 0  # seconds_left, written out
+        if account.store_used_at > last and now - account.store_used_at < WINDOW_SECONDS:
+            reset = seconds_left(account.store_used_at, now)
         own.running -= 1
         own.held_tokens -= reserved
         own.mean_seconds += (seconds - own.mean_seconds) / REMEMBERED_CALLS
         if actual:
-            tokens.total, tokens.last = used + actual, second
-            tokens.buckets[second % BUCKETS] += actual
+            tokens.total, index = used + actual, tokens.second % BUCKETS
+            tokens.buckets[index] += actual
+            tokens.times[index] = tokens.last = now
             slot = account.slot
             slot.latest = now
             slot.tokens += actual
@@ -217,8 +219,8 @@ class LocalAccount:
         "refused_until",
         "slot",
         "slot_ends",
-        "store_empty_at",
         "store_free",
+        "store_used_at",
         "subject",
         "sure_until",
         "talking",
@@ -254,7 +256,8 @@ class LocalAccount:
         self.is_untold = False
         """The store was gone or has lost data, and has not heard since what was used here."""
         self.store_free = Amount()
-        self.store_empty_at = -math.inf
+        self.store_used_at = -math.inf
+        """When any process has used anything last, as far as the store has told."""
         self.demand_tokens = 0
         self.demand_calls = 0
         """Of this second. Calls that are repeats need no request; what is fetched for them is another's."""
@@ -290,7 +293,7 @@ class LocalAccount:
         self.last_used = now
         if requests:
             self.use(0, requests, now)
-            own.requests.book(requests)
+            own.requests.book(requests, now)
 
     def use(self, tokens: int, requests: int, now: float) -> None:
         """It is used now; the store will hear of it."""
@@ -353,15 +356,13 @@ class LocalAccount:
         if limits.requests_per_minute is None and limits.tokens_per_minute is None:
             return QuotaState()
         own = self.own
-        empty_at = max(
-            self.store_empty_at - now, own.requests.seconds_until_empty(now), own.tokens.seconds_until_empty(now)
-        )
+        of_store = seconds_left(self.store_used_at, now) if now - self.store_used_at < WINDOW_SECONDS else 0
         return QuotaState(
             limit_requests=limits.requests_per_minute,
             remaining_requests=remaining(limits.requests_per_minute, self.store_free.requests + self.grant.requests),
             limit_tokens=limits.tokens_per_minute,
             remaining_tokens=remaining(limits.tokens_per_minute, self.store_free.tokens + self.grant.tokens),
-            reset_seconds=max(0, math.ceil(empty_at)),
+            reset_seconds=max(of_store, own.requests.seconds_until_empty(now), own.tokens.seconds_until_empty(now)),
         )
 
 

@@ -19,11 +19,12 @@ from msgspec import Struct
 from msgspec.structs import astuple
 
 from modelport.core.clock import Clock
-from modelport.core.quota import BUCKETS
+from modelport.core.quota import WINDOW_SECONDS
 
 RECOVERY_MS: Final = 2_000
 """After a loss of data nothing is granted for so long, while the holders tell what they have used."""
 UNLIMITED: Final = -1
+WINDOW_MS: Final = 1000 * WINDOW_SECONDS
 
 
 class StoreGone(Exception):
@@ -111,6 +112,8 @@ class State(Struct):
     recovering_ms: int = 0
     tokens: dict[int, int] = msgspec.field(default_factory=dict)
     requests: dict[int, int] = msgspec.field(default_factory=dict)
+    times: dict[int, int] = msgspec.field(default_factory=dict)
+    """When the last use of each second was, in milliseconds: a minute later the second leaves the window."""
     holders: dict[str, Holder] = msgspec.field(default_factory=dict)
 
 
@@ -121,8 +124,7 @@ def exchanged(state: State | None, ask: Ask, now_ms: int) -> tuple[State, Answer
         if ask.epoch:
             state.recovering_ms = now_ms + RECOVERY_MS
     now_ms = state.now_ms = max(now_ms, state.now_ms)
-    second = now_ms // 1000
-    forget(state, now_ms, second)
+    forget(state, now_ms)
     holder = state.holders.get(ask.holder)
     if holder is not None and ask.number <= holder.number:
         return state, Answer(status="stale", epoch=state.epoch)
@@ -130,10 +132,8 @@ def exchanged(state: State | None, ask: Ask, now_ms: int) -> tuple[State, Answer
         return state, Answer(status="lost", epoch=state.epoch)
     if holder is None or ask.batch > holder.batch:
         for age_ms, tokens, requests in ask.spent:
-            then = (now_ms - max(0, age_ms)) // 1000
-            if then > second - BUCKETS:
-                state.tokens[then] = state.tokens.get(then, 0) + tokens
-                state.requests[then] = state.requests.get(then, 0) + requests
+            if age_ms < WINDOW_MS:
+                book(state, now_ms - max(0, age_ms), tokens, requests)
     keep = ask.keep
     holder = state.holders[ask.holder] = Holder(
         ask.number, ask.batch, keep.tokens, keep.requests, keep.places, now_ms + ask.lifetime_ms
@@ -143,16 +143,22 @@ def exchanged(state: State | None, ask: Ask, now_ms: int) -> tuple[State, Answer
     return state, granted(state, holder, ask, now_ms)
 
 
-def forget(state: State, now_ms: int, second: int) -> None:
+def book(state: State, at_ms: int, tokens: int, requests: int) -> None:
+    """Counts what was used at that moment."""
+    second = at_ms // 1000
+    state.tokens[second] = state.tokens.get(second, 0) + tokens
+    state.requests[second] = state.requests.get(second, 0) + requests
+    state.times[second] = max(at_ms, state.times.get(second, 0))
+
+
+def forget(state: State, now_ms: int) -> None:
     """Drops what has left the window, and books what dead holders held."""
     for name in [name for name, holder in state.holders.items() if holder.until_ms <= now_ms]:
         dead = state.holders.pop(name)
-        then = dead.until_ms // 1000
-        state.tokens[then] = state.tokens.get(then, 0) + dead.tokens
-        state.requests[then] = state.requests.get(then, 0) + dead.requests
-    for window in (state.tokens, state.requests):
-        for then in [then for then in window if then <= second - BUCKETS]:
-            del window[then]
+        book(state, dead.until_ms, dead.tokens, dead.requests)
+    for second in [second for second, at_ms in state.times.items() if at_ms <= now_ms - WINDOW_MS]:
+        for window in (state.tokens, state.requests, state.times):
+            del window[second]
 
 
 def granted(state: State, holder: Holder, ask: Ask, now_ms: int) -> Answer:
@@ -162,8 +168,8 @@ def granted(state: State, holder: Holder, ask: Ask, now_ms: int) -> Answer:
     held = Amount(
         sum(h.tokens for h in everybody), sum(h.requests for h in everybody), sum(h.places for h in everybody)
     )
-    last = max((then for window in (state.tokens, state.requests) for then, n in window.items() if n), default=0)
-    empty_ms = max(0, (last + BUCKETS) * 1000 - now_ms) if last else 0
+    last = max((at for second, at in state.times.items() if state.tokens[second] or state.requests[second]), default=0)
+    empty_ms = max(0, last + WINDOW_MS - now_ms) if last else 0
     free = Amount(
         left(ask.limits.tokens, used.tokens + held.tokens),
         left(ask.limits.requests, used.requests + held.requests),
@@ -211,12 +217,8 @@ def is_short(limit: int, need: int, free: int) -> bool:
 def leaving(state: State, now_ms: int) -> tuple[tuple[int, int, int], ...]:
     """When the window lets go of what."""
     return tuple(
-        (
-            max(1, -(-((then + BUCKETS) * 1000 - now_ms) // 1000)),
-            state.tokens.get(then, 0),
-            state.requests.get(then, 0),
-        )
-        for then in sorted(state.tokens.keys() | state.requests.keys())
+        (max(1, -((now_ms - WINDOW_MS - at_ms) // 1000)), state.tokens[second], state.requests[second])
+        for second, at_ms in sorted(state.times.items())
     )
 
 

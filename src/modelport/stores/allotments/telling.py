@@ -73,7 +73,7 @@ def learn(account: LocalAccount, answer: Answer, sent_at: float, now: float) -> 
     if account.is_recovering:
         return
     account.store_free = answer.free
-    account.store_empty_at = now + answer.empty_ms / 1000
+    account.store_used_at = now - WINDOW_SECONDS + answer.empty_ms / 1000
     if answer.status == "refused":
         account.leaving = answer.leaving
         account.refused_until = now + REFUSED_SECONDS

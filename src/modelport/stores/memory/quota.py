@@ -15,7 +15,7 @@ from typing import Final, Literal
 from modelport.core.catalog import RateLimits
 from modelport.core.clock import Clock
 from modelport.core.ports.quota import QuotaRefusal, Reservation
-from modelport.core.quota import BUCKETS, WINDOW_SECONDS, QuotaState, RollingWindow
+from modelport.core.quota import BUCKETS, WINDOW_SECONDS, QuotaState, RollingWindow, seconds_left
 
 SWEEP_AT: Final = 1024
 REMEMBERED_CALLS: Final = 8
@@ -45,7 +45,7 @@ class MemoryQuota:
             if refusal is not None:
                 return refusal
         if requests:
-            account.requests.book(requests)
+            account.requests.book(requests, now)
         account.running += 1
         account.held_tokens += tokens
         return Held(self, account, limits, tokens, requests, now)
@@ -117,8 +117,9 @@ class Account:
         if most is not None and self.running >= most:
             return False
         requests.total += 1  # RollingWindow.book, written out: it is called twice for each call
-        requests.last = second = requests.second
-        requests.buckets[second % BUCKETS] += 1
+        index = requests.second % BUCKETS
+        requests.buckets[index] += 1
+        requests.times[index] = requests.last = now
         self.running += 1
         self.held_tokens = held
         return True
@@ -130,16 +131,17 @@ class Account:
         if now >= self.rolls_at:
             self.roll(now)
         requests, tokens, held = self.requests, self.tokens, self.held_tokens
-        used, taken, second = tokens.total, requests.total, tokens.second
-        last = requests.last if taken else 0
+        used, taken = tokens.total, requests.total
+        last = requests.last if taken else 0.0
         if used and tokens.last > last:
             last = tokens.last
-        reset = last + BUCKETS - second if last else 0
+        reset = WINDOW_SECONDS - int(now - last) if last else 0  # seconds_left, written out
         self.running -= 1
         self.held_tokens = held - reserved
         if actual:
-            tokens.total, tokens.last = used + actual, second
-            tokens.buckets[second % BUCKETS] += actual
+            tokens.total, index = used + actual, tokens.second % BUCKETS
+            tokens.buckets[index] += actual
+            tokens.times[index] = tokens.last = now
         self.mean_seconds += (seconds - self.mean_seconds) / REMEMBERED_CALLS
         quota = self._quota
         if quota is not None and quota.wake is not None:
@@ -151,10 +153,10 @@ class Account:
         return of_requests, reset, most - taken if most is not None and most > taken else 0, reset
 
     def roll(self, now: float) -> None:
-        """Lets both windows roll, once a second."""
+        """Lets both windows roll, once or twice a second."""
         self.requests.roll(now)
         self.tokens.roll(now)
-        self.rolls_at = int(now) + 1.0
+        self.rolls_at = min(int(now) + 1.0, self.requests.leaves_at(), self.tokens.leaves_at())
 
     def has_room(self, limits: RateLimits, tokens: int, requests: int) -> bool:
         """Whether no limit stands in the way: what `refusal` finds, without the words for it. After `roll`."""
@@ -195,14 +197,13 @@ class Account:
         if now >= self.rolls_at:
             self.roll(now)
         requests, tokens = self.requests, self.tokens
-        # The whole second of the last use must have left the window: seconds_until_empty of the later one.
-        last = max(requests.last if requests.total else 0, tokens.last if tokens.total else 0)
+        last = max(requests.last if requests.total else 0.0, tokens.last if tokens.total else 0.0)
         return QuotaState(
             of_requests,
             left(of_requests, requests.total),
             of_tokens,
             left(of_tokens, tokens.total + self.held_tokens),
-            max(1, last + BUCKETS - requests.second) if last else 0,
+            seconds_left(last, now) if last else 0,
         )
 
     def tokens_beyond(self, limit: int, tokens: int, now: float) -> int:
@@ -267,7 +268,7 @@ class Held:
         if now >= account.rolls_at:
             account.roll(now)
         if actual_tokens > 0:
-            account.tokens.book(actual_tokens)
+            account.tokens.book(actual_tokens, now)
         account.mean_seconds += (now - self._started - account.mean_seconds) / REMEMBERED_CALLS
         if quota.wake is not None:
             quota.wake()

@@ -1,6 +1,6 @@
 -- One message of a holder about one subject: the same arithmetic as modelport/stores/allotments/bank.py.
 -- KEYS[1] the subject's state; ARGV[1] the message (MessagePack), ARGV[2] the time in milliseconds, or '' for the server's.
-local BUCKETS, RECOVERY_MS, KEPT_SECONDS, UNLIMITED = 61, 2000, 150, -1
+local WINDOW_MS, RECOVERY_MS, KEPT_SECONDS, UNLIMITED = 60000, 2000, 150, -1
 local TOKENS, REQUESTS, PLACES = 1, 2, 3
 local NUMBER, BATCH, HELD_TOKENS, HELD_REQUESTS, HELD_PLACES, UNTIL = 1, 2, 3, 4, 5, 6
 local _, holder_name, number, epoch, fresh_epoch, keep, batch, spent, need, want, limits, lifetime_ms =
@@ -19,16 +19,17 @@ local stored = redis.call('GET', KEYS[1])
 if stored then
     state = cmsgpack.unpack(stored)
 else
-    state = {epoch = fresh_epoch, now_ms = 0, recovering_ms = 0, tokens = {}, requests = {}, holders = {}}
+    state = {epoch = fresh_epoch, now_ms = 0, recovering_ms = 0, tokens = {}, requests = {}, times = {}, holders = {}}
     if epoch ~= '' then state.recovering_ms = now_ms + RECOVERY_MS end
 end
 now_ms = math.max(now_ms, state.now_ms)
 state.now_ms = now_ms
-local second = math.floor(now_ms / 1000)
 
-local function book(window, at, amount)
-    local then_ = string.format('%d', at)
-    window[then_] = (window[then_] or 0) + amount
+local function book(at_ms, tokens, requests)
+    local second = string.format('%d', math.floor(at_ms / 1000))
+    state.tokens[second] = (state.tokens[second] or 0) + tokens
+    state.requests[second] = (state.requests[second] or 0) + requests
+    state.times[second] = math.max(at_ms, state.times[second] or 0)
 end
 
 local function total(window)
@@ -49,15 +50,13 @@ end
 -- What has left the window, and what dead holders held.
 for name, holder in pairs(state.holders) do
     if holder[UNTIL] <= now_ms then
-        local at = math.floor(holder[UNTIL] / 1000)
-        book(state.tokens, at, holder[HELD_TOKENS])
-        book(state.requests, at, holder[HELD_REQUESTS])
+        book(holder[UNTIL], holder[HELD_TOKENS], holder[HELD_REQUESTS])
         state.holders[name] = nil
     end
 end
-for _, window in ipairs({state.tokens, state.requests}) do
-    for at in pairs(window) do
-        if tonumber(at) <= second - BUCKETS then window[at] = nil end
+for second, at_ms in pairs(state.times) do
+    if at_ms <= now_ms - WINDOW_MS then
+        state.tokens[second], state.requests[second], state.times[second] = nil, nil, nil
     end
 end
 
@@ -66,11 +65,7 @@ if holder and number <= holder[NUMBER] then return answer('stale') end
 if epoch ~= '' and epoch ~= state.epoch then return answer('lost') end
 if not holder or batch > holder[BATCH] then
     for _, one in ipairs(spent) do
-        local at = math.floor((now_ms - math.max(0, one[1])) / 1000)
-        if at > second - BUCKETS then
-            book(state.tokens, at, one[2])
-            book(state.requests, at, one[3])
-        end
+        if one[1] < WINDOW_MS then book(now_ms - math.max(0, one[1]), one[2], one[3]) end
     end
 end
 holder = {number, batch, keep[TOKENS], keep[REQUESTS], keep[PLACES], now_ms + lifetime_ms}
@@ -86,13 +81,11 @@ end
 if now_ms < state.recovering_ms then return answer('recovering', {holders = count}) end
 
 local last = 0
-for _, window in ipairs({state.tokens, state.requests}) do
-    for at, amount in pairs(window) do
-        if amount > 0 then last = math.max(last, tonumber(at)) end
-    end
+for second, at_ms in pairs(state.times) do
+    if state.tokens[second] > 0 or state.requests[second] > 0 then last = math.max(last, at_ms) end
 end
 local empty_ms = 0
-if last > 0 then empty_ms = math.max(0, (last + BUCKETS) * 1000 - now_ms) end
+if last > 0 then empty_ms = math.max(0, last + WINDOW_MS - now_ms) end
 
 local function left(limit, taken)
     if limit == UNLIMITED then return 0 end
@@ -108,15 +101,12 @@ local function is_short(what)
     return limits[what] ~= UNLIMITED and need[what] > 0 and need[what] > free[what]
 end
 if is_short(TOKENS) or is_short(REQUESTS) or is_short(PLACES) then
-    local both, order, leaving = {}, {}, {}
-    for at in pairs(state.tokens) do both[tonumber(at)] = true end
-    for at in pairs(state.requests) do both[tonumber(at)] = true end
-    for at in pairs(both) do order[#order + 1] = at end
-    table.sort(order)
-    for index, at in ipairs(order) do
-        local name = string.format('%d', at)
-        local seconds = math.max(1, math.ceil(((at + BUCKETS) * 1000 - now_ms) / 1000))
-        leaving[index] = {seconds, state.tokens[name] or 0, state.requests[name] or 0}
+    local order, leaving = {}, {}
+    for second in pairs(state.times) do order[#order + 1] = second end
+    table.sort(order, function(one, other) return tonumber(one) < tonumber(other) end)
+    for index, second in ipairs(order) do
+        local seconds = math.max(1, math.ceil((state.times[second] + WINDOW_MS - now_ms) / 1000))
+        leaving[index] = {seconds, state.tokens[second], state.requests[second]}
     end
     return answer('refused', {free = free, leaving = leaving, empty_ms = empty_ms, holders = count})
 end
