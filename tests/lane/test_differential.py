@@ -156,6 +156,8 @@ def errors() -> list[Case]:
         Case("not-an-object", post("/v1/chat/completions", b"[]")),
         Case("empty", post("/v1/chat/completions", b"")),
         Case("nested", post("/v1/chat/completions", b"[" * 100 + b"]" * 100)),
+        Case("many-lists", post("/v1/chat/completions", b'{"messages":[' + b"[]," * 65_600 + b"1]}")),
+        Case("long-name", chat(deployment="absent" * 100)),
         Case("too-large", chat(messages=[{"role": "user", "content": "x" * 250_000}])),
         Case("wrong-version", post("/models/chat/completions?api-version=yesterday", b"{}")),
         Case("wrong-method", post("/v1/chat/completions", b"", method="PUT")),

@@ -131,6 +131,7 @@ def surface_options(settings: Settings) -> Options:
         limits=Limits(
             body_bytes=server.limits.body_bytes,
             json_depth=server.limits.json_depth,
+            json_containers=server.limits.json_containers,
             request_seconds=server.limits.request_seconds,
             idle_seconds=server.limits.idle_seconds,
         ),

@@ -77,6 +77,8 @@ class ServerLimits(Section):
     """More is answered 431."""
     json_depth: Annotated[int, Field(ge=4, le=1000)] = 64
     """Objects and lists inside each other; more is answered 400."""
+    json_containers: Annotated[int, Field(ge=64, le=2**20)] = 65_536
+    """Objects and lists in one body; more is answered 400, as are twice as many names or eight times as many values."""
     request_seconds: Seconds = 600
     header_seconds: Seconds = 20
     """How long a client may take for a request's head."""

@@ -8,6 +8,7 @@ ModelportError
 │   ├── ModelNotNamed                 several deployments and none asked for
 │   ├── OperationNotSupported         an embeddings call to a chat model (404 on the root form)
 │   ├── ContextLengthExceeded
+│   ├── TokensLimitReached            more tokens than the whole limit of a deployment, key or budget
 │   ├── ContentFiltered               the prompt was blocked by the deployment's policy
 │   └── UpstreamRefused               the upstream called the request bad: its words, our shape
 ├── Unauthenticated 401
@@ -34,13 +35,12 @@ ModelportError
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, Final, Literal
+from typing import Any, ClassVar, Literal
 
+from modelport.core.excerpts import NAMES_SHOWN, enumerated, excerpt
+from modelport.core.offences import Offence as Offence
 from modelport.core.operations import Operation
 from modelport.core.quota import QuotaState
-
-MOST_NAMES: Final = 20
-"""How many deployments an error lists."""
 
 
 class ModelportError(Exception):
@@ -80,7 +80,8 @@ class ExtraParametersRefused(BadRequest):
 
     def __init__(self, names: Sequence[str]) -> None:
         self.names = tuple(names)
-        listed = "[" + ", ".join(repr(name) for name in self.names) + "]"
+        shown = [repr(excerpt(name)) for name in self.names[:NAMES_SHOWN]]
+        listed = "[" + ", ".join([*shown, "…"] if len(self.names) > NAMES_SHOWN else shown) + "]"
         # litellm parses the first [...] of this text and retries without those keys.
         super().__init__(
             f"Extra parameters {listed} are not allowed when extra-parameters is not set or set to be 'error'. "
@@ -95,7 +96,8 @@ class ExtraParametersOptionUnknown(BadRequest):
 
     def __init__(self, option: str) -> None:
         super().__init__(
-            f"Unexpected EXTRA_PARAMETERS option {option}, expected options are ['error', 'drop', 'pass-through']"
+            f"Unexpected EXTRA_PARAMETERS option {excerpt(option)}, "
+            "expected options are ['error', 'drop', 'pass-through']"
         )
 
 
@@ -140,6 +142,24 @@ class ContextLengthExceeded(BadRequest):
             f"This model's maximum context length is {context} tokens. However, you requested {prompt + completion} "
             f"tokens ({prompt} in the messages, {completion} in the completion). Please reduce the length of the "
             "messages or completion."
+        )
+
+
+class TokensLimitReached(BadRequest):
+    """The call needs more tokens than a whole limit or budget allows, so no later attempt can succeed either."""
+
+    code = "tokens_limit_reached"
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, target="max_tokens")
+
+    @classmethod
+    def of(cls, limit: int, prompt: int, completion: int, whose: str) -> TokensLimitReached:
+        """From token counts; `prompt` is an estimate. `whose`: `deployment gpt-4o`, `key batch-team`."""
+        return cls(
+            f"This request needs {prompt + completion} tokens (about {prompt} in the prompt, {completion} in the "
+            f"completion), and {whose} is limited to {limit} tokens per minute: it can never be served. "
+            "Please reduce the length of the prompt or max_tokens."
         )
 
 
@@ -208,18 +228,12 @@ class DeploymentNotFound(NotFound):
     code = "DeploymentNotFound"
 
     def __init__(self, name: str, usable: Sequence[str] = ()) -> None:
-        self.name = name
+        self.name = excerpt(name)
         self.help = f" Deployments that you may use: {enumerated(usable)}." if usable else ""
         super().__init__(
             "The API deployment for this resource does not exist. If you created the deployment within the last "
             f"5 minutes, please wait a moment and try again.{self.help}"
         )
-
-
-def enumerated(names: Sequence[str]) -> str:
-    """The first names, so many that the list stays short, and how many follow."""
-    more = len(names) - MOST_NAMES
-    return ", ".join(names[:MOST_NAMES]) + (f" and {more} more" if more > 0 else "")
 
 
 class RouteNotFound(NotFound):
@@ -265,36 +279,6 @@ class HeadersTooLarge(ModelportError):
 
     status = 431
     code = "431"
-
-
-class Offence:
-    """One field that is wrong: `loc` is its place from `body` down (strings only), `input` the value received."""
-
-    __slots__ = ("input", "loc", "msg", "type")
-
-    def __init__(self, type: str, loc: Sequence[str], msg: str, input: Any) -> None:
-        self.type = type
-        self.loc = tuple(loc)
-        self.msg = msg
-        self.input = input
-
-    def __repr__(self) -> str:
-        return f"Offence({self.type!r}, {self.loc!r}, {self.msg!r})"
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Offence) and (self.type, self.loc, self.msg, self.input) == (
-            other.type,
-            other.loc,
-            other.msg,
-            other.input,
-        )
-
-    __hash__ = None  # type: ignore[assignment]
-
-    @property
-    def parameter(self) -> str:
-        """The place without `body`, dotted: `messages.0.role`."""
-        return ".".join(self.loc[1:]) or self.loc[0]
 
 
 class InvalidParameters(ModelportError):

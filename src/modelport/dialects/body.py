@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import msgspec
@@ -14,9 +15,82 @@ JSON_DEPTH = 64
 JSON_DEPTH_MAXIMUM = 500
 """However deep it is allowed to be: what is deeper cannot safely be read or written again."""
 
-_NOT_BRACKETS = bytes(byte for byte in range(256) if byte not in b"[]{}")
+JSON_CONTAINERS = 65_536
+"""How many objects and lists a body may hold when nothing else is said."""
+
+JSON_CONTAINERS_MAXIMUM = 2**20
+"""The most objects and lists that any JSON document may hold, also one of an upstream or for a worker."""
+
+NAMES_PER_CONTAINER = 2
+VALUES_PER_CONTAINER = 8
+"""How many members and list items a body may hold for each object or list that the limit allows."""
+
+_WINDOW_BYTES = 256 * 1024
 _SQUARE = bytes.maketrans(b"{}", b"[]")
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+
+
+def check_counts(body: bytes, containers: int = JSON_CONTAINERS) -> None:
+    """Refuses what `excess` finds. Decoding makes a Python object of each value, so this goes before any decoding."""
+    if (found := excess(body, containers)) is not None:
+        raise MalformedBody(f"The request body holds more than {found}.")
+
+
+def excess(body: bytes, containers: int) -> str | None:
+    """What a body holds too much of: more objects and lists than `containers`, or more names or values than fit those.
+
+    A body that is too short to hold so many costs nothing, a long text a search for the marks, and only a body with
+    many marks is read piece by piece."""
+    names, values = containers * NAMES_PER_CONTAINER, containers * VALUES_PER_CONTAINER
+    if len(body) <= containers or not any(_has_more(body, mark, containers // 2) for mark in (b"[", b"{", b":", b",")):
+        return None
+    found = [0, 0, 0]
+    for piece in _outside_strings(body, b"[{:,"):
+        found[0] += piece.count(b"[") + piece.count(b"{")
+        found[1] += piece.count(b":")
+        found[2] += piece.count(b",")
+        if found[0] > containers:
+            return f"{containers} objects and lists"
+        if found[1] > names:
+            return f"{names} names"
+        if found[2] > values:
+            return f"{values} values"
+    return None
+
+
+def holds_more(document: bytes, containers: int) -> bool:
+    """Whether a JSON document has more objects and lists than `containers`, whatever else it holds."""
+    if len(document) <= containers or not any(_has_more(document, mark, containers // 2) for mark in (b"[", b"{")):
+        return False
+    count = 0
+    return any((count := count + len(piece)) > containers for piece in _outside_strings(document, b"[{"))
+
+
+def _has_more(body: bytes, mark: bytes, most: int) -> bool:
+    """Whether the byte occurs more often, inside of strings or not. Quick where it is rare, unlike `bytes.count`."""
+    at = -1
+    for _ in range(most + 1 if len(body) > most else 0):
+        at = body.find(mark, at + 1)
+        if at < 0:
+            return False
+    return at >= 0
+
+
+def _outside_strings(body: bytes, marks: bytes) -> Iterator[bytes]:
+    """The `marks` that stand outside of strings, in order, piece by piece of the body."""
+    others = bytes(byte for byte in range(256) if byte not in marks + b'"')
+    at, is_inside = 0, 0
+    while at < len(body):
+        piece = body[at : at + _WINDOW_BYTES]
+        if (len(piece) - len(piece.rstrip(b"\\"))) % 2:
+            piece = body[at : at + _WINDOW_BYTES + 1]  # an escape is not cut in two
+        at += len(piece)
+        if b"\\" in piece:
+            piece = piece.replace(b"\\\\", b"").replace(b'\\"', b"")
+        # Two quotes without a mark between them leave what follows inside, or outside, as it was.
+        parts = piece.translate(None, others).replace(b'""', b"").split(b'"')
+        yield b"".join(parts[is_inside::2])
+        is_inside = (is_inside + len(parts) - 1) % 2
 
 
 def check_depth(body: bytes, limit: int) -> None:
@@ -26,10 +100,7 @@ def check_depth(body: bytes, limit: int) -> None:
     limit = min(limit, JSON_DEPTH_MAXIMUM)
     if body.count(b"[") + body.count(b"{") <= limit:
         return
-    if b"\\" in body:
-        body = body.replace(b"\\\\", b"").replace(b'\\"', b"")
-    outside_strings = b"".join(body.split(b'"')[::2])
-    brackets = outside_strings.translate(_SQUARE, _NOT_BRACKETS)
+    brackets = b"".join(_outside_strings(body, b"[]{}")).translate(_SQUARE)
     for _ in range(limit):  # each turn takes the innermost level away
         shrunk = brackets.replace(b"[]", b"")
         if len(shrunk) == len(brackets):

@@ -49,9 +49,10 @@ def wire_code(code: str) -> str:
 
 def wire_message(message: str) -> str:
     """A message of bounded length: some repeat what the caller sent."""
-    if not message.isascii():
-        message = message.encode("utf-8", "replace").decode()  # a path or header may hold halves of characters
-    return message if len(message) <= _MESSAGE_LIMIT else message[:_MESSAGE_LIMIT] + "…"
+    if len(message) > _MESSAGE_LIMIT:
+        message = message[:_MESSAGE_LIMIT] + "…"
+    # A path or a header may hold halves of characters.
+    return message if message.isascii() else message.encode("utf-8", "replace").decode()
 
 
 def plain(code: str, message: str, **more: Any) -> dict[str, Any]:
@@ -93,6 +94,8 @@ def _detail(offence: Offence) -> dict[str, Any]:
 
 def _shown(value: Any) -> Any:
     """The value itself, or its beginning as text when it is long (an image, a conversation)."""
+    if isinstance(value, str) and len(value) > _INPUT_LIMIT_BYTES:
+        return value[:_SHOWN_CHARACTERS] + "…"
     encoded = msgspec.json.encode(value, enc_hook=str)
     if len(encoded) <= _INPUT_LIMIT_BYTES:
         return msgspec.Raw(encoded)

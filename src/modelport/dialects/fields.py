@@ -30,9 +30,10 @@ class FieldWalk:
             raise InvalidParameters(self.offences)
 
     def refuse(self, type: str, place: Place, message: str, value: Any) -> None:
-        """Notes one offence; a body can hold millions, and nobody reads them."""
-        if len(self.offences) < _OFFENCES_LIMIT:
-            self.offences.append(Offence(type, place, message, value))
+        """Notes one offence. Raises InvalidParameters at the last one that is shown: a body can hold millions."""
+        self.offences.append(Offence(type, place, message, value))
+        if len(self.offences) >= _OFFENCES_LIMIT:
+            self.finish()
 
     def missing(self, place: Place, parent: Any) -> None:
         self.refuse("missing", place, "Field required", parent)

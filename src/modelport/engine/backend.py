@@ -11,6 +11,11 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from contextvars import ContextVar
 from typing import Any, Final, Literal, Protocol
 
+from modelport.core.excerpts import excerpt
+
+_MESSAGE_CHARACTERS: Final = 1000
+"""A message may quote what the caller sent."""
+
 JsonObject = dict[str, Any]
 """A JSON object as the OpenAI dialect has it; the dialect's own shapes are its documentation."""
 
@@ -37,8 +42,8 @@ class WorkerError(Exception):
         super().__init__(message)
         self.status = status
         self.code = code
-        self.message = message
-        self.param = param
+        self.message = message[:_MESSAGE_CHARACTERS]
+        self.param = param if param is None else excerpt(param)
         self.retry_after_seconds = retry_after_seconds
 
     def body(self) -> JsonObject:

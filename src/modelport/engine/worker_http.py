@@ -13,6 +13,7 @@ from typing import Any, Final, TypeAlias
 
 import msgspec
 
+from modelport.dialects.body import JSON_CONTAINERS_MAXIMUM, holds_more
 from modelport.engine.backend import Backend, JsonObject, WorkerError, request_begins
 from modelport.engine.folding import fold_chat, fold_completion
 
@@ -137,6 +138,8 @@ class _Exchange:
                 raise WorkerError(413, "too_large", "The request is too large.")
             if not message.get("more_body"):
                 break
+        if holds_more(bytes(body), JSON_CONTAINERS_MAXIMUM):
+            raise WorkerError(400, "invalid_json", "The body holds too many objects and lists.")
         try:
             request = msgspec.json.decode(body)
         except (msgspec.DecodeError, RecursionError) as error:

@@ -6,6 +6,7 @@ from modelport.core.budgets import Budget
 from modelport.core.catalog import RateLimits, Snapshot
 from modelport.core.clock import Clock
 from modelport.core.errors import ModelportError
+from modelport.core.excerpts import optional_excerpt
 from modelport.core.identity import Principal
 from modelport.core.ports.money import PriceBook
 from modelport.core.ports.records import Journal, Observer
@@ -115,7 +116,7 @@ class CallFacts:
     def asked(self, streamed: bool, requested_model: str | None) -> None:
         """The body is read."""
         self.streamed = streamed
-        self.requested_model = requested_model
+        self.requested_model = optional_excerpt(requested_model)
 
     def record(
         self,
@@ -144,11 +145,11 @@ class CallFacts:
             streamed=self.streamed,
             requested_model=self.requested_model,
             deployment=self.deployment,
-            answered_model=answered_model,
+            answered_model=optional_excerpt(answered_model),
             target=target,
             status=status,
             ending=ending,
-            error_code=error_code,
+            error_code=optional_excerpt(error_code),
             usage=usage,
             usage_source=usage_source,
             reserved_tokens=reserved_tokens,

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Final
 
 from modelport.core.errors import BadRequest, ExtraParametersRefused, InvalidParameters, ModelportError, Offence
+from modelport.core.excerpts import excerpt
 from modelport.core.requests import ChatRequest, CompletionsRequest, Request
 
 MAX_TEMPERATURE: Final = 1
@@ -42,7 +43,9 @@ def strict_refusal(request: Request, *, checks_extras: bool, mode: str) -> Model
     """What the real service would refuse and we otherwise let pass; None: nothing."""
     if not checks_extras:
         unknown = next((name for name in request.extra if name not in OPENAI_ARGUMENTS), None)
-        return BadRequest(f"Unrecognized request argument supplied: {unknown}") if unknown is not None else None
+        if unknown is None:
+            return None
+        return BadRequest(f"Unrecognized request argument supplied: {excerpt(unknown)}")
     if not isinstance(request, ChatRequest | CompletionsRequest):
         return None
     if request.include_usage and mode == "error":

@@ -12,7 +12,9 @@ from hashlib import blake2b
 from typing import Final
 
 from modelport.core.catalog import Snapshot
+from modelport.core.excerpts import EXCERPT_CHARACTERS
 from modelport.core.ports.stages import Refusal
+from modelport.dialects.body import excess
 from modelport.dialects.plain_chat import UNREADABLE, around_turns, decode_turns
 from modelport.lane.standing import Ask, Standing, asking, made
 from modelport.lane.ways import Ground, Way
@@ -54,17 +56,20 @@ class Shape:
 class Caller:
     """Requests with one decisive head: what is known of each model that they have named."""
 
-    __slots__ = ("_by_model", "_lane", "_shapes", "_way", "snapshot")
+    __slots__ = ("_by_model", "_containers", "_lane", "_shapes", "_way", "snapshot")
 
     def __init__(self, lane: Ground, way: Way, snapshot: Snapshot) -> None:
         self._lane = lane
         self._way = way
         self._by_model: dict[str | None, Standing | None] = {}
         self._shapes: list[Shape] = []
+        self._containers = lane.options.limits.json_containers
         self.snapshot = snapshot
 
     def read(self, body: bytes, decisive: Sequence[bytes]) -> Ask | None:
         """What this body asks; None: such a call takes the general way."""
+        if len(body) > self._containers and excess(body, self._containers) is not None:
+            return None
         for shape in self._shapes:
             ask = shape.read(body)
             if ask is not None:
@@ -88,6 +93,8 @@ class Caller:
 
     def standing(self, model: str | None, decisive: Sequence[bytes]) -> Standing | None:
         """None: such a call takes the general way."""
+        if model is not None and len(model) > EXCERPT_CHARACTERS:
+            return None  # no deployment has such a name, and nothing of it is kept
         try:
             return self._by_model[model]
         except KeyError:

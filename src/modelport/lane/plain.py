@@ -17,6 +17,7 @@ import msgspec
 from modelport.core.answers import AnswerHead, ChatAnswer, ChatChoice
 from modelport.core.errors import ModelportError
 from modelport.core.events import FinishReason
+from modelport.core.excerpts import optional_excerpt
 from modelport.core.ports.providers import UpstreamRequest
 from modelport.core.ports.quota import DirectAccount, Reservation
 from modelport.core.usage import TokenUsage, UsageRow
@@ -241,7 +242,8 @@ class PlainCall(Exchange):
             usage or TokenUsage(input=prompt, output=completion), standing.target, seconds
         )
         if answer.model != standing.model:
-            standing.model, standing.model_json = answer.model, encoded(answer.model)
+            standing.model = optional_excerpt(answer.model)
+            standing.model_json = encoded(standing.model)
         id, started, named, ended = self._id_bytes, self._started_json, standing.model_json, encoded(seconds)
         created, answer_id, total = int(self._started_at + seconds), standing.speech.new_id(), prompt + completion
         if usage is None:

@@ -52,7 +52,7 @@ def call_of(place: Place, way: Way, head: RequestHead, speech: Speech) -> Call:
         credential=head.credential,
         selector=inference.selector(head, way.parameters),
         read=never_read,
-        decode=lambda data: speech.decode(data, limits.json_depth),
+        decode=lambda data: speech.read(data, limits),
         extra_parameters=head.extra_parameters if inference.checks_extras else None,
         checks_extras=inference.checks_extras,
         request_id=head.request_id,

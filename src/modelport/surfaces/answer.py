@@ -83,7 +83,7 @@ def called(exchange: Exchange, door: Door, inference: Inference, speech: Speech,
         # Here and not at once: who is not known is told nothing about versions.
         if head.api_version is None and inference.needs_api_version_when_strict and exchange.options.strict:
             raise RouteNotFound
-        return speech.decode(body, exchange.options.limits.json_depth)
+        return speech.read(body, exchange.options.limits)
 
     def why_cancelled() -> ModelportError | None:
         # `expired` is true already while the cancellation travels.

@@ -12,6 +12,7 @@ from modelport.core.errors import ModelportError
 from modelport.core.events import Event
 from modelport.core.operations import Operation
 from modelport.core.requests import Request
+from modelport.dialects.body import check_counts
 from modelport.dialects.error_body import ErrorBody
 from modelport.dialects.plain_chat import PlainChat
 from modelport.dialects.reasoning import ReasoningPlace
@@ -20,6 +21,7 @@ from modelport.gateway.fold import WholeAnswer
 from modelport.surfaces.asgi import Reply
 from modelport.surfaces.exchange import Exchange
 from modelport.surfaces.headers import RequestHead
+from modelport.surfaces.options import Limits
 
 Permission = Literal["public", "credential", "administrator", "operation"]
 """`public`: anyone. `credential`: whoever is known. `administrator`: whoever has that role. `operation`: whoever may do
@@ -55,6 +57,11 @@ class Speech(Struct, frozen=True, kw_only=True):
     new_id: Callable[[], str]
     plain: Callable[[bytes], PlainChat | None] | None = None
     """Reads a chat that is as nearly all are; None: not this operation, or not this body."""
+
+    def read(self, body: bytes, limits: Limits) -> Request:
+        """The request. Raises MalformedBody before any decoding if the body holds more than the limits allow."""
+        check_counts(body, limits.json_containers)
+        return self.decode(body, limits.json_depth)
 
 
 class Door(Struct, frozen=True, kw_only=True):

@@ -4,13 +4,21 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from itertools import islice
 from typing import Final
 from urllib.parse import parse_qsl, quote
 
 import msgspec
 from msgspec import Struct
 
-from modelport.core.errors import BadRequest, BudgetExhausted, MethodNotAllowed, ModelportError, RateLimited
+from modelport.core.errors import (
+    BadRequest,
+    BudgetExhausted,
+    MethodNotAllowed,
+    ModelportError,
+    RateLimited,
+)
+from modelport.core.excerpts import NAMES_SHOWN, excerpt
 from modelport.core.identity import Credential
 from modelport.core.quota import QuotaState
 from modelport.dialects import fresh_ids
@@ -189,7 +197,8 @@ def quota_headers(quota: QuotaState) -> Headers:
 
 def listed(names: Iterable[str]) -> bytes:
     """Names as one header value. They are the caller's own body keys, so anything may stand in them."""
-    return b", ".join(printable(name).replace(b",", b"%2C") for name in names)[:_MAX_LISTED_BYTES]
+    shown = islice(names, NAMES_SHOWN)
+    return b", ".join(printable(excerpt(name)).replace(b",", b"%2C") for name in shown)[:_MAX_LISTED_BYTES]
 
 
 def printable(text: str) -> bytes:

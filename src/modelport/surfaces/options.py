@@ -12,6 +12,7 @@ class Limits(Struct, frozen=True, kw_only=True):
 
     body_bytes: int = 20 * 1024 * 1024
     json_depth: int = 64
+    json_containers: int = 65_536
     request_seconds: float = 600.0
     """From the end of the request's head to the end of its answer."""
     idle_seconds: float = 30.0

@@ -79,6 +79,7 @@ ERRORS: dict[str, errors.ModelportError] = {
     "no_model": errors.ModelNotNamed(),
     "operation": errors.OperationNotSupported(Operation.EMBEDDINGS, "D"),
     "context": errors.ContextLengthExceeded.of(8192, 8000, 500),
+    "tokens": errors.TokensLimitReached.of(1000, 800, 500, "deployment llama"),
     "filtered": errors.ContentFiltered({"violence": {"filtered": True, "severity": "medium"}}),
     "upstream_refused": errors.UpstreamRefused("no such size", code="invalid_size", target="size"),
     "no_key": errors.Unauthenticated(),

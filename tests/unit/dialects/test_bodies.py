@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from modelport.core.errors import MalformedBody
-from modelport.dialects.body import check_depth, read_object
+from modelport.dialects import body as bodies
+from modelport.dialects.body import check_counts, check_depth, excess, holds_more, read_object
 
 texts = st.text(alphabet=st.sampled_from('ab\\"[]{}\n\u00e9'), max_size=8)
 values = st.recursive(
@@ -42,6 +43,55 @@ def test_depth_is_counted_outside_strings_only(value: Any, limit: int, is_ascii:
 def test_a_million_levels_are_refused_without_recursion(unit: bytes) -> None:
     with pytest.raises(MalformedBody):
         check_depth(unit * 1_000_000, 64)
+
+
+def counts(value: Any) -> tuple[int, int, int]:
+    """Containers, names, and commas as `json.dumps` writes them."""
+    inner = list(value.values()) if isinstance(value, dict) else value if isinstance(value, list) else []
+    below = [counts(item) for item in inner]
+    containers, names, commas = (sum(column) for column in zip(*below, strict=True)) if below else (0, 0, 0)
+    own = isinstance(value, dict | list)
+    return containers + own, names + len(inner) * isinstance(value, dict), commas + max(0, len(inner) - 1)
+
+
+@given(values, st.integers(min_value=1, max_value=6), st.booleans(), st.integers(min_value=1, max_value=9))
+def test_objects_names_and_values_are_counted_outside_strings_only(
+    value: Any, limit: int, is_ascii: bool, window: int
+) -> None:
+    body = json.dumps(value, ensure_ascii=is_ascii).encode()
+    containers, names, commas = counts(value)
+    allowed = containers <= limit and names <= 2 * limit and commas <= 8 * limit
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(bodies, "_WINDOW_BYTES", window)  # whatever is cut in two, the counts are the same
+        assert (excess(body, limit) is None) == allowed
+        assert holds_more(body, limit) == (containers > limit)
+
+
+FEW = 1000
+HOSTILE = {
+    "lists beside each other": (b"[" + b"[]," * FEW + b"1]", "objects and lists"),
+    "deep lists": (b"[" + (b"[" * 50 + b"]" * 50 + b",") * (FEW // 50) + b"1]", "objects and lists"),
+    "objects": (b"[" + b"{}," * FEW + b"1]", "objects and lists"),
+    "lists between strings with brackets": (b"[" + b'"[",["["],' * FEW + b"1]", "objects and lists"),
+    "names": (b"{" + b",".join(b'"k%d":1' % number for number in range(3 * FEW)) + b"}", "names"),
+    "one name again and again": (b"{" + b'"k":1,' * 3 * FEW + b'"k":1}', "names"),
+    "numbers": (b"[" + b"1," * 9 * FEW + b"1]", "values"),
+    "strings with commas": (b"[" + b'"a, b",' * 9 * FEW + b"1]", "values"),
+    "brackets without end": (b"[" * 3 * FEW, "objects and lists"),
+}
+
+
+@pytest.mark.parametrize(("body", "words"), HOSTILE.values(), ids=HOSTILE)
+def test_more_than_the_limit_is_refused_and_named(body: bytes, words: str) -> None:
+    with pytest.raises(MalformedBody, match=words):
+        check_counts(body, FEW)
+
+
+@pytest.mark.parametrize("text", [b"[{,:]}" * 5 * FEW, b'\\"[' * 5 * FEW, b"\\\\" * 5 * FEW + b"[" * 5 * FEW])
+def test_marks_in_a_long_text_count_for_nothing(text: bytes) -> None:
+    body = b'{"messages":[{"role":"user","content":"' + text + b'"}]}'
+    json.loads(body)
+    check_counts(body, FEW)
 
 
 def test_many_shallow_lists_are_not_deep() -> None:

@@ -27,6 +27,7 @@ LEAVES: list[errors.ModelportError] = [
     errors.ModelNotNamed(),
     errors.OperationNotSupported(Operation.EMBEDDINGS, "D"),
     errors.ContextLengthExceeded.of(10, 8, 4),
+    errors.TokensLimitReached.of(10, 8, 4, "deployment D"),
     errors.ContentFiltered({"violence": {"filtered": True, "severity": "medium"}}),
     errors.UpstreamRefused("no such size", code="bad\r\nsize: é", target="size"),
     errors.Unauthenticated(),

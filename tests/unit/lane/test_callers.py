@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from modelport.dialects.plain_chat import AROUND_BYTES, UNREADABLE, around_turns, decode_plain, decode_turns, encoder
 from modelport.lane.callers import KNOWN_SHAPES, Caller
+from modelport.surfaces.options import Limits, Options
 
 MESSAGES = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": 'Grüße, "you"!\n'}]
 TURNS = st.lists(
@@ -51,7 +52,7 @@ class Known(Caller):
     """A caller with one standing for every model."""
 
     def __init__(self) -> None:
-        nothing: Any = SimpleNamespace(plain=decode_plain)
+        nothing: Any = SimpleNamespace(plain=decode_plain, options=Options())
         super().__init__(nothing, nothing, nothing)
         self.one = Standing()
 
@@ -155,3 +156,22 @@ def test_no_text_of_a_prompt_is_kept(body: bytes) -> None:
 
 def test_what_is_too_long_around_the_messages_is_not_kept() -> None:
     assert around_turns(b'{"messages":[{"role":"user","content":"x"}],"stop":"%b"}' % (b"x" * AROUND_BYTES)) is None
+
+
+class Bounded(Caller):
+    """A caller whose bodies may hold few lists and objects, with no deployment behind it."""
+
+    def __init__(self) -> None:
+        nothing: Any = SimpleNamespace(plain=decode_plain, options=Options(limits=Limits(json_containers=64)))
+        super().__init__(nothing, nothing, nothing)
+
+
+def test_a_body_that_holds_too_much_is_not_decoded() -> None:
+    body = json.dumps({"messages": [{"role": "user", "content": "Hi"}] * 64}).encode()
+    assert Bounded().read(body, ()) is None
+
+
+def test_nothing_is_kept_of_a_name_that_is_too_long() -> None:
+    caller = Bounded()
+    assert caller.standing("x" * 1000, ()) is None
+    assert not caller._by_model

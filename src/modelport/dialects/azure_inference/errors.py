@@ -18,6 +18,7 @@ from modelport.core.errors import (
     ModelNotNamed,
     ModelportError,
     RateLimited,
+    TokensLimitReached,
     Unauthenticated,
     UpstreamRefused,
 )
@@ -61,7 +62,7 @@ def payload(error: ModelportError, *, form: Form = "models") -> dict[str, Any]:
             return plain(error.code, error.message, details=wire_message(error.message))
         case ContentFiltered():
             return _openai_shape(error, type=None, status=400)
-        case ContextLengthExceeded() | UpstreamRefused():
+        case ContextLengthExceeded() | TokensLimitReached() | UpstreamRefused():
             return _openai_shape(error)
         case Unauthenticated():
             return _unauthenticated(error, form)

@@ -17,6 +17,7 @@ from modelport.core.errors import ModelportError
 from modelport.core.events import Answered, Embedding, Event, UsageReported
 from modelport.core.ports.providers import Decoder
 from modelport.core.requests import ChatRequest, CompletionsRequest, Request
+from modelport.dialects.body import JSON_CONTAINERS_MAXIMUM, holds_more
 from modelport.dialects.openai_chat.upstream_chunks import ChunkReader, new_call_id
 from modelport.dialects.openai_chat.upstream_failures import broken, failure_in_stream
 from modelport.dialects.openai_chat.upstream_simple import simple_answer
@@ -200,7 +201,10 @@ class _WholeBody:
         self._pieces.append(data)
 
     def joined(self) -> bytes:
-        return b"".join(self._pieces).removeprefix(_BYTE_ORDER_MARK)
+        body = b"".join(self._pieces).removeprefix(_BYTE_ORDER_MARK)
+        if holds_more(body, JSON_CONTAINERS_MAXIMUM):
+            raise broken("The upstream's answer holds more objects and lists than any answer.", self._is_engine)
+        return body
 
 
 def _answer_object(raw: bytes, engine: bool) -> dict[str, Any]:
@@ -216,6 +220,8 @@ def _answer_object(raw: bytes, engine: bool) -> dict[str, Any]:
 
 
 def _object(raw: bytes) -> dict[str, Any] | None:
+    if holds_more(raw, JSON_CONTAINERS_MAXIMUM):
+        return None
     try:
         value = msgspec.json.decode(raw)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
