@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import ssl
 from typing import Any, Literal
 
@@ -155,3 +156,38 @@ def test_the_models_form_works_with_openai(server: Server) -> None:
         base_url=server.models, api_key=server.key, default_query={"api-version": "2024-05-01-preview"}
     ) as client:
         assert client.chat.completions.create(model="mistral-large", messages=HELLO).choices[0].message.content
+
+
+FUNCTION: Any = {
+    "name": "get_weather",
+    "parameters": {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]},
+}
+
+
+@pytest.mark.parametrize("model", ["gpt-4o-tools", EMBEDDED])
+@pytest.mark.parametrize("streamed", [False, True])
+def test_functions_are_answered_in_their_own_words(client: openai.OpenAI, model: str, streamed: bool) -> None:
+    asked: Any = {"model": model, "messages": HELLO, "functions": [FUNCTION], "function_call": {"name": "get_weather"}}
+    if streamed:
+        chunks = [chunk.choices[0] for chunk in client.chat.completions.create(**asked, stream=True)]
+        calls = [chunk.delta.function_call for chunk in chunks if chunk.delta.function_call is not None]
+        name, arguments = calls[0].name, "".join(call.arguments or "" for call in calls)
+        reason = chunks[-1].finish_reason
+        assert all(chunk.delta.tool_calls is None for chunk in chunks)
+    else:
+        choice = client.chat.completions.create(**asked).choices[0]
+        assert choice.message.function_call is not None
+        assert choice.message.tool_calls is None
+        name, arguments = choice.message.function_call.name, choice.message.function_call.arguments
+        reason = choice.finish_reason
+    assert (name, reason) == ("get_weather", "function_call")
+    assert isinstance(json.loads(arguments), dict)
+    turns = [
+        *HELLO,
+        {"role": "assistant", "content": None, "function_call": {"name": name, "arguments": arguments}},
+        {"role": "function", "name": name, "content": "Rain in Paris"},
+    ]
+    again: Any = {"model": model, "messages": turns, "functions": [FUNCTION], "function_call": "none", "max_tokens": 8}
+    message = client.chat.completions.create(**again).choices[0].message
+    assert message.content
+    assert message.function_call is None

@@ -48,6 +48,8 @@ class ChatRequest(Struct, frozen=True, kw_only=True):
     tool_choice: ToolChoice | NamedToolChoice | None = None
     modalities: tuple[str, ...] | None = None
     user_security_context: dict[str, Any] | None = None
+    speaks_functions: bool = False
+    """The tools came as `functions`, their older name: a call is answered as `function_call`."""
     extra: dict[str, Any] = msgspec.field(default_factory=dict)
     body_bytes: int = 0
     """Length of the body as received: what the prompt estimate starts from."""

@@ -47,7 +47,7 @@ class ChunkFrame(ABC):
         """The counts as JSON."""
 
 
-class _Choice:
+class StreamedChoice:
     """What has been sent of one choice."""
 
     __slots__ = ("index", "is_finished", "is_thinking", "text_head", "text_tail", "tools")
@@ -68,7 +68,7 @@ class ChunkStream(ABC):
         self._frame = frame
         self._include_usage = include_usage
         self._usage_at_finish = usage_at_finish and not include_usage
-        self._choices: dict[int, _Choice] = {}
+        self._choices: dict[int, StreamedChoice] = {}
         self._held: ChoiceFinished | None = None
         """A finish that may be the last."""
         self._usage: TokenUsage | None = None
@@ -138,24 +138,28 @@ class ChunkStream(ABC):
         """What a finish chunk has in place of a delta."""
 
     @abstractmethod
-    def _reasoning(self, parts: list[bytes], choice: _Choice, text: str) -> None: ...
+    def _reasoning(self, parts: list[bytes], choice: StreamedChoice, text: str) -> None: ...
 
     @abstractmethod
-    def _tool_call(self, parts: list[bytes], choice: _Choice, fragment: ToolCallDelta) -> None: ...
+    def _tool_call(self, parts: list[bytes], choice: StreamedChoice, fragment: ToolCallDelta) -> None: ...
 
     @abstractmethod
-    def _complete(self, parts: list[bytes], choice: _Choice) -> None:
+    def _complete(self, parts: list[bytes], choice: StreamedChoice) -> None:
         """Sends what was kept back of a choice that ends."""
 
-    def _choice(self, parts: list[bytes], index: int) -> _Choice:
+    def _word(self, reason: FinishReason) -> str:
+        """How the dialect calls it."""
+        return reason
+
+    def _choice(self, parts: list[bytes], index: int) -> StreamedChoice:
         choice = self._choices.get(index)
         if choice is None:
             template = self._frame.chunk(self._frame.choice(index, self._text_inner(b"\0")))
-            choice = self._choices[index] = _Choice(index, template)
+            choice = self._choices[index] = StreamedChoice(index, template)
             parts.append(self._first(index))
         return choice
 
-    def _open(self, parts: list[bytes], index: int) -> _Choice:
+    def _open(self, parts: list[bytes], index: int) -> StreamedChoice:
         """The choice, with everything sent that must come before its next delta."""
         if self._held is not None:
             self._release(parts, None)
@@ -186,7 +190,7 @@ class ChunkStream(ABC):
     def _release(self, parts: list[bytes], counts: bytes | None) -> None:
         held, self._held = self._held, None
         if held is not None:
-            choice = self._frame.choice(held.choice, self._last_inner(), _encode(held.reason))
+            choice = self._frame.choice(held.choice, self._last_inner(), _encode(self._word(held.reason)))
             parts.append(self._frame.chunk(choice, counts))
 
 
@@ -216,7 +220,7 @@ class ChatChunkStream(ChunkStream):
     def _last_inner(self) -> bytes:
         return b'"delta":{"content":""}' if self._always_content else b'"delta":{}'
 
-    def _reasoning(self, parts: list[bytes], choice: _Choice, text: str) -> None:
+    def _reasoning(self, parts: list[bytes], choice: StreamedChoice, text: str) -> None:
         if not text:
             return
         if not self._is_inline:
@@ -228,25 +232,25 @@ class ChatChunkStream(ChunkStream):
             text = OPEN_THINKING + text
         parts += (choice.text_head, _encode(text), choice.text_tail)
 
-    def _tool_call(self, parts: list[bytes], choice: _Choice, fragment: ToolCallDelta) -> None:
+    def _tool_call(self, parts: list[bytes], choice: StreamedChoice, fragment: ToolCallDelta) -> None:
         self._close_thinking(parts, choice)
         if choice.tools is None:
             choice.tools = ToolCallOrder()
         for ordered in choice.tools.push(fragment):
             self._tool_fragment(parts, choice, ordered)
 
-    def _complete(self, parts: list[bytes], choice: _Choice) -> None:
+    def _complete(self, parts: list[bytes], choice: StreamedChoice) -> None:
         self._close_thinking(parts, choice)
         if choice.tools is not None:
             for fragment in choice.tools.end():
                 self._tool_fragment(parts, choice, fragment)
 
-    def _close_thinking(self, parts: list[bytes], choice: _Choice) -> None:
+    def _close_thinking(self, parts: list[bytes], choice: StreamedChoice) -> None:
         if choice.is_thinking:
             choice.is_thinking = False
             parts += (choice.text_head, _encode(CLOSE_THINKING), choice.text_tail)
 
-    def _tool_fragment(self, parts: list[bytes], choice: _Choice, fragment: ToolCallDelta) -> None:
+    def _tool_fragment(self, parts: list[bytes], choice: StreamedChoice, fragment: ToolCallDelta) -> None:
         call: dict[str, Any] = {"index": fragment.index}
         function: dict[str, str] = {}
         if fragment.id is not None:
@@ -271,12 +275,12 @@ class TextChunkStream(ChunkStream):
     def _last_inner(self) -> bytes:
         return b'"text":""'
 
-    def _reasoning(self, parts: list[bytes], choice: _Choice, text: str) -> None:
+    def _reasoning(self, parts: list[bytes], choice: StreamedChoice, text: str) -> None:
         if text:
             parts += (choice.text_head, _encode(text), choice.text_tail)
 
-    def _tool_call(self, parts: list[bytes], choice: _Choice, fragment: ToolCallDelta) -> None:
+    def _tool_call(self, parts: list[bytes], choice: StreamedChoice, fragment: ToolCallDelta) -> None:
         """There are none."""
 
-    def _complete(self, parts: list[bytes], choice: _Choice) -> None:
+    def _complete(self, parts: list[bytes], choice: StreamedChoice) -> None:
         """Nothing is ever kept back."""

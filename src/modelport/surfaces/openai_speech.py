@@ -17,7 +17,8 @@ from modelport.surfaces.door import Speech, StreamWriter
 def chat_stream(head: AnswerHead, request: Request, reasoning: ReasoningPlace) -> StreamWriter:
     """A chat answer as events."""
     assert isinstance(request, ChatRequest)
-    return answers.ChatStream(head, include_usage=request.include_usage, reasoning=reasoning)
+    writer = answers.FunctionStream if request.speaks_functions else answers.ChatStream
+    return writer(head, include_usage=request.include_usage, reasoning=reasoning)
 
 
 def completions_stream(head: AnswerHead, request: Request, reasoning: ReasoningPlace) -> StreamWriter:
@@ -29,7 +30,8 @@ def completions_stream(head: AnswerHead, request: Request, reasoning: ReasoningP
 def whole_chat(head: AnswerHead, request: Request, answer: WholeAnswer, reasoning: ReasoningPlace) -> bytes:
     """A chat answer as one JSON object."""
     assert isinstance(answer, ChatAnswer)
-    return answers.whole_chat(head, answer, reasoning=reasoning)
+    speaks_functions = isinstance(request, ChatRequest) and request.speaks_functions
+    return answers.whole_chat(head, answer, reasoning=reasoning, speaks_functions=speaks_functions)
 
 
 def whole_completions(head: AnswerHead, request: Request, answer: WholeAnswer, reasoning: ReasoningPlace) -> bytes:

@@ -225,3 +225,40 @@ def test_text_completions_have_texts_and_no_role(stream: Callable[..., ChunkStre
     ]
     assert found == [(0, "a", None), (1, "b", None), (1, "", "length"), (0, "", "stop")]
     assert {chunk["object"] for chunk in chunks(written)} == {"text_completion"}
+
+
+def test_a_call_in_the_older_form_is_one_function_call_a_choice() -> None:
+    stream = openai_chat.FunctionStream(HEAD)
+    fragments = [
+        ToolCallDelta(1, "call_a", "look", "", 0),
+        ToolCallDelta(1, arguments='{"at":', choice=0),
+        ToolCallDelta(1, arguments='"it"}', choice=0),
+        ToolCallDelta(2, "call_b", "other", "{}", 0),
+        ChoiceFinished(FinishReason.TOOL_CALLS, 0),
+    ]
+    written = stream.feed(fragments) + stream.end()
+    assert b"tool_calls" not in written
+    chunks = [json.loads(line[6:]) for line in written.decode().split("\n\n") if line.startswith("data: {")]
+    calls = [chunk["choices"][0]["delta"].get("function_call") for chunk in chunks]
+    assert [call for call in calls if call] == [
+        {"name": "look", "arguments": ""},
+        {"arguments": '{"at":'},
+        {"arguments": '"it"}'},
+    ]
+    assert [chunk["choices"][0]["finish_reason"] for chunk in chunks if chunk["choices"][0]["finish_reason"]] == [
+        "function_call"
+    ]
+
+
+def test_a_whole_call_in_the_older_form_is_a_function_call() -> None:
+    calls = (ToolCall("call_a", FunctionCall("look", '{"at":"it"}')), ToolCall("call_b", FunctionCall("other", "{}")))
+    answer = ChatAnswer((ChatChoice(0, None, FinishReason.TOOL_CALLS, tool_calls=calls),), USAGE)
+    choice = json.loads(openai_chat.whole_chat(HEAD, answer, speaks_functions=True))["choices"][0]
+    assert choice["finish_reason"] == "function_call"
+    assert choice["message"]["function_call"] == {"name": "look", "arguments": '{"at":"it"}'}
+    assert choice["message"]["content"] is None
+    assert "tool_calls" not in choice["message"]
+    text = ChatAnswer((ChatChoice(0, "hi", FinishReason.STOP),), USAGE)
+    assert json.loads(openai_chat.whole_chat(HEAD, text, speaks_functions=True)) == json.loads(
+        openai_chat.whole_chat(HEAD, text)
+    )

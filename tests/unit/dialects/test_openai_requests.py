@@ -54,7 +54,21 @@ def test_a_call_and_its_result_in_the_older_form_belong_together() -> None:
 def test_what_is_wrong_in_the_older_form_is_still_named() -> None:
     assert offences(decode_chat, body_of({"messages": [5], "functions": [{}], "function_call": "any"})) == [
         ("dict_type", "body.messages.0", 5),
-        ("missing", "body.tools.0.function.name", {}),
-        ("literal_error", "body.tool_choice", "any"),
+        ("missing", "body.functions.0.name", {}),
+        ("literal_error", "body.function_call", "any"),
     ]
-    assert offences(decode_chat, chat_body(functions="f")) == [("list_type", "body.tools", "f")]
+    assert offences(decode_chat, chat_body(functions="f")) == [("list_type", "body.functions", "f")]
+    assert offences(decode_chat, chat_body(function_call={"name": 5})) == [
+        ("string_type", "body.function_call.name", 5)
+    ]
+
+
+def test_who_asks_with_functions_is_known_as_such() -> None:
+    old, new = [{"name": "f"}], [{"type": "function", "function": {"name": "g"}}]
+    assert decode_chat(chat_body(functions=old)).speaks_functions
+    assert not decode_chat(chat_body(functions=[])).speaks_functions
+    assert not decode_chat(chat_body(tools=new)).speaks_functions
+    both = decode_chat(chat_body(functions=old, tools=new, function_call="auto"))
+    assert not both.speaks_functions
+    assert both.tools[0].function.name == "g"
+    assert both.extra == {"functions": old}  # said, and not in a way that we could carry out: the target sees it

@@ -7,8 +7,9 @@ from typing import Any, Final
 import msgspec
 
 from modelport.core.answers import AnswerHead, ChatAnswer, ChatChoice, CompletionsAnswer, EmbeddingsAnswer
+from modelport.core.events import FinishReason, ToolCallDelta
 from modelport.core.requests import EncodingFormat
-from modelport.dialects.chat_stream import ChatChunkStream, TextChunkStream
+from modelport.dialects.chat_stream import ChatChunkStream, StreamedChoice, TextChunkStream
 from modelport.dialects.fresh_ids import alphanumeric
 from modelport.dialects.openai_chat.chunks import OpenAIFrame
 from modelport.dialects.reasoning import ReasoningPlace, with_thinking
@@ -42,6 +43,31 @@ class ChatStream(ChatChunkStream):
         )
 
 
+class FunctionStream(ChatStream):
+    """The same for a caller that asked with `functions`: one call of each choice, as `function_call`."""
+
+    _calls: dict[int, int] | None = None
+    """The call that each choice shows."""
+
+    def _tool_fragment(self, parts: list[bytes], choice: StreamedChoice, fragment: ToolCallDelta) -> None:
+        self._calls = self._calls or {}
+        if fragment.index != self._calls.setdefault(choice.index, fragment.index):
+            return  # the dialect has no words for a second call
+        call = {"arguments": fragment.arguments}
+        if fragment.name is not None:
+            call = {"name": fragment.name, **call}
+        inner = b'"delta":{"function_call":' + msgspec.json.encode(call) + b"}"
+        parts.append(self._frame.chunk(self._frame.choice(choice.index, inner)))
+
+    def _word(self, reason: FinishReason) -> str:
+        return finish_word(reason, speaks_functions=True)
+
+
+def finish_word(reason: FinishReason, *, speaks_functions: bool) -> str:
+    """Why a choice ended, in the caller's dialect."""
+    return "function_call" if speaks_functions and reason is FinishReason.TOOL_CALLS else reason
+
+
 class CompletionsStream(TextChunkStream):
     """One streamed text completion; use it once."""
 
@@ -51,7 +77,9 @@ class CompletionsStream(TextChunkStream):
         )
 
 
-def whole_chat(head: AnswerHead, answer: ChatAnswer, *, reasoning: ReasoningPlace = "field") -> bytes:
+def whole_chat(
+    head: AnswerHead, answer: ChatAnswer, *, reasoning: ReasoningPlace = "field", speaks_functions: bool = False
+) -> bytes:
     """A chat answer as one JSON object."""
     return msgspec.json.encode(
         {
@@ -59,7 +87,7 @@ def whole_chat(head: AnswerHead, answer: ChatAnswer, *, reasoning: ReasoningPlac
             "object": "chat.completion",
             "created": head.created,
             "model": head.model,
-            "choices": [_choice(choice, reasoning) for choice in answer.choices],
+            "choices": [_choice(choice, reasoning, speaks_functions) for choice in answer.choices],
             "usage": usage_counts(answer.usage, always_detailed=True),
         }
     )
@@ -102,10 +130,12 @@ def whole_embeddings(head: AnswerHead, answer: EmbeddingsAnswer, encoding_format
     )
 
 
-def _choice(choice: ChatChoice, reasoning: ReasoningPlace) -> dict[str, Any]:
+def _choice(choice: ChatChoice, reasoning: ReasoningPlace, speaks_functions: bool) -> dict[str, Any]:
     content = with_thinking(choice.reasoning, choice.content) if reasoning == "inline" else choice.content
     message: dict[str, Any] = {"role": "assistant"}
-    if choice.tool_calls:
+    if choice.tool_calls and speaks_functions:
+        message |= {"content": content or None, "function_call": choice.tool_calls[0].function}
+    elif choice.tool_calls:
         message |= {"content": content or None, "tool_calls": choice.tool_calls}
     else:
         message["content"] = content or ""
@@ -116,5 +146,5 @@ def _choice(choice: ChatChoice, reasoning: ReasoningPlace) -> dict[str, Any]:
         "index": choice.index,
         "message": message,
         "logprobs": choice.logprobs,
-        "finish_reason": choice.finish_reason,
+        "finish_reason": finish_word(choice.finish_reason, speaks_functions=speaks_functions),
     }

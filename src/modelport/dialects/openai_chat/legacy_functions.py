@@ -4,26 +4,51 @@ from __future__ import annotations
 
 from typing import Any
 
+from modelport.core.errors import InvalidParameters, Offence
+
 
 def may_hold_functions(body: bytes) -> bool:
     """Whether the typed decode could overlook one of them. (It refuses the role, so that needs no look.)"""
     return b'"function_call"' in body or b'"functions"' in body
 
 
+def speaks_functions(fields: dict[str, Any]) -> bool:
+    """Whether the caller knows calls as `function_call`, and not as `tool_calls`."""
+    return bool(fields.get("functions")) and fields.get("tools") is None
+
+
 def with_tools(fields: dict[str, Any]) -> dict[str, Any]:
-    """The same body in terms of tools; what is not understood stays as it is, for the walk to name."""
+    """The same body in terms of tools; what is not understood, or is said in both ways, stays as it is."""
     rewritten = dict(fields)
-    functions = rewritten.pop("functions", None)
-    if isinstance(functions, list):
-        functions = [{"type": "function", "function": function} for function in functions]
-    if functions is not None and rewritten.get("tools") is None:
+    if rewritten.get("tools") is None:
+        functions = rewritten.pop("functions", None)
+        if isinstance(functions, list):
+            functions = [{"type": "function", "function": function} for function in functions]
         rewritten["tools"] = functions
-    choice = rewritten.pop("function_call", None)
-    if choice is not None and rewritten.get("tool_choice") is None:
+    if rewritten.get("tool_choice") is None:
+        choice = rewritten.pop("function_call", None)
         rewritten["tool_choice"] = {"type": "function", "function": choice} if isinstance(choice, dict) else choice
     if isinstance(rewritten.get("messages"), list):
         rewritten["messages"] = _messages(rewritten["messages"])
     return rewritten
+
+
+def named_as_sent(error: InvalidParameters, fields: dict[str, Any]) -> InvalidParameters:
+    """The same offences at the places that the caller knows."""
+
+    def place(loc: tuple[str, ...]) -> tuple[str, ...]:
+        match loc:
+            case ("body", "tools", index, "function", *rest) if "functions" in fields:
+                return ("body", "functions", index, *rest)
+            case ("body", "tools", *rest) if "functions" in fields:
+                return ("body", "functions", *rest)
+            case ("body", "tool_choice", "function", *rest) if "function_call" in fields:
+                return ("body", "function_call", *rest)
+            case ("body", "tool_choice", *rest) if "function_call" in fields:
+                return ("body", "function_call", *rest)
+        return loc
+
+    return InvalidParameters([Offence(one.type, place(one.loc), one.msg, one.input) for one in error.offences])
 
 
 def _messages(messages: list[Any]) -> list[Any]:

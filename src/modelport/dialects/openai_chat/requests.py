@@ -4,11 +4,17 @@ from __future__ import annotations
 
 import msgspec
 
+from modelport.core.errors import InvalidParameters
 from modelport.core.requests import ChatRequest, CompletionsRequest, EmbeddingsRequest
 from modelport.dialects import bounds, chat_request, completions_request, embeddings_request
 from modelport.dialects.body import JSON_DEPTH, read_object
 from modelport.dialects.chat_request import ChatCompletionsOptions
-from modelport.dialects.openai_chat.legacy_functions import may_hold_functions, with_tools
+from modelport.dialects.openai_chat.legacy_functions import (
+    may_hold_functions,
+    named_as_sent,
+    speaks_functions,
+    with_tools,
+)
 
 
 class OpenAIChatOptions(ChatCompletionsOptions, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -26,7 +32,12 @@ def decode_chat(body: bytes, *, json_depth: int = JSON_DEPTH) -> ChatRequest:
         request = chat_request.decode_fast(body, _CHAT, json_depth)
         if request is not None:
             return request
-    return chat_request.decode_slow(with_tools(read_object(body, json_depth)), OpenAIChatOptions, len(body))
+    fields = read_object(body, json_depth)
+    try:
+        request = chat_request.decode_slow(with_tools(fields), OpenAIChatOptions, len(body))
+    except InvalidParameters as error:
+        raise named_as_sent(error, fields) from None
+    return msgspec.structs.replace(request, speaks_functions=True) if speaks_functions(fields) else request
 
 
 def decode_completions(body: bytes, *, json_depth: int = JSON_DEPTH) -> CompletionsRequest:
