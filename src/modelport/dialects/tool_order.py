@@ -14,6 +14,8 @@ class ToolCallOrder:
     def __init__(self) -> None:
         self._current: int | None = None
         self._arguments: list[str] = []
+        self._is_whole: bool | None = None
+        """Whether they are a finished object; None: not looked at."""
         self._waiting: dict[int, list[ToolCallDelta]] = {}
         self._ended: set[int] = set()
 
@@ -32,7 +34,7 @@ class ToolCallOrder:
 
     def _advance(self, *, is_last: bool) -> list[ToolCallDelta]:
         sent: list[ToolCallDelta] = []
-        while self._waiting and (is_last or _is_object("".join(self._arguments))):
+        while self._waiting and (is_last or self._current_is_whole()):
             if self._current is not None:
                 self._ended.add(self._current)
             self._current = next(iter(self._waiting))
@@ -40,9 +42,15 @@ class ToolCallOrder:
             sent += [self._send(fragment) for fragment in self._waiting.pop(self._current)]
         return sent
 
+    def _current_is_whole(self) -> bool:
+        if self._is_whole is None:
+            self._is_whole = _is_object("".join(self._arguments))
+        return self._is_whole
+
     def _send(self, fragment: ToolCallDelta) -> ToolCallDelta:
         self._current = fragment.index
         self._arguments.append(fragment.arguments)
+        self._is_whole = None
         return fragment
 
 

@@ -16,6 +16,7 @@ from typing import Any
 import msgspec
 
 _LINE_LIMIT_BYTES = 16 * 1024 * 1024
+_BODY_LIMIT_BYTES = 128 * 1024 * 1024
 _DATA = b"data: "
 
 
@@ -42,7 +43,7 @@ class LocalHttp:
     async def call(self, method: str, path: str, body: Any = None) -> Any:
         """The peer's JSON answer; LocalHttpStatusError for any status but 2xx."""
         async with self._exchange(method, path, body) as (status, blocks):
-            answer = _decoded(b"".join([block async for block in blocks]))
+            answer = _decoded(await _whole(blocks))
             if not 200 <= status < 300:
                 raise LocalHttpStatusError(status, answer)
             return answer
@@ -51,10 +52,12 @@ class LocalHttp:
         """The JSON of each server-sent event, to `[DONE]` or the end. Closing the iterator hangs up."""
         async with self._exchange("POST", path, body) as (status, blocks):
             if status != 200:
-                raise LocalHttpStatusError(status, _decoded(b"".join([block async for block in blocks])))
+                raise LocalHttpStatusError(status, _decoded(await _whole(blocks)))
             rest = b""
             async for block in blocks:
                 *lines, rest = (rest + block).split(b"\n")
+                if len(rest) > _LINE_LIMIT_BYTES:
+                    raise LocalHttpError("the peer sends a line without end")
                 for line in lines:
                     if line.startswith(_DATA) and line != b"data: [DONE]":
                         yield _decoded(line[len(_DATA) :])
@@ -105,6 +108,15 @@ async def _blocks(reader: asyncio.StreamReader, headers: dict[str, str]) -> Asyn
     else:
         while block := await reader.read(65536):
             yield block
+
+
+async def _whole(blocks: AsyncIterator[bytes]) -> bytes:
+    body = bytearray()
+    async for block in blocks:
+        body += block
+        if len(body) > _BODY_LIMIT_BYTES:
+            raise LocalHttpError("the peer sends an answer without end")
+    return bytes(body)
 
 
 def _decoded(payload: bytes) -> Any:

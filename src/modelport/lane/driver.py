@@ -42,7 +42,7 @@ from modelport.lane.reply import Reply
 from modelport.lane.understood import Understood, call_of, understood
 from modelport.lane.ways import Way
 from modelport.surfaces.answer import stopped, too_late
-from modelport.surfaces.app import frames
+from modelport.surfaces.app import drop_frames, frames
 from modelport.surfaces.headers import RequestHead
 from modelport.upstream.wire import Exchange, RawHeaders
 
@@ -66,6 +66,7 @@ class LaneCall:
         "_error_body",
         "_exchange",
         "_has_begun",
+        "_has_stopped_asking",
         "_head",
         "_held_back",
         "_lane",
@@ -77,7 +78,6 @@ class LaneCall:
         "_task",
         "_unread",
         "_way",
-        "has_stopped_asking",
         "reply",
     )
 
@@ -112,7 +112,7 @@ class LaneCall:
         self._refused_with: tuple[int, RawHeaders] | None = None
         self._error_body = b""
         self._has_begun = False
-        self.has_stopped_asking = False
+        self._has_stopped_asking = False
         """The target that was asked last is not listened to any more."""
         self._relay: TextRelay | None = None
         self._unread = b""
@@ -253,7 +253,7 @@ class LaneCall:
         provider = self._asked.provider
         self._decoder = self._refused_with = self._relay = None
         self._unread = b""
-        self._has_begun = self.has_stopped_asking = False
+        self._has_begun = self._has_stopped_asking = False
         upstream = provider.encode(self._asks.request, self._target)
         self._exchange = self._lane.wire.send(provider.address, upstream, self._asks.deployment.timeouts, self)
         if self._connection.flow.write_paused:
@@ -272,6 +272,8 @@ class LaneCall:
 
     def answer_grew(self, data: bytes) -> None:
         """upstream.wire.Receiver"""
+        if self._has_stopped_asking:
+            return
         if self._task is None:
             self.guarded(self._grew, data)
         else:
@@ -280,6 +282,8 @@ class LaneCall:
     def answer_ended(self) -> None:
         """upstream.wire.Receiver"""
         self._exchange = None
+        if self._has_stopped_asking:
+            return
         if self._task is None:
             self.guarded(self._ended)
         else:
@@ -290,12 +294,13 @@ class LaneCall:
         self.answer_began(200, list)
         if body:
             self.answer_grew(body)
-        if not self.has_stopped_asking:
-            self.answer_ended()
+        self.answer_ended()
 
     def answer_failed(self, error: ModelportError) -> None:
         """upstream.wire.Receiver"""
         self._exchange = None
+        if self._has_stopped_asking:
+            return
         if self._task is None:
             self.guarded(self._broke, error)
         else:
@@ -418,7 +423,7 @@ class LaneCall:
         self._ask(TargetFailed(self._target, error))
 
     def _stop_asking(self) -> None:
-        self.has_stopped_asking = True
+        self._has_stopped_asking = True
         exchange, self._exchange = self._exchange, None
         if exchange is not None:
             exchange.abort()
@@ -447,12 +452,14 @@ class LaneCall:
             step(*arguments, **named)
         except ModelportError as error:
             self._fail(error)
+            drop_frames(error)
         except Exception as error:  # noqa: BLE001 - the end of a request
             operation = self._way.inference.operation
             told = (type(error).__name__, operation, self._head.request_id, frames(error))
             log.error("unhandled %s: %s request_id=%s\n%s", *told)
             self._settle(Ending.FAILED, 500, InternalError.code)
             self._end(InternalError())
+            drop_frames(error)
         self.reply.flush()
 
     def _fail(self, error: ModelportError) -> None:
@@ -468,11 +475,15 @@ class LaneCall:
         self._lane.write_now()
 
     def _end(self, error: ModelportError) -> None:
-        self._answering.fail(error)
-        self._over()
+        try:
+            self._answering.fail(error)
+        finally:
+            self._over()
 
     def client_gone(self) -> None:
         """The connection is lost: the work stops, and what was made is settled."""
+        if self.reply.response_complete:
+            return  # it has ended already
         self.reply.abandoned()
         self._settle(Ending.CANCELLED, 499, None)
         self._over()
@@ -497,7 +508,11 @@ class LaneCall:
             self._exchange.resume()
 
     def _over(self) -> None:
+        if self._next is nothing_more:
+            return
         self._next = nothing_more  # else it would hold itself, until a collector comes
+        self._held_back.clear()
+        self._decoder = self._relay = None
         self._lane.gateway.running -= 1
         self._connection.call_over(self.reply)
 

@@ -18,7 +18,7 @@ from modelport.core.answers import AnswerHead, ChatAnswer, ChatChoice
 from modelport.core.errors import ModelportError
 from modelport.core.events import FinishReason
 from modelport.core.excerpts import optional_excerpt
-from modelport.core.ports.providers import UpstreamRequest
+from modelport.core.ports.providers import ANSWER_BYTES_LIMIT, UpstreamRequest
 from modelport.core.ports.quota import DirectAccount, Reservation
 from modelport.core.usage import TokenUsage, UsageRow
 from modelport.dialects import fresh_ids
@@ -189,7 +189,7 @@ class PlainCall(Exchange):
         self.pool, self.head, self.receiver = pool, standing.request_head, self
         self.timeouts = timeouts = standing.deployment.timeouts
         self.deadline = self.whole_deadline = self._began + timeouts.whole
-        self.is_queued = False
+        self.is_queued, self.left_bytes = False, ANSWER_BYTES_LIMIT
         self._is_asked = True
         pool.take(self)
 
@@ -222,9 +222,7 @@ class PlainCall(Exchange):
             self._failed(error)
             return
         self._has_begun, self._pieces = True, [body] if body else None
-        call = self.become()
-        if not call.has_stopped_asking:
-            call.answer_ended()
+        self.become().answer_ended()
 
     def answer_failed(self, error: ModelportError) -> None:
         """upstream.wire.Receiver"""
@@ -331,13 +329,14 @@ class PlainCall(Exchange):
             return call  # all that is left is to say why there is no answer
         if self._has_begun:
             call.answer_began(200, list)
-        if pieces:
-            call.answer_grew(b"".join(pieces))
+        self._pieces = None
+        for piece in pieces or ():
+            call.answer_grew(piece)
         return call
 
     def _failed(self, error: Exception) -> None:
         """The general form knows how to end it."""
-        if self._successor is not None:
+        if self._successor is not None or self.response_complete:
             raise error
         call = self.become()
         if self._is_asked:

@@ -59,7 +59,7 @@ class Server(uvicorn.Server):
     async def on_tick(self, counter: int) -> bool:
         if counter == 0:
             self._listening()
-        if self._deadline is not None and self._gateway.running == 0:
+        if self._deadline is not None and self._gateway.running <= 0:
             self.should_exit = True
         elif self._deadline is not None and time.monotonic() > self._deadline:
             self.should_exit = self.force_exit = True

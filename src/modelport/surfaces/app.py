@@ -79,6 +79,7 @@ class Doors:
         except ModelportError as error:
             if not exchange.started:
                 await exchange.reply(refusal(error, exchange.head, match.door, operation))
+            drop_frames(error)
         except asyncio.CancelledError:
             if not exchange.is_stopped_by_us:
                 raise
@@ -151,6 +152,11 @@ def frames(error: BaseException) -> str:
     return "".join(
         f"  {frame.filename}:{frame.lineno} {frame.name}\n" for frame in traceback.extract_tb(error.__traceback__)
     )
+
+
+def drop_frames(error: BaseException) -> None:
+    """Releases what the frames hold that the error came through: an upstream's answer, and the error itself."""
+    error.__traceback__ = error.__context__ = None
 
 
 async def lifespan(receive: Receive, send: Send) -> None:

@@ -21,6 +21,7 @@ SET_UP_WRONGLY: Final = "The upstream is set up wrongly: no request can be made 
 NO_HTTP: Final = "The upstream sent what is no HTTP answer."
 STOPPED_SENDING: Final = "The upstream stopped sending its answer."
 BROKE_OFF: Final = "The upstream broke its answer off."
+TOO_LONG: Final = "The upstream's answer is longer than any answer."
 
 CLIENT_FAILURES = (aiohttp.ClientError, OSError, asyncio.TimeoutError, ValueError)
 """Everything that the library raises for a request that could not be made or read to its end."""

@@ -50,6 +50,6 @@ def inflater(encoding: bytes) -> Any:
 class Unreadable:
     """An encoding that nobody asked for."""
 
-    def decompress(self, data: bytes) -> bytes:
+    def decompress(self, data: bytes, limit: int) -> bytes:
         """zlib's interface."""
         raise zlib.error

@@ -13,12 +13,12 @@ from urllib.parse import urlsplit
 
 from modelport.core.catalog import Timeouts
 from modelport.core.errors import ModelportError, UpstreamFailed, UpstreamTimedOut
-from modelport.core.ports.providers import Address, UpstreamRequest
+from modelport.core.ports.providers import ANSWER_BYTES_LIMIT, Address, UpstreamRequest
 from modelport.upstream import failures
 from modelport.upstream.reply_head import RawHeaders
 from modelport.upstream.sweep import Sweep
 from modelport.upstream.usual import UsualReply
-from modelport.upstream.wire_connection import Connection, Exchange, Receiver
+from modelport.upstream.wire_connection import NEVER, Connection, Exchange, Receiver
 
 __all__ = ["Connection", "Exchange", "Pool", "RawHeaders", "Receiver", "Wire"]
 
@@ -88,6 +88,7 @@ class Pool:
         exchange, head = Exchange(), self.head(request)
         exchange.pool, exchange.head, exchange.body, exchange.timeouts = self, head, request.body, timeouts
         exchange.first_seconds, exchange.is_queued = first, request.queued
+        exchange.left_bytes = NEVER if request.streamed else ANSWER_BYTES_LIMIT
         exchange.starts(self.loop.time())
         exchange.receiver, exchange.connection, exchange.connecting, exchange.is_paused = receiver, None, None, False
         self.take(exchange)

@@ -25,6 +25,8 @@ IDLE_CONNECTION_SECONDS: Final = 30.0
 JOINED_BYTES: Final = 16 * 1024
 """A request whose body is larger is written in two pieces instead of being copied into one."""
 HEAD_BYTES_LIMIT: Final = 128 * 1024
+INFLATED_BYTES_LIMIT: Final = 16 * 1024 * 1024
+"""What a piece of a packed body may grow to."""
 CHUNK_SIZE: Final = re.compile(rb"(0*[1-9A-Fa-f][0-9A-Fa-f]{0,7})\r\n").match
 """The size of a chunk that is not the last."""
 NEVER: Final = float("inf")
@@ -62,7 +64,7 @@ class Home(Protocol):
 
 
 class Exchange:
-    """One request under way. Whoever makes one sets all of it (`wire.Pool.ask`; lane.plain.PlainCall is one itself)."""
+    """One request under way. Its maker sets all of it (`wire.Pool.send`; lane.plain.PlainCall is one itself)."""
 
     __slots__ = (
         "body",
@@ -73,6 +75,7 @@ class Exchange:
         "head",
         "is_paused",
         "is_queued",
+        "left_bytes",
         "pool",
         "receiver",
         "timeouts",
@@ -92,6 +95,8 @@ class Exchange:
     connection: Connection | None
     connecting: asyncio.Task[None] | None
     is_paused: bool
+    left_bytes: float
+    """How much of its answer may still come."""
 
     def starts(self, now: float) -> None:
         """The request goes out. While it is queued, nothing but the queue has a time."""
@@ -229,7 +234,11 @@ class Connection(asyncio.Protocol):
                         self._came_whole(exchange, body)
                         return
             self._is_fresh = False
-        elif self._at_chunk_end:
+        exchange.left_bytes -= len(data)
+        if exchange.left_bytes < 0:
+            self._broke(exchange, UpstreamFailed(failures.TOO_LONG))
+            return
+        if self._at_chunk_end:
             found = CHUNK_SIZE(data)
             if found is not None and len(data) == found.end() + int(found[1], 16) + 2 and data.endswith(b"\r\n"):
                 # One whole chunk after another: the parser would find nothing else in it, and stands where it stood.
@@ -250,6 +259,9 @@ class Connection(asyncio.Protocol):
             fault = failures.BROKE_OFF
         if not self._has_head and self._received_bytes > HEAD_BYTES_LIMIT:
             fault = failures.NO_HTTP
+        if exchange.left_bytes < 0:
+            self._broke(exchange, UpstreamFailed(failures.TOO_LONG))
+            return
         if self._chunk_is_over:
             # Not after a part of the next chunk's size.
             self._at_chunk_end = fault is None and self._inflate is None and data.endswith(b"\r\n")
@@ -345,7 +357,16 @@ class Connection(asyncio.Protocol):
 
     def on_body(self, body: bytes) -> None:
         if not self._is_over:
-            self._pieces.append(body if self._inflate is None else self._inflate.decompress(body))
+            self._pieces.append(body if self._inflate is None else self._inflated(body))
+
+    def _inflated(self, packed: bytes) -> bytes:
+        """Unpacks what one read holds of the body. What it grows to counts like what came."""
+        body: bytes = self._inflate.decompress(packed, INFLATED_BYTES_LIMIT)
+        if self._exchange is not None:
+            self._exchange.left_bytes -= len(body)
+            if self._inflate.unconsumed_tail:
+                self._exchange.left_bytes = -1
+        return body
 
     def on_chunk_header(self) -> None:
         self._chunk_is_over = False

@@ -187,7 +187,7 @@ class WorkerServer(Server):
         asyncio.get_running_loop().call_soon_threadsafe(self.retire)
 
     async def on_tick(self, counter: int) -> bool:
-        if self._gateway.draining and self._gateway.running == 0 and not self._is_drained:
+        if self._gateway.draining and self._gateway.running <= 0 and not self._is_drained:
             self._is_drained = True
             self.peer.tell("drained")
         if self._retired_at is not None:

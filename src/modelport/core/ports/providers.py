@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping
-from typing import Protocol, runtime_checkable
+from typing import Final, Protocol, runtime_checkable
 
 from msgspec import Struct
 
@@ -12,6 +12,11 @@ from modelport.core.errors import ModelportError
 from modelport.core.events import Event
 from modelport.core.ports.stages import NeedsWaiting, Refusal
 from modelport.core.requests import Request
+
+ANSWER_BYTES_LIMIT: Final = 128 * 1024 * 1024
+"""The most of an answer that is held in memory before it can be passed on: a JSON document, as it travels and as it is
+unpacked. 2,048 vectors of 3,072 numbers fit. A stream is passed on as it comes: its events have a limit of their own
+(dialects/sse.py), and `timeouts.whole` ends it."""
 
 
 class UpstreamRequest(Struct, frozen=True):

@@ -15,7 +15,7 @@ from msgspec import Struct
 
 from modelport.core.errors import ModelportError
 from modelport.core.events import Answered, Embedding, Event, UsageReported
-from modelport.core.ports.providers import Decoder
+from modelport.core.ports.providers import ANSWER_BYTES_LIMIT, Decoder
 from modelport.core.requests import ChatRequest, CompletionsRequest, Request
 from modelport.dialects.body import JSON_CONTAINERS_MAXIMUM, holds_more
 from modelport.dialects.openai_chat.upstream_chunks import ChunkReader, new_call_id
@@ -24,9 +24,9 @@ from modelport.dialects.openai_chat.upstream_simple import simple_answer
 from modelport.dialects.openai_chat.upstream_usage import token_usage
 from modelport.dialects.sse import DONE_PAYLOAD, EventStreamParser
 
-WHOLE_BYTES_LIMIT: Final = 256 * 1024 * 1024
 _BYTE_ORDER_MARK: Final = b"\xef\xbb\xbf"
-_SPACE: Final = b" \t\r\n"
+_BLANK: Final = b" \t\r\n" + _BYTE_ORDER_MARK
+"""What may stand before an answer."""
 
 
 def decoder(request: Request, *, engine: bool = False, new_id: Callable[[], str] = new_call_id) -> Decoder:
@@ -42,7 +42,6 @@ class CompletionDecoder:
     def __init__(self, reader: ChunkReader, *, engine: bool = False) -> None:
         self._reader = reader
         self._is_engine = engine
-        self._start = b""
         self._stream: EventStreamParser | None = None
         self._whole: _WholeBody | None = None
         self._failure: ModelportError | None = None
@@ -87,10 +86,8 @@ class CompletionDecoder:
 
     def _begun(self, data: bytes) -> bytes:
         """Decides what this is, as soon as something other than white space has come; gives what is to be read."""
-        data = self._start + data
-        text = data.removeprefix(_BYTE_ORDER_MARK).lstrip(_SPACE)
-        if not text or _BYTE_ORDER_MARK.startswith(text):
-            self._start = data
+        text = data.lstrip(_BLANK)
+        if not text:
             return b""
         if text[:1] in (b"{", b"["):
             self._whole = _WholeBody(self._is_engine)
@@ -196,7 +193,7 @@ class _WholeBody:
 
     def take(self, data: bytes) -> None:
         self._length += len(data)
-        if self._length > WHOLE_BYTES_LIMIT:
+        if self._length > ANSWER_BYTES_LIMIT:
             raise broken("The upstream's answer is longer than any answer.", self._is_engine)
         self._pieces.append(data)
 

@@ -52,6 +52,10 @@ FINISH_REASONS: Final = {
 BROKEN_REASONS: Final = frozenset({"error", "abort", "network_error", "insufficient_system_resource"})
 """Words that say that the answer was not finished at all."""
 
+TOOL_CALLS_LIMIT: Final = 1024
+ARGUMENTS_LIMIT: Final = 4 * 1024 * 1024
+"""Characters of one choice's tool calls: their order is only known at the end, so some are held until then."""
+
 
 def new_call_id() -> str:
     """An id for a tool call whose source gave none."""
@@ -141,6 +145,8 @@ class ChunkReader:
                 choice.take_call(call, is_whole, self._new_id, events)
         if isinstance(delta.get("function_call"), dict):  # the shape that tools replaced
             choice.take_call({"index": 0, "function": delta["function_call"]}, is_whole, self._new_id, events)
+        if len(choice.calls) > TOOL_CALLS_LIMIT or choice.arguments_length > ARGUMENTS_LIMIT:
+            raise broken("The upstream's tool calls are longer than any answer.", self._is_engine)
 
     def _take_text(self, choice: _Choice, raw: dict[str, Any], delta: dict[str, Any], events: list[Event]) -> None:
         thought, text = _reasoning(delta), _content(delta.get("content"))
@@ -156,12 +162,13 @@ class ChunkReader:
 class _Choice:
     """What is known of one choice so far."""
 
-    __slots__ = ("by_index", "calls", "index", "reason")
+    __slots__ = ("arguments_length", "by_index", "calls", "index", "reason")
 
     def __init__(self, index: int) -> None:
         self.index = index
         self.reason: str | None = None
         self.calls: list[_Call] = []
+        self.arguments_length = 0
         self.by_index: dict[int, _Call] = {}
 
     def finish_reason(self) -> FinishReason:
@@ -187,7 +194,9 @@ class _Choice:
             self.calls.append(call)
         if index is not None:
             self.by_index[index] = call
-        call.take(id, name, _arguments(function.get("arguments")), self.index, new_id, events)
+        arguments = _arguments(function.get("arguments"))
+        self.arguments_length += len(arguments) + 1
+        call.take(id, name, arguments, self.index, new_id, events)
 
     def _continued(self, index: int | None, id: str, name: str) -> _Call | None:
         """The call that this fragment belongs to. A new one has a name and an id not seen before: some number every

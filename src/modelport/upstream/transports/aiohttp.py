@@ -13,12 +13,20 @@ from yarl import URL
 
 from modelport.core.catalog import Timeouts
 from modelport.core.errors import UpstreamFailed, UpstreamTimedOut
-from modelport.core.ports.providers import Address, UpstreamAnswer, UpstreamExchange, UpstreamRequest
+from modelport.core.ports.providers import (
+    ANSWER_BYTES_LIMIT,
+    Address,
+    UpstreamAnswer,
+    UpstreamExchange,
+    UpstreamRequest,
+)
 from modelport.core.queueing import queued_too_long
+from modelport.upstream import failures
 from modelport.upstream.failures import CLIENT_FAILURES, failed_before_answer, failed_in_answer, lost_connection
 
 IDLE_CONNECTION_SECONDS: Final = 30.0
 HEADER_BYTES_LIMIT: Final = 32_768
+NEVER: Final = float("inf")
 
 
 class AiohttpTransport:
@@ -82,7 +90,8 @@ class Exchange:
         self._response = response
         if is_queued:
             now = clock()
-        return Answer(response, now + first, timeouts.between_events, now + timeouts.whole)
+        limit = NEVER if self._request.streamed else ANSWER_BYTES_LIMIT
+        return Answer(response, now + first, timeouts.between_events, now + timeouts.whole, limit)
 
     async def __aexit__(self, *exc: object) -> None:
         if self._response is not None:
@@ -122,8 +131,10 @@ class Answer:
         first_deadline: float,
         between_events_seconds: float,
         whole_deadline: float,
+        limit_bytes: float,
     ) -> None:
         self._response = response
+        self._limit_bytes = limit_bytes
         self._first_deadline = first_deadline
         self._between_events_seconds = between_events_seconds
         self._whole_deadline = whole_deadline
@@ -132,7 +143,8 @@ class Answer:
 
     def chunks(self) -> AsyncIterator[bytes]:
         """The body as it comes. Raises UpstreamFailed, UpstreamTimedOut."""
-        return _Chunks(self._response, self._first_deadline, self._between_events_seconds, self._whole_deadline)
+        deadlines = self._first_deadline, self._between_events_seconds, self._whole_deadline
+        return _Chunks(self._response, *deadlines, self._limit_bytes)
 
     async def body(self, limit: int) -> bytes:
         """At most `limit` bytes of the body; what came before a break counts, for it is an error's text."""
@@ -156,7 +168,9 @@ class _Chunks:
         first_deadline: float,
         between_events_seconds: float,
         whole_deadline: float,
+        limit_bytes: float,
     ) -> None:
+        self._left_bytes = limit_bytes
         self._content = response.content
         self._clock = asyncio.get_running_loop().time
         self._first_deadline: float | None = first_deadline
@@ -178,6 +192,9 @@ class _Chunks:
         if not chunk:
             raise StopAsyncIteration
         self._first_deadline = None
+        self._left_bytes -= len(chunk)
+        if self._left_bytes < 0:
+            raise UpstreamFailed(failures.TOO_LONG)
         return chunk
 
 

@@ -1,0 +1,89 @@
+"""An upstream that never ends: it reads a request, says how its answer begins, and repeats one block until the caller
+hangs up."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import threading
+from typing import Any, Self
+
+HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\n"
+CHUNKED = HEAD + b"transfer-encoding: chunked\r\n\r\n"
+STREAM = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\nconnection: close\r\n\r\n"
+BLOCK_BYTES = 256 * 1024
+
+
+def chunk(data: bytes) -> bytes:
+    """One chunk of a chunked body."""
+    return b"%x\r\n%b\r\n" % (len(data), data)
+
+
+def event(delta: bytes) -> bytes:
+    """One event of a chat's stream."""
+    return b'data: {"id":"u","model":"m","choices":[{"index":0,"delta":%b}]}\n\n' % delta
+
+
+TEXT = event(b'{"content":"%b"}' % (b"word " * 2048))
+
+
+class Endless:
+    """`begin` is written once, `block` until the caller leaves; `pause_seconds` between two blocks."""
+
+    def __init__(self) -> None:
+        self.begin = b""
+        self.block = b""
+        self.pause_seconds = 0.0
+        self.asked = threading.Semaphore(0)
+        self.left = threading.Semaphore(0)
+        self.sent_bytes = 0
+        self._ending = threading.Event()
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self._threads = [threading.Thread(target=self._accept)]
+
+    @property
+    def url(self) -> str:
+        """The base address of a provider."""
+        return f"http://127.0.0.1:{self._listener.getsockname()[1]}/v1"
+
+    def __enter__(self) -> Self:
+        self._threads[0].start()
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        self._ending.set()
+        self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+        for thread in self._threads:
+            thread.join()
+
+    def says(self, begin: bytes, block: bytes, pause_seconds: float = 0.0) -> None:
+        """From the next request on."""
+        self.begin, self.pause_seconds = begin, pause_seconds
+        self.block = block if pause_seconds else block * max(1, BLOCK_BYTES // len(block))
+        self.sent_bytes = 0
+
+    def _accept(self) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                connection, _ = self._listener.accept()
+                thread = threading.Thread(target=self._serve, args=(connection,))
+                thread.start()
+                self._threads.append(thread)
+
+    def _serve(self, connection: socket.socket) -> None:
+        connection.settimeout(1)
+        with connection, contextlib.suppress(OSError):
+            data = b""
+            while b"\r\n\r\n" not in data:
+                received = connection.recv(65536)
+                if not received:
+                    return
+                data += received
+            self.asked.release()
+            connection.sendall(self.begin)
+            while not self._ending.is_set():
+                with contextlib.suppress(TimeoutError):
+                    self.sent_bytes += connection.send(self.block)
+                self._ending.wait(self.pause_seconds)
+        self.left.release()
