@@ -324,7 +324,8 @@ def test_a_new_configuration_that_would_let_everybody_in_from_anywhere_is_refuse
 def test_another_number_of_workers_needs_a_restart_and_says_so(served: Served, tmp_path: Path) -> None:
     (tmp_path / "data.yaml").write_text(json.dumps({**CONFIG, "server": {"workers": 3}}))
     served.process.send_signal(signal.SIGHUP)
-    eventually(lambda: "needs a restart of the whole server" in served.stderr(), "the refusal is logged")
+    said = "server.workers is 2 and would be 3: that needs a restart of the whole server"
+    eventually(lambda: said in served.stderr(), "the refusal is logged")
     assert served.chat().status == 200
     assert len(workers_of(served)) == 2
 

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import importlib
-import importlib.util
 import json
 from collections.abc import Mapping
-from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
 
-from modelport.app.snapshot import embedded, embedded_deployments, embedded_name, inline_name
+from modelport.app.snapshot import embedded_deployments, embedded_name, inline_name
+from modelport.config.adapters import adapter
 from modelport.config.deployments import DeploymentSettings, InlineProviderSettings, ProviderSettings
+from modelport.config.embedded import EMBEDDED, embedded
 from modelport.config.settings import EngineSettings, Settings
 from modelport.core.catalog import Snapshot
 from modelport.core.ports.providers import OpeningProvider, Provider, Transport
@@ -24,20 +23,11 @@ from modelport.engine.weights.faults import WeightsError, WeightsFault
 from modelport.engine.weights.places import worker_options
 
 
-class ExtraMissing(Exception):
-    """A package that runs models here is not installed."""
-
-
 class ProviderFault(Exception):
     """A provider's section that only its adapter could judge; the message names the place."""
 
 
-NEEDED_MODULES: Mapping[str, tuple[str, ...]] = {
-    "llama_cpp": ("xllamacpp", "jsonschema_rs"),
-    "onnx_embeddings": ("onnxruntime", "tokenizers", "numpy"),
-    "onnx_image_embeddings": ("onnxruntime", "tokenizers", "numpy", "PIL"),
-}
-EMBEDDED_TYPES = ("llama_cpp", "onnx_embeddings", "onnx_image_embeddings")
+EMBEDDED_TYPES = tuple(EMBEDDED)
 
 
 class LiveRuntime:
@@ -71,15 +61,10 @@ def states(snapshot: Snapshot, providers: Mapping[str, Provider | OpeningProvide
 def worker_specs(settings: Settings) -> tuple[list[WorkerSpec], dict[str, str]]:
     """One worker per distinct embedded model, and which provider name is answered by which worker.
 
-    Raises ExtraMissing, and WeightsError for weights that are not here."""
+    Raises WeightsError for weights that are not here, which config.preflight finds first."""
     specs: dict[str, WorkerSpec] = {}
     worker_of: dict[str, str] = {}
-    wanted = wanted_engines(settings)
-    for _, kind, _ in wanted:
-        missing = [module for module in NEEDED_MODULES[kind] if importlib.util.find_spec(module) is None]
-        if missing:
-            raise ExtraMissing(f"the models that run here need {', '.join(missing)}, not installed")
-    for name, kind, options in wanted:
+    for name, kind, options in wanted_engines(settings):
         identity = json.dumps([kind, options], sort_keys=True, default=str)
         spec = specs.setdefault(identity, spec_of(name, kind, options, settings.engine))
         worker_of[name] = spec.name
@@ -139,8 +124,6 @@ def options_of(place: str, provider: ProviderSettings, model: str, data_dir: Pat
         if weights is None or weights.backend != provider.type:
             raise WeightsError(WeightsFault.ABSENT, f"{place}: names no `weights`, and no embedded model is {model!r}")
         return {**catalogue_options(weights.name, data_dir), **options}
-    if not Path(str(options["weights"])).is_file():
-        raise WeightsError(WeightsFault.ABSENT, f"{place}.weights: there is no file {str(options['weights'])!r}")
     return options
 
 
@@ -191,14 +174,3 @@ def open_provider(name: str, provider: ProviderSettings) -> Provider | OpeningPr
     except (ValueError, OSError) as error:
         raise ProviderFault(f"{name}: {error}") from error
     return opened
-
-
-def adapter(kind: str) -> Any:
-    """The module of a provider type: ours by name, then other people's by entry point."""
-    try:
-        return importlib.import_module(f"modelport.providers.{kind}")
-    except ModuleNotFoundError as missing:
-        if missing.name != f"modelport.providers.{kind}":
-            raise
-    (point,) = entry_points(group="modelport.providers", name=kind)
-    return point.load()

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Mapping
-from importlib.resources import files
 from typing import Any, overload
 
 import msgspec
-import yaml
 
 from modelport.app.prices import price_book
 from modelport.auth.api_key import digest
@@ -20,7 +18,9 @@ from modelport.config.deployments import (
     LimitSettings,
     ModelSettings,
 )
+from modelport.config.embedded import embedded
 from modelport.config.policies import KeyLimitSettings, KeySettings
+from modelport.config.profiles import load_profiles
 from modelport.config.secrets import Secret
 from modelport.config.settings import Settings
 from modelport.control.profiles import ProfileError, Profiles
@@ -50,12 +50,6 @@ def run_here(settings: Settings) -> Iterator[str]:
             yield inline_name(name)
 
 
-def load_profiles() -> Profiles:
-    """The profiles that come with the package."""
-    text = files("modelport.control").joinpath("profiles.yaml").read_text("utf-8")
-    return Profiles(yaml.safe_load(text))
-
-
 def embedded_deployments() -> dict[str, DeploymentSettings]:
     """What is deployed when the configuration names no deployment: each default model under its own name."""
     return {
@@ -69,12 +63,6 @@ def nouns(weights: Weights) -> ModelSettings:
     """An embedded model in the configuration's words."""
     model = weights.model
     return ModelSettings(format=model.format, name=model.name, version=model.version, publisher=model.publisher)
-
-
-def embedded(model_name: str) -> Weights | None:
-    """The embedded model of this name, by its own or its deployment's name."""
-    wanted = model_name.lower()
-    return next((w for w in CATALOGUE.values() if wanted in (w.name.lower(), w.model.name.lower())), None)
 
 
 def targets(name: str, deployment: DeploymentSettings, catalogue: Mapping[str, CatalogueEntry]) -> tuple[Target, ...]:

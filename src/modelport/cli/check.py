@@ -9,10 +9,12 @@ from typing import Annotated, Any
 
 import typer
 
+from modelport.cli.connect import connections
 from modelport.cli.output import ExitCode, application, write_error_line, write_json, write_line, write_table
 from modelport.config.deployments import DeploymentSettings, InlineProviderSettings, ProviderSettings
 from modelport.config.faults import ConfigError
 from modelport.config.load import Loaded, read
+from modelport.config.preflight import problems
 from modelport.config.secrets import Secret
 from modelport.config.settings import Settings
 
@@ -24,21 +26,41 @@ def check(
     file: Annotated[
         Path | None, typer.Argument(help="The configuration file.", envvar="MODELPORT_CONFIG", show_default=False)
     ] = None,
+    with_secrets: Annotated[
+        bool, typer.Option("--with-secrets/--without-secrets", help="Read the secrets that the file refers to.")
+    ] = True,
+    connect: Annotated[
+        bool, typer.Option("--connect", help="Open a connection to each upstream and store. Sends nothing else.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
 ) -> None:
     """Check a configuration and name every fault with its line.
 
-    Each fault comes with its key and the nearest right spelling.
+    Finds what would keep `modelport serve` from starting: unknown keys, with the nearest right spelling, and missing
+    files, weights, certificates, packages. Warns of what looks like a slip.
+
+    Example: modelport check modelport.yaml --connect
     """
     try:
-        loaded = read(file, os.environ)
+        loaded = read(file, os.environ, with_secrets=with_secrets)
+        if found := list(problems(loaded.settings)):
+            raise ConfigError(loaded.fault(item.path, item.what) for item in found)
     except ConfigError as exc:
         _show_faults(exc, as_json)
         raise typer.Exit(ExitCode.CONFIG_INVALID) from None
+    places = connections(loaded.settings) if connect else []
     if as_json:
-        write_json({"valid": True, "faults": [], "warnings": list(loaded.warnings), "summary": summary(loaded)})
+        reached = [{"key": place.key, "address": place.address, "failure": place.failure} for place in places]
+        said = {"valid": True, "faults": [], "warnings": list(loaded.warnings), "summary": summary(loaded)}
+        write_json({**said, "connections": reached} if connect else said)
     else:
         _show_summary(loaded)
+        if places:
+            write_line("")
+            rows = [(place.key, place.address, place.failure or "connects") for place in places]
+            write_table(("connection", "address", ""), rows)
+    if any(place.failure for place in places):
+        raise typer.Exit(ExitCode.SERVER_UNREACHABLE)
 
 
 def _show_faults(error: ConfigError, as_json: bool) -> None:

@@ -11,11 +11,12 @@ import msgspec
 import typer
 
 from modelport.app.prices import price_book
-from modelport.app.snapshot import deployments, inline_name, load_profiles, run_here
+from modelport.app.snapshot import deployments, inline_name, run_here
 from modelport.cli.keys import ConfigOption, settings_or_fail
 from modelport.cli.output import ExitCode, application, fail, write_error_line, write_json, write_line, write_table
 from modelport.config.faults import ConfigError
 from modelport.config.prices import read_carried, read_prices
+from modelport.config.profiles import load_profiles
 from modelport.config.settings import Settings
 from modelport.config.sources import Flags
 from modelport.control.prices import CLASSES, Book

@@ -17,12 +17,13 @@ from modelport.app.processes import owner_process
 from modelport.app.processes.fleet import FleetFailed
 from modelport.app.processes.listening import shared
 from modelport.app.processes.nursery_process import NurseryFailed
-from modelport.app.runtime import ExtraMissing, ProviderFault
-from modelport.cli.keys import ConfigOption, DataDirOption, settings_or_fail
-from modelport.cli.output import ExitCode, application, fail
+from modelport.app.runtime import ProviderFault
+from modelport.cli.keys import ConfigOption, DataDirOption
+from modelport.cli.output import ExitCode, application, fail, write_error_line
 from modelport.cli.startup import announce
 from modelport.config.faults import ConfigError
-from modelport.config.listen import listen_faults
+from modelport.config.load import read
+from modelport.config.preflight import problems
 from modelport.config.secrets import GeneratedKey, generated_key, prepare_data_dir
 from modelport.config.settings import Settings
 from modelport.config.sources import Flags
@@ -30,7 +31,6 @@ from modelport.config.tls import server_context, tls_files
 from modelport.control.profiles import ProfileError
 from modelport.engine.weights.faults import WeightsError
 from modelport.lane.server import Server
-from modelport.stores.sql.address import DriverMissing
 from modelport.telemetry.logging import configure_logging
 
 app = application()
@@ -64,11 +64,9 @@ def serve(
         log_level=log_level,
         workers=workers,
     )
-    settings = settings_or_fail(config, flags)
+    settings = settings_that_start(config, flags)
     configure_logging(settings.telemetry.log, settings.telemetry.log_level)
     key = operator_key_or_fail(settings)
-    if faults := listen_faults(settings, key is not None):
-        fail(ExitCode.UNSAFE_LISTEN, "; ".join(fault.what for fault in faults))
     listener = listener_or_fail(settings)
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
@@ -80,10 +78,6 @@ def serve(
         fail(ExitCode.CONFIG_INVALID, str(error))
     except (ProfileError, ProviderFault) as error:
         fail(ExitCode.CONFIG_INVALID, str(error))
-    except ExtraMissing as error:
-        fail(ExitCode.EXTRA_MISSING, str(error), "pip install 'modelport[local]'")
-    except DriverMissing as error:
-        fail(ExitCode.EXTRA_MISSING, str(error), "pip install 'modelport[postgres]'")
     except WeightsError as error:
         fail(ExitCode.WEIGHTS_MISSING, str(error))
     except (NurseryFailed, FleetFailed) as error:
@@ -96,6 +90,30 @@ def serve(
         raise typer.Exit(ExitCode.INTERRUPTED) from None
     finally:
         listener.close()
+
+
+EXIT_CODES = {
+    "listen": ExitCode.UNSAFE_LISTEN,
+    "extra": ExitCode.EXTRA_MISSING,
+    "weights": ExitCode.WEIGHTS_MISSING,
+}
+"""By the kind of a problem; CONFIG_INVALID for the others. Several problems end with the code of the first one."""
+
+
+def settings_that_start(config: Path | None, flags: Flags) -> Settings:
+    """The settings. Ends the command with a line for each fault that `modelport check` would find."""
+    try:
+        loaded = read(config, os.environ, flags)
+    except ConfigError as error:
+        fail(ExitCode.CONFIG_INVALID, str(error))
+    for warning in loaded.warnings:
+        write_error_line(f"warning: {warning}")
+    if found := list(problems(loaded.settings)):
+        fail(
+            EXIT_CODES.get(found[0].kind, ExitCode.CONFIG_INVALID),
+            "\n".join(str(loaded.fault(item.path, item.what)) for item in found),
+        )
+    return loaded.settings
 
 
 async def run(settings: Settings, key: GeneratedKey | None, listener: socket.socket, config: Path | None) -> None:

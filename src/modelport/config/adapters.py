@@ -51,14 +51,15 @@ def settings_model(kind: str) -> type[BaseModel] | None:
     if kind in EMBEDDED:
         return EMBEDDED[kind]
     try:
-        module = _module(kind)
+        module = adapter(kind)
     except (ImportError, AttributeError) as exc:  # what an entry point raises for a module or a name that is not there
         raise AdapterFault(f"the adapter {kind!r} cannot be imported: {exc}") from exc
     model = getattr(module, "Settings", None)
     return model if isinstance(model, type) and issubclass(model, BaseModel) else None
 
 
-def _module(kind: str) -> Any:
+def adapter(kind: str) -> Any:
+    """The module of a provider type: ours by name, then an installed plug-in's by entry point."""
     package = importlib.import_module(_GROUP)
     if any(module.name == kind for module in pkgutil.iter_modules(package.__path__)):
         return importlib.import_module(f"{_GROUP}.{kind}")
@@ -103,6 +104,7 @@ class ProviderCheck:
             return {}
         names = [name for name, field in model.model_fields.items() if _is_path(field.annotation)]
         given = {name: data[name] for name in names if isinstance(data.get(name), str) and data[name]}
+        given = {name: value for name, value in given.items() if "://" not in value}
         return {
             name: str(expanded(value, self._sources.directory, self._sources.environ)) for name, value in given.items()
         }

@@ -5,9 +5,9 @@ from __future__ import annotations
 from decimal import Decimal
 from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
-from modelport.config.section import Count, Section, Url, refuse
+from modelport.config.section import Count, Section, Url, exact, refuse
 
 OnStoreOutage = Literal["refuse", "allow"]
 Currency = Annotated[str, Field(pattern=r"^[A-Z]{3}$")]
@@ -16,7 +16,7 @@ Currency = Annotated[str, Field(pattern=r"^[A-Z]{3}$")]
 class BudgetSettings(Section):
     """Money, tokens or both per UTC day or month."""
 
-    amount: Annotated[Decimal, Field(gt=0, le=1_000_000_000, decimal_places=6)] | None = None
+    amount: Annotated[Decimal, Field(gt=0, le=1_000_000_000, decimal_places=6), BeforeValidator(exact)] | None = None
     """Money."""
     currency: Currency | None = None
     """Of `amount`; `prices.currency`, and no other."""

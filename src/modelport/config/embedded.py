@@ -14,7 +14,7 @@ from typing import Annotated, Final, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from modelport.config.section import Seconds, Section, described
-from modelport.engine.weights.catalogue import CATALOGUE
+from modelport.engine.weights.catalogue import CATALOGUE, Weights
 
 Threads = Annotated[
     Annotated[int, Field(ge=1, le=1024)] | Literal["auto"] | None, described("auto or a whole number from 1")
@@ -87,6 +87,12 @@ EMBEDDED: Final[Mapping[str, type[BaseModel]]] = MappingProxyType(
         "onnx_image_embeddings": OnnxImageEmbeddingsOptions,
     }
 )
+
+
+def embedded(model_name: str) -> Weights | None:
+    """The embedded model of this name, by its own or its deployment's name."""
+    wanted = model_name.lower()
+    return next((w for w in CATALOGUE.values() if wanted in (w.name.lower(), w.model.name.lower())), None)
 
 
 def embedded_models() -> tuple[str, ...]:

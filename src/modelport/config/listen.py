@@ -4,22 +4,19 @@ from __future__ import annotations
 
 import ipaddress
 
-from modelport.config.faults import Fault
 from modelport.config.settings import Settings
 
 
-def listen_faults(settings: Settings, key_is_generated: bool) -> tuple[Fault, ...]:
-    """Why this host must not be listened on; empty when it may. The host may have come from anywhere, so no line."""
+def unsafe_listening(settings: Settings) -> str | None:
+    """Why this host must not be listened on, or None."""
     host = settings.server.host
     if is_loopback(host):
-        return ()
+        return None
     if settings.auth.anonymous:
-        what = f"{host} is reachable from other machines, and auth.anonymous lets everybody in; use 127.0.0.1, or keys"
-    elif key_is_generated:
-        what = f"{host} is reachable from other machines, and the key was made here; set MODELPORT_API_KEY or auth.keys"
-    else:
-        return ()
-    return (Fault("server.host", None, "", what),)
+        return f"{host} is reachable from other machines, and auth.anonymous lets everybody in; use 127.0.0.1, or keys"
+    if not settings.auth.keys:
+        return f"{host} is reachable from other machines, and the key was made here; set MODELPORT_API_KEY or auth.keys"
+    return None
 
 
 def is_loopback(host: str) -> bool:

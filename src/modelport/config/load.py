@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path as FilePath
 from typing import Any, Final
@@ -12,6 +12,7 @@ from pydantic import ValidationError
 from modelport.config.adapters import ProviderCheck
 from modelport.config.crosschecks import Declared, budgets, findings, same_keys
 from modelport.config.document import BYTES_LIMIT, Document, read_document
+from modelport.config.doubts import doubts
 from modelport.config.embedded import embedded_models
 from modelport.config.faults import ConfigError, Fault, Path
 from modelport.config.landed import refusals
@@ -32,6 +33,8 @@ class Loaded:
     settings: Settings
     file: FilePath | None
     warnings: tuple[str, ...]
+    fault: Callable[[Path, str], Fault]
+    """A fault at a place of the tree, with the line that the place came from."""
 
 
 def load(
@@ -47,12 +50,14 @@ def read(
     path: FilePath | str | None,
     environ: Mapping[str, str],
     flags: Flags = NO_FLAGS,
+    *,
+    with_secrets: bool = True,
 ) -> Loaded:
     """Reads the file at `path`, else at MODELPORT_CONFIG, else none. Raises ConfigError and nothing else."""
     chosen = path or environ.get(CONFIG_VARIABLE) or None
     file = FilePath(chosen) if chosen is not None else None
     document = Document({}) if file is None else read_document(_content(file), str(file))
-    return parse(document, file, environ, flags)
+    return parse(document, file, environ, flags, with_secrets=with_secrets)
 
 
 def _content(file: FilePath) -> bytes:
@@ -69,6 +74,8 @@ def parse(
     file: FilePath | None,
     environ: Mapping[str, str],
     flags: Flags = NO_FLAGS,
+    *,
+    with_secrets: bool = True,
 ) -> Loaded:
     """The same for a document that is read already. `file` gives relative paths their start."""
     laid = overlay(document.data, environ, flags)
@@ -84,18 +91,23 @@ def parse(
         return str(file) if file is not None else "configuration", 1 if file is not None else None
 
     directory = file.absolute().parent if file is not None else FilePath.cwd()
-    check = _Check(laid.data, Explainer(laid.data, place), SecretSources(environ, directory))
+    explainer = Explainer(laid.data, place)
+    check = _Check(laid.data, explainer, SecretSources(environ, directory, are_read=with_secrets))
     settings = check.settings()
     faults = [*document.faults, *check.faults(document.faults)]
     slips: tuple[str, ...] = ()
     if settings is not None and settings.prices.file is not None:
-        try:
-            _, slips = read_prices(settings.prices.file, settings.prices.currency)
-        except ConfigError as exc:
-            faults += exc.faults
+        if settings.prices.file.is_file():
+            try:
+                _, slips = read_prices(settings.prices.file, settings.prices.currency)
+            except ConfigError as exc:
+                faults += exc.faults
+        else:
+            faults.append(explainer.fault(("prices", "file"), f"there is no file {str(settings.prices.file)!r}"))
     if faults or settings is None:
         raise ConfigError(sorted(faults, key=lambda fault: (fault.line or 0, fault.source)))
-    return Loaded(settings, file, (*dict.fromkeys(check.sources.warnings), *slips))
+    noted = (str(explainer.fault(path, what)) for path, what in doubts(settings))
+    return Loaded(settings, file, (*dict.fromkeys(check.sources.warnings), *noted, *slips), explainer.fault)
 
 
 class _Check:

@@ -46,6 +46,35 @@ _KINDS: Final = {
 }
 
 
+_EXAMPLES: Final = {
+    "budget": '{amount: "100.00", per: month}',
+    "limits": "{tokens_per_minute: 10000, requests_per_minute: 60}",
+    "model": '{format: OpenAI, name: gpt-4o, version: "2024-08-06"}',
+    "sku": "{name: GlobalStandard, capacity: 10}",
+    "provider": "{type: llama_cpp, weights: my-model.gguf}",
+    "tls": "{self_signed: true}",
+}
+_LITELLM: Final = (
+    "that is a LiteLLM configuration; here `deployments` has the names that callers use, and `providers` the hosts "
+    "behind them (docs/guides/configuration.md)"
+)
+_ELSEWHERE: Final = {
+    "model_list": _LITELLM,
+    "litellm_settings": _LITELLM,
+    "litellm_params": _LITELLM,
+    "general_settings": _LITELLM,
+    "router_settings": _LITELLM,
+    "tpm": "write limits: {tokens_per_minute: …}",
+    "rpm": "write limits: {requests_per_minute: …}",
+    "max_parallel_requests": "write limits: {concurrent_requests: …}",
+    "max_budget": 'write budget: {amount: "100.00", per: month}',
+    "api_base": "write base_url",
+    "azure_endpoint": "write base_url",
+}
+"""What other gateways call something that is here under another name."""
+_UNSAID: Final = "is not valid; the adapter's reason may repeat the secret and is not shown"
+
+
 class Explainer:
     """Knows where the parts of some raw data stand, and says what a ValidationError means there."""
 
@@ -106,17 +135,20 @@ def _sentence(details: ErrorDetails, path: Path, root: type[BaseModel], base: Pa
             said = printable(value)  # a number from the environment, or one in quotes
         return f"{said}: {words.format(context[name])}" if not kind.startswith("too_") else words.format(context[name])
     if kind in _KINDS:
-        return f"must be {_KINDS[kind]}, not {said}"
+        example = _EXAMPLES.get(str(path[-1])) if _KINDS[kind] == "a mapping" and path else None
+        return f"must be {_KINDS[kind]}, not {said}{f'; for example {example}' if example else ''}"
     if kind in ("refused", "secret"):
         return str(context["what"])
     if kind == "value_error":
-        return "is not valid" if is_hidden else str(context["error"])
+        return _UNSAID if is_hidden else str(context["error"])
     message = details["msg"]
     return f"{said}: {message[:1].lower()}{message[1:]}"
 
 
 def _unknown_key(path: Path, root: type[BaseModel], base: Path) -> str:
     key = str(path[-1])
+    if key in _ELSEWHERE:
+        return f"unknown key {key!r}: {_ELSEWHERE[key]}"
     siblings = keys_at(root, path[len(base) : -1])
     meant = did_you_mean(key, siblings)
     if not meant:

@@ -15,7 +15,7 @@ from modelport.config.budgets import Currency
 from modelport.config.document import BYTES_LIMIT, Document, read_document
 from modelport.config.faults import ConfigError, Fault, Path, dotted
 from modelport.config.messages import Explainer
-from modelport.config.section import Count, Name, Section, Version, Word, refuse, shown
+from modelport.config.section import Count, Name, Section, Version, Word, exact, refuse, shown
 from modelport.control.prices import (
     CLASSES,
     NO_HOST,
@@ -33,13 +33,6 @@ from modelport.core.pricing import ServiceTier
 RATES: Final = (*CLASSES, "request")
 
 
-def _amount(value: Any) -> Any:
-    """A binary fraction is not the amount that was written."""
-    if isinstance(value, float):
-        raise refuse(f"{value} is a number; put it in quotes")
-    return value
-
-
 def _day(value: Any) -> Any:
     try:
         return date.fromisoformat(value)
@@ -47,7 +40,7 @@ def _day(value: Any) -> Any:
         raise refuse(f"{shown(value)} is not a day like 2027-01-31") from None
 
 
-Amount = Annotated[Decimal, Field(ge=0, max_digits=24, decimal_places=12), BeforeValidator(_amount)]
+Amount = Annotated[Decimal, Field(ge=0, max_digits=24, decimal_places=12), BeforeValidator(exact)]
 Day = Annotated[date, BeforeValidator(_day)]
 
 

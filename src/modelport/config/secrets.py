@@ -16,6 +16,8 @@ from pydantic import GetCoreSchemaHandler, ValidationInfo
 from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
 MASK: Final = "***"
+PLACEHOLDER: Final = "https://placeholder.invalid/"
+"""Where secrets are not read, each value begins with this: it may stand in a header and for an address."""
 SECRET_FILE_BYTES_LIMIT: Final = 65_536
 _REFERENCE: Final = re.compile(r"env:[A-Za-z_][A-Za-z0-9_]*|file:\S.*", re.DOTALL)
 _SENDABLE: Final = re.compile(r"[\x21-\x7e]([\x20-\x7e]*[\x21-\x7e])?")
@@ -94,6 +96,8 @@ class SecretSources:
     environ: Mapping[str, str]
     directory: Path
     warnings: list[str] = field(default_factory=list)
+    are_read: bool = True
+    """False: a reference is checked for its form alone, and a placeholder stands for its value."""
 
     def __repr__(self) -> str:
         return "SecretSources(…)"  # the environment is full of other people's secrets
@@ -108,6 +112,8 @@ class SecretSources:
         if not isinstance(reference, str) or not is_reference(reference):
             raise SecretFault("a secret is not written here; write env:NAME or file:PATH")
         kind, _, name = reference.partition(":")
+        if not self.are_read:
+            return Secret(PLACEHOLDER + re.sub(r"[^A-Za-z0-9]", "-", reference), reference)
         value = self._variable(name) if kind == "env" else self._file(name)
         return Secret(value, reference)
 

@@ -175,6 +175,13 @@ def _pattern(value: str) -> str:
     return value
 
 
+def exact(value: Any) -> Any:
+    """Money: a binary fraction is not the amount that was written."""
+    if isinstance(value, float):
+        raise refuse(f"{value} is a number; put it in quotes")
+    return value
+
+
 def at_most(limit: int, what: str) -> Callable[[Any], Any]:
     """Bounds a collection before anything is made of it."""
 

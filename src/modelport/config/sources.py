@@ -13,7 +13,10 @@ from modelport.config.secrets import expanded
 
 API_KEY_VARIABLE: Final = "MODELPORT_API_KEY"
 CONFIG_VARIABLE: Final = "MODELPORT_CONFIG"
-URL_VARIABLES: Final[Mapping[str, Path]] = {"MODELPORT_DATABASE_URL": ("database_url",)}
+URL_VARIABLES: Final[Mapping[str, Path]] = {
+    "MODELPORT_DATABASE_URL": ("database_url",),
+    "MODELPORT_REDIS_URL": ("redis_url",),
+}
 """Addresses that may hold a password: their settings become references to these variables."""
 
 

@@ -34,12 +34,12 @@ class ScriptedNursery:
 
 async def test_a_worker_that_has_ended_before_it_is_known_is_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
     async def started(plan: Any, ended: Callable[[int, int], None], gone: Any) -> tuple[ScriptedNursery, str]:
-        return ScriptedNursery(ended), "owned"
+        return ScriptedNursery(ended), {"server.workers": "1"}
 
     monkeypatch.setattr(NurseryProcess, "started", started)
     plan: Any = SimpleNamespace(listeners=(3,))
     fleet = Fleet(plan, lambda _: None)
-    starting = asyncio.create_task(fleet.start("owned"))
+    starting = asyncio.create_task(fleet.start({"server.workers": "1"}))
     (place,) = fleet.places
     async with asyncio.timeout(10):
         while place.member is None or place.member.process_id != SECOND:

@@ -30,10 +30,13 @@ keys:
 
 
 @pytest.fixture
-def invoke(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def invoke(tmp_path: Path, weights: Path, monkeypatch: pytest.MonkeyPatch):
     for name in ("MODELPORT_CONFIG", "MODELPORT_API_KEY", "MODELPORT_PORT", "MODELPORT_HOST", "MODELPORT_DATA_DIR"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("KEY", "hunter2")
+    monkeypatch.setenv("MODELPORT_DATA_DIR", str(weights))
+    for name in ("x.gguf", "my.gguf"):
+        (tmp_path / name).write_bytes(b"GGUF and more")
     (tmp_path / "team-key").write_text("hunter3\n")
     app = typer.Typer(pretty_exceptions_enable=False)
     app.command()(check)

@@ -27,7 +27,7 @@ def test_the_reference_is_current() -> None:
 
 def test_the_example_is_valid() -> None:
     found = load(ROOT / "examples/modelport.yaml", ENVIRON)
-    assert list(found.deployments) == ["local-chat", "my-model", "llama", "Mistral-large"]
+    assert list(found.deployments) == ["local-chat", "llama", "Mistral-large"]
 
 
 def test_the_example_needs_only_the_variables_that_it_names() -> None:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from modelport.app.snapshot import load_profiles
+from modelport.config.profiles import load_profiles
 from modelport.control.profiles import ProfileError, Profiles
 from modelport.core.catalog import UNKNOWN_PROFILE, Range
 from modelport.core.operations import Operation

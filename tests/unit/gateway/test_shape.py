@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from modelport.app.snapshot import load_profiles
+from modelport.config.profiles import load_profiles
 from modelport.core.catalog import Deployment, ExtraParametersMode, Model, Target
 from modelport.core.content import (
     FunctionDefinition,

@@ -7,14 +7,14 @@ import logging
 import os
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 from modelport.app.processes.nursery_process import NurseryFailed, NurseryGone, NurseryProcess, kill
 from modelport.app.processes.peer import Peer, PeerGone
-from modelport.app.processes.plan import Plan
+from modelport.app.processes.plan import Plan, changed
 from modelport.telemetry.figures import Figures, Sum, read
 
 STARTING_SECONDS: Final = 60.0
@@ -78,7 +78,7 @@ class Fleet:
         self.past = Sum()
         """What ended workers have counted."""
         self.failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._owned = ""
+        self._owned: Mapping[str, str] = {}
         self._nursery: NurseryProcess | None = None
         self._nurseries: set[NurseryProcess] = set()
         self._early: dict[int, int] = {}
@@ -91,7 +91,7 @@ class Fleet:
 
     # --- life ---------------------------------------------------------------------------------------------------------
 
-    async def start(self, owned: str) -> None:
+    async def start(self, owned: Mapping[str, str]) -> None:
         """Returns when every worker serves. Raises NurseryFailed, FleetFailed."""
         self._owned = owned
         self._nursery = await self._new_nursery()
@@ -302,12 +302,9 @@ class Fleet:
 
     async def _new_nursery(self) -> NurseryProcess:
         nursery, owned = await NurseryProcess.started(self._plan, self._ended, self._nursery_gone)
-        if owned != self._owned:
+        if differences := changed(self._owned, owned):
             await nursery.kill()
-            raise NurseryFailed(
-                "the address, the data directory, the number of workers or the engines are others in the new "
-                "configuration: that needs a restart of the whole server"
-            )
+            raise NurseryFailed(f"{differences}: that needs a restart of the whole server")
         self._nurseries.add(nursery)
         return nursery
 

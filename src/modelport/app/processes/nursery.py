@@ -27,8 +27,8 @@ from modelport.app.runtime import ProviderFault, open_providers, worker_specs
 from modelport.app.snapshot import build as build_snapshot
 from modelport.auth import api_key
 from modelport.config.faults import ConfigError
-from modelport.config.listen import listen_faults
-from modelport.config.load import load
+from modelport.config.load import read
+from modelport.config.preflight import problems
 from modelport.config.secrets import Secret, stored_key
 from modelport.config.settings import Settings
 from modelport.config.sources import Flags
@@ -57,10 +57,11 @@ def main() -> None:
 
 def loaded(plan: Plan) -> Inherited:
     """Everything that workers have in common. Raises UNLOADABLE."""
-    settings = load(plan.config, os.environ, Flags(**plan.flags))
+    read_now = read(plan.config, os.environ, Flags(**plan.flags))
+    settings = read_now.settings
+    if found := list(problems(settings)):
+        raise ConfigError(read_now.fault(item.path, item.what) for item in found)
     generated = generated_key(plan, settings)
-    if faults := listen_faults(settings, generated is not None):
-        raise ConfigError(faults)
     open_providers(settings)  # a worker opens its own; this imports what they need
     files = tls_files(settings)
     specs, _ = worker_specs(settings)

@@ -45,14 +45,14 @@ class NurseryProcess:
         self._ended = ended
         self._gone = gone
         self._forked: dict[int, asyncio.Future[int]] = {}
-        self._loaded: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        self._loaded: asyncio.Future[dict[str, str]] = asyncio.get_running_loop().create_future()
         self._life: asyncio.Task[None] | None = None
         self.is_gone = False
 
     @classmethod
     async def started(
         cls, plan: Plan, ended: Ended, gone: Callable[[NurseryProcess], None]
-    ) -> tuple[NurseryProcess, str]:
+    ) -> tuple[NurseryProcess, dict[str, str]]:
         """A nursery that has loaded everything, and what it needs of the owner (`plan.owned`). Raises NurseryFailed."""
         process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-P", "-m", "modelport.app.processes.nursery"),

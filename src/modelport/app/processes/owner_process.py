@@ -10,7 +10,7 @@ import shutil
 import signal
 import socket
 import tempfile
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -124,7 +124,7 @@ class OwnerProcess:
 
     # --- life ---------------------------------------------------------------------------------------------------------
 
-    async def serve(self, owned_now: str, display: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    async def serve(self, owned_now: Mapping[str, str], display: Callable[[], Coroutine[Any, Any, None]]) -> None:
         """Until a signal has drained the workers, or a second one has cut them."""
         with self._signals():
             starting = asyncio.create_task(self.fleet.start(owned_now))

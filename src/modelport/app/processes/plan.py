@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from msgspec import Struct
@@ -43,8 +42,8 @@ class Order(Struct, frozen=True):
 class Report(Struct, frozen=True, omit_defaults=True):
     """A line of the nursery's output."""
 
-    ready: str | None = None
-    """Everything is loaded: the identity of what the owner alone can provide."""
+    ready: dict[str, str] | None = None
+    """Everything is loaded: what the owner alone can provide, by setting."""
     failed: str | None = None
     """Nothing can be served with this configuration, and why."""
     forked: int | None = None
@@ -53,15 +52,20 @@ class Report(Struct, frozen=True, omit_defaults=True):
     code: int = 0
 
 
-def owned(settings: Settings, specs: Sequence[WorkerSpec]) -> str:
-    """The identity of what a new configuration cannot change while the owner runs: the address, the data directory,
-    the number of processes and the engines."""
+def owned(settings: Settings, specs: Sequence[WorkerSpec]) -> dict[str, str]:
+    """What a new configuration cannot change while the owner runs, by setting: the address, the data directory, the
+    number of processes and the engines."""
     server = settings.server
-    plain = [
-        server.host,
-        server.port,
-        str(server.data_dir),
-        server.workers,
-        [[spec.name, spec.backend, dict(spec.options), spec.load, spec.idle_unload_seconds] for spec in specs],
-    ]
-    return hashlib.sha256(json.dumps(plain, sort_keys=True, default=str).encode()).hexdigest()[:16]
+    found = {f"server.{name}": str(getattr(server, name)) for name in ("host", "port", "data_dir", "workers")}
+    for spec in specs:
+        options = {**spec.options, "load": spec.load, "idle_unload_seconds": spec.idle_unload_seconds}
+        found[f"the engine of {spec.name}"] = json.dumps([spec.backend, options], sort_keys=True, default=str)
+    return found
+
+
+def changed(before: Mapping[str, str], after: Mapping[str, str]) -> str:
+    """What differs, old and new, in words; empty where nothing does."""
+    names = [name for name in {**before, **after} if before.get(name) != after.get(name)]
+    return "; ".join(
+        f"{name} is {before.get(name, 'absent')} and would be {after.get(name, 'absent')}" for name in names
+    )

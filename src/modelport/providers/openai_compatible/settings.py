@@ -8,6 +8,7 @@ from typing import Annotated, Any, Final, Literal, Protocol, runtime_checkable
 from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, model_validator
+from pydantic_core import PydanticCustomError
 
 from modelport.providers.openai_compatible.endpoints import ENDPOINTS
 
@@ -27,28 +28,33 @@ class Revealing(Protocol):
         ...
 
 
+def refused(what: str) -> PydanticCustomError:
+    """A reason that repeats no secret, so that the configuration's check may show it."""
+    return PydanticCustomError("refused", "{what}", {"what": what})
+
+
 def _revealed(value: Any) -> Any:
     return value.reveal() if isinstance(value, Revealing) else value
 
 
 def _sendable(value: SecretStr) -> SecretStr:
     if _HEADER_VALUE.fullmatch(value.get_secret_value()) is None:
-        raise ValueError("holds a character that cannot be sent in a header")
+        raise refused("holds a character that cannot be sent in a header")
     return value
 
 
 def _url(value: str) -> str:
     parts = urlsplit(value)
     if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise ValueError("must be an http:// or https:// address")
+        raise refused("must be an http:// or https:// address")
     if parts.username is not None or parts.query or parts.fragment:
-        raise ValueError("must hold no user name, query or fragment; use api_key and api_version")
+        raise refused("must hold no user name, query or fragment; use api_key and api_version")
     return value
 
 
 def _path(value: str) -> str:
     if not value.startswith("/") or any(char.isspace() for char in value):
-        raise ValueError("must start with / and hold no space")
+        raise refused("must start with / and hold no space")
     return value
 
 
@@ -96,11 +102,11 @@ class Settings(BaseModel):
     @model_validator(mode="after")
     def _is_somewhere(self) -> Settings:
         if self.host is not None and self.host not in ENDPOINTS:
-            raise ValueError(f"host {self.host!r} is not known; known: {', '.join(ENDPOINTS)}; or give base_url")
+            raise refused(f"host {self.host!r} is not known; known: {', '.join(ENDPOINTS)}; or give base_url")
         known = ENDPOINTS[self.host].base_url if self.host is not None else None
         if self.base_url is None and known is None:
-            raise ValueError("base_url is missing")
+            raise refused("base_url is missing")
         for name in self.headers:
             if _HEADER_NAME.fullmatch(name) is None or name.lower() in _RESERVED_HEADERS:
-                raise ValueError(f"headers: {name!r} cannot be set")
+                raise refused(f"headers: {name!r} cannot be set")
         return self

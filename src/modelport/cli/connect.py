@@ -1,0 +1,100 @@
+"""Whether upstreams and stores can be reached from here: a connection each, with TLS where the address says so."""
+
+from __future__ import annotations
+
+import socket
+import ssl
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, Final, NamedTuple
+from urllib.parse import urlsplit
+
+from modelport.config.deployments import InlineProviderSettings
+from modelport.config.settings import Settings
+from modelport.providers.openai_compatible.endpoints import ENDPOINTS
+
+SECONDS: Final = 5.0
+PORTS: Final = {"http": 80, "https": 443, "redis": 6379, "rediss": 6379, "postgres": 5432, "postgresql": 5432}
+WITH_TLS: Final = ("https", "rediss")
+
+
+class Place(NamedTuple):
+    """One address of the configuration. `failure`: why it cannot be reached; None if it can."""
+
+    key: str
+    address: str
+    failure: str | None = None
+
+
+class Wanted(NamedTuple):
+    """A connection to try. `path`: a unix socket's instead of host and port."""
+
+    key: str
+    url: str
+    path: str | None = None
+    verify: bool = True
+    authority: str | None = None
+
+
+def connections(settings: Settings) -> list[Place]:
+    """Every upstream and store, tried at the same time."""
+    with ThreadPoolExecutor(16) as pool:
+        return list(pool.map(tried, wanted(settings)))
+
+
+def wanted(settings: Settings) -> Iterator[Wanted]:
+    """What there is to reach."""
+    for name, provider in settings.providers.items():
+        yield from _upstream(f"providers.{name}", provider.options())
+    for name, deployment in settings.deployments.items():
+        if isinstance(deployment.provider, InlineProviderSettings):
+            yield from _upstream(f"deployments.{name}.provider", deployment.provider.options())
+    for key, secret in (("database_url", settings.database_url), ("redis_url", settings.redis_url)):
+        if secret is not None and not secret.reveal().startswith("sqlite"):
+            parts = urlsplit(secret.reveal())
+            yield Wanted(key, secret.reveal(), parts.path if parts.scheme == "unix" else None)
+
+
+def _upstream(key: str, options: dict[str, Any]) -> Iterator[Wanted]:
+    host = options.get("host")
+    known = ENDPOINTS[host].base_url if isinstance(host, str) and host in ENDPOINTS else None
+    url = options.get("proxy") or options.get("base_url") or known
+    if isinstance(url, str):
+        path, authority = options.get("unix_socket"), options.get("ca_file")
+        verify = options.get("verify_tls") is not False
+        yield Wanted(key, url, str(path) if path else None, verify, str(authority) if authority else None)
+
+
+def tried(target: Wanted) -> Place:
+    """Connects, and shakes hands where the address wants TLS."""
+    parts = urlsplit(target.url)
+    scheme = parts.scheme.partition("+")[0]
+    host, port = parts.hostname or "localhost", parts.port or PORTS.get(scheme, 443)
+    address = target.path or f"{scheme}://{host}:{port}"
+    try:
+        with _connected(target, host, port) as connection:
+            if scheme in WITH_TLS and target.path is None:
+                with _context(target).wrap_socket(connection, server_hostname=host):
+                    pass
+    except TimeoutError:
+        return Place(target.key, address, f"does not answer within {SECONDS:g} s")
+    except OSError as error:
+        return Place(target.key, address, getattr(error, "verify_message", None) or error.strerror or str(error))
+    return Place(target.key, address)
+
+
+def _connected(target: Wanted, host: str, port: int) -> socket.socket:
+    if target.path is None:
+        return socket.create_connection((host, port), timeout=SECONDS)
+    connection = socket.socket(socket.AF_UNIX)
+    connection.settimeout(SECONDS)
+    connection.connect(target.path)
+    return connection
+
+
+def _context(target: Wanted) -> ssl.SSLContext:
+    context = ssl.create_default_context(cafile=target.authority)
+    if not target.verify:
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+    return context

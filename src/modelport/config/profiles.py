@@ -1,0 +1,15 @@
+"""What model families can do: the profiles that come with the package."""
+
+from __future__ import annotations
+
+from importlib.resources import files
+
+import yaml
+
+from modelport.control.profiles import Profiles
+
+
+def load_profiles() -> Profiles:
+    """Reads them."""
+    text = files("modelport.control").joinpath("profiles.yaml").read_text("utf-8")
+    return Profiles(yaml.safe_load(text))
