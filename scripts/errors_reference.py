@@ -40,6 +40,7 @@ SAMPLES: dict[type[ModelportError], ModelportError] = {
     tree.RouteNotFound: tree.RouteNotFound(),
     tree.MethodNotAllowed: tree.MethodNotAllowed(["POST"]),
     tree.RequestTimedOut: tree.RequestTimedOut(),
+    tree.CredentialRefused: tree.CredentialRefused(401, "m"),
     tree.BodyTooLarge: tree.BodyTooLarge(1),
     tree.InvalidParameters: tree.InvalidParameters([Offence("t", ("body", "x"), "m", 1)]),
     tree.BudgetExhausted: tree.BudgetExhausted("project p", "month", "2027-01-01T00:00:00Z"),
@@ -51,9 +52,9 @@ SAMPLES: dict[type[ModelportError], ModelportError] = {
 
 
 def leaves(kind: type[ModelportError] = ModelportError) -> Iterator[type[ModelportError]]:
-    """The tree's leaves, in the order of their status."""
+    """The tree's leaves, and what is raised by itself though it has kinds of its own."""
     below = kind.__subclasses__()
-    if not below:
+    if not below or issubclass(kind, tree.Unavailable):
         yield kind
     for child in below:
         yield from leaves(child)

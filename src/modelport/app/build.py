@@ -14,6 +14,7 @@ from modelport.app.budgets import kept
 from modelport.app.ledger import LocalLedger
 from modelport.app.owner import LocalOwner, Owner
 from modelport.app.quota import open_quota, store_states
+from modelport.app.redactor import build_redactor
 from modelport.app.runtime import LiveRuntime, open_providers, worker_specs
 from modelport.app.snapshot import build as build_snapshot
 from modelport.app.worker_hours import metered
@@ -34,6 +35,7 @@ from modelport.surfaces.options import Limits, Options
 from modelport.telemetry.logging import access_log
 from modelport.telemetry.metrics import Metrics
 from modelport.telemetry.observer import CallObserver
+from modelport.telemetry.redaction import know_secrets
 from modelport.telemetry.sources import journal_source, waiting_source
 from modelport.upstream.transports.aiohttp import AiohttpTransport
 from modelport.upstream.wire import Wire
@@ -69,6 +71,8 @@ async def serving(
     lane: Lane | None = None
     providers: dict[str, Provider | OpeningProvider] = {**open_providers(settings), **engines}
     runtime = LiveRuntime(transport, providers)
+    redactor = build_redactor(settings, generated, providers)
+    know_secrets(redactor)
     journals = settings.server.data_dir / "journal"
     journals.mkdir(mode=0o700, parents=True, exist_ok=True)  # before the ledger looks there
     async with (
@@ -88,6 +92,7 @@ async def serving(
             clock=clock,
             random=Random(),  # noqa: S311  spreads calls over targets
             budgets=budgets.budgets,
+            redactor=redactor,
         )
         metrics.sources.append(waiting_source(pipeline.quota.queue.__len__))
         metrics.sources.append(budgets.source)

@@ -27,8 +27,9 @@ ModelportError
 ├── BudgetExhausted 429               a budget of money or tokens is used up; seldom with retry_after
 ├── InternalError 500
 ├── EngineFailed 500                  the model broke while the gateway is fine (424 on the managed form)
-├── UpstreamFailed 502→503            an upstream answered nonsense, or not at all
 ├── Unavailable 503                   loading, saturated, draining; always with retry_after
+│   └── UpstreamFailed 502→503        an upstream answered nonsense, or not at all
+│       └── CredentialRefused         … or did not accept the gateway's credential
 └── UpstreamTimedOut 504
 """
 
@@ -367,17 +368,6 @@ class EngineFailed(ModelportError):
     code = "InternalServerError"
 
 
-class UpstreamFailed(ModelportError):
-    """An upstream could not be reached, or answered what cannot be an answer. Answered as 503: azure-core and
-    JS clients retry that, and never a 502."""
-
-    status = 503
-    code = "ServiceUnavailable"
-
-    def __init__(self, message: str, *, retry_after: int = 1) -> None:
-        super().__init__(message, retry_after=max(1, retry_after))
-
-
 class Unavailable(ModelportError):
     """Not now: loading, saturated or draining."""
 
@@ -386,6 +376,20 @@ class Unavailable(ModelportError):
 
     def __init__(self, message: str, *, code: str | None = None, retry_after: int = 1) -> None:
         super().__init__(message, code=code, retry_after=max(1, retry_after))
+
+
+class UpstreamFailed(Unavailable):
+    """An upstream could not be reached, or answered what cannot be an answer. Answered as 503: azure-core and
+    JS clients retry that, and never a 502."""
+
+
+class CredentialRefused(UpstreamFailed):
+    """The upstream complained about the gateway's own credential. What it said is for the operator's log alone."""
+
+    def __init__(self, status: int, words: str, *, retry_after: int = 1) -> None:
+        self.upstream_status = status
+        self.upstream_words = words
+        super().__init__("The upstream did not accept the gateway's own credential.", retry_after=retry_after)
 
 
 class UpstreamTimedOut(ModelportError):

@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from random import Random
 
 from modelport.core.catalog import Target
-from modelport.core.errors import ModelportError, RateLimited, Unavailable, UpstreamFailed, UpstreamTimedOut
+from modelport.core.errors import ModelportError, RateLimited, Unavailable, UpstreamTimedOut
 from modelport.core.ports.dispatch import GiveUp, Send, Step, TargetFailed
 
 # Another target may do better after these; anything else is the caller's own or everybody's.
-RETRYABLE = (UpstreamFailed, UpstreamTimedOut, Unavailable, RateLimited)
+RETRYABLE = (Unavailable, UpstreamTimedOut, RateLimited)
 
 
 def ordered(targets: Sequence[Target], random: Random) -> list[Target]:

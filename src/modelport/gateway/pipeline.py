@@ -26,6 +26,7 @@ from modelport.core.ports.providers import OpeningProvider, Provider, Readiness,
 from modelport.core.ports.quota import Quota
 from modelport.core.ports.records import Journal, Observer
 from modelport.core.ports.stages import Authenticator, NeedsWaiting, Refusal
+from modelport.core.redaction import Redactor
 from modelport.core.requests import Request
 from modelport.core.usage import Ending
 from modelport.gateway import guard
@@ -41,6 +42,7 @@ from modelport.gateway.identify import identify
 from modelport.gateway.lease import CallLease, write_out
 from modelport.gateway.resolve import requested_model, resolve
 from modelport.gateway.shape import Shaped, shape
+from modelport.gateway.target_failures import TargetFailures
 from modelport.gateway.waiting import until_ready
 
 T = TypeVar("T")
@@ -62,6 +64,7 @@ class Pipeline:
         clock: Clock,
         random: Random,
         budgets: Budgets | None = None,
+        redactor: Redactor | None = None,
     ) -> None:
         self.snapshot = snapshot
         self.runtime = runtime
@@ -72,6 +75,7 @@ class Pipeline:
         self.observer = observer
         self.clock = clock
         self.random = random
+        self.target_failures = TargetFailures(redactor or Redactor(), clock)
 
     @asynccontextmanager
     async def run(self, call: Call) -> AsyncIterator[Answer]:
@@ -215,9 +219,9 @@ class Pipeline:
                         yield batch
                 return
             except ModelportError as error:
+                outcome = self.target_failures.take(step.target, error)
                 if begun:
                     raise
-                outcome = TargetFailed(step.target, error)
 
     async def _asked(
         self, request: Request, deployment: Deployment, target: Target
@@ -244,7 +248,7 @@ class Pipeline:
         """A codec's answer over HTTP."""
         upstream = provider.encode(request, target)
         async with self.runtime.transport.send(provider.address, upstream, deployment.timeouts) as answer:
-            if answer.status >= 400 or answer.status < 200:
+            if not 200 <= answer.status < 300:
                 raise provider.failure(answer.status, answer.headers, await answer.body(ERROR_BODY_BYTES))
             decoder = provider.decoder(request)
             async for chunk in answer.chunks():

@@ -219,7 +219,7 @@ class LaneCall:
                     self._send()
                 return
             except ModelportError as error:
-                outcome = TargetFailed(step.target, error)
+                outcome = self._failed(error)
 
     def _is_ready(self) -> bool:
         """Whether the target can be asked now; if it must be waited for, the waiting asks it."""
@@ -247,7 +247,7 @@ class LaneCall:
                 raise refusal.error
             self._send()
         except ModelportError as error:
-            self._ask(TargetFailed(self._target, error))
+            self._ask(self._failed(error))
 
     def _send(self) -> None:
         provider = self._asked.provider
@@ -263,7 +263,7 @@ class LaneCall:
 
     def answer_began(self, status: int, headers: Callable[[], RawHeaders]) -> None:
         """upstream.wire.Receiver"""
-        if 200 <= status < 400:
+        if 200 <= status < 300:
             self._decoder = self._asked.provider.decoder(self._asks.request)
             if self._asks.request.stream and self._asks.request.choices == 1:
                 self._relay = TextRelay(partial(self._asked.provider.decoder, self._asks.request), self._count)
@@ -418,9 +418,13 @@ class LaneCall:
         self._stop_asking()
         if self._decoder is None and self._refused_with is not None:
             error = self._target_refused()  # what came of the error's body before it broke is its text
+        outcome = self._failed(error)
         if self._has_begun:
             raise error
-        self._ask(TargetFailed(self._target, error))
+        self._ask(outcome)
+
+    def _failed(self, error: ModelportError) -> TargetFailed:
+        return self._lane.pipeline.target_failures.take(self._target, error)
 
     def _stop_asking(self) -> None:
         self._has_stopped_asking = True

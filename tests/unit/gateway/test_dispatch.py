@@ -12,6 +12,7 @@ from modelport.core.catalog import Target
 from modelport.core.errors import (
     BadRequest,
     ContextLengthExceeded,
+    CredentialRefused,
     EngineFailed,
     InternalError,
     InvalidParameters,
@@ -31,7 +32,13 @@ TARGETS = st.lists(
     max_size=6,
     unique_by=lambda target: target.provider,
 )  # fmt: skip
-AGAIN = [UpstreamFailed("x"), UpstreamTimedOut("x"), Unavailable("x"), RateLimited("upstream", None, 1)]
+AGAIN = [
+    UpstreamFailed("x"),
+    CredentialRefused(401, "x"),
+    UpstreamTimedOut("x"),
+    Unavailable("x"),
+    RateLimited("upstream", None, 1),
+]
 NOT_AGAIN = [BadRequest("x"), ContextLengthExceeded("x"), InvalidParameters([]), EngineFailed("x"), InternalError()]
 
 

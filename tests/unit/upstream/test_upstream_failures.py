@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from modelport.core.errors import (
     ContentFiltered,
     ContextLengthExceeded,
+    CredentialRefused,
     EngineFailed,
     InvalidParameters,
     ModelportError,
@@ -242,3 +243,50 @@ def test_any_error_body_becomes_an_error_of_ours(status, body, engine):
     assert isinstance(error, ModelportError)
     if isinstance(error, InvalidParameters):
         assert all(isinstance(part, str) for offence in error.offences for part in offence.loc)
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        "Incorrect API key provided: sk-a***z.",
+        "Invalid API key",
+        "Error: invalid x-api-key",
+        "API key not valid. Please pass a valid API key.",
+        "Your API key is expired",
+        "You didn't provide an API key.",
+        "Access denied due to invalid subscription key or wrong API endpoint.",
+        "Missing Authentication header",
+        "No auth credentials found",
+        "Authentication failed",
+        "Invalid token.",
+    ],
+)
+@pytest.mark.parametrize("status", [400, 401, 403, 422, 500])
+def test_complaint_about_a_credential_is_about_the_gateways(status, message):
+    error = said(status, {"message": message})
+    assert isinstance(error, CredentialRefused)
+    assert (error.status, error.upstream_status, error.upstream_words) == (503, status, message)
+    assert message not in error.message
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        "Invalid value for 'metadata.api_key': expected a string.",
+        "Invalid token id 70000 in logit_bias.",
+        "tools[0].function.parameters: 'authorization' is required",
+        "The prompt names no key.",
+        "Missing required parameter: 'messages'.",
+    ],
+)
+def test_other_words_about_keys_and_tokens_are_the_callers(message):
+    assert isinstance(said(400, {"message": message}), UpstreamRefused)
+
+
+def test_credential_complaint_in_a_stream_is_one_too():
+    error = failure_in_stream({"error": {"message": "bad", "code": "invalid_api_key"}})
+    assert isinstance(error, CredentialRefused)
+
+
+def test_worker_of_ours_that_refuses_its_secret_has_broken():
+    assert isinstance(said(401, {"message": "no"}, engine=True), EngineFailed)

@@ -15,6 +15,7 @@ from msgspec import Struct
 from modelport.core.errors import (
     ContentFiltered,
     ContextLengthExceeded,
+    CredentialRefused,
     EngineFailed,
     InvalidParameters,
     ModelportError,
@@ -34,6 +35,30 @@ _CONTEXT_WORDS: Final = re.compile(
     r"context (length|window|size)|maximum context|prompt is too long|too (long|large) for model", re.IGNORECASE
 )
 _FILTER_CODES: Final = frozenset({"content_filter", "content_policy_violation", "responsibleaipolicyviolation"})
+_CREDENTIAL_CODES: Final = frozenset(
+    {
+        "invalid_api_key",
+        "invalid_authentication",
+        "authentication_error",
+        "authenticationerror",
+        "invalid_authentication_error",
+        "api_key_invalid",
+        "unauthenticated",
+        "unauthorized",
+    }
+)
+_CREDENTIAL_WORDS: Final = re.compile(
+    r"""(?ix)
+      ^\W*(?:error:\s*)?(?:the\s|your\s|an?\s)?
+      (?:incorrect|invalid|wrong|missing|unknown|expired|revoked|malformed|no)\s(?:or\s\w+\s)?
+      (?:x-)?(?:api|access|auth|bearer|subscription|authentication|authorization)
+      [\s_-]?(?:key|token|header|credentials?)\b
+    | (?:api|subscription)[\s_-]?key\s(?:you\sprovided\s|provided\s)?(?:is\s|was\s)?
+      (?:not\svalid|invalid|incorrect|wrong|expired|missing|not\sfound|disabled|revoked)\b
+    | did\s?n.t\sprovide\san\sapi\skey | invalid\ssubscription\skey
+    | ^\W*(?:authentication\sfailed|unauthorized|invalid\s(?:token|credentials?)\W*$)
+    """
+)
 _STATUS_OF_WORD: Final = {
     "rate_limit_exceeded": 429,
     "rate_limit_error": 429,
@@ -81,6 +106,8 @@ def broken(message: str, engine: bool) -> ModelportError:
 
 def _failure(status: int, headers: Mapping[str, str], stated: Stated, engine: bool) -> ModelportError:
     retry_after = retry_after_seconds(headers)
+    if not engine and (status in (401, 403, 407) or _is_about_credential(stated)):
+        return CredentialRefused(status, stated.message or stated.code or "", retry_after=retry_after)
     if status in (400, 413, 422):
         return _refusal(status, stated)
     if status in (408, 504):
@@ -90,8 +117,6 @@ def _failure(status: int, headers: Mapping[str, str], stated: Stated, engine: bo
     match status:
         case 429:
             return RateLimited("upstream", None, retry_after)
-        case 401 | 403 | 407:
-            what = "The upstream did not accept the gateway's own credential."
         case 404:
             what = "The upstream does not know the model or path that this deployment names."
         case _ if status < 400:
@@ -99,6 +124,11 @@ def _failure(status: int, headers: Mapping[str, str], stated: Stated, engine: bo
         case _:
             what = f"The upstream failed with status {status}."
     return UpstreamFailed(what, retry_after=retry_after)
+
+
+def _is_about_credential(stated: Stated) -> bool:
+    """A caller is known before an upstream is asked, so a credential that it does not accept is the gateway's."""
+    return bool(stated.words & _CREDENTIAL_CODES) or _CREDENTIAL_WORDS.search(stated.message) is not None
 
 
 def _refusal(status: int, stated: Stated) -> ModelportError:

@@ -1,0 +1,74 @@
+"""What must not leave this server: the secrets of the configuration, and where its upstreams are."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+from pydantic import BaseModel
+
+from modelport.config.secrets import Secret
+from modelport.config.settings import Settings
+from modelport.core.ports.providers import Address, OpeningProvider, Provider
+from modelport.core.redaction import Redactor
+from modelport.engine.service import EngineProvider
+
+COMMON_PATHS = frozenset({"", "/", "/v1", "/api", "/api/v1", "/openai", "/openai/v1"})
+"""Paths of a base URL that tell nothing of where it is."""
+
+
+def build_redactor(
+    settings: Settings, generated: Secret | None, providers: Mapping[str, Provider | OpeningProvider]
+) -> Redactor:
+    """Knows every secret of these settings, and the address of every provider."""
+    secrets = [secret.reveal() for secret in secrets_of(settings)]
+    secrets += [generated.reveal()] if generated is not None else []
+    addresses = [str(settings.server.data_dir)]
+    for provider in providers.values():
+        if isinstance(provider, Provider) and not isinstance(provider, EngineProvider):
+            addresses += places_of(provider.address)
+    for secret in tuple(secrets):
+        if "://" in secret:
+            secrets += passwords_of(secret)
+            addresses += hosts_of(secret)
+    return Redactor(secrets, addresses)
+
+
+def secrets_of(value: Any) -> Iterator[Secret]:
+    """Every secret below a section of the settings."""
+    match value:
+        case Secret():
+            yield value
+        case BaseModel():
+            yield from secrets_of({**value.__dict__, **(value.__pydantic_extra__ or {})})
+        case Mapping():
+            for item in value.values():
+                yield from secrets_of(item)
+        case list() | tuple():
+            for item in value:
+                yield from secrets_of(item)
+
+
+def places_of(address: Address) -> Iterator[str]:
+    """An upstream's address, in whole and in parts."""
+    yield from hosts_of(address.base_url)
+    if address.unix_socket is not None:
+        yield address.unix_socket
+    if address.proxy is not None:
+        yield from hosts_of(address.proxy)
+
+
+def hosts_of(url: str) -> Iterable[str]:
+    """The URL itself, its authority, its host, and its path where that is not everybody's."""
+    parts = urlsplit(url)
+    bare = parts.netloc.rpartition("@")[2]
+    path = parts.path.rstrip("/")
+    return (url, f"{parts.scheme}://{bare}", bare, parts.hostname or "", path if path not in COMMON_PATHS else "")
+
+
+def passwords_of(url: str) -> Iterable[str]:
+    """What a URL holds beside its address: the user with the password, and the password as it is sent."""
+    parts = urlsplit(url)
+    user, password = unquote(parts.username or ""), unquote(parts.password or "")
+    return (f"{user}:{password}", parts.netloc.rpartition("@")[0], password) if password else ()
