@@ -241,6 +241,14 @@ def test_the_json_formats_are_understood_in_every_shape(server: Server, shape: A
     assert ask(server, {"response_format": {"type": "yaml"}}, model="gpt-4o-json").status == 422
 
 
+def test_the_documented_handler_prints_the_value_that_the_model_itself_refuses(server: Server) -> None:
+    with client_of(server) as client, pytest.raises(HttpResponseError) as caught:
+        client.complete(messages=[UserMessage("Hello")], model=EMBEDDED, model_extras={"stop_token_ids": [9_000_000]})
+    response = json.loads(caught.value.response._content.decode("utf-8"))  # type: ignore[union-attr]
+    printed = [f"{'.'.join(bad['loc'])} with value '{bad['input']}'" for bad in response["detail"]]
+    assert printed == ["body.stop_token_ids with value '[9000000]'"]
+
+
 @pytest.mark.check(43)
 def test_json_on_a_llama_is_refused_and_the_documented_handler_names_it(server: Server) -> None:
     printed = []

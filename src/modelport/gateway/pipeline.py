@@ -219,7 +219,7 @@ class Pipeline:
                         yield batch
                 return
             except ModelportError as error:
-                outcome = self.target_failures.take(step.target, error)
+                outcome = self.target_failures.take(step.target, error, request)
                 if begun:
                     raise
 

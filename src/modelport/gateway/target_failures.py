@@ -10,6 +10,8 @@ from modelport.core.clock import Clock
 from modelport.core.errors import CredentialRefused, ModelportError
 from modelport.core.ports.dispatch import TargetFailed
 from modelport.core.redaction import Redactor
+from modelport.core.requests import Request
+from modelport.core.sent_values import with_sent_values
 
 SECONDS_BETWEEN_LINES: Final = 60.0
 _logger = logging.getLogger("modelport.upstream")
@@ -23,9 +25,9 @@ class TargetFailures:
         self._clock = clock
         self._logged: dict[str, float] = {}
 
-    def take(self, target: Target, error: ModelportError) -> TargetFailed:
-        """The outcome for `dispatch`; secrets and addresses are out of the error. A complaint about the gateway's own
-        credential is logged, once a minute for each provider."""
+    def take(self, target: Target, error: ModelportError, request: Request) -> TargetFailed:
+        """The outcome for `dispatch`; secrets and addresses are out of the error, and a 422 shows what was sent. A
+        complaint about the gateway's own credential is logged, once a minute for each provider."""
         self._redactor.clean(error)
         if isinstance(error, CredentialRefused):
             now = self._clock.monotonic()
@@ -38,4 +40,4 @@ class TargetFailures:
                     error.upstream_status,
                     self._redactor.all_out(error.upstream_words) or "nothing",
                 )
-        return TargetFailed(target, error)
+        return TargetFailed(target, with_sent_values(error, request))

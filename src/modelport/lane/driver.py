@@ -424,7 +424,7 @@ class LaneCall:
         self._ask(outcome)
 
     def _failed(self, error: ModelportError) -> TargetFailed:
-        return self._lane.pipeline.target_failures.take(self._target, error)
+        return self._lane.pipeline.target_failures.take(self._target, error, self._asks.request)
 
     def _stop_asking(self) -> None:
         self._has_stopped_asking = True

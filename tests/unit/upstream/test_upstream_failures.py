@@ -22,6 +22,8 @@ from modelport.core.errors import (
     UpstreamRefused,
     UpstreamTimedOut,
 )
+from modelport.dialects.azure_inference import errors as azure_inference_errors
+from modelport.dialects.openai_chat import errors as openai_errors
 from modelport.dialects.openai_chat.upstream_failures import failure, failure_in_stream
 
 
@@ -95,6 +97,45 @@ def test_list_of_offences_is_kept(body):
     error = said(422, **body)
     assert isinstance(error, InvalidParameters)
     assert error.offences == (Offence("extra_forbidden", ("body", "user"), "Extra", "u"),)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"error": {"code": "x", "message": "No.", "details": [{"loc": ["body", "seed"], "msg": "odd", "input": 7}]}},
+        {"status": 422, "message": "odd", "detail": {"loc": ["body", "seed"], "input": 7}},
+        {"status": 422, "message": "No.", "detail": [{"loc": ["body", "seed"], "msg": "odd", "input": 7}]},
+        {"error": {"message": "No.", "detail": {"loc": "seed", "message": "odd", "input": 7}}},
+        {"error": {"message": json.dumps({"detail": [{"loc": ["body", "seed"], "msg": "odd", "input": 7}]})}},
+        {
+            "error": {"code": "x", "message": "No.", "details": [{"code": "x", "target": "seed", "message": "odd"}]},
+            "detail": [{"type": "parameter_not_supported", "loc": ["body", "seed"], "msg": "odd", "input": 7}],
+        },
+    ],
+)
+def test_place_words_and_value_survive_in_every_shape(body):
+    error = failure(422, {}, json.dumps(body).encode())
+    assert isinstance(error, InvalidParameters)
+    assert error.offences == (Offence("parameter_not_supported", ("body", "seed"), "odd", 7),)
+
+
+def test_what_we_refuse_ourselves_is_the_same_behind_us():
+    ours = InvalidParameters(
+        [
+            Offence("literal_error", ("body", "messages", "0", "role"), "Not a role.", "judge"),
+            Offence("missing", ("body", "messages", "1", "content"), "Field required", {"role": "user"}),
+        ]
+    )
+    for encoded in (azure_inference_errors.encode(ours), openai_errors.encode(ours)):
+        error = failure(encoded.status, {}, encoded.body)
+        assert isinstance(error, InvalidParameters)
+        assert error.offences == ours.offences
+
+
+def test_a_bad_request_that_only_lists_what_is_wrong_says_it():
+    error = failure(400, {}, b'{"detail":[{"loc":["body","top_p"],"msg":"too much"},{"loc":["body","n"],"msg":"odd"}]}')
+    assert isinstance(error, UpstreamRefused)
+    assert error.message == "top_p: too much; n: odd"
 
 
 def test_unprocessable_without_a_place_is_a_refusal():

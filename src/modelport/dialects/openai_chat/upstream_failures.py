@@ -140,7 +140,8 @@ def _refusal(status: int, stated: Stated) -> ModelportError:
         return UpstreamRefused(stated.message or "The request is too large.", code="RequestEntityTooLarge")
     if status == 422 and stated.offences:
         return InvalidParameters(stated.offences)
-    message = stated.message or "The upstream called the request invalid."
+    listed = "; ".join(f"{offence.parameter}: {offence.msg}" for offence in stated.offences)
+    message = stated.message or listed[:MESSAGE_LENGTH_LIMIT] or "The upstream called the request invalid."
     if status == 422 and stated.param:
         kind = stated.code or "parameter_not_supported"
         return InvalidParameters([Offence(kind, ("body", *_place(stated.param)), message, None)])
@@ -208,33 +209,53 @@ def _stated(body: Any) -> Stated:
     if isinstance(error, str):
         return Stated(message=_clean(error), code=_word(body.get("code")), kind=_word(body.get("type")))
     source = error if isinstance(error, dict) else body
-    detail = source.get("detail")
-    if isinstance(source.get("message"), dict):
-        detail = source["message"].get("detail", detail)
+    message = _unwrapped(source.get("message"))
+    told = message if isinstance(message, dict) else source
+    details = (told.get("detail"), source.get("detail"), body.get("detail"), source.get("details"), body.get("details"))
+    text = _clean(message) or _clean(told.get("message")) or _clean(told.get("detail"))
     inner = source.get("innererror") if isinstance(source.get("innererror"), dict) else {}
     assert isinstance(inner, dict)
     results = inner.get("content_filter_result")
     return Stated(
-        message=_clean(source.get("message")) or _clean(detail),
+        message=text,
         code=_word(source.get("code")),
         kind=_word(source.get("type")),
         param=_clean(source.get("param")) or None,
         filter_results=results if isinstance(results, dict) else None,
-        offences=_offences(detail),
+        offences=next((found for detail in details if (found := _offences(detail, text))), ()),
     )
 
 
-def _offences(detail: Any) -> tuple[Offence, ...]:
-    """FastAPI's and Azure's list of `{type, loc, msg, input}`."""
-    if not isinstance(detail, list):
-        return ()
+def _unwrapped(message: Any) -> Any:
+    """Some put the JSON of what they mean into the message."""
+    if isinstance(message, str) and message.lstrip().startswith("{"):
+        try:
+            return msgspec.json.decode(message)
+        except (msgspec.DecodeError, RecursionError):
+            return message
+    return message
+
+
+def _offences(detail: Any, message: str) -> tuple[Offence, ...]:
+    """FastAPI's list of `{type, loc, msg, input}`; Azure's object, or list, of `{loc | target, msg | message}`."""
     found = []
-    for item in detail[:_OFFENCES_LIMIT]:
-        if isinstance(item, dict) and isinstance(item.get("loc"), list) and item["loc"]:
-            loc = tuple(_clean(str(part)) for part in item["loc"])
-            kind = _clean(item.get("type")) or "parameter_not_supported"
-            found.append(Offence(kind, loc, _clean(item.get("msg")), item.get("input")))
+    for item in (detail if isinstance(detail, list) else [detail])[:_OFFENCES_LIMIT]:
+        loc = _loc(item) if isinstance(item, dict) else ()
+        if loc:
+            kind = _clean(item.get("type")) or _word(item.get("code")) or "parameter_not_supported"
+            msg = _clean(item.get("msg")) or _clean(item.get("message")) or message
+            found.append(Offence(kind, loc, msg, item.get("input")))
     return tuple(found)
+
+
+def _loc(item: dict[str, Any]) -> tuple[str, ...]:
+    loc = item.get("loc")
+    if isinstance(loc, list):
+        return tuple(_clean(str(part)) for part in loc)
+    for name in (loc, item.get("target"), item.get("param"), item.get("field")):
+        if place := _place(_clean(name)) if name else []:
+            return tuple(place) if place[0] == "body" else ("body", *place)
+    return ()
 
 
 def _implied_status(chunk: dict[str, Any], stated: Stated) -> int:
@@ -253,7 +274,7 @@ def _implied_status(chunk: dict[str, Any], stated: Stated) -> int:
 
 def _place(param: str) -> list[str]:
     """`messages[0].content` is `messages`, `0`, `content`."""
-    return re.findall(r"[^.\[\]]+", param) or [param]
+    return re.findall(r"[^.\[\]]+", param) or ([param] if param else [])
 
 
 def _word(value: Any) -> str | None:
