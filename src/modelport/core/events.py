@@ -65,10 +65,15 @@ class Embedding(Struct, frozen=True):
 
 
 class UsageReported(Struct, frozen=True):
-    """Counts from whoever made the tokens. `service_tier`: in the source's word, which of its tiers it charges for."""
+    """The source's counts, as far as they agree with each other. A side (prompt, completion) that is 0 has not been
+    counted. `service_tier`: in the source's word, which of its tiers it charges for."""
 
     usage: TokenUsage
     service_tier: str | None = None
+    is_sure: bool = True
+    """False: some of the counts had to be explained."""
+    total: int = 0
+    """All that is known, where neither side is."""
 
 
 class Answered(Struct, frozen=True):

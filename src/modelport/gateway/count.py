@@ -1,10 +1,13 @@
 """Counts what is made, as it is made and before it is passed on: the one place where tokens become usage.
 
-The source's own report wins. Without one (a cut stream, a target that never says) the call is charged with the likely
-prompt and one token for each delta, or by its bytes where the deltas are too long to be single tokens.
+The source's own report holds as far as it agrees with the text that came. What it leaves out (a cut stream, a target
+that never says) is charged with the likely prompt and one token for each delta, or by its bytes where the deltas are
+too long to be single tokens.
 """
 
 from __future__ import annotations
+
+from msgspec.structs import replace
 
 from modelport.core.events import (
     Answered,
@@ -23,6 +26,8 @@ from modelport.core.usage import TokenUsage, UsageSource
 from modelport.gateway.estimate import LIKELY_BYTES_PER_TOKEN, byte_length, likely_prompt
 from modelport.gateway.lease import BEYOND_ANY_COUNT, CallLease
 
+LONGEST_TOKEN_BYTES = 64
+"""No text has so many bytes for each of its tokens: a report of fewer tokens is not believed."""
 LONGEST_USUAL_TOKEN_BYTES = 8
 """Tokens of running text are shorter than this on average, in every script we know of."""
 
@@ -57,7 +62,7 @@ class Count:
         self._output = Tally()
         self._reasoning = Tally()
         self._is_begun = False
-        self._reported: TokenUsage | None = None
+        self._reported: UsageReported | None = None
         self._is_told = False
         self._finished: set[int] = set()
         self._choices = request.choices
@@ -112,7 +117,7 @@ class Count:
                 self._report(event)
 
     def end(self) -> list[Event]:
-        """Reports the usage if the source did not, so that every answer ends with exactly one report."""
+        """Reports the usage, so that every answer ends with exactly one report: what is charged."""
         if self._is_told:
             return []
         self._is_told = True
@@ -120,13 +125,37 @@ class Count:
 
     def usage(self) -> TokenUsage:
         """What was made until now."""
-        if self._reported is not None:
-            return self._reported
-        if not self._is_begun:
-            return TokenUsage()
+        return self._judged()[0]
+
+    def _judged(self) -> tuple[TokenUsage, UsageSource]:
+        """What was made until now, and who says so."""
+        report = self._reported
+        made = TokenUsage(output=self._output.tokens, reasoning=self._reasoning.tokens)
+        if report is None:
+            if not self._is_begun:
+                return TokenUsage(), UsageSource.NONE
+            return self._likely_prompt() + made, self._own_source()
+        usage, is_sure = report.usage, report.is_sure
+        if report.total and report.total > made.total:
+            return TokenUsage(input=report.total - made.total) + made, UsageSource.ESTIMATED
+        if not self._explains_text(usage.completion):
+            usage = replace(usage, output=made.output, reasoning=made.reasoning, audio_output=0)
+            is_sure = False
+        if not usage.prompt:
+            usage += self._likely_prompt()
+            is_sure = False
+        return usage, UsageSource.REPORTED if is_sure else UsageSource.ESTIMATED
+
+    def _explains_text(self, tokens: int) -> bool:
+        """Whether the text that came can be so many tokens."""
+        if not tokens:
+            return not (self._output.tokens or self._reasoning.tokens)
+        return self._output.length_bytes + self._reasoning.length_bytes <= tokens * LONGEST_TOKEN_BYTES
+
+    def _likely_prompt(self) -> TokenUsage:
         if self._prompt is None:
             self._prompt = likely_prompt(self._request)
-        return self._prompt + TokenUsage(output=self._output.tokens, reasoning=self._reasoning.tokens)
+        return self._prompt
 
     @property
     def is_begun(self) -> bool:
@@ -136,10 +165,9 @@ class Count:
     @property
     def source(self) -> UsageSource:
         """Where `usage` comes from."""
-        if self._reported is not None:
-            return UsageSource.REPORTED
-        if not self._is_begun:
-            return UsageSource.NONE
+        return self._judged()[1]
+
+    def _own_source(self) -> UsageSource:
         tallies = (self._output, self._reasoning)
         is_counted = any(tally.tokens for tally in tallies) and not any(tally.is_by_bytes for tally in tallies)
         return UsageSource.COUNTED if is_counted else UsageSource.ESTIMATED
@@ -174,23 +202,15 @@ class Count:
         return made <= self._lease.covered_tokens or self._lease.cover(made)
 
     def _report(self, report: UsageReported) -> None:
-        # A source that reports nothing for something made does not count at all.
-        if report.usage.total or not self._is_begun:
-            self._reported = report.usage
-            self._lease.served_as(report.service_tier)
+        self._lease.served_as(report.service_tier)
+        if report.usage.total or report.total:
+            self._reported = report
 
     def _passed_on(self, events: list[Event]) -> list[Event]:
-        """Drops a report that we do not believe, and any after the first: one goes out, at the end."""
+        """All but the source's reports: `end` gives the one that is charged."""
         if not any(type(event) is UsageReported for event in events):
             return events
-        kept: list[Event] = []
-        for event in events:
-            if type(event) is UsageReported:
-                if self._is_told or self._reported is None:
-                    continue
-                self._is_told = True
-            kept.append(event)
-        return kept
+        return [event for event in events if type(event) is not UsageReported]
 
     def _cut(self, dropped: list[Event]) -> list[Event]:
         """Ends every choice that is still open, for want of quota."""
@@ -209,12 +229,12 @@ class Tally:
     """Tokens of one class. Where the source does not number them, a delta is one token, unless the deltas are longer on
     average than tokens are: such a source sends words or sentences, and its bytes say more."""
 
-    __slots__ = ("_bytes", "_deltas", "_told")
+    __slots__ = ("_deltas", "_told", "length_bytes")
 
     def __init__(self) -> None:
         self._told = 0
         self._deltas = 0
-        self._bytes = 0
+        self.length_bytes = 0
 
     def add(self, text: str, tokens: int | None) -> None:
         """One delta; `tokens` if the source says how many made it."""
@@ -222,19 +242,19 @@ class Tally:
             self._told += tokens
             return
         self._deltas += 1
-        self._bytes += byte_length(text)
+        self.length_bytes += byte_length(text)
 
     def take_back(self, text: str) -> None:
         """As if that delta had not come."""
         self._deltas -= 1
-        self._bytes -= byte_length(text)
+        self.length_bytes -= byte_length(text)
 
     @property
     def is_by_bytes(self) -> bool:
         """Whether the bytes decide."""
-        return self._bytes > LONGEST_USUAL_TOKEN_BYTES * self._deltas
+        return self.length_bytes > LONGEST_USUAL_TOKEN_BYTES * self._deltas
 
     @property
     def tokens(self) -> int:
         """The count until now."""
-        return self._told + (self._bytes // LIKELY_BYTES_PER_TOKEN if self.is_by_bytes else self._deltas)
+        return self._told + (self.length_bytes // LIKELY_BYTES_PER_TOKEN if self.is_by_bytes else self._deltas)

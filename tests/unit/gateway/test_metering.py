@@ -220,7 +220,8 @@ def test_the_source_s_own_report_passes_once_and_wins(house):
     count = Count(house.lease(chat()), chat())
     report = UsageReported(TokenUsage(input=9, output=1))
     events = [TextDelta("Hi"), ChoiceFinished(FinishReason.STOP), report]
-    assert count.feed(events) == events
+    assert count.feed(events) == events[:2]
+    assert count.end() == [report]
     assert count.end() == []
     assert (count.usage(), count.source) == (TokenUsage(input=9, output=1), UsageSource.REPORTED)
 
@@ -239,6 +240,63 @@ def test_a_report_of_zero_is_not_believed(house):
     passed = count.feed([TextDelta("Hi"), ChoiceFinished(FinishReason.STOP), UsageReported(TokenUsage())])
     assert not any(isinstance(event, UsageReported) for event in passed)
     assert count.end() == [UsageReported(TokenUsage(input=7, output=1))]
+
+
+@pytest.mark.parametrize(
+    ("report", "expected"),
+    [
+        (UsageReported(TokenUsage(input=9, output=4)), TokenUsage(input=9, output=4)),
+        (UsageReported(TokenUsage(output=4)), TokenUsage(input=7, output=4)),
+        (UsageReported(TokenUsage(input=9)), TokenUsage(input=9, output=64)),
+        (UsageReported(TokenUsage(input=9, output=3)), TokenUsage(input=9, output=64)),
+        (UsageReported(TokenUsage(input=9, reasoning=4)), TokenUsage(input=9, reasoning=4)),
+        (UsageReported(TokenUsage(), total=100), TokenUsage(input=36, output=64)),
+        (UsageReported(TokenUsage(), total=50), TokenUsage(input=7, output=64)),
+        (UsageReported(TokenUsage(input=9, output=8), is_sure=False), TokenUsage(input=9, output=8)),
+    ],
+)
+def test_a_report_is_believed_as_far_as_it_agrees_with_the_text(house, report, expected):
+    count = Count(house.lease(chat()), chat())
+    count.feed([TextDelta("x" * 256), ChoiceFinished(FinishReason.STOP), report])
+    is_whole = report.is_sure and expected == report.usage
+    assert count.usage() == expected
+    assert count.source == (UsageSource.REPORTED if is_whole else UsageSource.ESTIMATED)
+    assert count.end() == [UsageReported(expected)]
+
+
+def test_a_report_without_a_completion_is_whole_where_nothing_was_written(house):
+    request = EmbeddingsRequest(input=("x" * 40,))
+    count = Count(house.lease(request), request)
+    count.feed([Embedding(index=0, vector=b"\0\0\0\0"), UsageReported(TokenUsage(input=3))])
+    assert (count.usage(), count.source) == (TokenUsage(input=3), UsageSource.REPORTED)
+
+
+DELTAS = st.one_of(
+    st.builds(TextDelta, st.text(max_size=200)),
+    st.builds(ReasoningDelta, st.text(max_size=200)),
+    st.builds(lambda text: ToolCallDelta(0, "c", "f", text), st.text(max_size=200)),
+)
+REPORTS = st.builds(
+    UsageReported,
+    st.builds(TokenUsage, *[st.integers(0, 50)] * 8),
+    is_sure=st.booleans(),
+    total=st.integers(0, 50),
+)
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.lists(DELTAS | REPORTS, max_size=12))
+def test_text_that_came_is_never_charged_nothing(tmp_path_factory, events):
+    house = House(tmp_path_factory.mktemp("journal"))
+    count = Count(house.lease(chat()), chat())
+    count.feed(events)
+    usage = count.usage()
+    house.journal.stop()
+    assert min(usage.classes()) >= 0
+    made = sum(len(getattr(event, "text", "") + getattr(event, "arguments", "")) for event in events)
+    if made:
+        assert usage.completion > 0
+        assert usage.prompt > 0
 
 
 def test_tokens_that_the_source_numbers_are_taken_as_numbered(house):

@@ -24,7 +24,6 @@ from modelport.core.events import (
 from modelport.core.requests import ChatRequest, CompletionsRequest, EmbeddingsRequest
 from modelport.core.usage import TokenUsage
 from modelport.dialects.openai_chat.upstream_answers import decoder
-from modelport.dialects.openai_chat.upstream_usage import token_usage
 
 GOLDEN = Path(__file__).parents[2] / "golden" / "upstream"
 HABITS = sorted(path.stem for path in GOLDEN.glob("*.body"))
@@ -171,93 +170,6 @@ def test_internal_words_of_an_upstream_are_not_repeated():
 
 
 # --- usage ---------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("usage", "expected"),
-    [
-        ({"prompt_tokens": 19, "completion_tokens": 45, "total_tokens": 64}, TokenUsage(input=19, output=45)),
-        (
-            {
-                "prompt_tokens": 100,
-                "completion_tokens": 50,
-                "prompt_tokens_details": {"cached_tokens": 60, "audio_tokens": 10},
-                "completion_tokens_details": {"reasoning_tokens": 30, "audio_tokens": 5},
-            },
-            TokenUsage(input=30, cached_input=60, audio_input=10, output=15, reasoning=30, audio_output=5),
-        ),
-        (
-            {"prompt_tokens": 10, "completion_tokens": 4, "prompt_cache_hit_tokens": 8},
-            TokenUsage(input=2, cached_input=8, output=4),
-        ),
-        (
-            {
-                "prompt_tokens": 10,
-                "completion_tokens": 4,
-                "total_tokens": 34,
-                "completion_tokens_details": {"reasoning_tokens": 20},
-            },
-            TokenUsage(input=10, output=4, reasoning=20),
-        ),
-        (
-            {"prompt_tokens": 9, "completion_tokens": 1, "prompt_tokens_details": {"cache_write_tokens": 4}},
-            TokenUsage(input=5, cache_write=4, output=1),
-        ),
-        (
-            {
-                "prompt_tokens": 20,
-                "completion_tokens": 1,
-                "total_tokens": 21,
-                "cache_read_input_tokens": 7,
-                "cache_creation_input_tokens": 8,
-                "prompt_tokens_details": {"cached_tokens": 7, "cache_creation_tokens": 8},
-            },
-            TokenUsage(input=5, cached_input=7, cache_write=8, output=1),
-        ),
-        (
-            {
-                "prompt_tokens": 5,
-                "completion_tokens": 1,
-                "total_tokens": 21,
-                "cache_read_input_tokens": 7,
-                "cache_creation_input_tokens": 8,
-            },
-            TokenUsage(input=5, cached_input=7, cache_write=8, output=1),
-        ),
-        ({"prompt_tokens": 7, "total_tokens": 7}, TokenUsage(input=7)),
-        ({"prompt_tokens": 7, "total_tokens": 9}, TokenUsage(input=7, output=2)),
-        ({"prompt_tokens": 7.0, "completion_tokens": None}, TokenUsage(input=7)),
-        ({"prompt_tokens": 5, "prompt_tokens_details": {"cached_tokens": 99}}, TokenUsage(cached_input=5)),
-        ({"prompt_tokens": -5, "completion_tokens": True}, None),
-        ({"prompt_tokens": 0, "completion_tokens": 0, "total_tokens": 0}, None),
-        (None, None),
-        ("many", None),
-    ],
-)
-def test_token_classes_are_disjoint(usage, expected):
-    assert token_usage(usage) == expected
-
-
-COUNTS = st.none() | st.integers(-5, 10**6) | st.floats(allow_nan=True) | st.just("7")
-DETAILS = st.none() | st.dictionaries(
-    st.sampled_from(["cached_tokens", "cache_write_tokens", "audio_tokens", "image_tokens", "reasoning_tokens"]), COUNTS
-)
-
-
-@given(COUNTS, COUNTS, COUNTS, DETAILS, DETAILS)
-def test_token_classes_are_never_negative(prompt, completion, total, prompt_details, completion_details):
-    usage = token_usage(
-        {
-            "prompt_tokens": prompt,
-            "completion_tokens": completion,
-            "total_tokens": total,
-            "prompt_tokens_details": prompt_details,
-            "completion_tokens_details": completion_details,
-        }
-    )
-    assert usage is None or min(usage.classes()) >= 0
-    if usage is not None and isinstance(prompt, int) and prompt > 0:
-        assert usage.prompt == prompt
 
 
 def test_the_tier_is_the_last_that_the_upstream_has_said() -> None:

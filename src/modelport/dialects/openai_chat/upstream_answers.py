@@ -14,14 +14,14 @@ import msgspec
 from msgspec import Struct
 
 from modelport.core.errors import ModelportError
-from modelport.core.events import Answered, Embedding, Event, UsageReported
+from modelport.core.events import Answered, Embedding, Event
 from modelport.core.ports.providers import ANSWER_BYTES_LIMIT, Decoder
 from modelport.core.requests import ChatRequest, CompletionsRequest, Request
 from modelport.dialects.body import JSON_CONTAINERS_MAXIMUM, holds_more
 from modelport.dialects.openai_chat.upstream_chunks import ChunkReader, new_call_id
 from modelport.dialects.openai_chat.upstream_failures import broken, failure_in_stream
 from modelport.dialects.openai_chat.upstream_simple import simple_answer
-from modelport.dialects.openai_chat.upstream_usage import token_usage
+from modelport.dialects.openai_chat.upstream_usage import usage_report
 from modelport.dialects.sse import DONE_PAYLOAD, EventStreamParser
 
 _BYTE_ORDER_MARK: Final = b"\xef\xbb\xbf"
@@ -149,8 +149,8 @@ class EmbeddingsDecoder:
         if answer.model or answer.id:
             events.append(Answered(answer.model or None, answer.id or None))
         events += [Embedding(index, vector) for index, vector in sorted(found.items())]
-        usage = token_usage(answer.usage)
-        return [*events, UsageReported(usage)] if usage is not None else events
+        usage = usage_report(answer.usage)
+        return [*events, usage] if usage is not None else events
 
     def _vector(self, embedding: list[float] | str) -> bytes:
         """Little-endian float32 bytes, every number finite."""

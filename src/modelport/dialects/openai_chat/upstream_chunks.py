@@ -25,7 +25,13 @@ from modelport.core.events import (
 )
 from modelport.core.usage import TokenUsage
 from modelport.dialects.openai_chat.upstream_failures import broken
-from modelport.dialects.openai_chat.upstream_usage import service_tier, token_usage
+from modelport.dialects.openai_chat.upstream_usage import (
+    completion_side,
+    merged,
+    prompt_side,
+    service_tier,
+    usage_report,
+)
 
 FINISH_REASONS: Final = {
     "length": FinishReason.LENGTH,
@@ -70,7 +76,7 @@ class ChunkReader:
         self._is_engine = engine
         self._new_id = new_id
         self._choices: dict[int, _Choice] = {}
-        self._usage: TokenUsage | None = None
+        self._usage: UsageReported | None = None
         self._service_tier: str | None = None
         self._answered: Answered | None = None
         self._has_begun = False
@@ -97,16 +103,29 @@ class ChunkReader:
             if not choice.all_calls_named():
                 raise broken("The upstream called a tool without a name.", self._is_engine)
             events.append(ChoiceFinished(choice.finish_reason(), index))
-        if self._usage is not None:
-            events.append(UsageReported(self._usage, self._service_tier))
-        return self._announced(events)
+        return self._announced(events + self.reported())
+
+    def reported(self) -> list[Event]:
+        """What the source has said of its counts until now."""
+        usage = self._usage or self._usage_by_choice()
+        return [] if usage is None else [msgspec.structs.replace(usage, service_tier=self._service_tier)]
+
+    def _usage_by_choice(self) -> UsageReported | None:
+        """Some count each choice by itself. One that is missing makes the sum none."""
+        counts = [choice.usage for choice in self._choices.values()]
+        found = [usage for usage in counts if usage is not None]
+        if not found or len(found) < len(counts):
+            return None
+        completion = sum((completion_side(report.usage) for report in found), TokenUsage())
+        prompt = prompt_side(found[0].usage)
+        return UsageReported(prompt + completion, is_sure=all(report.is_sure for report in found))
 
     def _note(self, chunk: dict[str, Any]) -> None:
         usage = chunk.get("usage")
         if usage is None and isinstance(chunk.get("x_groq"), dict):
             usage = chunk["x_groq"].get("usage")
         if usage is not None:
-            self._usage = token_usage(usage) or self._usage
+            self._usage = merged(self._usage, usage_report(usage))
         self._service_tier = service_tier(chunk, usage) or self._service_tier
         if not self._has_begun and self._answered is None:
             model, id = _text(chunk.get("model")), _text(chunk.get("id"))
@@ -130,6 +149,8 @@ class ChunkReader:
         choice = self._choices.get(index)
         if choice is None:
             choice = self._choices[index] = _Choice(index)
+        if "usage" in raw:
+            choice.usage = merged(choice.usage, usage_report(raw["usage"]))
         reason = raw.get("finish_reason")
         if isinstance(reason, str) and reason:
             if reason.lower() in BROKEN_REASONS:
@@ -162,13 +183,14 @@ class ChunkReader:
 class _Choice:
     """What is known of one choice so far."""
 
-    __slots__ = ("arguments_length", "by_index", "calls", "index", "reason")
+    __slots__ = ("arguments_length", "by_index", "calls", "index", "reason", "usage")
 
     def __init__(self, index: int) -> None:
         self.index = index
         self.reason: str | None = None
         self.calls: list[_Call] = []
         self.arguments_length = 0
+        self.usage: UsageReported | None = None
         self.by_index: dict[int, _Call] = {}
 
     def finish_reason(self) -> FinishReason:

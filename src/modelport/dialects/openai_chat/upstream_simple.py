@@ -10,7 +10,7 @@ from msgspec import Meta, Struct
 
 from modelport.core.events import Answered, ChoiceFinished, Event, FinishReason, TextDelta, UsageReported
 from modelport.core.usage import TokenUsage
-from modelport.dialects.openai_chat.upstream_usage import token_usage
+from modelport.dialects.openai_chat.upstream_usage import COUNT_DIGITS, usage_report
 from modelport.dialects.plain_chat import PlainAnswer
 
 
@@ -30,9 +30,9 @@ class _Choice(Struct):
 
 
 class _Usage(Struct, forbid_unknown_fields=True, gc=False):
-    prompt_tokens: Annotated[int, Meta(ge=1, lt=2**53)]
-    completion_tokens: Annotated[int, Meta(ge=0, lt=2**53)]
-    total_tokens: Annotated[int, Meta(ge=0, lt=2**53)] = 0
+    prompt_tokens: Annotated[int, Meta(ge=1, lt=10**COUNT_DIGITS)]
+    completion_tokens: Annotated[int, Meta(ge=1, lt=10**COUNT_DIGITS)]
+    total_tokens: Annotated[int, Meta(ge=0, lt=10**COUNT_DIGITS)] = 0
     prompt_tokens_details: dict[str, Any] | None = None
     completion_tokens_details: dict[str, Any] | None = None
 
@@ -47,6 +47,9 @@ class _Answer(Struct):
     x_groq: None = None
     error: None = None
 
+
+CERTAIN_CHARACTERS_PER_TOKEN: Final = 16
+"""A text of no more than this is what so many tokens can be, whatever its script (gateway/count.py looks closer)."""
 
 _REASONS: Final = {"stop": FinishReason.STOP, "length": FinishReason.LENGTH}
 _decode: Final = msgspec.json.Decoder(_Answer).decode
@@ -63,10 +66,13 @@ def plain_answer(raw: bytes) -> PlainAnswer | None:
     if usage is None:
         return PlainAnswer(text, reason, answer.model or None, answer.id or None, service_tier=answer.service_tier)
     prompt, completion, classes = usage.prompt_tokens, usage.completion_tokens, None
+    if usage.total_tokens not in (0, prompt + completion) or len(text) > completion * CERTAIN_CHARACTERS_PER_TOKEN:
+        return None
     if usage.prompt_tokens_details is not None or usage.completion_tokens_details is not None:
-        classes = token_usage(msgspec.to_builtins(usage))
-        if classes is not None and classes.total != prompt + completion:
+        report = usage_report(msgspec.to_builtins(usage))
+        if report is None or not report.is_sure or report.usage.total != prompt + completion:
             return None
+        classes = report.usage
     return PlainAnswer(
         text, reason, answer.model or None, answer.id or None, prompt, completion, classes, answer.service_tier
     )

@@ -24,7 +24,7 @@ from modelport.core.requests import (
 )
 from modelport.core.usage import TokenUsage
 from modelport.dialects.openai_chat.upstream_failures import failure
-from modelport.dialects.openai_chat.upstream_usage import token_usage
+from modelport.dialects.openai_chat.upstream_usage import usage_report
 from modelport.providers.scripted.compose import Asked, composed, last_text
 from modelport.providers.scripted.script import (
     DIMENSIONS_LIMIT,
@@ -110,11 +110,11 @@ class Scripted:
         if not isinstance(events[-1], ChoiceFinished):
             await _mishap(reply, sent, is_last=True)
         if usage is not None:
-            yield UsageReported(usage)
+            yield usage
 
     def _answer(
         self, request: Request, target: Target, reply: Reply, number: int
-    ) -> tuple[list[Event], TokenUsage | None]:
+    ) -> tuple[list[Event], UsageReported | None]:
         events: list[Event]
         if isinstance(request, ChatRequest | CompletionsRequest):
             is_joined = not request.stream and not _is_paced(reply)
@@ -123,8 +123,8 @@ class Scripted:
         else:
             events, used = self._vectors(request, reply), TokenUsage(input=prompt_tokens(request))
         if isinstance(reply.usage, dict):
-            return events, token_usage(reply.usage)
-        return events, None if reply.usage == "none" else used
+            return events, usage_report(reply.usage)
+        return events, None if reply.usage == "none" else UsageReported(used)
 
     def _vectors(self, request: EmbeddingsRequest | ImageEmbeddingsRequest, reply: Reply) -> list[Event]:
         shape = reply.embedding or EmbeddingReply(dimensions=self._script.dimensions)
