@@ -86,6 +86,16 @@ def test_a_refusal_names_the_budget_that_begins_anew_last(budgets: Keeper) -> No
     assert refused(budgets, "12", 2000, NOON, OURS).resets_at == window_of("day", NOON).ends_at
 
 
+def test_what_is_left_of_the_tokens_is_told(budgets: Keeper) -> None:
+    money_alone = Budget("key:rich", "day", Decimal("5"))
+    hold = held(budgets, "0", 400, NOON, OURS, money_alone)
+    for _ in range(2):
+        (left,) = budgets.budgets.states((money_alone, OURS), NOON)
+        assert (left.limit_tokens, left.remaining_tokens, left.limit_requests) == (1000, 600, None)
+        assert left.reset_seconds == window_of("day", NOON).ends_at - NOON
+        hold.settle(Decimal(0), 400)
+
+
 def test_tokens_are_a_budget_too(budgets: Keeper) -> None:
     hold = held(budgets, "0", 900, NOON, OURS)
     refused(budgets, "0", 101, NOON, OURS)

@@ -379,6 +379,17 @@ def test_the_state_says_what_is_left_and_when_all_of_it_is_back(store):
     assert held.state() == QuotaState(5, 4, 100, 80, 60)
 
 
+def test_what_is_left_is_told_without_taking_anything(store):
+    asked, clock = store
+    limits = RateLimits(tokens_per_minute=100, requests_per_minute=5)
+    held = take(store, limits, 30)
+    seen = [asked.quota.state("a", limits, clock.time) for _ in range(2)]
+    assert seen == [held.state()] * 2
+    assert isinstance(take(store, limits, 80), QuotaRefusal)
+    assert asked.quota.state("a", limits, clock.time) == QuotaState(5, 4, 100, 70, 60)
+    assert asked.quota.state("never seen", limits, clock.time).remaining_tokens in (None, 100)
+
+
 def test_a_reservation_that_is_cancelled_was_never_taken(store):
     limits = RateLimits(tokens_per_minute=100, requests_per_minute=1, concurrent_requests=1)
     take(store, limits, 60).cancel()
@@ -409,7 +420,8 @@ def test_a_repeat_takes_tokens_and_a_place_and_no_request(store):
 def test_a_refusal_says_what_is_left(store):
     limits = RateLimits(tokens_per_minute=100, requests_per_minute=5)
     take(store, limits, 90)
-    state = take(store, limits, 20).state
+    assert isinstance(take(store, limits, 20), QuotaRefusal)
+    state = store[0].quota.state("a", limits, store[1].monotonic())
     assert (state.remaining_tokens, state.remaining_requests) == (10, 4)
 
 

@@ -316,7 +316,7 @@ class RateLimited(ModelportError):
         quota: QuotaState | None = None,
     ) -> None:
         self.quota = quota
-        """What is left of the deployment's quota, where ours said no."""
+        """What the tightest of the call's limits leave, where ours said no."""
         self.kind: LimitKind = kind
         self.limit = limit
         self.window_seconds = window_seconds
@@ -332,6 +332,8 @@ class BudgetExhausted(ModelportError):
 
     def __init__(self, whose: str, per: str, resets_at: str, retry_after: int | None = None) -> None:
         self.whose = whose
+        self.quota: QuotaState | None = None
+        """What the tightest of the call's limits leave."""
         span = {"day": "daily", "month": "monthly"}.get(per, per)
         super().__init__(
             f"You exceeded your current quota: the {span} budget of {whose} has no room for this call. "

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from msgspec import Struct
 
+from modelport.core.budgets import Budget, Window
 from modelport.core.catalog import Model, RateLimits, Sku
 
 WINDOW_SECONDS: Final = 60
@@ -26,13 +27,49 @@ CAPACITY_SKUS: Final = frozenset({"standard", "globalstandard", "datazonestandar
 
 
 class QuotaState(Struct, frozen=True):
-    """What is left of one deployment's quota, for `x-ratelimit-*`. None: unlimited."""
+    """What is left of a limit on requests and of one on tokens, for `x-ratelimit-*`. None: unlimited."""
 
     limit_requests: int | None = None
     remaining_requests: int | None = None
     limit_tokens: int | None = None
     remaining_tokens: int | None = None
     reset_seconds: int = 0
+    reset_tokens_seconds: int | None = None
+    """None: as the requests'."""
+
+
+def tightest(states: Sequence[QuotaState]) -> QuotaState:
+    """Of several limits that hold for one call, the one that leaves the fewest requests and the one that leaves the
+    fewest tokens."""
+    of_requests = min(
+        (state for state in states if state.limit_requests is not None),
+        key=lambda state: (state.remaining_requests or 0, state.limit_requests),
+        default=UNLIMITED,
+    )
+    of_tokens = min(
+        (state for state in states if state.limit_tokens is not None),
+        key=lambda state: (state.remaining_tokens or 0, state.limit_tokens),
+        default=UNLIMITED,
+    )
+    reset_tokens = of_tokens.reset_tokens_seconds
+    return QuotaState(
+        of_requests.limit_requests,
+        of_requests.remaining_requests,
+        of_tokens.limit_tokens,
+        of_tokens.remaining_tokens,
+        of_requests.reset_seconds,
+        of_tokens.reset_seconds if reset_tokens is None else reset_tokens,
+    )
+
+
+UNLIMITED: Final = QuotaState()
+
+
+def tokens_left(budget: Budget, window: Window, used_tokens: int, now: float) -> QuotaState:
+    """What a budget of tokens leaves until its day or month ends."""
+    limit = budget.tokens or 0
+    reset_seconds = max(1, math.ceil(window.ends_at - now))
+    return QuotaState(limit_tokens=limit, remaining_tokens=max(0, limit - used_tokens), reset_seconds=reset_seconds)
 
 
 def effective_limits(explicit: Mapping[str, Any], sku: Sku | None, model: Model) -> RateLimits:

@@ -12,12 +12,13 @@ from typing import Final
 
 from msgspec import Struct
 
+from modelport.core.budgets import Budget
 from modelport.core.catalog import RateLimits
 from modelport.core.clock import Clock
 from modelport.core.ports.money import Budgets
 from modelport.core.ports.quota import Quota, QuotaRefusal, Reservation
 from modelport.core.ports.stages import NeedsWaiting, Refusal
-from modelport.core.quota import QuotaState
+from modelport.core.quota import QuotaState, tightest
 from modelport.gateway.waiting import RUNNING, Denied, FairQueue, Turn
 
 REPEAT_SECONDS: Final = 120.0
@@ -43,6 +44,8 @@ class Asked(Struct, frozen=True):
     until: float
     """The moment of the monotonic clock until which it may wait; one that is past: it may not."""
     repeat: Repeat | None = None
+    budgets: tuple[Budget, ...] = ()
+    """What it is booked on beside the claims."""
 
     @property
     def subjects(self) -> tuple[str, ...]:
@@ -79,6 +82,14 @@ class Admissions:
         if isinstance(outcome, Denied) and self._is_worth_waiting(asked, outcome):
             return NeedsWaiting(partial(self._queued, asked))
         return outcome
+
+    def state(self, asked: Asked) -> QuotaState:
+        """What the tightest of all limits leave that such a call draws on, as far as this process knows."""
+        now = self.clock.monotonic()
+        states = [self.quota.state(claim.subject, claim.limits, now) for claim in asked.claims]
+        if asked.budgets and self.budgets is not None:
+            states += self.budgets.states(asked.budgets, self.clock.now())
+        return tightest(states)
 
     def may_wait(self, asked: Asked) -> bool:
         """Whether it may, and there is a place in the queue."""
@@ -245,8 +256,8 @@ class Together:
         undone(self._parts)
 
     def state(self) -> QuotaState:
-        """The first account's: the deployment's."""
-        return self._parts[0].state()
+        """What the tightest of the accounts leave."""
+        return tightest([part.state() for part in self._parts])
 
 
 def undone(held: list[Reservation] | tuple[Reservation, ...]) -> None:

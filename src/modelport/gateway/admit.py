@@ -10,7 +10,7 @@ from functools import partial
 
 from modelport.core.catalog import Deployment, RateLimits, Snapshot
 from modelport.core.clock import Clock
-from modelport.core.errors import RateLimited
+from modelport.core.errors import BudgetExhausted, RateLimited
 from modelport.core.ports.quota import Quota, Reservation
 from modelport.core.ports.records import Journal, Observer
 from modelport.core.ports.stages import NeedsWaiting, Refusal
@@ -44,12 +44,12 @@ def admit(
     charge = Charge(snapshot, deployment, request, facts.started_at)
 
     def paid() -> CallHold | Refusal | NeedsWaiting[CallHold] | None:
-        return afford(admissions.budgets, facts.budgets, deployment, charge, needed, facts.started_at)
+        return afford(admissions.budgets, asked.budgets, deployment, charge, needed, facts.started_at)
 
     def leased(reservation: Reservation, held: CallHold | Refusal | None) -> CallLease | Refusal:
         if isinstance(held, Refusal):
             reservation.cancel()
-            return held
+            return refused(deployment, held, admissions, asked)
         return opened(deployment, facts, needed, reservation, admissions, asked, journal, observer, charge, held)
 
     async def resumed(needs: NeedsWaiting[Reservation | Denied] | None = None) -> CallLease | Refusal:
@@ -57,7 +57,7 @@ def admit(
         if isinstance(outcome, NeedsWaiting):
             outcome = await outcome.resume()
         if isinstance(outcome, Denied | Refusal):
-            return refused(deployment, outcome)
+            return refused(deployment, outcome, admissions, asked)
         try:
             held = paid()
             return leased(outcome, await held.resume() if isinstance(held, NeedsWaiting) else held)
@@ -69,7 +69,7 @@ def admit(
     if isinstance(outcome, NeedsWaiting):
         return NeedsWaiting(partial(resumed, outcome))
     if isinstance(outcome, Denied | Refusal):
-        return refused(deployment, outcome)
+        return refused(deployment, outcome, admissions, asked)
     held = paid()
     if isinstance(held, NeedsWaiting):
         outcome.cancel()  # who does not wait must find nothing taken
@@ -118,7 +118,9 @@ def asked_for(
         cost=max(1, needed.total),
     )
     until = may_wait_until(deployment, facts, now)
-    return needed, Asked(claims=claims, tokens=needed.total, turn=turn, until=until, repeat=facts.repeat)
+    budgets = facts.budgets if deployment.budget is None else (*facts.budgets, deployment.budget)
+    asked = Asked(claims=claims, tokens=needed.total, turn=turn, until=until, repeat=facts.repeat, budgets=budgets)
+    return needed, asked
 
 
 def claims_of(deployment: Deployment, facts: CallFacts) -> tuple[Claim, ...]:
@@ -145,13 +147,16 @@ def may_wait_until(deployment: Deployment, facts: CallFacts, now: float) -> floa
     return until if facts.deadline is None else min(until, facts.deadline)
 
 
-def refused(deployment: Deployment, denied: Denied | Refusal) -> Refusal:
-    """429, or what a store says. Another deployment can help only where it is the deployment that is full, not the
-    caller's own limit."""
+def refused(deployment: Deployment, denied: Denied | Refusal, admissions: Admissions, asked: Asked) -> Refusal:
+    """429 with what is left, or what a store says. Another deployment can help only where it is the deployment that is
+    full, not the caller's own limit."""
     if isinstance(denied, Refusal):
+        if isinstance(denied.error, BudgetExhausted):
+            denied.error.quota = admissions.state(asked)
         return denied
     refusal = denied.refusal
-    error = RateLimited(refusal.kind, refusal.limit, refusal.retry_after_seconds, quota=refusal.state)
+    quota = admissions.state(asked)
+    error = RateLimited(refusal.kind, refusal.limit, refusal.retry_after_seconds, quota=quota)
     is_deployment_full = denied.subject == deployment.name.lower()
     return Refusal(error, spill_to=deployment.spillover if is_deployment_full else None)
 

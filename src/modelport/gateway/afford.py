@@ -65,14 +65,13 @@ class CallHold:
 
 def afford(
     kept: Budgets | None,
-    of_caller: tuple[Budget, ...],
+    budgets: tuple[Budget, ...],
     deployment: Deployment,
     charge: Charge,
     need: Need,
     started_at: float,
 ) -> CallHold | Refusal | NeedsWaiting[CallHold] | None:
     """The hold; None where no budget counts the call. NeedsWaiting: a store has to be asked first."""
-    budgets = of_caller if deployment.budget is None else (*of_caller, deployment.budget)
     if not budgets:
         return None
     if kept is None:

@@ -173,8 +173,11 @@ class CallLease:
         return await covered.resume() if isinstance(covered, NeedsWaiting) else covered
 
     def quota(self) -> QuotaState:
-        """What is left of the deployment's quota now."""
-        return self._reservation.state()
+        """What the tightest of the call's limits leave now."""
+        asked, admissions = self._asked, self._admissions
+        if asked is None or admissions is None or not asked.budgets:
+            return self._reservation.state()
+        return admissions.state(asked)
 
     def settle(
         self,

@@ -161,7 +161,7 @@ def error_headers(error: ModelportError, encoded: ErrorBody) -> Headers:
     else:
         # azure-core re-sends whatever carries it, even a 400.
         headers.pop(b"retry-after", None)
-    if isinstance(error, RateLimited):
+    if isinstance(error, RateLimited | BudgetExhausted):
         for name, value in [*_used_up(error), *quota_headers(error.quota or QuotaState())]:
             headers.setdefault(name, value)
     if isinstance(error, MethodNotAllowed):
@@ -169,8 +169,8 @@ def error_headers(error: ModelportError, encoded: ErrorBody) -> Headers:
     return list(headers.items())
 
 
-def _used_up(error: RateLimited) -> Headers:
-    if error.kind not in ("requests", "tokens") or error.limit is None:
+def _used_up(error: RateLimited | BudgetExhausted) -> Headers:
+    if isinstance(error, BudgetExhausted) or error.kind not in ("requests", "tokens") or error.limit is None:
         return []
     kind = error.kind.encode()
     # What is left is too little for this call; small clients read anything but 0 as an invitation.
@@ -182,16 +182,17 @@ def _used_up(error: RateLimited) -> Headers:
 
 
 def quota_headers(quota: QuotaState) -> Headers:
-    """What is left of the deployment's quota, where it has one."""
+    """What is left, where there are limits."""
     headers: Headers = []
-    for kind, limit, remaining in (
-        (b"requests", quota.limit_requests, quota.remaining_requests),
-        (b"tokens", quota.limit_tokens, quota.remaining_tokens),
+    reset, reset_tokens = quota.reset_seconds, quota.reset_tokens_seconds
+    for kind, limit, remaining, seconds in (
+        (b"requests", quota.limit_requests, quota.remaining_requests, reset),
+        (b"tokens", quota.limit_tokens, quota.remaining_tokens, reset if reset_tokens is None else reset_tokens),
     ):
         if limit is not None:
             headers.append((b"x-ratelimit-limit-" + kind, b"%d" % limit))
             headers.append((b"x-ratelimit-remaining-" + kind, b"%d" % max(0, remaining or 0)))
-            headers.append((b"x-ratelimit-reset-" + kind, b"%d" % max(0, quota.reset_seconds)))
+            headers.append((b"x-ratelimit-reset-" + kind, b"%d" % max(0, seconds)))
     return headers
 
 

@@ -7,7 +7,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from modelport.core.catalog import Model, RateLimits, Sku
-from modelport.core.quota import RESOLUTION_SECONDS, WINDOW_SECONDS, RollingWindow, effective_limits
+from modelport.core.quota import (
+    RESOLUTION_SECONDS,
+    WINDOW_SECONDS,
+    QuotaState,
+    RollingWindow,
+    effective_limits,
+    tightest,
+)
 
 OPENAI = Model(format="OpenAI", name="gpt-4o")
 MISTRAL = Model(format="Mistral AI", name="Mistral-large-2411")
@@ -113,3 +120,14 @@ def test_what_is_written_down_wins_then_capacity_then_the_usual_limits(explicit,
 def test_concurrency_is_unlimited_unless_written_down():
     assert effective_limits({}, None, OPENAI).concurrent_requests is None
     assert effective_limits({"concurrent_requests": 4}, None, OPENAI).concurrent_requests == 4
+
+
+def test_the_tightest_limit_of_each_kind_is_the_one_that_leaves_the_least():
+    deployment = QuotaState(1000, 999, 200, 40, 17)
+    key = QuotaState(3, 2, None, None, 60)
+    budget = QuotaState(limit_tokens=50, remaining_tokens=39, reset_seconds=9000)
+    assert tightest([deployment]) == QuotaState(1000, 999, 200, 40, 17, 17)
+    assert tightest([deployment, key]) == QuotaState(3, 2, 200, 40, 60, 17)
+    assert tightest([budget, key, deployment]) == QuotaState(3, 2, 50, 39, 60, 9000)
+    assert tightest([tightest([budget, key]), deployment]) == QuotaState(3, 2, 50, 39, 60, 9000)
+    assert tightest([]) == tightest([QuotaState()]) == QuotaState(reset_tokens_seconds=0)

@@ -274,4 +274,5 @@ def test_a_refusal_says_what_is_left():
     gate.take("alice", 90)
     denied = gate.take("alice", 20, seconds=0)
     assert isinstance(denied.refusal, QuotaRefusal)
-    assert (denied.refusal.state.remaining_tokens, denied.refusal.state.remaining_requests) == (10, 4)
+    left = gate.admissions.state(gate.asked("alice", 20))
+    assert (left.remaining_tokens, left.remaining_requests) == (10, 4)

@@ -12,6 +12,7 @@ from modelport.core.budgets import Budget, BudgetCrossed
 from modelport.core.catalog import Deployment, Target
 from modelport.core.ports.stages import NeedsWaiting, Refusal
 from modelport.core.pricing import Price, ServiceTier, UnpricedPolicy
+from modelport.core.quota import QuotaState
 
 
 class PriceBook(Protocol):
@@ -72,6 +73,10 @@ class Budgets(Protocol):
     ) -> Afforded | NeedsWaiting[Afforded]:
         """Takes from all of them in one step, or from none. `now` is in unix seconds. NeedsWaiting: a store has to be
         asked first. A Refusal: the store is gone."""
+        ...
+
+    def states(self, budgets: tuple[Budget, ...], now: float) -> list[QuotaState]:
+        """What is left of those that bound tokens, as far as this process knows. `now` is in unix seconds."""
         ...
 
     def on_crossing(self, tell: Callable[[BudgetCrossed], None]) -> None:

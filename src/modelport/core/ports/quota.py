@@ -18,7 +18,6 @@ class QuotaRefusal(Struct, frozen=True):
     kind: Literal["requests", "tokens", "concurrency"]
     limit: int
     retry_after_seconds: int
-    state: QuotaState = QuotaState()
 
 
 class Reservation(Protocol):
@@ -63,6 +62,10 @@ class Quota(Protocol):
     ) -> Taken | Refusal | NeedsWaiting[Taken]:
         """Takes `requests` (one, or none for a repeat) and `tokens` tokens in one step, or nothing. `now` is the
         monotonic clock's. NeedsWaiting: a store has to be asked first. A Refusal: the store that decides is gone."""
+        ...
+
+    def state(self, subject: str, limits: RateLimits, now: float) -> QuotaState:
+        """What is left now, as far as this process knows; it asks no store. Empty where it knows nothing."""
         ...
 
     def when_freed(self, wake: Callable[[], None] | None) -> None:

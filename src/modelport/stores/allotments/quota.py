@@ -17,13 +17,12 @@ from contextlib import suppress
 from functools import partial
 from typing import Any, Final, TypeVar
 
-from msgspec.structs import replace
-
 from modelport.core.catalog import OnStoreOutage, RateLimits
 from modelport.core.clock import Clock
 from modelport.core.errors import Unavailable
 from modelport.core.ports.quota import QuotaRefusal, Taken
 from modelport.core.ports.stages import NeedsWaiting, Refusal
+from modelport.core.quota import QuotaState
 from modelport.stores.allotments.account import Bell, Grant, LocalAccount, Wanted, backing
 from modelport.stores.allotments.bank import Amount, Answer, Bank, StoreGone
 from modelport.stores.allotments.held import SharedHeld
@@ -103,6 +102,11 @@ class SharedQuota:
         if (refused := self._refused_lately(account, amount, now)) is not None:
             return refused
         return NeedsWaiting(partial(self._reserved, account, limits, amount))
+
+    def state(self, subject: str, limits: RateLimits, now: float) -> QuotaState:
+        """What is left now, if the store has said it lately."""
+        account = self._accounts.get(subject)
+        return account.state(limits, now) if account is not None and account.epoch else QuotaState()
 
     def account(self, subject: str, now: float) -> Grant:
         """core.ports.quota.DirectQuota"""
@@ -295,9 +299,8 @@ class SharedQuota:
             self.refused_for_outage += 1
             return Refusal(Unavailable("The limits of this deployment cannot be checked now.", retry_after=1))
         own = local_share(limits, account.holders)
-        refusal = account.own.refusal(own, tokens, now, requests)
-        if refusal is not None:
-            return replace(refusal, state=account.state(limits, now))
+        if (refusal := account.own.refusal(own, tokens, now, requests)) is not None:
+            return refusal
         account.started(tokens, requests, now)
         return SharedHeld(self, account.grant, limits, tokens, requests, NOTHING, now)
 

@@ -98,7 +98,7 @@ def refusal_of(account: LocalAccount, need: Amount, now: float) -> QuotaRefusal 
     if not waits:
         return None
     seconds, kind, limit = max(waits)
-    return QuotaRefusal(kind, limit, seconds, account.state(limits, now))
+    return QuotaRefusal(kind, limit, seconds)
 
 
 def seconds_until(account: LocalAccount, index: int, excess: int) -> int:

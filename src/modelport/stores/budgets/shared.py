@@ -22,6 +22,7 @@ from modelport.core.errors import Unavailable
 from modelport.core.ports.money import BudgetHold, BudgetRefusal
 from modelport.core.ports.stages import NeedsWaiting, Refusal
 from modelport.core.pricing import NONE
+from modelport.core.quota import QuotaState, tokens_left
 from modelport.stores.allotments import keep_open
 from modelport.stores.budgets.account import LocalAccount, Wanted, money
 from modelport.stores.budgets.bank import Answer, Bank
@@ -103,6 +104,15 @@ class SharedBudgets:
         if self._would_ask_in_vain(accounts, amount, tokens):
             return self._without_store(accounts, amount, tokens)
         return NeedsWaiting(partial(self._reserved, accounts, amount, tokens))
+
+    def states(self, budgets: tuple[Budget, ...], now: float) -> list[QuotaState]:
+        """What is left of those that bound tokens and that the store has told of."""
+        accounts = [(budget, self._account(budget, now)) for budget in budgets if budget.tokens is not None]
+        return [
+            tokens_left(budget, account.window, budget.tokens - account.store_free.tokens - account.free_tokens, now)
+            for budget, account in accounts
+            if budget.tokens is not None and account.epoch
+        ]
 
     def on_crossing(self, tell: Callable[[BudgetCrossed], None]) -> None:
         """Who is told of thresholds that this process is to tell of."""

@@ -23,6 +23,7 @@ from modelport.core.errors import Unavailable
 from modelport.core.ports.money import BudgetHold, BudgetRefusal
 from modelport.core.ports.stages import Refusal
 from modelport.core.pricing import EXACT, NONE
+from modelport.core.quota import QuotaState, tokens_left
 
 RETRY_SECONDS: Final = 1
 
@@ -51,6 +52,11 @@ class MemoryBudgets:
         for _, account in pairs:
             account.hold(amount, tokens)
         return Held(self, pairs, amount, tokens)
+
+    def states(self, budgets: tuple[Budget, ...], now: float) -> list[QuotaState]:
+        """What is left of those that bound tokens."""
+        accounts = [(budget, self._account(budget, now)) for budget in budgets if budget.tokens is not None]
+        return [tokens_left(budget, account.window, account.used_tokens, now) for budget, account in accounts]
 
     def restore(self, budget: Budget, amount: Decimal, tokens: int, now: float) -> None:
         """Books what calls of the window of `now` have used before this process began. Tells nobody."""

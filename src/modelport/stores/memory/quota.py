@@ -50,6 +50,10 @@ class MemoryQuota:
         account.held_tokens += tokens
         return Held(self, account, limits, tokens, requests, now)
 
+    def state(self, subject: str, limits: RateLimits, now: float) -> QuotaState:
+        """What is left now."""
+        return (self._accounts.get(subject) or Account()).state(limits, now)
+
     def account(self, subject: str, now: float) -> Account:
         """core.ports.quota.DirectQuota"""
         account = self._accounts.get(subject)
@@ -187,7 +191,7 @@ class Account:
         if not waits:
             return None
         seconds, kind, limit = max(waits)
-        return QuotaRefusal(kind=kind, limit=limit, retry_after_seconds=seconds, state=self.state(limits, now))
+        return QuotaRefusal(kind=kind, limit=limit, retry_after_seconds=seconds)
 
     def state(self, limits: RateLimits, now: float) -> QuotaState:
         """What is left now. `reset_seconds`: when all of it is back, if nothing more is taken."""
