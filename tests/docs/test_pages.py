@@ -192,7 +192,7 @@ def test_the_first_calls_of_the_readme_work_as_they_stand(served: Served) -> Non
     (sdk,) = blocks(readme, "python")
     for command in (
         ["sh", "-c", curl.replace("http://127.0.0.1:8080", served.url).replace(".venv/bin", str(beside))],
-        [sys.executable, "-c", f"key = {KEY!r}\n" + sdk.replace("http://127.0.0.1:8080", served.url)],
+        [sys.executable, "-c", sdk.replace("http://127.0.0.1:8080", served.url)],
     ):
         environment = {**os.environ, "MODELPORT_API_KEY": KEY}
         done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=60)
@@ -204,6 +204,7 @@ def test_the_readmes_configuration_is_checked_as_it_says(tmp_path: Path) -> None
     (text,) = blocks(ROOT / "README.md", "yaml")
     file = tmp_path / "modelport.yaml"
     file.write_text(text)
+    (tmp_path / "my-model.gguf").write_bytes(b"GGUF")
     environment = {**os.environ, "UPSTREAM_KEY": "x"}
     command = [sys.executable, "-m", "modelport", "check", str(file)]
     done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=60)

@@ -52,8 +52,16 @@ def serve(
         str | None, typer.Option(help="debug, info, warning or error. [env: MODELPORT_LOG_LEVEL]")
     ] = None,
     workers: Annotated[int | None, typer.Option(help="Processes that serve. [env: MODELPORT_WORKERS]")] = None,
+    model: Annotated[
+        str | None, typer.Option(help="Deploy this model of `modelport models list`, as the default one.")
+    ] = None,
 ) -> None:
-    """Run the endpoint."""
+    """Run the endpoint.
+
+    Without a configuration file it deploys the embedded models on 127.0.0.1:8080 and makes a key at its first start.
+
+    Example: modelport serve --config modelport.yaml --workers 2
+    """
     flags = Flags(
         host=host,
         port=port,
@@ -63,6 +71,7 @@ def serve(
         tls_key=tls_key,
         log_level=log_level,
         workers=workers,
+        model=model,
     )
     settings = settings_that_start(config, flags)
     configure_logging(settings.telemetry.log, settings.telemetry.log_level)

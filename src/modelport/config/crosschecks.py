@@ -89,7 +89,7 @@ def _deployment(deployment: Mapping[str, Any], path: Path, declared: Declared) -
 
 def _without_provider(model: Any, path: Path, declared: Declared) -> Iterator[Finding]:
     if isinstance(model, str) and model.lower() not in {known.lower() for known in declared.catalogue}:
-        meant = did_you_mean(model, declared.catalogue)
+        meant = did_you_mean(model, declared.catalogue) or "; `modelport models list` shows what can run here"
         yield path, f"names no provider, and the catalogue has no model {shown(model)}{meant}"
 
 

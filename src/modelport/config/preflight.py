@@ -159,9 +159,10 @@ def _weights(
         return
     try:
         if locate(weights.name, data_dir) is None:
-            remedy = f"`modelport models pull {weights.name}`"
-            default = " (`modelport models pull default` gets all that run by default)" if weights.default else ""
-            yield Problem("weights", path, f"the weights of {weights.name!r} are not here: {remedy}{default}")
+            remedy = "modelport models pull default"
+            if not weights.default:
+                remedy = f"modelport models pull {weights.name} && modelport serve --model {weights.name}"
+            yield Problem("weights", path, f"the weights of {weights.name!r} are not here: `{remedy}`")
     except WeightsError as error:
         yield Problem("weights", path, str(error))
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path as FilePath
 from typing import Any, Final
 
+from modelport.config.embedded import embedded
 from modelport.config.faults import Path
 from modelport.config.secrets import expanded
 
@@ -32,6 +33,8 @@ class Flags:
     tls_key: FilePath | None = None
     log_level: str | None = None
     workers: int | None = None
+    model: str | None = None
+    """An embedded model, deployed under this name as the default one."""
 
 
 PLACES: Final[Mapping[str, Path]] = {
@@ -63,8 +66,14 @@ def overlay(data: Mapping[str, Any], environ: Mapping[str, str], flags: Flags) -
     origins: dict[Path, str] = {}
     variables = {name: environ.get(variable(name)) or None for name in PLACES}
     _lay(result, origins, variables, {name: variable(name) for name in PLACES}, environ)
-    given = {item.name: getattr(flags, item.name) for item in dataclasses.fields(flags)}
+    given = {name: getattr(flags, name) for name in PLACES}
     _lay(result, origins, given, {name: f"--{name.replace('_', '-')}" for name in PLACES}, environ)
+    if flags.model is not None:
+        weights = embedded(flags.model)
+        nouns = {"name": flags.model} if weights is None else dataclasses.asdict(weights.model)
+        deployed: Path = ("deployments", flags.model.lower())
+        if _put(result, deployed, {"model": nouns, "default": True}):
+            origins[deployed] = "--model"
     if environ.get(API_KEY_VARIABLE):
         _lay_key(result, origins)
     for name, place in URL_VARIABLES.items():

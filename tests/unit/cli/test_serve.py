@@ -128,7 +128,23 @@ def test_a_profile_that_says_something_impossible(start: Start) -> None:
 def test_weights_that_are_not_here(start: Start) -> None:
     deployment = {"model": {"format": "Alibaba", "name": "qwen2.5-coder-1.5b", "version": "1"}}
     ended = start({"deployments": {"coder": deployment}})
-    refused(ended, ExitCode.WEIGHTS_MISSING, "`modelport models pull qwen2.5-coder-1.5b`")
+    refused(ended, ExitCode.WEIGHTS_MISSING, "`modelport models pull qwen2.5-coder-1.5b && modelport serve --model")
+
+
+def test_a_model_by_flag_that_is_not_here(start: Start) -> None:
+    ended = start("{}", "--model", "qwen2.5-coder-1.5b")
+    commands = "`modelport models pull qwen2.5-coder-1.5b && modelport serve --model qwen2.5-coder-1.5b`"
+    refused(ended, ExitCode.WEIGHTS_MISSING, commands)
+
+
+def test_a_model_by_flag_that_nobody_knows(start: Start) -> None:
+    refused(start("{}", "--model", "qwen9"), ExitCode.CONFIG_INVALID, "--model", "'qwen9'", "`modelport models list`")
+
+
+def test_a_model_by_flag_beside_another_default(start: Start) -> None:
+    deployment = {"model": MODEL, "provider": {"type": "scripted"}, "default": True}
+    ended = start({"deployments": {"script": deployment}}, "--model", "smollm2-135m-instruct")
+    refused(ended, ExitCode.CONFIG_INVALID, "--model", "'script' is the default already")
 
 
 def test_weights_of_ones_own_that_are_not_there(start: Start, tmp_path: Path) -> None:

