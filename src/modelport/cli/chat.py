@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import http.client
 import json
-import os
 import ssl
 import sys
 from collections.abc import Iterator
@@ -14,8 +13,9 @@ from urllib.parse import urlsplit
 
 import typer
 
-from modelport.cli.keys import ConfigOption, DataDirOption, operator_key, settings_or_fail
+from modelport.cli.keys import ConfigOption, DataDirOption, client_settings, readable_key
 from modelport.cli.output import ExitCode, application, fail
+from modelport.config.load import Loaded
 from modelport.config.settings import Settings
 from modelport.config.sources import Flags
 from modelport.dialects.sse import EventStreamParser
@@ -38,8 +38,8 @@ def chat(
     data_dir: DataDirOption = None,
 ) -> None:
     """Talk to a deployment of a running server."""
-    settings = settings_or_fail(config, Flags(data_dir=data_dir))
-    client = Client(endpoint or local_endpoint(settings), settings)
+    loaded = client_settings(config, Flags(data_dir=data_dir))
+    client = Client(endpoint or local_endpoint(loaded.settings), loaded)
     messages: list[dict[str, str]] = [{"role": "system", "content": system}] if system else []
     for text in [message] if message is not None else typed():
         messages.append({"role": "user", "content": text})
@@ -77,12 +77,11 @@ def local_endpoint(settings: Settings) -> str:
 class Client:
     """One server, by the OpenAI v1 surface."""
 
-    def __init__(self, endpoint: str, settings: Settings) -> None:
+    def __init__(self, endpoint: str, loaded: Loaded) -> None:
         self._endpoint = endpoint.rstrip("/")
-        self._ca = settings.server.data_dir / "tls" / "ca.pem"
-        given = os.environ.get("MODELPORT_API_KEY")
-        stored = operator_key(settings) if not given else None
-        self._key = given or (stored.reveal() if stored is not None else "")
+        self._ca = loaded.settings.server.data_dir / "tls" / "ca.pem"
+        key = readable_key(loaded)
+        self._key = key.reveal() if key is not None else ""
 
     def answer(self, deployment: str | None, messages: list[dict[str, str]]) -> Iterator[str]:
         """The answer's pieces as they come. Ends the command on every failure, with what the server said."""

@@ -10,10 +10,10 @@ import typer
 
 from modelport.cli.output import ExitCode, application, fail, write_line
 from modelport.config.faults import ConfigError
-from modelport.config.load import load
-from modelport.config.secrets import Secret, stored_key
+from modelport.config.load import Loaded, load, read
+from modelport.config.secrets import Secret, SecretFault, SecretSources, stored_key
 from modelport.config.settings import Settings
-from modelport.config.sources import Flags
+from modelport.config.sources import API_KEY_VARIABLE, Flags
 
 app = application(help="Show the key that opens the endpoint.", no_args_is_help=True)
 
@@ -33,10 +33,16 @@ def keys() -> None:
 
 @app.command()
 def show(config: ConfigOption = None, data_dir: DataDirOption = None) -> None:
-    """Print the operator's key: MODELPORT_API_KEY, else the configuration's first, else the one made at first start."""
-    key = operator_key(settings_or_fail(config, Flags(data_dir=data_dir)))
+    """Print the operator's key: MODELPORT_API_KEY, else the first of auth.keys that can be read here, else the one made
+    at the first start. Of the other secrets none is needed."""
+    loaded = client_settings(config, Flags(data_dir=data_dir))
+    key = readable_key(loaded)
+    if key is None and loaded.settings.auth.keys:
+        told = ", ".join(secret.origin for secret in loaded.settings.auth.keys)
+        fail(ExitCode.NOT_FOUND, f"the key is not readable here: it is {told}", "set the variable as the server has it")
     if key is None:
-        fail(ExitCode.NOT_FOUND, "there is no key yet", "`modelport serve` makes one at its first start")
+        what = f"{loaded.settings.server.data_dir} holds no key, and MODELPORT_API_KEY is not set here"
+        fail(ExitCode.NOT_FOUND, what, "`modelport serve` makes one at its first start, unless it is given one")
     write_line(key.reveal())
 
 
@@ -46,6 +52,30 @@ def settings_or_fail(config: Path | None, flags: Flags) -> Settings:
         return load(config, os.environ, flags)
     except ConfigError as error:
         fail(ExitCode.CONFIG_INVALID, str(error))
+
+
+def client_settings(config: Path | None, flags: Flags) -> Loaded:
+    """The settings for a command that talks to a server: the server's secrets need not be here."""
+    try:
+        return read(config, os.environ, flags, with_secrets=False)
+    except ConfigError as error:
+        fail(ExitCode.CONFIG_INVALID, str(error))
+
+
+def readable_key(loaded: Loaded) -> Secret | None:
+    """The first key of the operator's that can be read here; the stored one where none is configured."""
+    configured = loaded.settings.auth.keys
+    if not configured:
+        return operator_key(loaded.settings)
+    directory = loaded.file.absolute().parent if loaded.file is not None else Path.cwd()
+    sources = SecretSources(os.environ, directory)
+    # The variable wins here, too, where the file names it beside others.
+    for origin in sorted((secret.origin for secret in configured), key=lambda name: name != f"env:{API_KEY_VARIABLE}"):
+        try:
+            return sources.resolve(origin)
+        except SecretFault:
+            continue
+    return None
 
 
 def operator_key(settings: Settings) -> Secret | None:

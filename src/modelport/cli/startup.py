@@ -18,6 +18,7 @@ from modelport import __version__
 from modelport.cli.output import write_line
 from modelport.config.secrets import GeneratedKey
 from modelport.config.settings import Settings
+from modelport.config.sources import CONFIG_VARIABLE
 from modelport.config.tls import TlsFiles
 from modelport.core.catalog import Deployment, Snapshot
 from modelport.core.operations import Operation
@@ -35,6 +36,9 @@ class Shown(Protocol):
 
 
 POLL_SECONDS = 0.1
+KEY_FIRST = """\
+# The key is the one that this server was given as {name}. Set it in the shell that calls, for example by
+read -rs {name} && export {name}   # then paste the key and press Enter"""
 MARKS = {"ready": "ready", "unloaded": "loads at first use", "failed": "failed"}
 
 
@@ -110,13 +114,16 @@ def calls(
     deployment = shown_deployment(application)
     if deployment is None:
         return []
-    key = f"$({keys_command(settings, config)})" if has_key else "anonymous"
+    variable = key_variable(settings)
+    key = f"${{{variable}:?}}" if variable else f"$({keys_command(settings, config)})" if has_key else "anonymous"
+    first = [] if variable is None else ["", *KEY_FIRST.format(name=variable).splitlines()]
     ca = str(files.authority) if files is not None and files.authority is not None else None
     trust = f"--cacert {shlex.quote(ca)} " if ca else ""
     verify = f", connection_verify={ca!r}" if ca else ""
     environment = f'MODELPORT_API_KEY="{key}"' + (f" SSL_CERT_FILE={shlex.quote(ca)}" if ca else "")
     name = deployment.name
     return [
+        *first,
         "",
         "# curl",
         f'curl -sS {trust}{base}/models/chat/completions -H "api-key: {key}" \\',
@@ -153,15 +160,25 @@ def shown_deployment(application: Shown) -> Deployment | None:
     return next((d for d in chats if d.default), chats[0] if chats else None)
 
 
+def key_variable(settings: Settings) -> str | None:
+    """The variable that the server has its key from; None: `modelport keys show` finds one, whatever the shell has."""
+    origins = [secret.origin for secret in settings.auth.keys]
+    if not origins or any(not origin.startswith("env:") for origin in origins):
+        return None
+    return origins[0].removeprefix("env:")
+
+
 def keys_command(settings: Settings, config: Path | None) -> str:
-    """`modelport keys show`, so that it finds this server's key from another shell."""
-    program = shutil.which("modelport") and "modelport"
-    if program is None:
-        beside = Path(sys.executable).parent / "modelport"
-        program = shlex.quote(os.path.relpath(beside)) if beside.exists() else f"{sys.executable} -m modelport"
+    """`modelport keys show`, so that it finds this server's key from another shell, in another directory."""
+    found, beside = shutil.which("modelport"), Path(sys.executable).parent / "modelport"
+    if found is not None and Path(found).parent != beside.parent:
+        program = "modelport"
+    else:  # the next shell may not have this environment's programs on its path
+        program = shlex.quote(str(beside)) if beside.exists() else f"{shlex.quote(sys.executable)} -m modelport"
     words = [program, "keys", "show"]
-    if config is not None:
-        words += ["--config", shlex.quote(str(config))]
+    file = config or os.environ.get(CONFIG_VARIABLE)
+    if file:
+        words += ["--config", shlex.quote(str(Path(file).absolute()))]
     default = Path("~/.local/share/modelport").expanduser()
     if settings.server.data_dir != default:
         words += ["--data-dir", shlex.quote(str(settings.server.data_dir))]

@@ -76,10 +76,25 @@ def test_a_configured_key_is_the_first_of_them(tmp_path: Path, data_dir: Path) -
     file.write_text(yaml.safe_dump({**CONFIG, "auth": {"keys": ["env:FIRST", "env:SECOND"]}}))
     arguments = ("keys", "show", "--config", str(file), "--data-dir", str(data_dir))
     assert command(*arguments, FIRST="first-key", SECOND="second-key").stdout == "first-key\n"
-    missing = command(*arguments, SECOND="second-key")
-    assert missing.exit_code == ExitCode.CONFIG_INVALID
-    assert "FIRST" in missing.stderr
-    assert "second-key" not in missing.stderr
+    assert command(*arguments, SECOND="second-key").stdout == "second-key\n"
+    assert command(*arguments, SECOND="second-key", MODELPORT_API_KEY="mine").stdout == "mine\n"
+    missing = command(*arguments)
+    assert (missing.exit_code, missing.stdout) == (ExitCode.NOT_FOUND, "")
+    assert "env:FIRST, env:SECOND" in missing.stderr
+
+
+def test_a_key_in_a_file_is_found_from_a_shell_without_the_servers_other_secrets(
+    tmp_path: Path, data_dir: Path
+) -> None:
+    key = tmp_path / "key"
+    key.write_text("kept in a file\n")
+    key.chmod(0o600)
+    house = {"type": "openai_compatible", "base_url": "http://127.0.0.1:9/v1", "api_key": "env:ABSENT_HERE"}
+    file = tmp_path / "modelport.yaml"
+    written = {**CONFIG, "auth": {"keys": ["env:ALSO_ABSENT", "file:key"]}, "providers": {"house": house}}
+    file.write_text(yaml.safe_dump(written))
+    shown = command("keys", "show", "--config", str(file), "--data-dir", str(data_dir))
+    assert (shown.exit_code, shown.stdout) == (0, "kept in a file\n")
 
 
 # --- chat ----------------------------------------------------------------------------------------------------------

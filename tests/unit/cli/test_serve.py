@@ -218,14 +218,51 @@ def test_the_start_tells_where_it_listens_what_is_deployed_and_calls_that_work_a
     assert re.match(r"modelport \d+\.\d+\.\d+ listens on http://127\.0\.0\.1:\d+\n", told)
     assert re.search(r"^  script +script +ready", told, re.MULTILINE)
     assert KEY not in told
-    curl = re.search(r"^curl .*\\\n.*$", told, re.MULTILINE)
-    assert curl is not None
+    assert "read -rs MODELPORT_API_KEY && export MODELPORT_API_KEY" in told
+    run_as_pasted(told, {"MODELPORT_API_KEY": KEY})
+    without = subprocess.run(["sh", "-c", curl_of(told)], capture_output=True, text=True, env=bare(), timeout=60)
+    assert (without.returncode, without.stdout) != (0, "")
+    assert "MODELPORT_API_KEY" in without.stderr
+
+
+@pytest.mark.parametrize("given", ["file", "variable", "generated"])
+def test_the_calls_work_in_a_shell_that_has_nothing_of_the_servers_environment(
+    serve: Any, data_dir: Path, given: str
+) -> None:
+    kept = data_dir.parent / "kept key"
+    kept.write_text("kept in a file\n")
+    kept.chmod(0o600)
+    upstream = {"type": "openai_compatible", "base_url": "http://127.0.0.1:9/v1", "api_key": "env:OF_THE_SERVER"}
+    keys = {"file": ["file:kept key"], "variable": ["env:HOUSE_KEY"], "generated": []}[given]
+    config = {**SCRIPTED, "providers": {"up": upstream}, "auth": {"keys": keys}}
+    variables = {"MODELPORT_API_KEY": "", "OF_THE_SERVER": "u", "HOUSE_KEY": "in a variable"}
+    with serve(config, **variables) as served:
+        told = printed(served)
+        set_first = {"HOUSE_KEY": "in a variable"} if given == "variable" else {}
+        assert ("HOUSE_KEY" in told) == (given == "variable")
+        run_as_pasted(told, set_first)
+
+
+def curl_of(told: str) -> str:
+    found = re.search(r"^curl .*\\\n.*$", told, re.MULTILINE)
+    assert found is not None
+    return found[0]
+
+
+def bare(**variables: str) -> dict[str, str]:
+    """A shell's environment in which the programs of this one are found, and nothing else."""
+    beside = str(Path(sys.executable).parent)
+    return {"HOME": os.environ.get("HOME", "/"), "PATH": f"{beside}:{os.environ['PATH']}", **variables}
+
+
+def run_as_pasted(told: str, variables: dict[str, str]) -> None:
+    """Runs the calls, in a directory that is not the server's."""
     snippets = re.findall(r"^MODELPORT_API_KEY=.*?^EOF$", told, re.MULTILINE | re.DOTALL)
     assert len(snippets) == 2
-    beside = str(Path(sys.executable).parent)
-    environment = {**os.environ, "MODELPORT_API_KEY": KEY, "PATH": f"{beside}:{os.environ['PATH']}"}
-    for snippet in [curl[0], *snippets]:
-        done = subprocess.run(["sh", "-c", snippet], capture_output=True, text=True, env=environment, timeout=60)
+    for snippet in [curl_of(told), *snippets]:
+        done = subprocess.run(
+            ["sh", "-c", snippet], capture_output=True, text=True, env=bare(**variables), timeout=60, cwd="/"
+        )
         assert done.returncode == 0, done.stderr
         assert "Name three colours." in done.stdout
 
