@@ -88,7 +88,7 @@ async def serving(
             authenticators=(api_key.authenticate, anonymous.authenticate),
             quota=owner.quota,
             journal=journal,
-            observer=CallObserver(metrics, access_log(settings.telemetry.log)),
+            observer=CallObserver(metrics, access_log()),
             clock=clock,
             random=Random(),  # noqa: S311  spreads calls over targets
             budgets=budgets.budgets,

@@ -43,13 +43,15 @@ class LlamaCppOptions(EngineOptions):
     """Tokens, shared by the slots."""
     batch: Annotated[int, Field(ge=1, le=4096)] | None = None
     """Prompt tokens that are read in one step; fewer make cancelling quicker."""
+    default_max_tokens: Annotated[int, Field(ge=1, le=2**24)] | None = None
+    """Tokens of an answer at most, where a request does not say; absent: as many as the context holds."""
     max_choices: Annotated[int, Field(ge=1, le=128)] | None = None
     """The greatest `n` and `best_of`."""
     max_beams: Annotated[int, Field(ge=1, le=128)] | None = None
     tools: Literal["auto", "forced", "none"] | None = None
     """Whether the model can choose tools itself, only use one that the caller forces, or none."""
     sampling: dict[str, float] | None = None
-    """What a request that says nothing gets: `temperature`, `top_p`, `top_k`, `min_p` …"""
+    """What a request that says nothing gets: `temperature`, `top_p`, `top_k`, `min_p`, `repeat_penalty`."""
 
 
 class OnnxEmbeddingsOptions(EngineOptions):

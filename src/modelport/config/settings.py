@@ -189,8 +189,8 @@ class LedgerSettings(Section):
 class TelemetrySettings(Section):
     """What the server tells about itself."""
 
-    log: Literal["json", "text"] = "json"
-    """The form of a log line."""
+    log: Literal["auto", "json", "text"] = "auto"
+    """The form of a log line. `auto`: a short line for people on a terminal, JSON elsewhere."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     """The least important lines that are written."""
     public: bool = False

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Any, Final, Literal
@@ -14,7 +14,8 @@ import msgspec
 from modelport.core.usage import UsageRecord
 from modelport.telemetry.redaction import redacted
 
-Format = Literal["json", "text"]
+Format = Literal["json", "text", "terminal"]
+"""`terminal`: what a person reads while the server runs; fields that matter to programs are left out."""
 
 LONGEST_FOREIGN_TEXT: Final = 128
 """Of what callers and targets name freely, so much is shown."""
@@ -22,6 +23,7 @@ KNOWN_TEXTS: Final = 1024
 """So many names of models and the like need not be searched for secrets again."""
 SPEAKS_FOR_ITSELF: Final = re.compile(r"[!#-&(-<>-\[\]-~]+").fullmatch
 """Visible ASCII but for quotes, `=` and the backslash."""
+SAID: Final = ("logger", "message", "exception")
 OPENING: Final = ("time", "level", "event")
 """Fields that stand without their names at the beginning of the text form."""
 
@@ -75,9 +77,31 @@ def rendered(fields: Mapping[str, Any], format: Format) -> str:
     if format == "json":
         shown = {name: value for name, value in fields.items() if value is not None}
         return msgspec.json.encode(shown).decode() + "\n"
+    if format == "terminal":
+        return " ".join(for_people(fields)) + "\n"
     head = [str(fields[name]) for name in OPENING]
     rest = [f"{name}={worded(value)}" for name, value in fields.items() if name not in OPENING and value is not None]
     return " ".join([*head, *rest]) + "\n"
+
+
+def for_people(fields: Mapping[str, Any]) -> Iterator[str]:
+    """The words of a short line: the local time, and for a call its status, deployment, tokens and seconds."""
+    moment = datetime.fromisoformat(fields["time"]).astimezone()
+    yield moment.strftime("%H:%M:%S")
+    if fields["event"] != "call":
+        if fields["level"] != "info":
+            yield f"{fields['level']}:"
+        yield from (str(fields[name]) for name in ("message", "exception") if fields.get(name))
+        yield from (f"{name}={worded(fields[name])}" for name in fields if name not in (*OPENING, *SAID))
+        return
+    yield str(fields["status"])
+    yield str(fields["operation"])
+    yield worded(fields["deployment"] or fields["requested_model"] or "-")
+    if fields["prompt_tokens"] or fields["completion_tokens"]:
+        yield f"{fields['prompt_tokens']}+{fields['completion_tokens']} tokens"
+    yield f"{fields['duration_seconds'] or 0:.2f} s"
+    if fields["ending"] != "completed":
+        yield worded(fields["error_code"] or fields["ending"])
 
 
 def worded(value: Any) -> str:

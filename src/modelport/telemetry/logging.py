@@ -10,7 +10,7 @@ import threading
 import time
 from collections.abc import Mapping
 from queue import Empty, SimpleQueue
-from typing import Any, Final, TextIO
+from typing import Any, Final, Literal, TextIO
 
 import msgspec
 
@@ -95,12 +95,12 @@ class QueuedHandler(logging.Handler):
     def __init__(self, writer: LogWriter, format: Format) -> None:
         super().__init__()
         self.writer = writer
-        self._format: Format = format
+        self.format_of_lines: Format = format
 
     def emit(self, record: logging.LogRecord) -> None:
         """Words the message here, since its arguments may change later."""
         try:
-            self.writer.put(log_fields(record), self._format)
+            self.writer.put(log_fields(record), self.format_of_lines)
         except Exception:  # noqa: BLE001  a log call must never break what it reports on
             self.handleError(record)
 
@@ -122,15 +122,16 @@ class AccessLog:
         self._writer.put(record, self._format)
 
 
-def configure_logging(format: Format, level: str, stream: TextIO | None = None) -> None:
+def configure_logging(format: Literal["auto", "json", "text"], level: str, stream: TextIO | None = None) -> None:
     """Sends every logger of this process to `stream` (standard error), from `level` on, instead of what was set before.
-    Ends by itself with the process."""
+    Ends by itself with the process. `auto` is short lines for people on a terminal, and JSON elsewhere."""
+    chosen: Format = format if format != "auto" else "terminal" if sys.stderr.isatty() else "json"
     root = logging.getLogger()
     for handler in list(root.handlers):
         if isinstance(handler, QueuedHandler):
             root.removeHandler(handler)
             handler.close()
-    root.addHandler(QueuedHandler(LogWriter(stream or sys.stderr), format))
+    root.addHandler(QueuedHandler(LogWriter(stream or sys.stderr), chosen))
     root.setLevel(level.upper())
     logging.captureWarnings(True)
     for name in QUIET_LOGGERS:
@@ -142,11 +143,11 @@ def configure_logging(format: Format, level: str, stream: TextIO | None = None) 
     logging.getLogger("uvicorn.access").disabled = True
 
 
-def access_log(format: Format) -> AccessLog | None:
-    """The access log, if `configure_logging` has set level `info` or finer: it shares that writer."""
+def access_log() -> AccessLog | None:
+    """The access log, if `configure_logging` has set level `info` or finer: it shares that writer and its form."""
     if not logging.getLogger(ACCESS_LOGGER).isEnabledFor(logging.INFO):
         return None
     for handler in logging.getLogger().handlers:
         if isinstance(handler, QueuedHandler):
-            return AccessLog(handler.writer, format)
+            return AccessLog(handler.writer, handler.format_of_lines)
     return None

@@ -405,3 +405,15 @@ async def test_a_schema_of_twenty_thousand_levels_is_refused_and_the_worker_live
     json_schema = {"type": "json_schema", "json_schema": {"name": "x", "schema": nested}}
     assert (await refusal(worker, response_format=json_schema))[1]["code"] == "invalid_schema"
     assert (await ask(worker, max_tokens=1))["usage"]["completion_tokens"] == 1
+
+
+async def test_a_default_bounds_an_answer_that_asks_for_no_length() -> None:
+    weights = find_weights("smollm2-135m-instruct", "*[sS]mol[lL][mM]2*.gguf")
+    story = [{"role": "user", "content": "Tell me a long story."}]
+    with running_worker(weights, slots=1, context=512, default_max_tokens=5) as client:
+        whole = await ask(client, messages=story, max_tokens=None)
+        assert whole["choices"][0]["finish_reason"] == "length"
+        assert whole["usage"]["completion_tokens"] == 5
+        assert (await ask(client, messages=story, max_tokens=7))["usage"]["completion_tokens"] == 7
+        text = await client.call("POST", "/v1/completions", {"prompt": "Once upon", "temperature": 0})
+        assert text["usage"]["completion_tokens"] == 5

@@ -91,7 +91,7 @@ def written(stream: io.StringIO) -> list[str]:
 
 def test_an_access_line_in_json_says_what_the_call_was(configured):
     stream = configured("json", "info")
-    access = access_log("json")
+    access = access_log()
     assert access is not None
     access.write(record())
     (line,) = written(stream)
@@ -140,11 +140,11 @@ def test_whatever_a_caller_names_stays_in_one_line(model, request_id, format):
 
 def test_there_is_no_access_log_above_level_info(configured):
     configured("json", "warning")
-    assert access_log("json") is None
+    assert access_log() is None
 
 
 def test_there_is_no_access_log_before_logging_is_configured():
-    assert access_log("json") is None
+    assert access_log() is None
 
 
 def test_other_loggers_write_the_same_form(configured):
@@ -302,3 +302,43 @@ def test_no_field_of_an_access_line_can_hold_a_text():
 def test_what_could_be_taken_for_something_else_is_quoted(text):
     speaks = bool(text) and text.isascii() and text.isprintable() and not set(text) & set(" \"'=\\")
     assert worded(text) == (text if speaks else ascii(text))
+
+
+# --- for people -----------------------------------------------------------------------------------------------------
+
+
+def test_a_call_on_a_terminal_is_one_short_line() -> None:
+    line = rendered(access_fields(record()), "terminal")
+    assert line.partition(" ")[2] == "200 chat_completions gpt 10+5 tokens 1.50 s\n"
+    assert len(line) < 80
+
+
+def test_a_refused_call_on_a_terminal_says_why() -> None:
+    refused = record(deployment=None, status=404, ending=Ending.REFUSED, error_code="unknown_model", usage=TokenUsage())
+    line = rendered(access_fields(refused), "terminal")
+    assert line.partition(" ")[2] == "404 chat_completions Gpt 1.50 s unknown_model\n"
+
+
+@given(st.text(max_size=300))
+def test_no_caller_moves_the_cursor_of_a_terminal(text: str) -> None:
+    fields = access_fields(record(deployment=None, requested_model=text, error_code=text, ending=Ending.REFUSED))
+    line = rendered(fields, "terminal")
+    assert line.isascii()
+    assert line[:-1].isprintable()
+
+
+def test_a_log_line_on_a_terminal_names_its_level_only_where_it_matters() -> None:
+    fields = {"time": "2026-11-28T12:00:00.000Z", "level": "info", "event": "log", "logger": "l", "message": "It runs."}
+    assert rendered(fields, "terminal").partition(" ")[2] == "It runs.\n"
+    assert rendered({**fields, "level": "warning"}, "terminal").partition(" ")[2] == "warning: It runs.\n"
+
+
+@pytest.mark.parametrize("is_terminal", [True, False])
+def test_auto_is_for_people_where_there_is_a_terminal(
+    is_terminal: bool, configured: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.stderr", SimpleNamespace(isatty=lambda: is_terminal))
+    stream = configured("auto", "info")
+    logging.getLogger("modelport.engine").warning("a worker ended")
+    (line,) = written(stream)
+    assert line.startswith("{") is not is_terminal

@@ -82,6 +82,8 @@ class Weights:
     """Another entry whose model turns texts into the same space."""
     sampling: Mapping[str, float] | None = None
     """What the model's authors recommend for a request that says nothing."""
+    default_max_tokens: int | None = None
+    """What an answer gets at most where a request does not say; None: as much as the context holds."""
     default: bool = False
 
     @property
@@ -121,7 +123,8 @@ _SMOLLM2 = Weights(
     ),
     assembled=_SMOLLM2_FILE,
     files=(_SMOLLM2_FILE,),
-    sampling={"temperature": 0.2, "top_p": 0.9},
+    sampling={"temperature": 0.2, "top_p": 0.9, "repeat_penalty": 1.1},
+    default_max_tokens=256,  # it does not know when to stop
     default=True,
 )
 

@@ -74,6 +74,8 @@ def worker_options(name: str, data_dir: Path, catalogue: Mapping[str, Weights] =
     options: dict[str, Any] = {"weights": str(path)}
     if weights.sampling is not None:
         options["sampling"] = dict(weights.sampling)
+    if weights.default_max_tokens is not None:
+        options["default_max_tokens"] = weights.default_max_tokens
     if weights.tokenizer is not None:
         options["tokenizer"] = weights.tokenizer
     if weights.text_weights is not None:

@@ -87,7 +87,8 @@ async def _read(request: JsonObject, model: Model) -> _Asked:
     if use is not None or constraint is not None:
         _refuse_with_grammar(plan)
     prompt = await _prompt(request, model, use)
-    limit = check_room(len(prompt), read_token_limit(request), model.context, "messages")
+    asked = read_token_limit(request, model.settings.default_max_tokens)
+    limit = check_room(len(prompt), asked, model.context, "messages")
     grammar = use.constraint if use is not None else constraint
     if grammar is not None and limit:
         await model.probe.require_followed(grammar)

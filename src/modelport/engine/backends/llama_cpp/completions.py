@@ -39,7 +39,7 @@ async def complete(request: JsonObject, model: Model) -> AsyncGenerator[JsonObje
     if request.get("echo") and plan.sampling.top_logprobs is not None:
         raise WorkerError.unsupported("logprobs", "The engine gives no log probabilities of an echoed prompt.")
     prompts = await _prompts(request, model)
-    asked = read_token_limit(request)
+    asked = read_token_limit(request, model.settings.default_max_tokens)
     wanted = _USUAL_LIMIT_TOKENS if asked is None else asked
     limits = [check_room(len(prompt.tokens), wanted, model.context, "prompt") for prompt in prompts]
     tally = Tally(sum(len(prompt.tokens) for prompt in prompts))

@@ -17,7 +17,13 @@ from modelport.engine.backends.llama_cpp.gguf import read_metadata
 from modelport.engine.local_http import LocalHttp
 
 # What the field's servers use when a request says nothing; every one of them can be given in a request or as an option.
-_SAMPLING_DEFAULTS: Mapping[str, float] = {"temperature": 0.7, "top_p": 0.95, "top_k": 40, "min_p": 0.05}
+_SAMPLING_DEFAULTS: Mapping[str, float] = {
+    "temperature": 0.7,
+    "top_p": 0.95,
+    "top_k": 40,
+    "min_p": 0.05,
+    "repeat_penalty": 1.0,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +39,7 @@ class Settings:
     batch: int = 128
     max_choices: int = 16
     max_beams: int = 8
+    default_max_tokens: int | None = None
     tools: str | None = None
     directory: str | None = None  # where the engine's socket goes
     sampling: Mapping[str, float] = field(default_factory=dict)
@@ -43,7 +50,7 @@ class Settings:
         weights = Path(str(options["weights"]))
         numbers = {
             key: int(options[key])
-            for key in ("slots", "context", "queue", "batch", "max_choices", "max_beams")
+            for key in ("slots", "context", "queue", "batch", "max_choices", "max_beams", "default_max_tokens")
             if options.get(key) is not None
         }
         threads = options.get("threads") or "auto"

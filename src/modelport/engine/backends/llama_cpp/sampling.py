@@ -51,7 +51,11 @@ def read_sampling(request: JsonObject, defaults: Mapping[str, float], vocabulary
         "frequency_penalty": _number(request, "frequency_penalty", -2, 2, 0.0),
         "presence_penalty": _number(request, "presence_penalty", -2, 2, 0.0),
         "repeat_penalty": _number(
-            request, "repetition_penalty" if "repetition_penalty" in request else "repeat_penalty", 0.01, 10, 1.0
+            request,
+            "repetition_penalty" if "repetition_penalty" in request else "repeat_penalty",
+            0.01,
+            10,
+            defaults["repeat_penalty"],
         ),
     }
     return Sampling(
@@ -78,12 +82,12 @@ def refuse_not_done(request: JsonObject) -> None:
         raise WorkerError.unsupported("modalities", "This model answers with text only.")
 
 
-def read_token_limit(request: JsonObject) -> int | None:
-    """`max_completion_tokens` or `max_tokens`; None is as much as the context holds."""
+def read_token_limit(request: JsonObject, default: int | None) -> int | None:
+    """`max_completion_tokens` or `max_tokens`, else the model's default; None is as much as the context holds."""
     for name in ("max_completion_tokens", "max_tokens"):
         if request.get(name) is not None:
             return _whole(request, name, 0, 1 << 31)
-    return None
+    return default
 
 
 def read_choices(request: JsonObject, limit: int) -> tuple[int, int | None]:
