@@ -7,12 +7,14 @@ import json
 import ssl
 import sys
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 from urllib.parse import urlsplit
 
 import typer
 
+from modelport.cli.conversation import Conversation, typed, write
 from modelport.cli.keys import ConfigOption, DataDirOption, client_settings, readable_key
 from modelport.cli.output import ExitCode, application, fail
 from modelport.config.load import Loaded
@@ -31,39 +33,34 @@ def chat(
     deployment: Annotated[str | None, typer.Argument(help="The deployment; the default one if none is named.")] = None,
     message: Annotated[str | None, typer.Option("--message", "-m", help="Say this, print the answer, end.")] = None,
     system: Annotated[str | None, typer.Option(help="A system message to begin with.")] = None,
+    max_tokens: Annotated[int, typer.Option(min=1, help="The most tokens of one answer.")] = 512,
     endpoint: Annotated[
         str | None, typer.Option(envvar="MODELPORT_ENDPOINT", help="The server; else host and port of the settings.")
     ] = None,
     config: ConfigOption = None,
     data_dir: DataDirOption = None,
 ) -> None:
-    """Talk to a deployment of a running server."""
+    """Talk to a deployment of a running server. On a terminal, /help lists the commands, and the lines you type are
+    kept in DATA_DIR/chat-history for the arrow keys."""
     loaded = client_settings(config, Flags(data_dir=data_dir))
     client = Client(endpoint or local_endpoint(loaded.settings), loaded)
-    messages: list[dict[str, str]] = [{"role": "system", "content": system}] if system else []
-    for text in [message] if message is not None else typed():
-        messages.append({"role": "user", "content": text})
-        answer = ""
-        for piece in client.answer(deployment, messages):
-            answer += piece
-            sys.stdout.write(piece)
-            sys.stdout.flush()
-        sys.stdout.write("\n")
-        messages.append({"role": "assistant", "content": answer})
-
-
-def typed() -> Iterator[str]:
-    """What a person types, until the end of input."""
-    interactive = sys.stdin.isatty()
-    while True:
-        try:
-            line = input("> " if interactive else "")
-        except (EOFError, KeyboardInterrupt):
-            if interactive:
-                sys.stdout.write("\n")
+    interactive = message is None and sys.stdin.isatty()
+    ask = partial(client.answer, deployment, max_tokens)
+    conversation = Conversation(ask, system, interactive=interactive)
+    try:
+        if message is not None:
+            conversation.say(message)
             return
-        if line.strip():
-            yield line
+        if interactive:
+            write(f"{deployment or 'The default deployment'} at {client.endpoint}. /help lists the commands.\n")
+        for line in typed(loaded.settings.server.data_dir / "chat-history" if interactive else None):
+            is_over = conversation.obey(line)
+            if is_over:
+                return
+            if is_over is None:
+                conversation.say(line.removeprefix("/") if line.startswith("//") else line)
+    except KeyboardInterrupt:
+        raise typer.Exit(ExitCode.INTERRUPTED) from None
 
 
 def local_endpoint(settings: Settings) -> str:
@@ -78,29 +75,25 @@ class Client:
     """One server, by the OpenAI v1 surface."""
 
     def __init__(self, endpoint: str, loaded: Loaded) -> None:
-        self._endpoint = endpoint.rstrip("/")
+        self.endpoint = endpoint.rstrip("/")
         self._ca = loaded.settings.server.data_dir / "tls" / "ca.pem"
         key = readable_key(loaded)
         self._key = key.reveal() if key is not None else ""
 
-    def answer(self, deployment: str | None, messages: list[dict[str, str]]) -> Iterator[str]:
-        """The answer's pieces as they come. Ends the command on every failure, with what the server said."""
-        body: dict[str, Any] = {"messages": messages, "stream": True}
+    def answer(self, deployment: str | None, max_tokens: int, messages: list[dict[str, Any]]) -> StreamedAnswer:
+        """Asks when it is iterated."""
+        body: dict[str, Any] = {
+            "messages": messages,
+            "max_tokens": max_tokens,
+            "stream": True,
+            "stream_options": {"include_usage": True},
+        }
         if deployment is not None:
             body["model"] = deployment
-        parts = urlsplit(self._endpoint)
-        connection = self._connection(parts.scheme, parts.netloc)
+        parts = urlsplit(self.endpoint)
         headers = {"authorization": f"Bearer {self._key}", "content-type": "application/json"}
-        try:
-            connection.request("POST", f"{parts.path}/v1/chat/completions", json.dumps(body), headers)
-            response = connection.getresponse()
-            if response.status != 200:
-                refused(response)
-            yield from pieces(response)
-        except (OSError, http.client.HTTPException) as error:
-            fail(ExitCode.SERVER_UNREACHABLE, f"no server at {self._endpoint}: {error}", "`modelport serve` starts one")
-        finally:
-            connection.close()
+        request = (f"{parts.path}/v1/chat/completions", json.dumps(body), headers)
+        return StreamedAnswer(self._connection(parts.scheme, parts.netloc), request, self.endpoint)
 
     def _connection(self, scheme: str, netloc: str) -> http.client.HTTPConnection:
         if scheme != "https":
@@ -111,19 +104,47 @@ class Client:
         return http.client.HTTPSConnection(netloc, timeout=TIMEOUT_SECONDS, context=context)
 
 
-def pieces(response: http.client.HTTPResponse) -> Iterator[str]:
-    """The text in a stream of chunks."""
-    parser = EventStreamParser()
-    while data := response.read1(65536):
-        for event in parser.feed(data):
-            if event == DONE:
-                return
-            chunk = json.loads(event)
-            if "error" in chunk:
-                fail(ExitCode.REQUEST_REFUSED, chunk["error"].get("message", "the answer broke off"))
-            for choice in chunk.get("choices", ()):
-                if content := choice.get("delta", {}).get("content"):
-                    yield content
+class StreamedAnswer:
+    """conversation.Answer"""
+
+    def __init__(
+        self, connection: http.client.HTTPConnection, request: tuple[str, str, dict[str, str]], endpoint: str
+    ) -> None:
+        self._connection = connection
+        self._request = request
+        self._endpoint = endpoint
+        self.finish_reason: str | None = None
+        self.tokens: int | None = None
+
+    def __iter__(self) -> Iterator[str]:
+        try:
+            self._connection.request("POST", *self._request)
+            response = self._connection.getresponse()
+            if response.status != 200:
+                refused(response)
+            yield from self._pieces(response)
+        except (OSError, http.client.HTTPException) as error:
+            fail(ExitCode.SERVER_UNREACHABLE, f"no server at {self._endpoint}: {error}", "`modelport serve` starts one")
+
+    def close(self) -> None:
+        """Hangs up."""
+        self._connection.close()
+
+    def _pieces(self, response: http.client.HTTPResponse) -> Iterator[str]:
+        parser = EventStreamParser()
+        while data := response.read1(65536):
+            for event in parser.feed(data):
+                if event == DONE:
+                    return
+                chunk = json.loads(event)
+                if "error" in chunk:
+                    fail(ExitCode.REQUEST_REFUSED, chunk["error"].get("message", "the answer broke off"))
+                if usage := chunk.get("usage"):
+                    self.tokens = usage.get("completion_tokens")
+                for choice in chunk.get("choices", ()):
+                    self.finish_reason = choice.get("finish_reason") or self.finish_reason
+                    if content := choice.get("delta", {}).get("content"):
+                        yield content
 
 
 def refused(response: http.client.HTTPResponse) -> None:

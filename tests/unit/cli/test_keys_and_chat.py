@@ -3,7 +3,13 @@
 from __future__ import annotations
 
 import os
+import pty
+import re
+import select
+import signal
 import stat
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -26,6 +32,11 @@ CONFIG: dict[str, Any] = {
                 "replies": [
                     {"match": {"contains": "break"}, "text": "one two three", "fault_after_chunks": 1},
                     {"match": {"contains": "poem"}, "chunks": ["Roses ", "are ", "rot."]},
+                    {
+                        "match": {"contains": "slowly"},
+                        "chunks": ["One ", "two "] * 50,
+                        "delay_between_chunks_seconds": 1,
+                    },
                 ],
             },
             "default": True,
@@ -122,6 +133,103 @@ def test_a_conversation_is_read_line_by_line(served: Served) -> None:
     ended = chat(served, "--system", "Be kind.", typed="a poem\n\nsomething else\n")
     assert ended.exit_code == 0
     assert ended.stdout.splitlines() == ["Roses are rot.", "Hello! You said: something else"]
+
+
+def test_commands_are_obeyed_and_not_said(served: Served) -> None:
+    lines = [
+        "/help",
+        "/system",
+        "/system Be brief.",
+        "/system",
+        "a poem",
+        "/clear",
+        "/hepl",
+        "//etc is a path",
+        "/exit",
+        "x",
+    ]
+    ended = chat(served, typed="\n".join(lines))
+    assert ended.exit_code == 0
+    told = ended.stdout.splitlines()
+    assert any(line.startswith("/clear") for line in told)
+    assert told[told.index("There is no system message.") :] == [
+        "There is no system message.",
+        "The system message is set.",
+        "Be brief.",
+        "Roses are rot.",
+        "The conversation is forgotten.",
+        "/hepl is no command; /help lists them.",
+        "Hello! You said: /etc is a path",
+    ]
+
+
+def test_an_answer_is_bounded(served: Served) -> None:
+    ended = chat(served, "--max-tokens", "2", "-m", "a poem")
+    assert ended.exit_code == 0
+    assert len(ended.stdout) < len("Roses are rot.\n")
+    assert "--max-tokens" in ended.stderr
+
+
+class Terminal:
+    """`modelport chat` on a terminal of its own."""
+
+    def __init__(self, served: Served, data_dir: Path) -> None:
+        self.here, there = pty.openpty()
+        inherited = {name: value for name, value in os.environ.items() if not name.startswith("MODELPORT_")}
+        variables = {
+            "MODELPORT_ENDPOINT": served.url,
+            "MODELPORT_API_KEY": KEY,
+            "MODELPORT_DATA_DIR": str(data_dir),
+            "TERM": "dumb",
+        }
+        command = [sys.executable, "-m", "modelport", "chat"]
+        self.process = subprocess.Popen(
+            command, stdin=there, stdout=there, stderr=there, env={**inherited, **variables}
+        )
+        os.close(there)
+        self.seen = ""
+
+    def until(self, words: str) -> str:
+        """What has been printed since the last time, up to these words."""
+        while words not in self.seen:
+            ready, _, _ = select.select([self.here], [], [], 60)
+            assert ready, f"{words!r} never came: {self.seen}"
+            self.seen += os.read(self.here, 65536).decode()
+        told, _, self.seen = self.seen.partition(words)
+        return told + words
+
+    def type(self, line: str) -> None:
+        os.write(self.here, f"{line}\n".encode())
+
+
+def test_ctrl_c_stops_an_answer_and_not_the_program(served: Served, tmp_path: Path) -> None:
+    data_dir = tmp_path / "of the client"
+    data_dir.mkdir()
+    terminal = Terminal(served, data_dir)
+    try:
+        assert "/help" in terminal.until("> ")
+        terminal.type("a poem")
+        assert re.search(r"Roses are rot\.\s+\[\d+ tokens, [\d.]+ tokens/s\]", terminal.until("tokens/s]"))
+        terminal.until("> ")
+        terminal.type("now slowly")
+        terminal.until("One ")
+        terminal.process.send_signal(signal.SIGINT)
+        terminal.until("[stopped]")
+        terminal.until("> ")
+        terminal.type("break it")
+        terminal.until("modelport: ")
+        terminal.until("> ")
+        terminal.process.send_signal(signal.SIGINT)
+        terminal.until("> ")
+        terminal.type("/exit")
+        assert terminal.process.wait(60) == 0
+    finally:
+        terminal.process.kill()
+        terminal.process.wait()
+        os.close(terminal.here)
+    history = data_dir / "chat-history"
+    assert "a poem" in history.read_text()
+    assert stat.S_IMODE(history.stat().st_mode) == 0o600
 
 
 def test_an_unknown_deployment_is_the_servers_own_words(served: Served) -> None:
