@@ -333,6 +333,6 @@ def test_near_the_limit(compare: Callable[..., Outcome], name: str) -> None:
     if is_plain:
         assert ended(outcome)[1] == outcome.answer[0] == 200
     else:
-        assert (outcome.answer[0], outcome.booked) == (429, (0, 0))
+        assert (outcome.answer[0], outcome.booked) == (400, (0, 0))
     outcome = compare(asking(3), deployment="small", is_plain=is_plain)
     assert len(outcome.records) == 3

@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 
+from modelport.core.catalog import RateLimits
+
 from .harness import post
 from .play import Play
 from .shared import CHAT, Client, Scenario, Shared, at_rest, chat, player, shared
@@ -19,7 +21,11 @@ deployments:
   full:
     model: {{format: Custom, name: served}}
     provider: up
-    limits: {{tokens_per_minute: 1, requests_per_minute: 1}}
+    limits: {{tokens_per_minute: null, requests_per_minute: 1}}
+  tiny:
+    model: {{format: Custom, name: served}}
+    provider: up
+    limits: {{tokens_per_minute: 1, wait_seconds: 30}}
   spills:
     model: {{format: Custom, name: served}}
     provider: up
@@ -27,6 +33,7 @@ deployments:
     spillover: chat
 """
 REFUSED = {
+    "400": chat(model="tiny"),
     "401": chat(key="wrong"),
     "404": chat(model="absent"),
     "422": chat(temperature="hot"),
@@ -42,8 +49,18 @@ def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
 
 @pytest.fixture
 def play(server: Shared) -> Callable[[Scenario], None]:
-    """Runs a scenario."""
-    return player(server)
+    """Runs a scenario while the minute of `full` is used up."""
+    plays = player(server)
+
+    def played(scenario: Scenario) -> None:
+        async def filled(server: Shared, client: Client) -> None:
+            pipeline = server.gateway.application.gateway.pipeline
+            pipeline.quota.quota.reserve("full", RateLimits(), 0, pipeline.clock.monotonic())
+            await scenario(server, client)
+
+        plays(filled)
+
+    return played
 
 
 def in_the_lane(server: Shared) -> bool:
@@ -73,7 +90,7 @@ def test_one_answer_and_one_record(play: Callable[[Scenario], None], status: str
     play(scenario)
 
 
-@pytest.mark.parametrize("status", ["404", "429"])
+@pytest.mark.parametrize("status", ["400", "404", "429"])
 def test_a_journal_that_takes_no_lines_does_not_change_a_refusal(play: Callable[[Scenario], None], status: str) -> None:
     async def scenario(server: Shared, client: Client) -> None:
         known = len(server.gateway.lines())

@@ -124,12 +124,31 @@ def limits(given: LimitSettings, sku: Sku | None, model: Model) -> RateLimits:
     )
 
 
-def profile(name: str, deployment: DeploymentSettings, profiles: Profiles, backend: str | None) -> ModelProfile:
-    """The family's profile with the deployment's overrides. Raises ProfileError naming the deployment."""
+def slot_context(deployment: DeploymentSettings, settings: Settings, backend: str | None) -> int | None:
+    """The most tokens that prompt and completion can share where a model runs here; None: it runs elsewhere."""
+    if backend != "llama_cpp":
+        return None
+    provider = deployment.provider
+    given = settings.providers[provider] if isinstance(provider, str) else provider
+    own = given.options() if given is not None else {}
+    return int((own.get("context") or settings.engine.context) // (own.get("slots") or settings.engine.slots))
+
+
+def least(*numbers: int | None) -> int | None:
+    """Of those that are known."""
+    return min((number for number in numbers if number is not None), default=None)
+
+
+def profile(
+    name: str, deployment: DeploymentSettings, profiles: Profiles, backend: str | None, context: int | None = None
+) -> ModelProfile:
+    """The family's profile with the deployment's overrides, and no more `context` than where it runs. Raises
+    ProfileError naming the deployment."""
     try:
         found = profiles.of(deployment.model.name, deployment.profile)
     except (ProfileError, TypeError, ValueError) as error:
         raise ProfileError(f"deployments.{name}.profile: {error}") from error
+    found = msgspec.structs.replace(found, context=least(found.context, context))
     if backend is not None and backend in BACKEND_OPERATIONS and "operations" not in deployment.profile:
         base = profiles.of(deployment.model.name)
         if not base.known:
@@ -144,7 +163,8 @@ def deployments(settings: Settings, profiles: Profiles) -> Iterator[Deployment]:
         model = Model(given.model.format, given.model.name, given.model.version, given.model.publisher)
         sku = Sku(given.sku.name, given.sku.capacity)
         times = given.timeouts
-        found = profile(name, given, profiles, provider_type(name, given, settings))
+        backend = provider_type(name, given, settings)
+        found = profile(name, given, profiles, backend, slot_context(given, settings, backend))
         spelling = found.max_tokens_name if found.max_tokens_name != "max_tokens" else None
         yield Deployment(
             name=name,

@@ -133,16 +133,17 @@ class ContextLengthExceeded(BadRequest):
 
     code = "context_length_exceeded"
 
-    def __init__(self, message: str) -> None:
-        super().__init__(message, target="messages")
+    def __init__(self, message: str, *, target: str = "messages") -> None:
+        super().__init__(message, target=target)
 
     @classmethod
-    def of(cls, context: int, prompt: int, completion: int) -> ContextLengthExceeded:
+    def of(cls, context: int, prompt: int, completion: int, where: str = "messages") -> ContextLengthExceeded:
         """The published sentence, from token counts."""
         return cls(
             f"This model's maximum context length is {context} tokens. However, you requested {prompt + completion} "
-            f"tokens ({prompt} in the messages, {completion} in the completion). Please reduce the length of the "
-            "messages or completion."
+            f"tokens ({prompt} in the {where}, {completion} in the completion). Please reduce the length of the "
+            f"{where} or completion.",
+            target=where,
         )
 
 
@@ -161,6 +162,14 @@ class TokensLimitReached(BadRequest):
             f"This request needs {prompt + completion} tokens (about {prompt} in the prompt, {completion} in the "
             f"completion), and {whose} is limited to {limit} tokens per minute: it can never be served. "
             "Please reduce the length of the prompt or max_tokens."
+        )
+
+    @classmethod
+    def of_budget(cls, tokens: int, whose: str, per: str) -> TokensLimitReached:
+        """For a budget of money or tokens. `per`: `day` or `month`."""
+        return cls(
+            f"This request may use {tokens} tokens, which is more than the whole budget of {whose} for a {per}: it can "
+            "never be served. Please reduce the length of the prompt, or set a smaller max_tokens."
         )
 
 

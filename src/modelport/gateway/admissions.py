@@ -96,7 +96,14 @@ class Admissions:
         return asked.until > self.clock.monotonic() and self.queue.has_place(asked.turn.caller)
 
     async def topped_up(self, reservation: Reservation, tokens: int, asked: Asked) -> bool:
-        """Waits for room for a running answer: it goes before every new call."""
+        """Waits for room for a running answer: it goes before every new call. Not if there can never be room: what the
+        answer holds already counts in full until it ends."""
+        if any(
+            claim.limits.tokens_per_minute is not None
+            and reservation.reserved_tokens + tokens > claim.limits.tokens_per_minute
+            for claim in asked.claims
+        ):
+            return False
 
         def attempt() -> bool | Denied | NeedsWaiting[bool | Denied]:
             taken = reservation.top_up(tokens)

@@ -20,6 +20,7 @@ from modelport.gateway.afford import CallHold, afford
 from modelport.gateway.charge import Charge
 from modelport.gateway.estimate import Need, need
 from modelport.gateway.facts import CallFacts
+from modelport.gateway.fitting import beyond_limits
 from modelport.gateway.lease import CallLease, unrecordable
 from modelport.gateway.waiting import BATCH, INTERACTIVE, Denied, Turn
 
@@ -40,7 +41,8 @@ def admit(
     """
     admissions = Admissions.over(quota, clock)
     needed, asked = asked_for(deployment, request, facts, snapshot, clock.monotonic())
-
+    if (never := beyond_limits(deployment, asked.claims, needed)) is not None:
+        return never
     charge = Charge(snapshot, deployment, request, facts.started_at)
 
     def paid() -> CallHold | Refusal | NeedsWaiting[CallHold] | None:

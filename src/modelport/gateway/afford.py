@@ -19,6 +19,7 @@ from modelport.core.ports.stages import NeedsWaiting, Refusal
 from modelport.core.pricing import EXACT, NONE
 from modelport.gateway.charge import Charge
 from modelport.gateway.estimate import Need
+from modelport.gateway.fitting import beyond_budgets
 
 WORTH_WAITING_SECONDS: Final = 60
 UNKEPT_RETRY_SECONDS: Final = 5
@@ -81,6 +82,8 @@ def afford(
         if charge.denies_unpriced and any(budget.amount is not None for budget in budgets):
             return Refusal(PriceUnknown(deployment.name))
         amount = NONE
+    if (never := beyond_budgets(budgets, amount, need.total)) is not None:
+        return never
     taken = kept.reserve(budgets, amount, need.total, started_at)
     if isinstance(taken, NeedsWaiting):
         return NeedsWaiting(partial(afforded_later, taken, charge, need, amount, started_at))

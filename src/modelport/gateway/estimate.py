@@ -137,19 +137,25 @@ def text_bytes(request: ChatRequest | ImageEmbeddingsRequest) -> int:
     """Bytes of all text that the model will read."""
     if isinstance(request, ImageEmbeddingsRequest):
         return sum(byte_length(item.text) for item in request.input if item.text is not None)
+    total = message_bytes(request.messages)
+    for tool in request.tools:
+        function = tool.function
+        # A schema's text is about as long as its repr; the exact JSON is not worth making.
+        total += byte_length(function.name) + byte_length(function.description or "")
+        total += byte_length(repr(function.parameters)) if function.parameters else 0
+    return total
+
+
+def message_bytes(messages: Iterable[Message]) -> int:
+    """Bytes of the text in messages, and of the calls that they repeat."""
     total = 0
-    for message in request.messages:
+    for message in messages:
         if isinstance(message.content, str):
             total += byte_length(message.content)
         elif message.content is not None:
             total += sum(byte_length(part.text) for part in message.content if isinstance(part, TextPart))
         for call in message.tool_calls or ():
             total += byte_length(call.function.name) + byte_length(call.function.arguments)
-    for tool in request.tools:
-        function = tool.function
-        # A schema's text is about as long as its repr; the exact JSON is not worth making.
-        total += byte_length(function.name) + byte_length(function.description or "")
-        total += byte_length(repr(function.parameters)) if function.parameters else 0
     return total
 
 

@@ -17,7 +17,14 @@ from typing import TypeVar
 
 from modelport.core.catalog import Deployment, Snapshot, Target
 from modelport.core.clock import Clock
-from modelport.core.errors import InternalError, ModelportError, RateLimited, UpstreamFailed, UpstreamTimedOut
+from modelport.core.errors import (
+    InternalError,
+    ModelportError,
+    RateLimited,
+    TokensLimitReached,
+    UpstreamFailed,
+    UpstreamTimedOut,
+)
 from modelport.core.events import Event
 from modelport.core.identity import Principal
 from modelport.core.ports.dispatch import GiveUp, Send, TargetFailed, Wait
@@ -320,7 +327,11 @@ def shaped_for(
 
 
 def sooner(first: ModelportError, second: ModelportError) -> ModelportError:
-    """Of two refusals for want of room, the one that ends first."""
+    """Of two refusals for want of room, the one that ends first; one that no time ends is the last resort."""
+    if isinstance(second, TokensLimitReached):
+        return first
+    if isinstance(first, TokensLimitReached):
+        return second
     if isinstance(second, RateLimited) and (second.retry_after or 1) >= (first.retry_after or 1):
         return first
     return second

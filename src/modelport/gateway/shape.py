@@ -24,6 +24,7 @@ from modelport.core.requests import (
     Request,
 )
 from modelport.gateway.extras import extra_offences
+from modelport.gateway.fitting import beyond_context
 from modelport.gateway.strict import strict_refusal
 
 R = TypeVar("R", bound=Request)
@@ -70,6 +71,8 @@ def shape(
     offences.extend(offence for _, offence in checked)
     if offences:
         return Refusal(InvalidParameters(offences))
+    if (beyond := beyond_context(request, deployment.profile.context)) is not None:
+        return Refusal(beyond)
     return Shaped(rewritten(request, deployment.profile), tuple(dict.fromkeys(dropped)))
 
 

@@ -102,6 +102,8 @@ class PlainCall(Exchange):
         standing, turns, completion, self.body = ask
         pipeline = lane.pipeline
         started_at = pipeline.clock.now()
+        if len(body) > standing.longest_body:
+            return False
         if started_at >= standing.expires_at or (standing.readiness is not None and standing.readiness() is not None):
             return False
         admissions = pipeline.quota

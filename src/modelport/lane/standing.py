@@ -29,6 +29,7 @@ from modelport.dialects.plain_chat import PlainChat, PlainCodec
 from modelport.gateway import guard
 from modelport.gateway.authorize import authorize
 from modelport.gateway.charge import Charge
+from modelport.gateway.fitting import LONGEST_TOKEN_BYTES
 from modelport.gateway.forms import DAY_SECONDS, Forms, PriceForms, forms
 from modelport.gateway.identify import identify
 from modelport.gateway.resolve import requested_model, resolve
@@ -80,6 +81,8 @@ class Standing(Struct):
     codec: PlainCodec
     speech: Speech
     rules: tuple[Rule, ...]
+    longest_body: float
+    """Bytes. In a longer one the prompt may be beyond the model's context."""
     limits: RateLimits
     subject: str
     step: int
@@ -191,6 +194,7 @@ def made(lane: Ground, way: Way, decisive: Sequence[bytes], model: str | None, s
     codec = codec_of(target) if codec_of is not None else None
     if asked is None or codec is None:
         return None
+    profile = deployment.profile
     before, between, after = written(lane, head, deployment, snapshot)
     return Standing(
         expires_at=expires_at,
@@ -203,6 +207,7 @@ def made(lane: Ground, way: Way, decisive: Sequence[bytes], model: str | None, s
         codec=codec,
         speech=speech,
         rules=rules,
+        longest_body=FOREVER if profile.context is None else profile.context * LONGEST_TOKEN_BYTES,
         limits=deployment.limits,
         subject=deployment.name.lower(),
         step=snapshot.reserve_tokens,
@@ -250,8 +255,9 @@ def rules_of(deployment: Deployment) -> tuple[Rule, ...] | None:
         for name, rule in profile.parameters.items()
         if name in PlainChat.__struct_fields__ and rule is not True
     ]
-    if profile.max_output is not None:
-        rules.append(Rule("max_tokens", Range(None, profile.max_output)))
+    most = min((tokens for tokens in (profile.max_output, profile.context) if tokens is not None), default=None)
+    if most is not None:
+        rules.append(Rule("max_tokens", Range(None, most)))
     return tuple(rules)
 
 

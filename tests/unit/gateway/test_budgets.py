@@ -296,7 +296,8 @@ def test_a_call_that_the_quota_refuses_holds_nothing_of_a_budget(house: House) -
 
 
 def test_the_caller_is_told_when_the_budget_begins_anew_and_is_not_made_to_wait_for_days(house: House) -> None:
-    error = house.refusal(chat(max_tokens=5000), MINE)
+    house.lease(chat(max_tokens=400), MINE)
+    error = house.refusal(chat(max_tokens=400), MINE)
     assert (error.status, error.code, error.retry_after) == (429, "insufficient_quota", None)
     assert "monthly budget of key alice" in error.message
     assert "2026-12-01T00:00:00Z" in error.message
@@ -304,7 +305,8 @@ def test_the_caller_is_told_when_the_budget_begins_anew_and_is_not_made_to_wait_
 
 def test_the_last_minute_of_a_day_is_worth_waiting_for(house: House) -> None:
     house.clock.time += 12 * 3600 - 30
-    daily = Budget("project:research", "day", Decimal("0.001"))
+    daily = Budget("project:research", "day", Decimal("0.05"))
+    house.lease(chat(max_tokens=10), daily)
     error = house.refusal(chat(max_tokens=10), MINE, daily)
     assert error.retry_after == 30
     house.clock.time += 31
@@ -313,9 +315,10 @@ def test_the_last_minute_of_a_day_is_worth_waiting_for(house: House) -> None:
 
 def test_the_deployment_s_own_budget_counts_too(house: House) -> None:
     shared = Budget("deployment:gpt", "day", Decimal("0.1"))
-    error = house.refusal(chat(max_tokens=60), MINE, budget=shared)
+    lease = house.lease(chat(max_tokens=30), budget=shared)
+    error = house.refusal(chat(max_tokens=30), MINE, budget=shared)
     assert "daily budget of deployment gpt" in error.message
-    house.record(house.lease(chat(max_tokens=10), budget=shared), TokenUsage(output=3))
+    house.record(lease, TokenUsage(output=3))
     assert house.spent(shared) == Decimal("0.006")
 
 

@@ -116,9 +116,11 @@ def test_a_call_that_would_have_to_wait_and_does_not_has_taken_nothing(tmp_path:
 
 def test_a_budget_without_room_gives_back_the_quota_after_waiting_for_it(tmp_path: Path) -> None:
     async def scenario(house: House) -> None:
-        refused = await house.lease(LIMITS, max_tokens=10_000)
+        limits = RateLimits(requests_per_minute=2, tokens_per_minute=100_000)
+        assert isinstance(await house.lease(limits, max_tokens=400), CallLease)
+        refused = await house.lease(limits, max_tokens=400)
         assert isinstance(refused.error, BudgetExhausted)
-        assert isinstance(await house.lease(LIMITS, max_tokens=10), CallLease)
+        assert isinstance(await house.lease(limits, max_tokens=10), CallLease)
 
     in_a_house(tmp_path, scenario)
 
