@@ -143,9 +143,31 @@ async def test_a_prompt_that_does_not_fit_is_refused(worker: LocalHttp) -> None:
     )
 
 
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"messages": [{"role": "user", "content": "x" * 20_000_000}]},
+        {"messages": [{"role": "user", "content": [{"type": "text", "text": " " * 100_000}] * 9}]},
+        {"messages": [{"role": "user", "content": "word " * 400}, {"role": "assistant", "content": "yes"}] * 500},
+        {"max_tokens": 1025},
+        {"max_completion_tokens": 10**9},
+    ],
+    ids=["one text", "parts", "many turns", "answer", "answer's newer name"],
+)
+async def test_what_never_fits_is_refused_before_it_is_tokenised(worker: LocalHttp, fields: Any) -> None:
+    status, error = await refusal(worker, **{"messages": CAPITAL, **fields})
+    assert (status, error["code"], error["param"]) == (400, "context_length_exceeded", "messages")
+
+
+@pytest.mark.parametrize("prompt", ["x" * 20_000_000, ["a", "x" * 2_000_000], [7] * 1025, [[7], [7] * 100_000]])
+async def test_a_completion_s_prompt_that_never_fits_is_refused(worker: LocalHttp, prompt: Any) -> None:
+    status, error = await refusal(worker, "/v1/completions", prompt=prompt, echo=True, max_tokens=1)
+    assert (status, error["code"], error["param"]) == (400, "context_length_exceeded", "prompt")
+
+
 async def test_more_tokens_than_fit_are_as_many_as_fit(worker: LocalHttp) -> None:
     words = [{"role": "user", "content": "hello " * 970}]
-    answer = await ask(worker, messages=words, max_tokens=5000, ignore_eos=True)
+    answer = await ask(worker, messages=words, max_tokens=1000, ignore_eos=True)
     assert answer["usage"]["total_tokens"] == 1024
     assert answer["choices"][0]["finish_reason"] == "length"
 

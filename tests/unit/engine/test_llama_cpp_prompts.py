@@ -63,7 +63,7 @@ def shown(tokens: list[int]) -> str:
 
 async def prompt(engine: Engine, turns: list[Turn]) -> str:
     template = await ChatTemplate.open(engine)  # type: ignore[arg-type]
-    tokeniser = Tokeniser(engine, vocabulary(adds_space=engine.adds_space))  # type: ignore[arg-type]
+    tokeniser = Tokeniser(engine, vocabulary(adds_space=engine.adds_space), 1000)  # type: ignore[arg-type]
     return shown(await tokeniser.encode(await template.render(turns)))
 
 
@@ -96,7 +96,7 @@ async def test_a_vocabulary_that_puts_spaces_in_front_puts_none_in_the_middle() 
 async def test_templates_are_tokenised_once_and_messages_are_not_kept() -> None:
     engine = Engine()
     template = await ChatTemplate.open(engine)  # type: ignore[arg-type]
-    tokeniser = Tokeniser(engine, vocabulary())  # type: ignore[arg-type]
+    tokeniser = Tokeniser(engine, vocabulary(), 1000)  # type: ignore[arg-type]
     for _ in range(3):
         await tokeniser.encode(await template.render([user("secret")]))
     assert engine.tokenised.count("secret") == 3
@@ -168,7 +168,7 @@ def test_messages_that_make_no_sense_are_refused(message: Any) -> None:
 
 @pytest.mark.parametrize(
     ("prompt_tokens", "asked", "given"),
-    [(10, None, 90), (10, 20, 20), (10, 500, 90), (99, None, 1), (100, 0, 0), (10, 0, 0)],
+    [(10, None, 90), (10, 20, 20), (10, 95, 90), (99, None, 1), (100, 0, 0), (10, 0, 0)],
 )
 def test_there_is_room_for_what_fits(prompt_tokens: int, asked: int | None, given: int) -> None:
     assert check_room(prompt_tokens, asked, 100, "messages") == given
@@ -176,10 +176,35 @@ def test_there_is_room_for_what_fits(prompt_tokens: int, asked: int | None, give
 
 @pytest.mark.parametrize(
     ("prompt_tokens", "asked", "words"),
-    [(100, None, "101 tokens (100 in the messages, 1 in"), (120, 30, "150 tokens (120 in the messages, 30 in")],
+    [
+        (100, None, "101 tokens (100 in the messages, 1 in"),
+        (120, 30, "150 tokens (120 in the messages, 30 in"),
+        (10, 101, "111 tokens (10 in the messages, 101 in"),
+    ],
 )
 def test_a_prompt_without_room_for_an_answer_is_refused(prompt_tokens: int, asked: int | None, words: str) -> None:
     with pytest.raises(WorkerError) as raised:
         check_room(prompt_tokens, asked, 100, "messages")
     assert (raised.value.status, raised.value.code) == (400, "context_length_exceeded")
     assert f"maximum context length is 100 tokens. However, you requested {words}" in raised.value.message
+
+
+@pytest.mark.parametrize(
+    ("kind", "longest"),
+    [("gpt2", 3), ("llama", 7), ("bert", 256)],
+)
+def test_the_longest_token_says_how_many_tokens_a_text_has_at_least(kind: str, longest: int) -> None:
+    tokens = ["a", "\u0120\u0120b", "\u2581\u2581c"]
+    metadata = {"tokenizer.ggml.tokens": tokens, "tokenizer.ggml.model": kind}
+    assert Vocabulary.read(metadata, 3).longest_token_bytes == longest
+
+
+async def test_a_text_that_is_too_long_is_never_given_to_the_tokeniser() -> None:
+    engine = Engine()
+    tokeniser = Tokeniser(engine, vocabulary(), 10)  # type: ignore[arg-type]
+    with pytest.raises(WorkerError, match="maximum context length is 10 tokens"):
+        await tokeniser.encode([Segment("x" * 256 * 11)])
+    assert not engine.tokenised
+    with pytest.raises(WorkerError):
+        await tokeniser.encode([Segment("x" * 11), Segment("<call>", is_trusted=True), Segment("never read")])
+    assert "never read" not in engine.tokenised

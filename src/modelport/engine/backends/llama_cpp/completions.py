@@ -97,13 +97,14 @@ async def _prompts(request: JsonObject, model: Model) -> list[_Prompt]:
 
 async def _prompt(value: str | list[int], suffix: str | None, echoes: bool, model: Model) -> _Prompt:
     if isinstance(value, str):
-        tokens = await model.tokeniser.encode([Segment(value)], begins=suffix is None)
+        tokens = await model.tokeniser.encode([Segment(value)], begins=suffix is None, param="prompt")
     else:
+        check_room(len(value), 0, model.context, "prompt")
         tokens = value
     if suffix is not None:
         middle = model.vocabulary.middle
         assert middle is not None
-        after = await model.tokeniser.encode([Segment(suffix)], begins=False)
+        after = await model.tokeniser.encode([Segment(suffix)], begins=False, param="suffix")
         tokens = [middle.prefix, *tokens, middle.suffix, *after, middle.middle]
     echo = None
     if echoes:

@@ -38,7 +38,7 @@ async def open_model(settings: Settings) -> Model:
     """Loads the weights and asks the engine what it must know. Raises UnreadableWeightsError or RuntimeError."""
     engine = await start_engine(settings)
     vocabulary = Vocabulary.read(engine.metadata, engine.vocabulary_size)
-    tokeniser = Tokeniser(engine.native, vocabulary)
+    tokeniser = Tokeniser(engine.native, vocabulary, engine.context_per_slot)
     queue = SlotQueue(settings.slots, settings.queue)
     return Model(
         settings=settings,

@@ -27,19 +27,27 @@ class Turn:
 
 
 class Tokeniser:
-    """The engine's tokeniser; pieces of templates are remembered, other people's texts are not."""
+    """The engine's tokeniser; pieces of templates are remembered, other people's texts are not. A text that cannot fit
+    the context is refused by its length."""
 
-    def __init__(self, native: LocalHttp, vocabulary: Vocabulary) -> None:
+    def __init__(self, native: LocalHttp, vocabulary: Vocabulary, context: int) -> None:
         self._native = native
         self._vocabulary = vocabulary
+        self._context = context
         self._control = tuple(vocabulary.control.values())
         self._remembered: dict[tuple[str, bool], list[int]] = {}
 
-    async def encode(self, segments: Iterable[Segment], *, begins: bool = True) -> list[int]:
-        """Token ids; `begins` adds what the model wants at the very start of a text."""
+    async def encode(self, segments: Iterable[Segment], *, begins: bool = True, param: str = "messages") -> list[int]:
+        """Token ids; `begins` adds what the model wants at the very start of a text. Raises context_length_exceeded for
+        `param` as soon as it is certain, which is before any work for a text with too many bytes."""
         tokens: list[int] = []
         before = ""
-        for run in joined(segments):
+        runs = joined(segments)
+        length_bytes = sum(len(run.text.encode("utf-8", "replace")) for run in runs)
+        check_room(length_bytes // self._vocabulary.longest_token_bytes, 0, self._context, param)
+        for run in runs:
+            if not run.is_trusted:
+                check_room(len(tokens), 0, self._context, param)
             for text in [run.text] if run.is_trusted else without_markup(run.text, self._vocabulary.markup):
                 tokens += await self._encode_after(before, text, run.is_trusted, begins and not tokens)
                 before = text
@@ -132,9 +140,9 @@ def _with_system_folded(turns: Sequence[Turn]) -> list[Turn]:
 
 
 def check_room(prompt_tokens: int, completion_tokens: int | None, context: int, param: str) -> int:
-    """How many tokens may be made. Refuses a prompt that leaves room for none."""
+    """How many tokens may be made. Refuses a prompt that leaves room for none, and more tokens than the context has."""
     room = context - prompt_tokens
-    if room < 0 or (room == 0 and completion_tokens != 0):
+    if room < 0 or (room == 0 and completion_tokens != 0) or (completion_tokens or 0) > context:
         asked = 1 if completion_tokens is None else completion_tokens
         raise WorkerError(
             400, "context_length_exceeded",

@@ -20,6 +20,7 @@ _MIDDLE_NAMES: Final = {
     "suffix": ("<|fim_suffix|>", "<fim-suffix>", "<fim_suffix>", "<SUF>", "<｜fim▁hole｜>", "▁<SUF>"),
     "middle": ("<|fim_middle|>", "<fim-middle>", "<fim_middle>", "<MID>", "<｜fim▁end｜>", "▁<MID>"),
 }
+_UNKNOWN_LONGEST_BYTES: Final = 256
 _MARKUP = re.compile(r"^(<.+>|\[[A-Z_/ ]+\])$")
 
 
@@ -43,6 +44,8 @@ class Vocabulary:
     markup: tuple[str, ...]
     middle: MiddleTokens | None
     adds_space_prefix: bool
+    longest_token_bytes: int = _UNKNOWN_LONGEST_BYTES
+    """No token stands for more bytes of a text, so a text has at least one token for so many."""
 
     @classmethod
     def read(cls, metadata: Mapping[str, Any], size: int) -> Vocabulary:
@@ -70,7 +73,20 @@ class Vocabulary:
             middle=_middle_tokens(metadata, {text: token for token, text in special}),
             adds_space_prefix=metadata.get("tokenizer.ggml.model") == "llama"
             and bool(metadata.get("tokenizer.ggml.add_space_prefix", True)),
+            longest_token_bytes=_longest_token_bytes(tokens, str(metadata.get("tokenizer.ggml.model"))),
         )
+
+
+def _longest_token_bytes(tokens: list[str], kind: str) -> int:
+    """`gpt2` spells each byte as one character, and `llama` a space as three bytes; others may make one token of any
+    unknown word, for which a usual bound has to do."""
+    match kind:
+        case "gpt2":
+            return max(map(len, tokens), default=_UNKNOWN_LONGEST_BYTES)
+        case "llama":
+            return max((len(token.encode()) for token in tokens), default=_UNKNOWN_LONGEST_BYTES)
+        case _:
+            return max(len(token.encode()) for token in [*tokens, "x" * _UNKNOWN_LONGEST_BYTES])
 
 
 def _middle_tokens(metadata: Mapping[str, Any], by_text: Mapping[str, int]) -> MiddleTokens | None:
