@@ -12,7 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from served import KEY, Served
+from served import KEY, Served, eventually
 
 LONG = "A" * 64
 TWIN, OTHER_TWIN = LONG + "-first", LONG + "-other"
@@ -132,3 +132,40 @@ def test_a_key_in_the_address_opens_nothing(served: Served, place: str) -> None:
     answer = served.call("GET", "/v1/models" + place.format(key=KEY), key=None)
     assert answer.status == 401
     assert KEY not in served.stderr()
+
+
+JWT = "eyJhbGciOiJub25lIn0.eyJzdWIiOiJtZSJ9.c2lnbmF0dXJl"
+
+
+@pytest.mark.parametrize(
+    ("headers", "reason"),
+    [
+        ({}, "no key"),
+        ({"authorization": f"Token {KEY}"}, "malformed"),
+        ({"authorization": KEY}, "malformed"),
+        ({"api-key": ""}, "malformed"),
+        ({"api-key": "nobodys-key-5d"}, "unknown key"),
+        ({"authorization": "Bearer nobodys-key-5d"}, "unknown key"),
+        ({"ocp-apim-subscription-key": EXPIRED}, "expired key past/key1"),
+        ({"authorization": f"Bearer {JWT}"}, "a token where keys are due"),
+    ],
+)
+@pytest.mark.parametrize("path", ["/models/chat/completions", "/v1/chat/completions", "/v1/models"])
+def test_the_log_says_why_a_caller_is_unknown_and_never_the_key(
+    served: Served, headers: dict[str, str], reason: str, path: str
+) -> None:
+    method = "GET" if path == "/v1/models" else "POST"
+    body = {"messages": [{"role": "user", "content": "Hi"}]} if method == "POST" else None
+    answer = served.call(method, path, body, headers=headers, key=None)
+    assert answer.status == 401
+    assert reason.encode() not in answer.body
+    id = answer.headers["x-request-id"]
+
+    def lines() -> list[str]:
+        return [line for line in served.stderr().splitlines() if id in line]
+
+    eventually(lines, "the refusal's line")
+    assert len(lines()) == 1
+    assert reason in lines()[0]
+    for secret in (KEY, "nobodys-key-5d", EXPIRED, JWT, JWT[:20]):
+        assert secret not in lines()[0]

@@ -114,9 +114,9 @@ class Seen:
         self.started.append((str(operation), surface))
         self._inner.call_started(operation, surface)
 
-    def call_ended(self, record: UsageRecord) -> None:
+    def call_ended(self, record: UsageRecord, reason: str | None = None) -> None:
         self.records.append(record)
-        self._inner.call_ended(record)
+        self._inner.call_ended(record, reason)
 
     def series(self, surface: str, operation: str, deployment: str) -> SeenSeries:
         return SeenSeries(self, self._inner.series(surface, operation, deployment), (str(operation), surface))

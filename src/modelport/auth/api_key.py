@@ -5,11 +5,15 @@ from __future__ import annotations
 import hashlib
 import hmac
 import secrets
+from typing import Final
 
 from modelport.core.catalog import Snapshot
 from modelport.core.errors import Unauthenticated
 from modelport.core.identity import KeyEntry, Principal
 from modelport.core.ports.stages import Refusal
+
+JWT_BEGINS: Final = "eyJ"
+"""What every JWT begins with: `{"` in base64."""
 
 
 def fresh_salt() -> bytes:
@@ -27,8 +31,13 @@ def authenticate(shown: tuple[str, ...], snapshot: Snapshot, now: float) -> Prin
 
     Looking up a keyed hash takes the same time whatever the key: nothing of a stored key is compared with the caller's.
     """
+    reason = "unknown key"
     for value in shown:
         entry: KeyEntry | None = snapshot.keys.get(digest(snapshot.key_salt, value))
         if entry is not None and (entry.expires_at is None or now < entry.expires_at):
             return entry.principal
-    return Refusal(Unauthenticated())
+        if entry is not None:
+            reason = f"expired key {entry.principal.key_id}"
+        elif value.startswith(JWT_BEGINS) and value.count(".") == 2:
+            reason = "a token where keys are due"
+    return Refusal(Unauthenticated(reason=reason))

@@ -203,7 +203,11 @@ class Unauthenticated(ModelportError):
             "Access denied due to invalid subscription key or wrong API endpoint. Make sure to provide a valid key "
             "for an active subscription and use a correct regional API endpoint for your resource."
         ),
+        *,
+        reason: str = "unknown key",
     ) -> None:
+        self.reason = reason
+        """For the operator's log alone."""
         super().__init__(message)
 
 

@@ -24,6 +24,8 @@ class Credential(Struct, frozen=True):
     api_key: str | None = None
     bearer: str | None = None
     subscription_key: str | None = None
+    is_malformed: bool = False
+    """A header for a key is empty, or an `Authorization` is no `Bearer KEY`."""
 
     def candidates(self) -> tuple[str, ...]:
         """The distinct values shown; any valid one authenticates."""

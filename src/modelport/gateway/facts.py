@@ -5,7 +5,7 @@ from __future__ import annotations
 from modelport.core.budgets import Budget
 from modelport.core.catalog import RateLimits, Snapshot
 from modelport.core.clock import Clock
-from modelport.core.errors import ModelportError
+from modelport.core.errors import ModelportError, Unauthenticated
 from modelport.core.excerpts import optional_excerpt
 from modelport.core.identity import Principal
 from modelport.core.ports.money import PriceBook
@@ -203,4 +203,5 @@ def note_unauthenticated(call: Call, error: ModelportError, observer: Observer, 
         client_request_id=call.client_request_id,
     )
     observer.call_started(call.operation, call.surface)
-    observer.call_ended(facts.record(ending=Ending.REFUSED, status=error.status, error_code=error.code))
+    reason = error.reason if isinstance(error, Unauthenticated) else None
+    observer.call_ended(facts.record(ending=Ending.REFUSED, status=error.status, error_code=error.code), reason)

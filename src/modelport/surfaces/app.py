@@ -8,7 +8,7 @@ import logging
 import traceback
 from collections.abc import Sequence
 
-from modelport.core.errors import InternalError, MethodNotAllowed, ModelportError, PermissionDenied, RouteNotFound
+from modelport.core.errors import InternalError, MethodNotAllowed, ModelportError, PermissionDenied, Unauthenticated
 from modelport.core.identity import Role
 from modelport.core.operations import Operation
 from modelport.surfaces import azure_inference, azure_openai, cors, health, openai_v1, pages
@@ -22,6 +22,7 @@ from modelport.surfaces.headers import RequestHead, error_headers
 from modelport.surfaces.limits import Body
 from modelport.surfaces.options import Options
 from modelport.surfaces.router import Match, Router
+from modelport.surfaces.wrong_path import WrongPaths, origin_of, shown
 
 log = logging.getLogger("modelport.surfaces")
 
@@ -38,7 +39,9 @@ class Doors:
     def __init__(self, gateway: Gateway, options: Options, more: Sequence[Route] = ()) -> None:
         self.gateway = gateway
         self.options = options
-        self.router = Router([*all_routes(options), *more], fallbacks())
+        routes = [*all_routes(options), *more]
+        self.router = Router(routes, fallbacks())
+        self.wrong_paths = WrongPaths(routes)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
@@ -77,6 +80,8 @@ class Doors:
         try:
             await self._routed(exchange, match, route)
         except ModelportError as error:
+            if operation is None:
+                note_refused(exchange.head, error)
             if not exchange.started:
                 await exchange.reply(refusal(error, exchange.head, match.door, operation))
             drop_frames(error)
@@ -101,7 +106,8 @@ class Doors:
     async def _routed(self, exchange: Exchange, match: Match, route: Route | None) -> None:
         head = exchange.head
         if not match.routes:
-            raise RouteNotFound
+            origin = origin_of(exchange.scheme, head.text(b"host"))
+            raise self.wrong_paths.refusal(head.method, head.path, origin)
         if head.method == "OPTIONS":
             await exchange.reply(cors.preflight(head, self.options.cors_origins, match.allow))
             return
@@ -145,6 +151,12 @@ def refusal(error: ModelportError, head: RequestHead, door: Door, operation: Ope
     """The error in the surface's shape."""
     encoded = door.refuse(error, head, operation)
     return Reply(encoded.body, status=encoded.status, headers=tuple(error_headers(error, encoded)))
+
+
+def note_refused(head: RequestHead, error: ModelportError) -> None:
+    """One line for a request that is no inference call, which would have its line in the access log."""
+    why = error.reason if isinstance(error, Unauthenticated) else error.message
+    log.info("%s %s: %d %s request_id=%s", head.method, shown(head.path), error.status, why, head.request_id)
 
 
 def frames(error: BaseException) -> str:

@@ -97,5 +97,7 @@ class Route(Struct, frozen=True, kw_only=True):
     path: str
     permission: Permission | None = None
     """None is no permission: such a route does not start."""
+    base: str | None = None
+    """The path of the base URL that clients are given for this route; None: it is not one to recommend."""
     door: Door
     endpoint: Inference | Callable[[Exchange], Reply | Awaitable[Reply]]

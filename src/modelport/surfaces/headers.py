@@ -91,10 +91,13 @@ class RequestHead(Struct, frozen=True, kw_only=True):
         headers = self.headers
         authorization = headers.get(b"authorization", b"").strip().decode("latin-1")
         scheme, _, token = authorization.partition(" ")
+        api_key = self.text(b"api-key") if b"api-key" in headers else None
+        bearer = token.strip() or None if scheme.lower() == "bearer" else None
         return Credential(
-            api_key=self.text(b"api-key") if b"api-key" in headers else None,
-            bearer=token.strip() or None if scheme.lower() == "bearer" else None,
+            api_key=api_key,
+            bearer=bearer,
             subscription_key=self.text(b"ocp-apim-subscription-key"),
+            is_malformed=bearer is None and (bool(authorization) or b"api-key" in headers),
         )
 
     @property

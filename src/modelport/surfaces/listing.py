@@ -16,7 +16,14 @@ def routes(door: Door, bases: Sequence[str], created_at: float) -> list[Route]:
     """`created_at`: unix seconds; deployments from the configuration are as old as the process."""
     everything, one = endpoints(math.floor(created_at))
     return [
-        Route(method="GET", path=base + path, permission="credential", door=door, endpoint=endpoint)
+        Route(
+            method="GET",
+            path=base + path,
+            permission="credential",
+            base=base if base.endswith("/v1") and "{" not in base else None,
+            door=door,
+            endpoint=endpoint,
+        )
         for base in bases
         for path, endpoint in (("/models", everything), ("/models/{name}", one))
     ]

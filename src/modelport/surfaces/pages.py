@@ -51,7 +51,15 @@ def routes(door: Door) -> list[Route]:
         page = rendered(frame, states, address(exchange), gateway.snapshot().default)
         return Reply(page.encode(), content_type=HTML, headers=HEADERS)
 
-    return [Route(method="GET", path="/", permission="public", door=door, endpoint=front)]
+    return [
+        Route(method="GET", path="/", permission="public", door=door, endpoint=front),
+        Route(method="GET", path="/favicon.ico", permission="public", door=door, endpoint=no_icon),
+    ]
+
+
+def no_icon(exchange: Exchange) -> Reply:
+    """Browsers ask for one with each page."""
+    return Reply(b"", status=204, content_type=None, headers=((b"cache-control", b"public, max-age=86400"),))
 
 
 def address(exchange: Exchange) -> str:

@@ -26,8 +26,9 @@ ACCESS_LOGGER: Final = "modelport.access"
 QUIET_LOGGERS: Final = ("uvicorn", "uvicorn.error", "uvicorn.asgi", "aiohttp", "asyncio")
 
 RECORDS: Final = msgspec.json.Decoder(UsageRow)
-Line = UsageRecord | bytes | Mapping[str, Any]
-"""A finished call, the same as JSON, or the fields of a log line: both are worded by the thread."""
+Line = UsageRecord | tuple[UsageRecord, str] | bytes | Mapping[str, Any]
+"""A finished call, alone or with the reason of its refusal, the same as JSON, or the fields of a log line. The thread
+words them."""
 
 
 class LogWriter:
@@ -57,7 +58,7 @@ class LogWriter:
         ended = False
         while not ended:
             batch = [self._queue.get()]
-            is_of_call = batch[0] is not None and isinstance(batch[0][0], bytes | UsageRecord)
+            is_of_call = batch[0] is not None and isinstance(batch[0][0], bytes | UsageRecord | tuple)
             if is_of_call and self._queue.qsize() < BATCH_LINES:
                 time.sleep(GATHER_SECONDS)
             with contextlib.suppress(Empty):
@@ -84,6 +85,8 @@ def worded_line(line: Line, format: Format) -> str:
     try:
         if isinstance(line, bytes):
             line = RECORDS.decode(line)
+        if isinstance(line, tuple):
+            line = {**access_fields(line[0]), "reason": line[1]}
         return rendered(access_fields(line) if isinstance(line, UsageRecord) else line, format)
     except (ValueError, TypeError) as error:  # a path that is no Unicode, say: the thread must go on
         return f"a log line could not be worded: {type(error).__name__}\n"
@@ -117,7 +120,7 @@ class AccessLog:
         self._writer = writer
         self._format: Format = format
 
-    def write(self, record: UsageRecord | bytes) -> None:
+    def write(self, record: UsageRecord | tuple[UsageRecord, str] | bytes) -> None:
         """Queues the line; a record may be JSON already. Never blocks, never raises."""
         self._writer.put(record, self._format)
 

@@ -34,11 +34,11 @@ class CallObserver:
         """The caller is known, or found to be unknown."""
         self._metrics.call_started(operation)
 
-    def call_ended(self, record: UsageRecord) -> None:
+    def call_ended(self, record: UsageRecord, reason: str | None = None) -> None:
         """The call's last word."""
         self._metrics.call_ended(record)
         if self._access is not None:
-            self._access.write(record)
+            self._access.write(record if reason is None else (record, reason))
 
 
 class Completed:

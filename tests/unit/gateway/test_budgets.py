@@ -56,7 +56,7 @@ class Seen:
     def call_started(self, operation: Operation, surface: str) -> None:
         pass
 
-    def call_ended(self, record: UsageRecord) -> None:
+    def call_ended(self, record: UsageRecord, reason: str | None = None) -> None:
         self.ended.append(record)
 
 

@@ -69,7 +69,7 @@ class Kept:
 
     def call_started(self, operation: Operation, surface: str) -> None: ...
 
-    def call_ended(self, record: UsageRecord) -> None:
+    def call_ended(self, record: UsageRecord, reason: str | None = None) -> None:
         assert self.closed[-1] == record
 
 

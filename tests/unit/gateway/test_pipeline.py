@@ -62,7 +62,7 @@ class Seen:
     def call_started(self, operation: Operation, surface: str) -> None:
         self.started += 1
 
-    def call_ended(self, record: UsageRecord) -> None:
+    def call_ended(self, record: UsageRecord, reason: str | None = None) -> None:
         self.ended.append(record)
 
 

@@ -25,6 +25,7 @@ from modelport.core.ports.states import DeploymentState, StoreState
 from modelport.core.quota import QuotaState
 from modelport.core.usage import TokenUsage
 from modelport.gateway.call import Answer, Call, Selector
+from modelport.gateway.identify import ABSENT, MALFORMED
 from modelport.gateway.resolve import find, resolve
 from modelport.surfaces.app import build
 from modelport.surfaces.options import Options
@@ -90,7 +91,7 @@ class FakeGateway:
 
     def identify(self, credential: Credential) -> Principal:
         if KEY not in credential.candidates():
-            raise Unauthenticated
+            raise Unauthenticated(reason=MALFORMED if credential.is_malformed else ABSENT)
         return replace(CALLER, role=self.role)
 
     def visible(self, principal: Principal) -> list[Deployment]:

@@ -48,6 +48,13 @@ def test_the_pages_calls_can_be_pasted(served: Served) -> None:
     assert "$base" not in page
 
 
+def test_a_browser_that_asks_for_an_icon_is_no_fault(served: Served, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level("INFO"):
+        reply = served.send("GET", "/favicon.ico", key=False)
+    assert (reply.status, reply.body) == (204, b"")
+    assert not [record for record in caplog.records if record.name.startswith("modelport")]
+
+
 @pytest.mark.parametrize("path", ["/health", "/health/live", "/health/ready"])
 def test_health_is_public(served: Served, path: str) -> None:
     assert served.send("GET", path, key=False).status == 200
@@ -101,7 +108,9 @@ def test_models_are_listed_and_found_one_by_one(served: Served, base: str) -> No
 def test_an_unknown_path_is_not_found(served: Served, method: str, path: str) -> None:
     reply = served.send(method, path, b"{}" if method == "POST" else None)
     assert reply.status == 404
-    assert reply.json()["error"] == {"code": "404", "message": "Resource not found"}
+    error = reply.json()["error"]
+    assert error["code"] == "404"
+    assert error["message"].startswith(f"Resource not found. No route has the path {path}")
     assert reply.headers["x-ms-error-code"] == "404"
 
 

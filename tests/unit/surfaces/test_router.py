@@ -57,9 +57,9 @@ def test_a_route_that_is_there_twice_does_not_start(path: str) -> None:
 
 def test_only_front_page_health_and_nothing_else_is_public() -> None:
     public = {route.path for route in all_routes(Options()) if route.permission == "public"}
-    assert public == {"/", "/health", "/health/live", "/health/ready"}
+    assert public == {"/", "/favicon.ico", "/health", "/health/live", "/health/ready"}
     public = {route.path for route in all_routes(Options(metrics_public=True)) if route.permission == "public"}
-    assert public == {"/", "/health", "/health/live", "/health/ready", "/metrics"}
+    assert public == {"/", "/health", "/health/live", "/health/ready", "/metrics", "/favicon.ico"}
 
 
 @pytest.mark.parametrize("path", ["/a/b", "/a/b/", "/a//b", "//a/b", "/a//b/", "/%61/b"])

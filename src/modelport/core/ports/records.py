@@ -39,7 +39,9 @@ class Observer(Protocol):
 
     def call_started(self, operation: Operation, surface: str) -> None: ...
 
-    def call_ended(self, record: UsageRecord) -> None: ...
+    def call_ended(self, record: UsageRecord, reason: str | None = None) -> None:
+        """`reason`: why the caller is unknown."""
+        ...
 
     def series(self, surface: str, operation: Operation, deployment: str) -> Series:
         """Where completed calls of one kind are told of, without a record of each being made."""

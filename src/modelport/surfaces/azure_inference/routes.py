@@ -50,6 +50,7 @@ def operations(base: str, door: Door, form: Form) -> list[Route]:
             method="POST",
             path=base + path,
             permission="operation",
+            base=base,
             door=door,
             endpoint=Inference(
                 operation=operation,

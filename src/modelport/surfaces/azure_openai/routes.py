@@ -35,6 +35,7 @@ def routes(created_at: float) -> list[Route]:
             method="POST",
             path=f"{base}/deployments/{{deployment}}{PATHS[operation]}",
             permission="operation",
+            base="" if base == BASES[0] else None,
             door=DOOR,
             endpoint=Inference(
                 operation=operation,

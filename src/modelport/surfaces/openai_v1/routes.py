@@ -17,6 +17,7 @@ from modelport.surfaces.openai_speech import PATHS, SPEECHES
 
 BASES: Final = ("/openai/v1", "/v1", "/api/projects/{project}/openai/v1", "/deployments/{deployment}/v1")
 """A project of ours is a matter of keys, so the one in the path means nothing."""
+RECOMMENDED: Final = ("/openai/v1", "/v1", "/deployments/{deployment}/v1")
 WITH_DEPLOYMENT_INSERTED: Final = ("/openai/v1/deployments/{deployment}", "/v1/deployments/{deployment}")
 """`AzureOpenAI(base_url=…/openai/v1)` writes the deployment into the path."""
 
@@ -33,19 +34,20 @@ DOOR: Final = Door(surface="openai_v1", refuse=refuse)
 def routes(created_at: float) -> list[Route]:
     """All of them."""
     found = [
-        inference(base + PATHS[operation], operation, speech)
+        inference(base, PATHS[operation], operation, speech)
         for base in (*BASES, *WITH_DEPLOYMENT_INSERTED)
         for operation, speech in SPEECHES.items()
     ]
     return [*found, *listing.routes(DOOR, BASES, created_at)]
 
 
-def inference(path: str, operation: Operation, speech: Speech) -> Route:
+def inference(base: str, path: str, operation: Operation, speech: Speech) -> Route:
     """One inference call."""
     return Route(
         method="POST",
-        path=path,
+        path=base + path,
         permission="operation",
+        base=base if base in RECOMMENDED else None,
         door=DOOR,
         endpoint=Inference(
             operation=operation,
