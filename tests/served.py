@@ -12,7 +12,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -197,8 +197,10 @@ class JournalTail:
 
 
 @contextlib.contextmanager
-def serve(config: str | Mapping[str, Any], data_dir: Path, **environment: str) -> Iterator[Served]:
-    """`modelport serve` with this configuration, listening; killed at the end."""
+def serve(
+    config: str | Mapping[str, Any], data_dir: Path, *, under: Sequence[str] = (), **environment: str
+) -> Iterator[Served]:
+    """`modelport serve` with this configuration, listening; killed at the end. `under` is a command that runs it."""
     data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     file = data_dir.parent / f"{data_dir.name}.yaml"
     file.write_text(config if isinstance(config, str) else yaml.safe_dump(dict(config)), encoding="utf-8")
@@ -207,7 +209,7 @@ def serve(config: str | Mapping[str, Any], data_dir: Path, **environment: str) -
     with (
         log.open("ab") as stderr,
         subprocess.Popen(
-            [sys.executable, "-m", "modelport", "serve", "--config", str(file), "--port", "0"],
+            [*under, sys.executable, "-m", "modelport", "serve", "--config", str(file), "--port", "0"],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=stderr,

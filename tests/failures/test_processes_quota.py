@@ -30,7 +30,14 @@ from modelport.core.clock import SystemClock
 async def main(config, owner_socket):
     server = await asyncio.start_unix_server(lambda *_: None, owner_socket)
     plan = Plan(
-        config=config, flags={}, key=None, owner_socket=owner_socket, owner_secret="s", listeners=(), life=0
+        config=config,
+        flags={},
+        environ=dict(os.environ),
+        key=None,
+        owner_socket=owner_socket,
+        owner_secret="s",
+        listeners=(),
+        life=0,
     )
     inherited = nursery.loaded(plan)
     owner = RemoteOwner(plan, inherited.specs, SystemClock(), inherited.settings)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import resource
 import socket
 from pathlib import Path
 from typing import Annotated
@@ -73,6 +74,8 @@ def serve(
         workers=workers,
         model=model,
     )
+    # A core file would hold keys and prompts; a child process inherits this.
+    resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
     settings = settings_that_start(config, flags)
     configure_logging(settings.telemetry.log, settings.telemetry.log_level)
     key = operator_key_or_fail(settings)

@@ -20,6 +20,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, Literal
 
+from modelport.core.environment import COMPUTE, child_environment
 from modelport.engine.local_http import LocalHttp, LocalHttpError, LocalHttpStatusError
 from modelport.engine.worker import EXIT_CANNOT_LOAD, EXIT_IDLE
 
@@ -35,9 +36,6 @@ _HEALTH_FAILURES_LIMIT: Final = 3
 _LOG_LINE_LIMIT: Final = 2000
 
 # A worker needs no credentials: of the gateway's environment it gets what a program needs to run, and nothing else.
-_INHERITED: Final = re.compile(
-    r"PATH|HOME|USER|LANG|LC_\w+|TZ|TMPDIR|LD_LIBRARY_PATH|VIRTUAL_ENV|PYTHON\w*|(OMP|GGML|LLAMA|CUDA|NVIDIA|XDG)_\w+"
-)
 
 
 class WorkerState(enum.StrEnum):
@@ -202,13 +200,12 @@ class Worker:
             shutil.rmtree(directory, ignore_errors=True)
 
     async def _spawn(self, address: WorkerAddress) -> asyncio.subprocess.Process:
-        environment = {name: value for name, value in os.environ.items() if _INHERITED.fullmatch(name)}
         process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-P", "-m", "modelport.engine.worker", "--backend", self.spec.backend),
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
-            env={"OMP_WAIT_POLICY": "passive", **environment},
+            env={"OMP_WAIT_POLICY": "passive", **child_environment(os.environ, COMPUTE)},
             start_new_session=True,  # Ctrl-C at the terminal is the gateway's to hear
             limit=1 << 20,
         )

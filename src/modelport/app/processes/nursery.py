@@ -52,12 +52,12 @@ def main() -> None:
         return
     report(Report(ready=owned(inherited.settings, inherited.specs)))
     settle_memory()
-    Nursery(plan, inherited).run()
+    Nursery(msgspec.structs.replace(plan, environ={}), inherited).run()
 
 
 def loaded(plan: Plan) -> Inherited:
     """Everything that workers have in common. Raises UNLOADABLE."""
-    read_now = read(plan.config, os.environ, Flags(**plan.flags))
+    read_now = read(plan.config, plan.environ, Flags(**plan.flags))
     settings = read_now.settings
     if found := list(problems(settings)):
         raise ConfigError(read_now.fault(item.path, item.what) for item in found)

@@ -13,6 +13,7 @@ from typing import Any, Final, Protocol
 import msgspec
 
 from modelport.app.processes.plan import Order, Plan, Report
+from modelport.core.environment import child_environment
 
 LOADING_SECONDS: Final = 120.0
 FORKING_SECONDS: Final = 10.0
@@ -58,6 +59,7 @@ class NurseryProcess:
             *(sys.executable, "-P", "-m", "modelport.app.processes.nursery"),
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
+            env=child_environment(os.environ, "MODELPORT_LANE"),
             pass_fds=(plan.life, *plan.listeners),
             start_new_session=True,  # Ctrl-C at the terminal is the owner's to hear
             limit=1 << 20,

@@ -87,6 +87,7 @@ async def run(
     plan = Plan(
         config=str(config) if config is not None else None,
         flags={name: str(value) if isinstance(value, Path) else value for name, value in asdict(flags).items()},
+        environ={n: os.fsencode(value).decode("utf-8", "replace") for n, value in os.environ.items() if n.isascii()},
         key=generated.reveal() if generated is not None else None,
         owner_socket=str(directory / "owner.sock"),
         owner_secret=secrets.token_urlsafe(32),

@@ -17,6 +17,8 @@ class Plan(Struct, frozen=True):
 
     config: str | None
     flags: dict[str, Any]
+    environ: dict[str, str]
+    """The owner's environment, to which the configuration refers. Over the pipe: that of a process can be read."""
     key: str | None
     """The operator's key that was made at the first start, where one was."""
     owner_socket: str

