@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import os
 import resource
 import socket
@@ -20,7 +21,7 @@ from modelport.app.processes.listening import shared
 from modelport.app.processes.nursery_process import NurseryFailed
 from modelport.app.runtime import ProviderFault
 from modelport.cli.keys import ConfigOption, DataDirOption
-from modelport.cli.output import ExitCode, application, fail, write_error_line
+from modelport.cli.output import ExitCode, application, fail, write_error_line, write_line
 from modelport.cli.startup import announce
 from modelport.config.faults import ConfigError
 from modelport.config.load import read
@@ -79,6 +80,7 @@ def serve(
     settings = settings_that_start(config, flags)
     configure_logging(settings.telemetry.log, settings.telemetry.log_level)
     key = operator_key_or_fail(settings)
+    held = hold(settings.server.data_dir)
     listener = listener_or_fail(settings)
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
@@ -86,6 +88,7 @@ def serve(
                 runner.run(run_processes(settings, key, listener, config, flags))
             else:
                 runner.run(run(settings, key, listener, config))
+        write_line("modelport has stopped")
     except ConfigError as error:
         fail(ExitCode.CONFIG_INVALID, str(error))
     except (ProfileError, ProviderFault) as error:
@@ -102,6 +105,8 @@ def serve(
         raise typer.Exit(ExitCode.INTERRUPTED) from None
     finally:
         listener.close()
+        if held is not None:
+            os.close(held)
 
 
 EXIT_CODES = {
@@ -175,6 +180,28 @@ def operator_key_or_fail(settings: Settings) -> GeneratedKey | None:
         return generated_key(settings.server.data_dir)
     except OSError as error:
         fail(ExitCode.DATA_DIR_UNUSABLE, f"the data directory {settings.server.data_dir} cannot be used: {error}")
+
+
+def hold(data_dir: Path) -> int | None:
+    """Marks the data directory as this server's until the descriptor is closed. Warns where another server has it: that
+    is allowed (a quota in SQLite is shared so), and seldom meant."""
+    try:
+        lock = os.open(data_dir / "server.lock", os.O_RDWR | os.O_CREAT, 0o600)
+    except OSError:
+        return None  # what cannot be written there is told when it is needed
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        other = os.pread(lock, 32, 0).decode("ascii", "replace").strip()
+        os.close(lock)
+        write_error_line(
+            f"warning: another modelport (process {other}) serves from {data_dir}, with the same keys, journal and "
+            "ledger; give one of them another --data-dir"
+        )
+        return None
+    os.truncate(lock, 0)
+    os.pwrite(lock, f"{os.getpid()}\n".encode(), 0)
+    return lock
 
 
 def listener_or_fail(settings: Settings) -> socket.socket:

@@ -23,6 +23,7 @@ from modelport.config.tls import TlsFiles
 from modelport.core.catalog import Deployment, Snapshot
 from modelport.core.operations import Operation
 from modelport.core.ports.states import DeploymentState
+from modelport.engine.weights.catalogue import CATALOGUE
 
 
 class Shown(Protocol):
@@ -36,6 +37,13 @@ class Shown(Protocol):
 
 
 POLL_SECONDS = 0.1
+BETTER = ("qwen2.5-coder-0.5b", "qwen2.5-coder-1.5b")
+TEST_MODEL = CATALOGUE["smollm2-135m-instruct"].model.name
+BETTER_MODELS = (
+    f"# {TEST_MODEL} is a tiny test model. Better ones that run here:",
+    *(f"#   modelport models pull {name} && modelport serve --model {name}" for name in BETTER),
+    "",
+)
 KEY_FIRST = """\
 # The key is the one that this server was given as {name}. Set it in the shell that calls, for example by
 read -rs {name} && export {name}   # then paste the key and press Enter"""
@@ -121,13 +129,13 @@ def calls(
     trust = f"--cacert {shlex.quote(ca)} " if ca else ""
     verify = f", connection_verify={ca!r}" if ca else ""
     environment = f'MODELPORT_API_KEY="{key}"' + (f" SSL_CERT_FILE={shlex.quote(ca)}" if ca else "")
-    name = deployment.name
+    name, question = deployment.name, '[{"role": "user", "content": "Name three colours."}]'
     return [
         *first,
         "",
         "# curl",
         f'curl -sS {trust}{base}/models/chat/completions -H "api-key: {key}" \\',
-        f"""  -d '{{"model": "{name}", "messages": [{{"role": "user", "content": "Name three colours."}}]}}'""",
+        f"""  -d '{{"model": "{name}", "max_tokens": 60, "messages": {question}}}'""",
         "",
         "# pip install azure-ai-inference",
         f"{environment} python3 - <<'EOF'",
@@ -137,7 +145,8 @@ def calls(
         "from azure.core.credentials import AzureKeyCredential",
         'credential = AzureKeyCredential(os.environ["MODELPORT_API_KEY"])',
         f'client = ChatCompletionsClient(endpoint="{base}/models", credential=credential{verify})',
-        f'answer = client.complete(model="{name}", messages=[UserMessage(content="Name three colours.")])',
+        'messages = [UserMessage(content="Name three colours.")]',
+        f'answer = client.complete(model="{name}", max_tokens=60, messages=messages)',
         "print(answer.choices[0].message.content)",
         "EOF",
         "",
@@ -146,11 +155,12 @@ def calls(
         "import os",
         "from openai import OpenAI",
         f'client = OpenAI(base_url="{base}/openai/v1", api_key=os.environ["MODELPORT_API_KEY"])',
-        'messages = [{"role": "user", "content": "Name three colours."}]',
-        f'answer = client.chat.completions.create(model="{name}", messages=messages)',
+        f"messages = {question}",
+        f'answer = client.chat.completions.create(model="{name}", max_tokens=60, messages=messages)',
         "print(answer.choices[0].message.content)",
         "EOF",
         "",
+        *(BETTER_MODELS if deployment.model.name == TEST_MODEL else ()),
     ]
 
 

@@ -12,6 +12,8 @@ from typing import Protocol
 
 import uvicorn
 
+log = logging.getLogger("modelport.server")
+DRAINING = "stopping: %d running calls have %.0f s to end; a second signal ends them now"
 CUT_SECONDS = 2.0
 """What a call that is cut has for its last word and its record."""
 
@@ -54,6 +56,8 @@ class Server(uvicorn.Server):
             self.should_exit = self.force_exit = True
             return
         self._gateway.draining = True
+        if self._gateway.running > 0:
+            log.info(DRAINING, self._gateway.running, self._drain_seconds)
         self._deadline = time.monotonic() + self._drain_seconds
 
     async def on_tick(self, counter: int) -> bool:

@@ -18,7 +18,7 @@ from typer.testing import CliRunner
 
 from modelport.cli.main import app
 from modelport.cli.output import ExitCode
-from served import KEY, Served, eventually
+from served import KEY, Served, eventually, until
 
 MODEL = {"format": "Custom", "name": "script", "version": "1"}
 SCRIPTED: dict[str, Any] = {"deployments": {"script": {"model": MODEL, "provider": {"type": "scripted"}}}}
@@ -285,6 +285,36 @@ def test_two_servers_can_share_a_data_directory(serve: Any) -> None:
         assert one.chat().status == other.chat().status == 200
         assert len(one.journal()) == 2
         eventually(lambda: one.stderr().count("completed") == 2, "the access lines of both")
+        said = f"warning: another modelport (process {one.process.pid}) serves from {one.data_dir}"
+        assert one.stderr().count(said) == 1
+
+
+def test_the_end_is_told_and_what_it_waits_for(serve: Any) -> None:
+    slow = {"type": "scripted", "replies": [{"text": "late", "delay_seconds": 3}]}
+    body = {"messages": [{"role": "user", "content": "Hi"}]}
+    with (
+        serve({"deployments": {"script": {"model": MODEL, "provider": slow}}}) as served,
+        served.connect() as connection,
+    ):
+        printed(served)
+        connection.sendall(served.request("/models/chat/completions", body))
+        running = {"operation": "chat_completions"}
+        eventually(lambda: served.metric("modelport_calls_in_flight", **running) == 1, "the call runs")
+        served.terminate()
+        eventually(lambda: "stopping: 1 running calls" in served.stderr(), "what it waits for")
+        assert b"late" in until(connection, b"late")
+        assert served.process.stdout is not None
+        assert served.process.stdout.read().endswith(b"modelport has stopped\n")
+
+
+def test_the_tiny_default_is_called_what_it_is(weights: Path, data_dir: Path, serve: Any) -> None:
+    (data_dir / "models").symlink_to(weights / "models")
+    with serve("{}") as served:
+        printed(served)
+        assert served.process.stdout is not None
+        told = [served.process.stdout.readline().decode() for _ in range(4)]
+    assert "tiny test model" in told[1]
+    assert told[2] == "#   modelport models pull qwen2.5-coder-0.5b && modelport serve --model qwen2.5-coder-0.5b\n"
 
 
 @pytest.mark.parametrize("by", ["flags", "environment"])

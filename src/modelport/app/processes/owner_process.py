@@ -165,6 +165,8 @@ class OwnerProcess:
     def _told_to_stop(self) -> None:
         if self._stop.is_set():
             self._stop_now.set()
+        else:
+            _logger.info("stopping: calls have %.0f s to end; a second signal ends them now", self._drain_seconds)
         self._stop.set()
 
     def _renew(self) -> None:
