@@ -244,3 +244,46 @@ async def test_minilm_in_full_precision_gives_nearly_the_same_vectors(minilm: On
 async def test_minilm_reads_256_tokens_of_any_length_of_text(minilm: OnnxEmbeddings) -> None:
     assert (await minilm.embeddings({"input": "word " * 300_000}))["usage"]["prompt_tokens"] == 256
     assert (await minilm.embeddings({"input": ""}))["usage"]["prompt_tokens"] == 2
+
+
+LONG_TEXTS = {
+    "words": "the quick brown fox " * 2000,
+    "marks": ".,;:!?" * 5000,
+    "one word": "x" * 30_000,
+    "long words": ("x" * 90 + " ") * 400,
+    "spaces first": " " * 3000 + "red green " * 2000,
+    "a script without spaces": "\u6f22\u5b57" * 10_000,
+    "short": "red",
+}
+
+
+@pytest.mark.parametrize("text", LONG_TEXTS.values(), ids=LONG_TEXTS)
+async def test_a_beginning_is_tokenised_as_the_whole_text_is(minilm: OnnxEmbeddings, text: str) -> None:
+    model = minilm._model
+    whole = model._tokenizer.encode(text)
+    (found,) = model.tokenized([text])
+    assert list(found.ids) == whole.ids
+    assert found.cut or not whole.overflowing
+
+
+async def test_no_more_of_a_text_is_tokenised_than_the_model_may_read(
+    tiny: OnnxEmbeddings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, lengths = tiny._model, []
+
+    class Spy:
+        def __init__(self, own: Any) -> None:
+            self.encode_batch = lambda texts: (lengths.extend(map(len, texts)), own.encode_batch(texts))[1]
+
+    monkeypatch.setattr(model, "_tokenizer", Spy(model._tokenizer))
+    model.tokenized(["red green " * 100_000, " " * 1_000_000, "red"])
+    assert sum(lengths) <= 3 * 32 * model.max_tokens
+    assert len(lengths) >= 3
+
+
+async def test_a_short_call_does_not_wait_for_all_texts_of_a_long_one(tiny: OnnxEmbeddings) -> None:
+    long = asyncio.create_task(tiny.embeddings({"input": ["red green blue " * 1000] * 2048}))
+    await asyncio.sleep(0)
+    await tiny.tokenize({"text": "red"})
+    assert not long.done()
+    assert len((await long)["data"]) == 2048

@@ -264,3 +264,17 @@ async def test_the_embedded_model_finds_the_photograph_that_a_text_names(data_di
     assert images.shape == (3, 384)
     assert (texts @ images.T).argmax(axis=1).tolist() == [0, 1, 2]
     await backend.close()
+
+
+async def test_the_pictures_of_one_call_are_decoded_up_to_a_sum_of_pixels(options: dict[str, Any]) -> None:
+    backend = await onnx_image_embeddings.open({**options, "image_pixels": 100})
+    entry = {"image": picture(RED)}
+    assert len((await backend.image_embeddings({"input": [entry] * 4}))["data"]) == 4
+    with pytest.raises(WorkerError, match="more than 400 pixels together") as caught:
+        await backend.image_embeddings({"input": [entry] * 5})
+    assert (caught.value.status, caught.value.param) == (422, "input.4.image")
+    photograph = {"image": picture(RED, size=(2000, 2000), form="JPEG")}
+    await backend.close()
+    roomy = await onnx_image_embeddings.open({**options, "image_pixels": 4_000_000})
+    assert len((await roomy.image_embeddings({"input": [photograph] * 8}))["data"]) == 8
+    await roomy.close()

@@ -23,7 +23,7 @@ from modelport.engine.onnx.session import (
     path_option,
     thread_count,
 )
-from modelport.engine.onnx.text import TextModel, TokenIds, unit
+from modelport.engine.onnx.text import TEXTS_AT_A_TIME, TextModel, TokenIds, unit
 
 _BATCH_ITEMS = 32
 _BATCH_TOKENS = 4096
@@ -68,7 +68,9 @@ class OnnxEmbeddings:
         length = dialect.dimensions(request, self._model.dimensions, may_cut=self._may_cut_dimensions)
         prefix = self._prefixes.get(dialect.input_type(request), "")
         inputs = dialect.text_inputs(request, self._inputs_at_most)
-        tokens = await self._run(self._read, inputs, prefix)
+        tokens: list[TokenIds] = []
+        for at in range(0, len(inputs), TEXTS_AT_A_TIME):
+            tokens += await self._run(self._read, inputs[at : at + TEXTS_AT_A_TIME], prefix)
         vectors = await self._batcher.submit(tokens)
         if length < self._model.dimensions:
             vectors = unit(vectors[:, :length])

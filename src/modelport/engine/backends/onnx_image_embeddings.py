@@ -21,7 +21,7 @@ from modelport.engine.onnx.batching import Batcher
 from modelport.engine.onnx.image_models import ImageModel
 from modelport.engine.onnx.images import ImageLimits, Pixels, image_bytes, read_image
 from modelport.engine.onnx.session import ModelFileError, number_option, path_option, thread_count
-from modelport.engine.onnx.text import TextModel, TokenIds, Vectors, unit
+from modelport.engine.onnx.text import TEXTS_AT_A_TIME, TextModel, TokenIds, Vectors, unit
 
 _BATCH_IMAGES = 8
 _BATCH_TEXTS = 32
@@ -85,7 +85,7 @@ class OnnxImageEmbeddings:
         dialect.dimensions(request, self._images.dimensions, may_cut=False)
         dialect.input_type(request)
         inputs = self._parsed(request)
-        pixels, tokens = await asyncio.get_running_loop().run_in_executor(self._reading, self._read, inputs)
+        pixels, tokens = await self._read_all(inputs)
         vectors = await self._embedded(inputs, pixels, tokens)
         patches = self._images.patches * len(pixels)
         count = patches + sum(len(one.ids) for one in tokens)
@@ -107,7 +107,10 @@ class OnnxImageEmbeddings:
         texts = [one for one in inputs if isinstance(one, str)]
         if len(texts) < len(inputs):
             raise WorkerError.unsupported("input", "This model takes texts, not token ids.")
-        tokens = await asyncio.get_running_loop().run_in_executor(self._reading, self._texts.tokenized, texts)
+        tokens: list[TokenIds] = []
+        for at in range(0, len(texts), TEXTS_AT_A_TIME):
+            some = texts[at : at + TEXTS_AT_A_TIME]
+            tokens += await asyncio.get_running_loop().run_in_executor(self._reading, self._texts.tokenized, some)
         vectors = await self._text_batches.submit(tokens)
         count = sum(len(one.ids) for one in tokens)
         self._count(count)
@@ -180,16 +183,30 @@ class OnnxImageEmbeddings:
             raise WorkerError.unsupported(f"{param}.text", "This model takes images without texts.")
         return _Input(url, text, param)
 
-    def _read(self, inputs: Sequence[_Input]) -> tuple[list[Pixels], list[TokenIds]]:
-        """The pictures and the texts, each in the order of the entries that have one."""
-        pixels = []
+    async def _read_all(self, inputs: Sequence[_Input]) -> tuple[list[Pixels], list[TokenIds]]:
+        """The pictures and the texts, each in the order of the entries that have one. One entry at a time, so that no
+        request waits for all of another's."""
+        pixels: list[Pixels] = []
+        tokens: list[TokenIds] = []
+        pixels_left = self._limits.request_pixels
         for one in inputs:
-            if one.url is not None:
-                param = f"{one.param}.image"
-                content = image_bytes(one.url, self._limits, param)
-                pixels.append(read_image(content, self._images.preparation, self._limits, param))
-        texts = [one.text for one in inputs if one.text is not None]
-        return pixels, self._texts.tokenized(texts) if self._texts is not None and texts else []
+            image, ids, pixels_left = await asyncio.get_running_loop().run_in_executor(
+                self._reading, self._read, one, pixels_left
+            )
+            pixels += image
+            tokens += ids
+        return pixels, tokens
+
+    def _read(self, one: _Input, pixels_left: int) -> tuple[list[Pixels], list[TokenIds], int]:
+        """What the entry has of both, and how many pixels may still be decoded."""
+        pixels = []
+        if one.url is not None:
+            param = f"{one.param}.image"
+            content = image_bytes(one.url, self._limits, param)
+            image, pixels_left = read_image(content, self._images.preparation, self._limits, param, pixels_left)
+            pixels.append(image)
+        tokens = self._texts.tokenized([one.text]) if self._texts is not None and one.text is not None else []
+        return pixels, tokens, pixels_left
 
     async def _embedded(self, inputs: Sequence[_Input], pixels: list[Pixels], tokens: list[TokenIds]) -> Vectors:
         """One vector per entry."""

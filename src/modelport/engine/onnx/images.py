@@ -19,6 +19,7 @@ Pixels = npt.NDArray[np.float32]
 
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP")
 _DATA_URL = re.compile(r"data:(?P<kind>[\w.+/-]*)(?:;[\w=.+-]+)*?;base64,", re.IGNORECASE)
+_REQUEST_IMAGES = 4
 _WHITE = (255, 255, 255, 255)
 
 
@@ -38,6 +39,11 @@ class ImageLimits:
     bytes_at_most: int
     pixels_at_most: int
 
+    @property
+    def request_pixels(self) -> int:
+        """What is decoded for all images of one request. A large JPEG is decoded at a fraction of its size."""
+        return _REQUEST_IMAGES * self.pixels_at_most
+
 
 def image_bytes(url: str, limits: ImageLimits, param: str) -> bytes:
     """The file inside a data URL. Raises WorkerError."""
@@ -55,8 +61,11 @@ def image_bytes(url: str, limits: ImageLimits, param: str) -> bytes:
         raise WorkerError.invalid(param, "The image's base64 cannot be decoded.") from error
 
 
-def read_image(content: bytes, preparation: Preparation, limits: ImageLimits, param: str) -> Pixels:
-    """The image as the model reads it. Its announced size is checked before it is decoded. Raises WorkerError."""
+def read_image(
+    content: bytes, preparation: Preparation, limits: ImageLimits, param: str, pixels_left: int
+) -> tuple[Pixels, int]:
+    """The image as the model reads it, and how many of `pixels_left` remain for the request's other images. Sizes are
+    checked before anything is decoded. Raises WorkerError."""
     try:
         with Image.open(io.BytesIO(content), formats=FORMATS) as image:
             width, height = image.size
@@ -64,7 +73,11 @@ def read_image(content: bytes, preparation: Preparation, limits: ImageLimits, pa
                 raise WorkerError.invalid(param, f"The image has more than {limits.pixels_at_most} pixels.")
             if image.format == "JPEG":  # decodes at a fraction of the size where that is enough
                 image.draft("RGB", (preparation.size * 2, preparation.size * 2))
-            return prepared(_upright(image), preparation)
+            pixels_left -= image.width * image.height
+            if pixels_left < 0:
+                most = limits.request_pixels
+                raise WorkerError.invalid(param, f"The images of one request have more than {most} pixels together.")
+            return prepared(_upright(image), preparation), pixels_left
     except (UnidentifiedImageError, Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise _unreadable(param) from error
     except (OSError, ValueError, SyntaxError, EOFError, IndexError, OverflowError, MemoryError) as error:

@@ -31,8 +31,16 @@ MINILM_TOKENS = 256
 MINILM_TOKENIZER = "all-minilm-l6-v2"
 """The option `tokenizer` may be this name instead of a path."""
 
-_CHARACTERS_PER_TOKEN_AT_MOST = 64
-"""Bounds the work of tokenizing: beyond this many characters per token of the limit, a text is cut before it."""
+TEXTS_AT_A_TIME = 32
+"""Texts that are tokenized in one step, so that no request waits for all of another's."""
+
+_USUAL_CHARACTERS_PER_TOKEN = 8
+_CHARACTERS_PER_TOKEN_AT_MOST = 32
+"""Bounds the work of tokenizing, which reads all of a text before it is cut to the limit: the beginning with the usual
+number of characters per token of the limit is read first, and more only if that was too little for the model."""
+
+_LONGEST_WORD_TOKENS = 100
+"""A word that the cut has divided may have so many tokens of another kind."""
 
 _PADDING_TOKENS = ("[PAD]", "<pad>", "<|endoftext|>")
 
@@ -77,9 +85,25 @@ class TextModel:
 
     def tokenized(self, texts: Sequence[str]) -> list[TokenIds]:
         """The tokens that the model will read of each text."""
+        usual = self.max_tokens * _USUAL_CHARACTERS_PER_TOKEN
+        found = self._beginnings(texts, usual, self.max_tokens + _LONGEST_WORD_TOKENS)
+        unsure = [at for at, one in enumerate(found) if one is None]
         longest = self.max_tokens * _CHARACTERS_PER_TOKEN_AT_MOST
-        encodings = self._tokenizer.encode_batch([text[:longest] for text in texts])
-        return [TokenIds(tuple(encoding.ids), bool(encoding.overflowing)) for encoding in encodings]
+        again = self._beginnings([texts[at] for at in unsure], longest, 0)
+        for at, one in zip(unsure, again, strict=True):
+            found[at] = one
+        return [one for one in found if one is not None]
+
+    def _beginnings(self, texts: Sequence[str], characters: int, enough: int) -> list[TokenIds | None]:
+        """The tokens of each text's first characters; None where it has more of both and these were not enough."""
+        found: list[TokenIds | None] = []
+        encodings = self._tokenizer.encode_batch([text[:characters] for text in texts])
+        for text, encoding in zip(texts, encodings, strict=True):
+            is_cut = len(text) > characters
+            count = len(encoding.ids) + sum(len(part.ids) for part in encoding.overflowing)
+            is_unsure = is_cut and count < enough
+            found.append(None if is_unsure else TokenIds(tuple(encoding.ids), is_cut or bool(encoding.overflowing)))
+        return found
 
     def wrapped(self, ids: Sequence[int]) -> TokenIds:
         """Token ids of this model's own vocabulary, given by the caller, between the start and end marks."""
