@@ -421,9 +421,19 @@ def test_arguments_as_an_object_are_tolerated(server: Server) -> None:
         {"role": "tool", "tool_call_id": "call_1", "name": None, "content": "blue"},
     ]
     assert ask(server, {"messages": messages, "tools": [WEATHER]}, model="gpt-4o-tools").status == 200
-    # The embedded model cannot decide about tools, but it can read that one was called.
-    body = {"messages": messages, "tools": [WEATHER], "tool_choice": "none"}
-    assert ask(server, body, model=EMBEDDED).status == 200
+    for choice in ("none", "auto"):
+        body = {"messages": messages, "tools": [WEATHER], "tool_choice": choice, "max_tokens": 24}
+        assert ask(server, body, model=EMBEDDED).status == 200
+
+
+@pytest.mark.check(46)
+def test_the_embedded_model_may_choose_between_text_and_a_call(server: Server) -> None:
+    reply = ask(server, {"tools": [WEATHER], "max_tokens": 32}, model=EMBEDDED)
+    assert reply.status == 200
+    (choice,) = reply.json()["choices"]
+    assert choice["finish_reason"] in {"stop", "length", "tool_calls"}
+    assert choice["message"]["content"] or choice["message"]["tool_calls"]
+    assert '{"name"' not in (choice["message"]["content"] or "")
 
 
 @pytest.mark.check(53)

@@ -49,7 +49,7 @@ class LlamaCppOptions(EngineOptions):
     """The greatest `n` and `best_of`."""
     max_beams: Annotated[int, Field(ge=1, le=128)] | None = None
     tools: Literal["auto", "forced", "none"] | None = None
-    """Whether the model can choose tools itself, only use one that the caller forces, or none."""
+    """Whether the model may choose tools itself (`auto`, the default), only use one that the caller forces, or none."""
     sampling: dict[str, float] | None = None
     """What a request that says nothing gets: `temperature`, `top_p`, `top_k`, `min_p`, `repeat_penalty`."""
 

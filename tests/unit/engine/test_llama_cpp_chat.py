@@ -241,9 +241,94 @@ async def test_a_conversation_with_tool_results_is_answered(worker: LocalHttp) -
     assert (await ask(worker, messages=messages, tools=[WEATHER], tool_choice="none"))["usage"]["prompt_tokens"] > 60
 
 
-async def test_a_model_that_cannot_decide_about_tools_says_so(worker: LocalHttp) -> None:
-    status, error = await refusal(worker, tools=[WEATHER])
-    assert (status, error["code"], error["param"]) == (422, "parameter_not_supported", "tools")
+@pytest.mark.parametrize("fields", [{}, {"tool_choice": "auto"}, {"tool_choice": "auto", "parallel_tool_calls": False}])
+async def test_offered_tools_leave_the_model_its_choice(worker: LocalHttp, fields: dict[str, Any]) -> None:
+    """Whatever it chooses: text without a call in it, or whole calls with arguments that fit."""
+    for seed in range(2):
+        asked = {**fields, "tools": [WEATHER, TIME], "max_tokens": 48, "seed": seed, "temperature": 1}
+        choice = (await ask(worker, **asked))["choices"][0]
+        message = choice["message"]
+        check_choice(message["content"] or "", message["tool_calls"] or [], choice["finish_reason"], fields)
+        streamed = [part["choices"][0] for part in await chunks(worker, **asked)]
+        text = "".join(one["delta"].get("content") or "" for one in streamed)
+        fragments = [call for one in streamed for call in one["delta"].get("tool_calls", ())]
+        calls = [fragment for fragment in fragments if "id" in fragment]
+        for fragment in fragments:
+            if "id" not in fragment:
+                calls[fragment["index"]]["function"]["arguments"] += fragment["function"]["arguments"]
+        check_choice(text, calls, streamed[-1]["finish_reason"], fields)
+
+
+def check_choice(text: str, calls: list[Any], reason: str, fields: dict[str, Any]) -> None:
+    assert text or calls
+    assert '{"name"' not in text
+    assert reason in (("tool_calls", "length") if calls else ("stop", "length"))
+    assert len(calls) <= 1 or fields.get("parallel_tool_calls") is not False
+    if reason == "tool_calls":
+        assert all(isinstance(json.loads(call["function"]["arguments"]), dict) for call in calls)
+
+
+async def test_tools_are_offered_again_after_a_result(worker: LocalHttp) -> None:
+    call = {"id": "call_1", "type": "function", "function": {"name": "get_time", "arguments": "{}"}}
+    messages = [
+        *CAPITAL,
+        {"role": "assistant", "content": None, "tool_calls": [call]},
+        {"role": "tool", "tool_call_id": "call_1", "content": "noon"},
+    ]
+    answer = await ask(worker, messages=messages, tools=[TIME], max_tokens=30)
+    assert answer["choices"][0]["finish_reason"] in ("stop", "length", "tool_calls")
+
+
+async def test_a_tool_that_may_not_be_called_refuses_nothing(worker: LocalHttp) -> None:
+    broken = {"type": "function", "function": {"name": "broken", "parameters": {"not": {}}}}
+    tools = [broken, TIME]
+    named = await ask(
+        worker, tools=tools, tool_choice={"type": "function", "function": {"name": "get_time"}}, max_tokens=40
+    )
+    assert named["choices"][0]["message"]["tool_calls"][0]["function"]["name"] == "get_time"
+    assert (await ask(worker, tools=tools, tool_choice="none", max_tokens=1))["usage"]["completion_tokens"] == 1
+    status, error = await refusal(worker, tools=tools, tool_choice="required")
+    assert (status, error["code"], error["param"]) == (422, "invalid_schema", "tools")
+
+
+def doubling(word: str, count: int) -> dict[str, Any]:
+    parts: dict[str, Any] = {f"p{i}": {word: [{"$ref": f"#/$defs/p{i + 1}"}] * 2} for i in range(count)}
+    return {"$ref": "#/$defs/p0", "$defs": {**parts, f"p{count}": {"type": "string"}}}
+
+
+EXPENSIVE: list[dict[str, Any]] = [
+    doubling("allOf", 40),
+    doubling("anyOf", 40),
+    {"const": "y" * 50_000},
+    {"type": "string", "pattern": "^(d{900}){900}$"},
+    {"type": "integer", "multipleOf": 7_654_321},
+    {"type": "object", "properties": {f"p{i}": {"type": "string"} for i in range(1000)}},
+    {"type": "object", "properties": {f"p{i}": {"type": "string", "pattern": f".*{i}.{{30}}"} for i in range(40)}},
+    {"allOf": [{"anyOf": [{"properties": {f"a{i}b{j}": {}}} for j in range(4)]} for i in range(4)]},
+]
+
+
+async def test_an_expensive_schema_costs_its_own_caller_alone(worker: LocalHttp) -> None:
+    """Answered or refused, as what follows it, while others are answered; and the engine is the same one."""
+    before = await worker.call("GET", "/health")
+    others = asyncio.create_task(ask(worker, max_tokens=200, ignore_eos=True))
+    for schema in EXPENSIVE:
+        json_schema = {"type": "json_schema", "json_schema": {"name": "x", "schema": schema}}
+        try:
+            answer = await ask(worker, response_format=json_schema, max_tokens=8)
+            assert answer["choices"][0]["finish_reason"] in ("length", "stop")
+        except LocalHttpStatusError as error:
+            assert error.status == 422, error.body
+            assert error.body["error"]["code"] == "invalid_schema"
+            assert error.body["error"]["message"].endswith("or ask without it and check the answer yourself.")
+        tool = {"type": "function", "function": {"name": "f", "parameters": {"properties": {"a": schema}}}}
+        for choice in ("auto", "required"):
+            try:
+                await ask(worker, tools=[tool], tool_choice=choice, max_tokens=4)
+            except LocalHttpStatusError as error:
+                assert error.status in (400, 422), error.body  # its text may not fit the context either
+    assert (await others)["usage"]["completion_tokens"] == 200
+    assert (await worker.call("GET", "/health"))["state"] == before["state"] == "ready"
 
 
 async def test_best_of_answers_the_likeliest_and_counts_them_all(worker: LocalHttp) -> None:

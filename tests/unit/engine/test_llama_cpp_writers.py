@@ -77,18 +77,21 @@ def test_a_fenced_call_is_a_call(pieces: list[str]) -> None:
     assert written(AutoCallWriter(use()), pieces) == ("", [PARIS_CALL], "tool_calls")
 
 
-@given(cuts(f"Let me `see`:\n```json\n{PARIS}\n```\nand\n```\n{NOW}\n``` Done."))
-def test_calls_in_fences_within_text_are_calls_and_the_text_after_them_is_none(pieces: list[str]) -> None:
-    assert written(AutoCallWriter(use()), pieces) == ("Let me `see`:\n", [PARIS_CALL, NOW_CALL], "tool_calls")
+@pytest.mark.parametrize("between", ["\n", "\n```\n```json\n", "\n</tool_call>\n<tool_call>\n"])
+@given(data=st.data())
+def test_calls_after_text_are_calls_and_their_fences_are_no_text(between: str, data: st.DataObject) -> None:
+    for opening, closing in (("", ""), ("```json\n", "\n```"), ("<tool_call>\n", "\n</tool_call>")):
+        pieces = data.draw(cuts(f"Let me `see` <this> {{}}:\n{opening}{PARIS}{between}{NOW}{closing}"))
+        told = ("Let me `see` <this> {}:\n", [PARIS_CALL, NOW_CALL], "tool_calls")
+        assert written(AutoCallWriter(use()), pieces) == told
 
 
-@given(cuts(f"So:\n```json\n{PARIS}\n```\n```json\n{NOW}\n```"))
-def test_without_parallel_calls_only_the_first_counts(pieces: list[str]) -> None:
-    writer = AutoCallWriter(use(parallel_tool_calls=False))
-    assert written(writer, pieces) == ("So:\n", [PARIS_CALL], "tool_calls")
+@given(cuts('Then { "name" : "get_time", "arguments": {}}'))
+def test_a_call_after_text_may_have_its_own_white_space(pieces: list[str]) -> None:
+    assert written(AutoCallWriter(use()), pieces) == ("Then ", [NOW_CALL], "tool_calls")
 
 
-PROSE = 'Use ``a`` and ```python\n{"name": "get_time"}\n``` or ```json\n{"name": "other", "arguments": {}}\n``` `'
+PROSE = 'Use ``a`` and ```python\n{"names": "get_time"}\n``` or ```json\n{"other": {"name": 1}}\n``` <b>{x}</b> `'
 
 
 @given(cuts(PROSE))
@@ -96,12 +99,14 @@ def test_text_with_fences_of_other_things_stays_text(pieces: list[str]) -> None:
     assert written(AutoCallWriter(use()), pieces) == (PROSE, [], "stop")
 
 
-@given(cuts('As ```json\n{"name": "get_weather", "arguments": {"city": 5}}\n```'))
-def test_a_call_whose_arguments_do_not_fit_stays_text(pieces: list[str]) -> None:
-    assert written(AutoCallWriter(use()), pieces) == ("".join(pieces), [], "stop")
+@pytest.mark.parametrize(
+    ("held", "shown"), [('```json\n{"na', ""), ('{"name": ', ""), ("{", "{"), ("`", "`"), ("<t", "<t")]
+)
+def test_text_that_is_cut_within_the_beginning_of_a_call_does_not_show_it(held: str, shown: str) -> None:
+    assert written(AutoCallWriter(use()), ["Well: ", held], LIMIT) == (f"Well: {shown}", [], "length")
 
 
-@given(st.lists(st.sampled_from(["`", "``", "```", "json", "{", "}", "\n", "a", '"name"']), max_size=20))
+@given(st.lists(st.sampled_from(["`", "``", "```", "json", "{", "}", "\n", "a", '"nam"', "<", "<tool"]), max_size=20))
 def test_text_without_a_call_comes_out_as_it_is(parts: list[str]) -> None:
     pieces = ["Well", *parts]
     assert written(AutoCallWriter(use()), pieces) == ("".join(pieces), [], "stop")
@@ -151,9 +156,9 @@ def test_references_in_parameters_still_point_to_the_right_place() -> None:
     tool = {"type": "function", "function": {"name": "go", "parameters": parameters}}
     found = read_tool_use({"tools": [TIME, tool], "tool_choice": "required"}, "forced")
     assert found is not None
-    found.constraint.check(json.dumps({"name": "go", "arguments": {"to": "Rom"}}))
+    found.tools["go"].constraint.check(json.dumps({"to": "Rom"}))
     with pytest.raises(WorkerError):
-        found.constraint.check(json.dumps({"name": "go", "arguments": {"to": "London"}}))
+        found.tools["go"].constraint.check(json.dumps({"to": "London"}))
 
 
 @pytest.mark.parametrize(
@@ -173,6 +178,35 @@ def test_tools_that_make_no_sense_are_refused_by_name(fields: dict[str, Any], pa
     with pytest.raises(WorkerError) as raised:
         read_tool_use(fields, "auto")
     assert (raised.value.status, raised.value.param) == (422, param)
+
+
+BROKEN = {"type": "function", "function": {"name": "broken", "parameters": {"not": {}}}}
+
+
+def test_only_the_schemas_of_tools_that_may_be_called_are_looked_at() -> None:
+    tools = [BROKEN, TIME]
+    named = read_tool_use(
+        {"tools": tools, "tool_choice": {"type": "function", "function": {"name": "get_time"}}}, "auto"
+    )
+    assert named is not None
+    assert list(named.tools) == ["get_time"]
+    assert read_tool_use({"tools": tools, "tool_choice": "none"}, "auto") is None
+    for choice in (None, "auto", "required", {"type": "function", "function": {"name": "broken"}}):
+        with pytest.raises(WorkerError) as raised:
+            read_tool_use({"tools": tools, "tool_choice": choice}, "auto")
+        assert raised.value.message.startswith(
+            "The schema of the tool 'broken' in 'tools' cannot be used: the keyword 'not'"
+        )
+
+
+def test_many_large_schemas_are_refused_together() -> None:
+    leaf = {"type": "object", "properties": {f"p{i}": {"type": "string"} for i in range(500)}}
+    parameters = {"properties": {f"q{i}": {"$ref": "#/$defs/leaf"} for i in range(30)}, "$defs": {"leaf": leaf}}
+    tools = [{"type": "function", "function": {"name": f"f{i}", "parameters": parameters}} for i in range(2)]
+    assert read_tool_use({"tools": tools[:1]}, "auto") is not None
+    with pytest.raises(WorkerError) as raised:
+        read_tool_use({"tools": tools}, "auto")
+    assert "16384 parts together" in raised.value.message
 
 
 def test_a_model_is_not_asked_for_more_than_it_can() -> None:

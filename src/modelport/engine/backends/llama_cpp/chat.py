@@ -34,11 +34,11 @@ class _Asked:
     constraint: Constraint | None
     use: ToolUse | None
 
+    @property
     def engine_fields(self) -> Mapping[str, Any]:
         """The grammar, if there is one."""
-        if self.use is not None:
-            return self.use.engine_fields()
-        return {} if self.constraint is None else self.constraint.engine_fields()
+        grammar = self.use or self.constraint
+        return {} if grammar is None else {"grammar": grammar.grammar()}
 
     def writer(self) -> Writer:
         """What makes deltas of one choice's pieces."""
@@ -53,7 +53,7 @@ async def chat(request: JsonObject, model: Model) -> AsyncGenerator[JsonObject]:
     tally = Tally(len(asked.prompt))
     writers: dict[int, Writer] = {}
     envelope = _Envelope(model.settings.name, tally if _wants_running_usage(request) else None)
-    pieces = answer(model, asked.plan, [asked.prompt], [asked.limit], tally, asked.engine_fields())
+    pieces = answer(model, asked.plan, [asked.prompt], [asked.limit], tally, asked.engine_fields)
     async with aclosing(pieces):
         async for index, piece in pieces:
             if index not in writers:
@@ -89,9 +89,9 @@ async def _read(request: JsonObject, model: Model) -> _Asked:
     prompt = await _prompt(request, model, use)
     asked = read_token_limit(request, model.settings.default_max_tokens)
     limit = check_room(len(prompt), asked, model.context, "messages")
-    grammar = use.constraint if use is not None else constraint
+    grammar = use or constraint
     if grammar is not None and limit:
-        await model.probe.require_followed(grammar)
+        await model.trial.require_followed(grammar.trials(), "response_format" if use is None else "tools")
     return _Asked(plan, prompt, limit, constraint, use)
 
 

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 
 from modelport.engine.backends.llama_cpp.candidates import BeamSearch
 from modelport.engine.backends.llama_cpp.generate import Generator
-from modelport.engine.backends.llama_cpp.probe import GrammarProbe
 from modelport.engine.backends.llama_cpp.prompts import ChatTemplate, Tokeniser
 from modelport.engine.backends.llama_cpp.runtime import Engine, Settings, start_engine
 from modelport.engine.backends.llama_cpp.slots import SlotQueue
+from modelport.engine.backends.llama_cpp.trial import GrammarTrial
 from modelport.engine.backends.llama_cpp.vocabulary import Vocabulary
 
 
@@ -25,7 +25,7 @@ class Model:
     queue: SlotQueue
     generator: Generator
     beams: BeamSearch
-    probe: GrammarProbe
+    trial: GrammarTrial
     tool_ability: str
 
     @property
@@ -49,6 +49,6 @@ async def open_model(settings: Settings) -> Model:
         queue=queue,
         generator=Generator(engine.native, queue, tokeniser, vocabulary),
         beams=BeamSearch(engine.native, queue, vocabulary),
-        probe=await GrammarProbe.open(engine.native, queue),
-        tool_ability=settings.tools or ("auto" if engine.supports_tools else "forced"),
+        trial=GrammarTrial(settings.weights),
+        tool_ability=settings.tools or "auto",
     )

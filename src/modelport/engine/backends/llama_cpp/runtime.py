@@ -86,7 +86,6 @@ class Engine:
     settings: Settings
     metadata: Mapping[str, Any]
     template: str
-    supports_tools: bool
     context_per_slot: int
     vocabulary_size: int
     server: object  # kept alive: the server ends with it
@@ -114,7 +113,6 @@ async def start_engine(settings: Settings) -> Engine:
         settings=settings,
         metadata=metadata,
         template=str(properties.get("chat_template") or ""),
-        supports_tools=bool(properties.get("chat_template_caps", {}).get("supports_tools")),
         context_per_slot=int(properties["default_generation_settings"]["n_ctx"]),
         vocabulary_size=int(models["data"][0]["meta"]["n_vocab"]),
         server=server,

@@ -1,60 +1,49 @@
-"""JSON schemas as grammars: bounded before anything reads them, refused where the grammar would not follow them.
+"""JSON schemas as grammars, and the check of what was written by them.
 
-The engine drops a schema that it cannot compile without a word, and a deep one kills it; so none reaches it unchecked.
+The engine drops a grammar that it cannot compile without a word, and a large one holds or kills it; so a schema is
+bounded here (`canonical`, `growth`, `finite`) and compiled in a process of its own (`trial`) before the engine sees it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 import jsonschema_rs
 import msgspec
 
 from modelport.engine.backend import WorkerError
+from modelport.engine.backends.llama_cpp.canonical import CanonicalSchema, SchemaFault, read_schema
 from modelport.engine.backends.llama_cpp.finite import can_end
+from modelport.engine.backends.llama_cpp.growth import check_growth
 
-_DEPTH_LIMIT: Final = 32
-_NODES_LIMIT: Final = 4096
-_BYTES_LIMIT: Final = 65536
-_ALTERNATIVES_LIMIT: Final = 512  # of all enum, anyOf, oneOf and prefixItems lists together
-_COUNT_LIMIT: Final = 4096  # maxItems, maxLength …: the grammar unrolls them
-
-_FOLLOWED_WORDS: Final = (
-    "type enum const anyOf oneOf allOf properties required additionalProperties patternProperties items prefixItems "
-    "minItems maxItems minLength maxLength pattern format minimum maximum exclusiveMinimum exclusiveMaximum multipleOf "
-    "minProperties maxProperties $ref $defs definitions"
-)
-_FOLLOWED: Final = frozenset(_FOLLOWED_WORDS.split())
-_NOT_FOLLOWED_WORDS: Final = (
-    "not if then else contains minContains maxContains uniqueItems propertyNames dependentRequired dependentSchemas "
-    "dependencies unevaluatedProperties unevaluatedItems additionalItems "
-    "$dynamicRef $recursiveRef $dynamicAnchor $anchor $id"
-)
-_NOT_FOLLOWED: Final = frozenset(_NOT_FOLLOWED_WORDS.split())
-_FORMATS: Final = frozenset(
-    ("date-time", "time", "date", "duration", "email", "hostname", "ipv4", "ipv6", "uuid", "uri")
-)
-_SCHEMA_MAPS: Final = frozenset(("properties", "patternProperties", "$defs", "definitions"))
-_SCHEMA_LISTS: Final = frozenset(("anyOf", "oneOf", "allOf", "prefixItems"))
-_COUNTS: Final = frozenset(("minItems", "maxItems", "minLength", "maxLength", "minProperties", "maxProperties"))
+# Without forcing, a long constant costs as much per token as any text; with it the engine would write it out each time.
+GRAMMAR_HEAD: Final = '%llguidance {"no_forcing": true}\n'
 
 # One space after separators and no other white space: small models otherwise fill their answer with line breaks.
 _LAYOUT: Final = {"whitespace_flexible": False, "item_separator": ", ", "key_separator": ": "}
+_REGEX_BYTES: Final = 1 << 20
+_COSTLY: Final = ("pattern", "multipleOf")
+_COSTLY_LIMIT: Final = 48
 
 
 @dataclass(frozen=True, slots=True)
 class Constraint:
-    """A schema that a result must match: what the grammar is made of, and the check of the finished text."""
+    """A schema that a result must match: its canonical form for grammars, and the check of the finished text."""
 
-    grammar_schema: Mapping[str, Any]
-    validator: jsonschema_rs.Validator
+    schema: CanonicalSchema
+    parts: int
     param: str
+    validator: jsonschema_rs.Draft202012Validator = field(repr=False)
 
-    def engine_fields(self) -> dict[str, Any]:
-        """What the engine is told."""
-        return {"json_schema": self.grammar_schema}
+    def grammar(self) -> str:
+        """The grammar of the texts that match."""
+        return f"{GRAMMAR_HEAD}start: {grammar_rule(self.schema.document())}\n"
+
+    def trials(self) -> list[str]:
+        """The grammar, and those of its parts that a walk through it may not meet."""
+        return [self.grammar(), *costly_grammars([self.schema])]
 
     def check(self, text: str) -> None:
         """Raises `engine_failed` for a finished text that is not what was promised."""
@@ -67,10 +56,12 @@ class Constraint:
 
 
 def read_response_format(value: Any) -> Constraint | None:
-    """`response_format`: text, json_object or json_schema."""
+    """`response_format`: text, json_object (with a schema beside it, too) or json_schema."""
     match value:
         case None | {"type": "text"}:
             return None
+        case {"type": "json_object", "schema": schema} if schema is not None:
+            return make_constraint(schema, "response_format")
         case {"type": "json_object"}:
             return make_constraint({"type": "object"}, "response_format")
         case {"type": "json_schema", "json_schema": {"schema": schema}}:
@@ -79,88 +70,61 @@ def read_response_format(value: Any) -> Constraint | None:
             raise WorkerError.invalid("response_format", "'response_format' must be text, json_object or json_schema.")
 
 
-def make_constraint(schema: Any, param: str, *, are_parts_checked: bool = False) -> Constraint:
+def make_constraint(schema: Any, param: str, *, of: str = "") -> Constraint:
     """The schema as a constraint, or `invalid_schema` (422) with what is wrong with it.
 
-    `are_parts_checked`: it was put together here of schemas that are each within the bounds.
+    `of`: what in `param` has the schema.
     """
-    if not are_parts_checked:
-        _check_bounds(schema, param)
-    if schema is True:
-        schema = {}
-    if not isinstance(schema, dict):
-        raise _invalid(param, "the schema must be an object")
-    grammar_schema = _for_grammar(schema, param)
-    if not can_end(schema):
-        raise _invalid(param, "no finite text can match it")
     try:
-        validator = jsonschema_rs.validator_for(schema, retriever=_never_fetched)
+        canonical = read_schema(schema)
+        parts = check_growth(canonical)
+        document = canonical.document()
+        validator = _validator(document)
+        if not can_end(document):
+            raise SchemaFault("no finite text can match it")
+    except SchemaFault as fault:
+        raise invalid_schema(param, str(fault), of=of) from fault
+    return Constraint(canonical, parts, param, validator)
+
+
+def invalid_schema(param: str, fault: str, *, of: str = "") -> WorkerError:
+    """The refusal of a schema, with what is wrong with it."""
+    where = f"The schema of {of} in '{param}'" if of else f"The schema in '{param}'"
+    message = f"{where} cannot be used: {fault}. Simplify it, or ask without it and check the answer yourself."
+    return WorkerError(422, "invalid_schema", message, param=param)
+
+
+def grammar_rule(schema: Mapping[str, Any]) -> str:
+    """The part of a grammar that writes JSON by a canonical schema."""
+    return f"%json {msgspec.json.encode({**schema, 'x-guidance': _LAYOUT}).decode()}"
+
+
+def costly_grammars(schemas: Sequence[CanonicalSchema]) -> list[str]:
+    """Grammars of single patterns and multiples, which can cost more than all around them."""
+    found: dict[str, None] = {}
+    open_values: list[Any] = [[schema.root, schema.definitions] for schema in schemas]
+    while open_values and len(found) < _COSTLY_LIMIT:
+        value = open_values.pop()
+        if isinstance(value, dict):
+            open_values += value.values()
+            costly = {key: value[key] for key in _COSTLY if isinstance(value.get(key), str | int | float)}
+            if costly:
+                found[f"{GRAMMAR_HEAD}start: {grammar_rule(costly)}\n"] = None
+        elif isinstance(value, list):
+            open_values += value
+    return list(found)
+
+
+def _validator(document: dict[str, Any]) -> jsonschema_rs.Draft202012Validator:
+    """Its patterns take linear time, and it fetches nothing: every reference is within the document."""
+    patterns = jsonschema_rs.RegexOptions(size_limit=_REGEX_BYTES, dfa_size_limit=_REGEX_BYTES)
+    try:
+        return jsonschema_rs.Draft202012Validator(document, pattern_options=patterns, retriever=_never_fetched)
     except (ValueError, jsonschema_rs.ValidationError, jsonschema_rs.ReferencingError) as error:
-        raise _invalid(param, "it is not a valid JSON schema") from error
-    return Constraint({**grammar_schema, "x-guidance": _LAYOUT}, validator, param)
+        raise SchemaFault("it is not a valid JSON schema of draft 2020-12, or has a pattern with look-around, a back "
+                          "reference or too many repeats") from error  # fmt: skip
 
 
 def _never_fetched(uri: str) -> Any:
     """A caller's schema names no address that we would open."""
     raise ValueError("references to other documents are not followed")
-
-
-def _check_bounds(schema: Any, param: str) -> None:
-    """Depth first with a list of our own: nothing here may depend on the depth that it measures."""
-    nodes, open_values = 0, [(schema, 1)]
-    while open_values:
-        value, depth = open_values.pop()
-        nodes += 1
-        if depth > _DEPTH_LIMIT:
-            raise _invalid(param, f"it is nested more than {_DEPTH_LIMIT} levels deep")
-        if nodes > _NODES_LIMIT:
-            raise _invalid(param, f"it has more than {_NODES_LIMIT} parts")
-        if isinstance(value, dict):
-            open_values += [(inner, depth + 1) for inner in value.values()]
-        elif isinstance(value, list):
-            open_values += [(inner, depth + 1) for inner in value]
-    if len(msgspec.json.encode(schema)) > _BYTES_LIMIT:
-        raise _invalid(param, f"it is larger than {_BYTES_LIMIT} bytes")
-
-
-def _for_grammar(schema: Any, param: str) -> dict[str, Any]:
-    budget = [_ALTERNATIVES_LIMIT]
-
-    def convert(node: Any) -> Any:
-        if isinstance(node, bool):
-            return node
-        if not isinstance(node, dict):
-            raise _invalid(param, "a part that must be a schema is not an object")
-        refused = sorted(_NOT_FOLLOWED & node.keys())
-        if refused:
-            raise _invalid(param, f"the keyword '{refused[0]}' is not supported")
-        return {key: keyword(key, value) for key, value in node.items() if key in _FOLLOWED and is_followed(key, value)}
-
-    def is_followed(key: str, value: Any) -> bool:
-        return key != "format" or value in _FORMATS  # any other format is an annotation
-
-    def keyword(key: str, value: Any) -> Any:
-        if key == "$ref" and not (isinstance(value, str) and value.startswith("#")):
-            raise _invalid(param, "'$ref' must point into the schema itself")
-        if key in _COUNTS and not (isinstance(value, int) and 0 <= value <= _COUNT_LIMIT):
-            raise _invalid(param, f"'{key}' must be from 0 to {_COUNT_LIMIT}")
-        if key in _SCHEMA_LISTS or key == "enum":
-            if not isinstance(value, list) or not value:
-                raise _invalid(param, f"'{key}' must be a list that is not empty")
-            budget[0] -= len(value)
-            if budget[0] < 0:
-                raise _invalid(param, f"it has more than {_ALTERNATIVES_LIMIT} alternatives")
-        if key in _SCHEMA_LISTS:
-            return [convert(inner) for inner in value]
-        if key in _SCHEMA_MAPS:
-            if not isinstance(value, dict):
-                raise _invalid(param, f"'{key}' must be an object")
-            return {name: convert(inner) for name, inner in value.items()}
-        return convert(value) if key in ("items", "additionalProperties") else value
-
-    converted: dict[str, Any] = convert(schema)
-    return converted
-
-
-def _invalid(param: str, fault: str) -> WorkerError:
-    return WorkerError(422, "invalid_schema", f"The schema in '{param}' cannot be used: {fault}.", param=param)

@@ -7,22 +7,38 @@ cannot but follow.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from typing import Any, Final, Literal
 
 import msgspec
 
 from modelport.engine.backend import JsonObject, WorkerError
-from modelport.engine.backends.llama_cpp.schemas import Constraint, make_constraint
+from modelport.engine.backends.llama_cpp.growth import PARTS_LIMIT
+from modelport.engine.backends.llama_cpp.schemas import (
+    GRAMMAR_HEAD,
+    Constraint,
+    costly_grammars,
+    grammar_rule,
+    invalid_schema,
+    make_constraint,
+)
 
 _TOOLS_LIMIT: Final = 128
+_CALLS_LIMIT: Final = 8  # in one answer: small models repeat themselves without end
 _NAME: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _BYTES_LIMIT: Final = 262144
 _NO_PARAMETERS: Final[JsonObject] = {"type": "object", "properties": {}, "additionalProperties": False}
 
-# A text answer begins with none of what a call begins with: an object, a tag, a fence of JSON.
-_TEXT_RULE: Final = r"text: /([^{<`]|`([^`]|`([^`]|`([^j]|j([^s]|s[^o])))))(.|\n)*/"
+# A text answer begins with none of what a call begins with: an object, a tag, a fence of JSON. Once it writes
+# `{"name": "` it is a call: then only a tool's name and arguments can follow.
+_TEXT: Final = r"([^{<`]|`([^`]|`([^`]|`([^j]|j([^s]|s[^o])))))(.|\n)*"
+_AUTO_RULES: Final = (
+    rf"text: /{_TEXT}/",
+    rf'lead[lazy]: /{_TEXT}\{{\s*"name"\s*:\s*"/',
+    r'end: "" | "\n```" | "\n</tool_call>"',
+    r"between: /\n((```|<\/tool_call>)\n+)?((```(json)?|<tool_call>)\n)?/",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +50,13 @@ class Tool:
     parameters: JsonObject
     constraint: Constraint
 
+    def arguments(self) -> JsonObject:
+        """The canonical schema of its arguments."""
+        schema = self.constraint.schema.document()
+        if "properties" in schema and schema.keys().isdisjoint(("$ref", "allOf", "anyOf", "oneOf")):
+            schema = {"additionalProperties": False, **schema}  # small models otherwise invent arguments
+        return schema
+
 
 @dataclass(frozen=True, slots=True)
 class ToolUse:
@@ -42,16 +65,24 @@ class ToolUse:
     tools: Mapping[str, Tool]
     mode: Literal["auto", "forced"]
     is_parallel: bool
-    constraint: Constraint = field(repr=False)
 
-    def engine_fields(self) -> dict[str, Any]:
-        """What the engine is told."""
-        if self.mode == "forced":
-            return self.constraint.engine_fields()
-        schema = msgspec.json.encode(self.constraint.grammar_schema).decode()
-        calls = r"(obj (/\n/ obj)*)" if self.is_parallel else "obj"
-        rules = (f'start: {calls} | "```json\\n" {calls} "\\n```" | text', f"obj: %json {schema}", _TEXT_RULE)
-        return {"grammar": "%llguidance {}\n" + "\n".join(rules) + "\n"}
+    def grammar(self) -> str:
+        """What the model may write: one call where it is forced, else text, calls, or text and then calls."""
+        more = f"(between call){{0,{_CALLS_LIMIT - 1}}}" if self.is_parallel else ""
+        tails = " | ".join(rf'"{name}\", \"arguments\": " arguments{at} "}}"' for at, name in enumerate(self.tools))
+        rules = [r'call: "{\"name\": \"" tail', f"tail: {tails}"]
+        rules += [f"arguments{at}: {grammar_rule(tool.arguments())}" for at, tool in enumerate(self.tools.values())]
+        start = "start: call"
+        if self.mode == "auto":
+            start = rf'start: text | call {more} | "```json\n" call {more} "\n```" | lead tail {more} end'
+            rules += _AUTO_RULES
+        return GRAMMAR_HEAD + "\n".join([start, *rules]) + "\n"
+
+    def trials(self) -> list[str]:
+        """The grammar, and those of its parts that a walk through it may not meet."""
+        calls = replace(self, mode="forced").grammar() if self.mode == "auto" else ""
+        costly = costly_grammars([tool.constraint.schema for tool in self.tools.values()])
+        return [self.grammar(), *([calls] if calls else ()), *costly]
 
     def prompt(self) -> str:
         """What the model reads of its tools."""
@@ -75,97 +106,80 @@ class ToolUse:
 
 
 def read_tool_use(request: JsonObject, ability: str) -> ToolUse | None:
-    """The request's `tools` and `tool_choice`; None where no tool may be called. `ability`: auto, forced or none."""
+    """The request's `tools` and `tool_choice`; None where no tool may be called. `ability`: auto, forced or none.
+
+    The schemas of tools that may not be called are not looked at.
+    """
     offered, choice = request.get("tools"), request.get("tool_choice")
     if not offered:
         if choice not in (None, "none", "auto"):
             raise WorkerError.invalid("tool_choice", "'tool_choice' needs 'tools'.")
         return None
-    tools = _tools(offered)
+    functions = _functions(offered)
     if choice == "none":
         return None
-    chosen = _chosen(choice, tools)
-    if ability == "none" or (ability == "forced" and chosen is None):
+    chosen = _chosen(choice, functions)
+    is_forced = choice not in (None, "auto")
+    if ability == "none" or (ability == "forced" and not is_forced):
         param, message = "tools", "This model does not support tools."
         if ability == "forced":
             message = "This model cannot decide about tools itself; name one in 'tool_choice', or use 'required'."
         raise WorkerError.unsupported(param, message)
-    usable = tools if chosen is None else chosen
+    tools = {name: _tool(name, function) for name, function in _within_bounds(chosen).items()}
+    if sum(tool.constraint.parts for tool in tools.values()) > PARTS_LIMIT:
+        raise invalid_schema("tools", f"they have more than {PARTS_LIMIT} parts together; offer fewer tools")
     return ToolUse(
-        tools={tool.name: tool for tool in usable},
-        mode="auto" if chosen is None else "forced",
+        tools=tools,
+        mode="forced" if is_forced else "auto",
         is_parallel=request.get("parallel_tool_calls") is not False,
-        constraint=_calls_constraint(usable),
     )
 
 
-def _chosen(choice: Any, tools: Sequence[Tool]) -> Sequence[Tool] | None:
+def _chosen(choice: Any, functions: Mapping[str, JsonObject]) -> Mapping[str, JsonObject]:
+    """The functions that may be called."""
     match choice:
-        case None | "auto":
-            return None
-        case "required":
-            return tools
-        case {"function": {"name": str(name)}}:
-            named = [tool for tool in tools if tool.name == name]
-            if named:
-                return named
+        case None | "auto" | "required":
+            return functions
+        case {"function": {"name": str(name)}} if name in functions:
+            return {name: functions[name]}
+        case str(name) if name in functions:
+            return {name: functions[name]}
     raise WorkerError.invalid("tool_choice", "'tool_choice' must be auto, none, required or name one of the tools.")
 
 
-def _tools(offered: Any) -> list[Tool]:
+def _functions(offered: Any) -> dict[str, JsonObject]:
+    """The offered functions by name."""
     if not isinstance(offered, list) or len(offered) > _TOOLS_LIMIT:
         raise WorkerError.invalid("tools", f"'tools' must be a list of at most {_TOOLS_LIMIT} functions.")
-    tools: list[Tool] = []
+    functions: dict[str, JsonObject] = {}
     for entry in offered:
         match entry:
             case {"type": "function", "function": {"name": str(name)} as function} if _NAME.fullmatch(name):
-                parameters = _parameters(function.get("parameters"))
-                description = str(function.get("description") or "")
-                tools.append(Tool(name, description, parameters, make_constraint(parameters, "tools")))
+                if name in functions:
+                    raise WorkerError.invalid("tools", "Two tools have the same name.")
+                functions[name] = function
             case _:
                 raise WorkerError.invalid("tools", "Every tool must be a function with a name of 1-64 letters, _ or -.")
-    if sum(len(msgspec.json.encode(tool.parameters)) for tool in tools) > _BYTES_LIMIT:
-        raise WorkerError.invalid("tools", f"'tools' are larger than {_BYTES_LIMIT} bytes together.")
-    if len({tool.name for tool in tools}) < len(tools):
-        raise WorkerError.invalid("tools", "Two tools have the same name.")
-    return tools
+    return functions
 
 
-def _parameters(schema: Any) -> JsonObject:
+def _within_bounds(chosen: Mapping[str, JsonObject]) -> Mapping[str, JsonObject]:
+    if sum(len(msgspec.json.encode(function)) for function in chosen.values()) > _BYTES_LIMIT:
+        raise WorkerError.invalid(
+            "tools", f"The tools that may be called are larger than {_BYTES_LIMIT} bytes together."
+        )
+    return chosen
+
+
+def _tool(name: str, function: JsonObject) -> Tool:
+    parameters = _parameters(name, function.get("parameters"))
+    constraint = make_constraint(parameters, "tools", of=f"the tool '{name}'")
+    return Tool(name, str(function.get("description") or ""), parameters, constraint)
+
+
+def _parameters(name: str, schema: Any) -> JsonObject:
     if not schema:
         return _NO_PARAMETERS
-    if not isinstance(schema, dict) or schema.get("type", "object") != "object":
-        raise WorkerError.invalid("tools", "A function's parameters must be a JSON schema of type object.")
+    if not isinstance(schema, dict) or schema.get("type", "object") not in ("object", ["object"]):
+        raise WorkerError.invalid("tools", f"The parameters of the tool '{name}' must be a JSON schema of type object.")
     return {"type": "object", **schema}
-
-
-def _calls_constraint(tools: Sequence[Tool]) -> Constraint:
-    """One call of any of the tools: `{"name": …, "arguments": …}`."""
-    calls, definitions = [], {}
-    for index, tool in enumerate(tools):
-        arguments = _moved(tool.parameters, f"#/$defs/tool{index}")
-        if "properties" in arguments and "$ref" not in arguments:
-            arguments.setdefault("additionalProperties", False)  # small models otherwise invent arguments
-        definitions[f"tool{index}"] = arguments
-        calls.append(
-            {
-                "type": "object",
-                "properties": {"name": {"const": tool.name}, "arguments": {"$ref": f"#/$defs/tool{index}"}},
-                "required": ["name", "arguments"],
-                "additionalProperties": False,
-            }
-        )
-    schema = {**calls[0], "$defs": definitions} if len(calls) == 1 else {"anyOf": calls, "$defs": definitions}
-    return make_constraint(schema, "tools", are_parts_checked=True)
-
-
-def _moved(node: Any, place: str) -> Any:
-    """A schema whose references are right when it stands at `place` of another."""
-    if isinstance(node, list):
-        return [_moved(inner, place) for inner in node]
-    if not isinstance(node, dict):
-        return node
-    return {
-        key: place + value[1:] if key == "$ref" and isinstance(value, str) else _moved(value, place)
-        for key, value in node.items()
-    }

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import re
 import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Literal, Protocol
-
-import msgspec
 
 from modelport.engine.backend import JsonObject, WorkerError
 from modelport.engine.backends.llama_cpp.generate import Ending
@@ -63,7 +60,7 @@ class TextWriter:
 class CallWriter:
     """A call as the grammar writes it, `{"name": "f", "arguments": {…}}`, one or several with line breaks between."""
 
-    _HEAD: Final = re.compile(r'\s*\{"name": "([^"]+)", "arguments": ')
+    _HEAD: Final = re.compile(r'[^{]*\{"name": "([^"]+)", "arguments": ')
 
     def __init__(self, tools: Mapping[str, Tool], first_index: int = 0) -> None:
         self._tools = tools
@@ -129,20 +126,16 @@ class ForcedCallWriter:
 
 
 class AutoCallWriter:
-    """A choice that is text or tool calls, as the model decides; also calls in fences within text."""
+    """A choice that is text, calls, or text and then calls, as the model decides.
 
-    _FENCE: Final = re.compile(r"```(?:json)?\s*(\{.*?\})\s*```", re.DOTALL)
-    _COULD_BE_FENCE: Final = re.compile(r"`{1,2}|```(j|js|jso|json)?\s*(\{.*)?", re.DOTALL)
-    _HELD_CHARACTERS_LIMIT: Final = 16384
+    The grammar makes a call of all that begins as one, so no text is a call half written.
+    """
 
     def __init__(self, use: ToolUse) -> None:
         self._tools = use.tools
-        self._is_parallel = use.is_parallel
         self._calls: CallWriter | None = None
         self._held = ""
         self._held_logprobs: list[JsonObject] = []
-        self._has_begun = False
-        self._found = 0
 
     def feed(self, piece: Piece) -> list[Delta]:
         if self._calls is not None:
@@ -150,69 +143,52 @@ class AutoCallWriter:
         self._held += piece.text
         if piece.logprobs is not None:
             self._held_logprobs.append(piece.logprobs)
-        return self._text() if self._has_begun else self._begin()
+        lead = CALL_LEAD.search(self._held)
+        if lead is not None:
+            self._calls = CallWriter(self._tools)
+            return [*self._said(lead.start()), *self._calls.feed(CALL_HEAD + self._held[lead.end() - lead.start() :])]
+        return self._said(_safe_length(self._held))
 
     def end(self, ending: Ending) -> tuple[list[Delta], FinishReason]:
         if self._calls is not None:
             self._calls.end(is_whole=_is_whole(ending))
             return [], "tool_calls" if _is_whole(ending) else ending.reason
-        reason: FinishReason = "tool_calls" if self._found and _is_whole(ending) else ending.reason
-        return self._said(self._held), reason
+        begun = BEGUN_CALL.search(self._held)
+        return self._said(len(self._held) if begun is None else 0), ending.reason
 
-    def _begin(self) -> list[Delta]:
-        """Decides by the first characters: the grammar lets no text begin as a call does."""
-        start = self._held.lstrip()
-        if start.startswith(("{", "```json\n")):
-            self._calls = CallWriter(self._tools)
-            return self._calls.feed(start.removeprefix("```json\n"))
-        if not start or "```json\n".startswith(start):
-            return []
-        self._has_begun = True
-        return self._text()
-
-    def _text(self) -> list[Delta]:
-        """Text, but for what could be a fence with a call in it."""
-        deltas: list[Delta] = []
-        while self._held:
-            at = self._held.find("`")
-            if at != 0:
-                length = at if at > 0 else len(self._held)
-            elif fence := self._FENCE.match(self._held):
-                length = fence.end()
-                if call := self._call(fence[1]):
-                    self._held = self._held[length:]
-                    deltas += call
-                    continue
-            elif self._COULD_BE_FENCE.fullmatch(self._held) and len(self._held) < self._HELD_CHARACTERS_LIMIT:
-                break
-            else:
-                length = len(self._held) - len(self._held.lstrip("`"))
-            deltas += self._said(self._held[:length])
-            self._held = self._held[length:]
-        return deltas
-
-    def _said(self, text: str) -> list[Delta]:
-        """Text for the caller; after a call, what the model says about it is no part of the answer."""
-        if not text or self._found:
+    def _said(self, length: int) -> list[Delta]:
+        """So much of what is held, as text."""
+        text, self._held = self._held[:length], self._held[length:]
+        if not text:
             return []
         logprobs, self._held_logprobs = tuple(self._held_logprobs), []
         return [Delta({"content": text}, logprobs)]
 
-    def _call(self, fenced: str) -> list[Delta]:
-        """The deltas of a fenced call, or nothing if it is none."""
-        try:
-            value = msgspec.json.decode(fenced)
-        except (msgspec.DecodeError, RecursionError):
-            return []
-        match value:
-            case {"name": str(name), "arguments": dict(arguments)} if name in self._tools:
-                if not self._tools[name].constraint.validator.is_valid(arguments):
-                    return []
-                if self._found and not self._is_parallel:
-                    return []
-                index, self._found = self._found, self._found + 1
-                return [_call_head(index, name), _call_arguments(index, json.dumps(arguments, ensure_ascii=False))]
-        return []
+
+def _begun(word: str) -> str:
+    """A pattern of the word's beginnings, from its first letter to the whole."""
+    pattern = ""
+    for letter in reversed(word):
+        pattern = re.escape(letter) + (f"(?:{pattern})?" if pattern else "")
+    return pattern
+
+
+CALL_HEAD: Final = '{"name": "'
+_MARKER: Final = r"(?:```(?:json)?|<tool_call>)\s*"
+CALL_LEAD: Final = re.compile(rf'(?:{_MARKER})?\{{\s*"name"\s*:\s*"')
+BEGUN_CALL: Final = re.compile(r'\{\s*"n')
+_NAME_BEGUN: Final = rf'\{{\s*(?:{_begun(chr(34) + "name" + chr(34))}|"name"\s*:?\s*)?'
+_COULD_LEAD: Final = re.compile(
+    rf"(?:{_begun('```json')}|{_begun('<tool_call>')}|{_MARKER}|(?:{_MARKER})?{_NAME_BEGUN})\Z"
+)
+_OPENERS: Final = re.compile("[`<{]")
+
+
+def _safe_length(text: str) -> int:
+    """How much of the text cannot become the lead of a call."""
+    return next(
+        (found.start() for found in _OPENERS.finditer(text) if _COULD_LEAD.match(text, found.start())), len(text)
+    )
 
 
 def _is_whole(ending: Ending) -> bool:
