@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 from collections.abc import Iterable, Sequence
 from enum import IntEnum
 from typing import Any, NoReturn
 
 import typer
-from rich.console import Console
-from rich.table import Table
+
+from modelport.cli.tables import laid_out
 
 
 def application(**settings: Any) -> typer.Typer:
@@ -69,17 +70,10 @@ def write_json(value: Any) -> None:
     sys.stdout.write(json.dumps(value, indent=2, ensure_ascii=False) + "\n")
 
 
-def write_table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+def write_table(
+    columns: Sequence[str], rows: Iterable[Sequence[object]], totals: Iterable[Sequence[object]] = ()
+) -> None:
     """Rows under headings. On a terminal it fits; piped, nothing is folded or cut, so that programs can read it."""
-    cells = [["" if cell is None else str(cell) for cell in row] for row in rows]
-    if not sys.stdout.isatty():
-        widths = [max(map(len, column)) for column in zip(columns, *cells, strict=True)]
-        for row in [list(columns), *cells]:
-            write_line("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
-        return
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
-    for column in columns:
-        table.add_column(column, overflow="fold")
-    for row in cells:
-        table.add_row(*row)
-    Console(highlight=False, markup=False).print(table)
+    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+    for line in laid_out(columns, rows, totals, width):
+        write_line(line)

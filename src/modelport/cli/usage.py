@@ -7,7 +7,6 @@ import json
 import os
 import ssl
 import time
-from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Final, NoReturn
@@ -19,6 +18,7 @@ from modelport.app.ledger import LedgerAtRest
 from modelport.cli.chat import local_endpoint
 from modelport.cli.keys import ConfigOption, DataDirOption, operator_key, settings_or_fail
 from modelport.cli.output import ExitCode, application, fail, write_error_line, write_json, write_table
+from modelport.cli.usage_table import usage_table
 from modelport.config.faults import ConfigError
 from modelport.config.settings import Settings
 from modelport.config.sources import Flags
@@ -38,18 +38,6 @@ app = application()
 
 CONNECT_SECONDS: Final = 2
 ANSWER_SECONDS: Final = 30
-COLUMNS: Final = {
-    "calls": "calls",
-    "input_tokens": "input",
-    "cached_input_tokens": "cached",
-    "cache_write_tokens": "cache write",
-    "output_tokens": "output",
-    "reasoning_tokens": "reasoning",
-    "cost": "cost",
-    "currency": "currency",
-    "unpriced_calls": "unpriced",
-}
-"""What the table shows, under which headings. The other formats have everything."""
 
 
 class ServerRefused(Exception):
@@ -96,21 +84,7 @@ def usage(
     elif as_focus:
         typer.echo(focus.as_focus(rows, "modelport", settings.server.region), nl=False)
     else:
-        show_table(rows, asked.by)
-
-
-def show_table(rows: Sequence[UsageRow], by: Sequence[str]) -> None:
-    """For people: a dash where nothing is known."""
-    found = [shown(row) for row in rows]
-    write_table(
-        (*by, *COLUMNS.values()),
-        [[*(text_of(row[name]) for name in by), *(text_of(row[name]) for name in COLUMNS)] for row in found],
-    )
-
-
-def text_of(value: object) -> str:
-    """A cell."""
-    return "-" if value is None else str(value)
+        write_table(*usage_table(rows, asked.by))
 
 
 # --- where the numbers come from --------------------------------------------------------------------------------------
