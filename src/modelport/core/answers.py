@@ -7,12 +7,13 @@ from typing import Any
 from msgspec import Struct
 
 from modelport.core.content import ToolCall
-from modelport.core.events import FinishReason
+from modelport.core.events import ExtraFields, FinishReason
 from modelport.core.usage import TokenUsage
 
 
 class ChatChoice(Struct, frozen=True):
-    """One finished choice. `content` is None beside tool calls when the model wrote no text."""
+    """One finished choice. `content` is None beside tool calls or a refusal when the model wrote no text.
+    `extra`: fields of the choice and of its message that nothing here reads."""
 
     index: int
     content: str | None
@@ -20,13 +21,16 @@ class ChatChoice(Struct, frozen=True):
     reasoning: str | None = None
     tool_calls: tuple[ToolCall, ...] | None = None
     logprobs: dict[str, Any] | None = None
+    refusal: str | None = None
+    extra: ExtraFields | None = None
 
 
 class ChatAnswer(Struct, frozen=True):
-    """Choices in order of their index."""
+    """Choices in order of their index. `extra`: fields of the answer that nothing here reads."""
 
     choices: tuple[ChatChoice, ...]
     usage: TokenUsage
+    extra: dict[str, Any] = {}
 
 
 class CompletionChoice(Struct, frozen=True):
@@ -36,20 +40,23 @@ class CompletionChoice(Struct, frozen=True):
     text: str
     finish_reason: FinishReason
     logprobs: dict[str, Any] | None = None
+    extra: ExtraFields | None = None
 
 
 class CompletionsAnswer(Struct, frozen=True):
-    """Choices in order of their index."""
+    """Choices in order of their index. `extra`: fields of the answer that nothing here reads."""
 
     choices: tuple[CompletionChoice, ...]
     usage: TokenUsage
+    extra: dict[str, Any] = {}
 
 
 class EmbeddingsAnswer(Struct, frozen=True):
-    """Vectors in input order: little-endian float32 bytes each."""
+    """Vectors in input order: little-endian float32 bytes each. `extra`: fields that nothing here reads."""
 
     vectors: tuple[bytes, ...]
     usage: TokenUsage
+    extra: dict[str, Any] = {}
 
 
 class AnswerHead(Struct, frozen=True):

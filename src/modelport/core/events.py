@@ -23,14 +23,49 @@ class FinishReason(StrEnum):
     TOOL_CALLS = "tool_calls"
 
 
+class ExtraFields(Struct, frozen=True):
+    """Fields of an answer that nothing here reads, by the object in which they came. They are passed on unchanged."""
+
+    answer: dict[str, Any] = {}
+    choice: dict[str, Any] = {}
+    message: dict[str, Any] = {}
+    """Of the message or the delta."""
+
+
+def merge_fields(known: dict[str, Any], more: dict[str, Any], *, lists_grow: bool) -> dict[str, Any]:
+    """Adds later fields to earlier ones: objects are merged, null changes nothing, other values replace the earlier
+    one. `lists_grow`: lists are deltas, so the later is appended. Changes `known` and nothing that it was given."""
+    for name, value in more.items():
+        earlier = known.get(name)
+        if isinstance(value, list) and lists_grow:
+            if isinstance(earlier, list):
+                earlier.extend(value)
+            else:
+                known[name] = list(value)
+        elif isinstance(value, dict) and isinstance(earlier, dict):
+            known[name] = {**earlier, **value}
+        elif value is not None or name not in known:
+            known[name] = value
+    return known
+
+
 class TextDelta(Struct, frozen=True):
     """Text of one choice. `tokens`: how many tokens made it, where the source says; `logprobs`: in the wire shape of
-    the operation (chat: `{"content": […]}`, completions: the legacy arrays), for just this text."""
+    the operation (chat: `{"content": […]}`, completions: the legacy arrays), for just this text. Fields that came
+    without a text have one that is empty."""
 
     text: str
     choice: int = 0
     tokens: int | None = None
     logprobs: dict[str, Any] | None = None
+    extra: ExtraFields | None = None
+
+
+class RefusalDelta(Struct, frozen=True):
+    """Text in which the model says that it will not answer."""
+
+    text: str
+    choice: int = 0
 
 
 class ReasoningDelta(Struct, frozen=True):
@@ -41,20 +76,23 @@ class ReasoningDelta(Struct, frozen=True):
 
 
 class ToolCallDelta(Struct, frozen=True):
-    """A fragment of a tool call. The first of each `index` has `id` and `name`; later ones only `arguments`."""
+    """A fragment of a tool call. The first of each `index` has `id` and `name`; later ones only `arguments`. `extra`:
+    further fields of the call, those of its function under `function`."""
 
     index: int
     id: str | None = None
     name: str | None = None
     arguments: str = ""
     choice: int = 0
+    extra: dict[str, Any] | None = None
 
 
 class ChoiceFinished(Struct, frozen=True):
-    """This choice has no more deltas."""
+    """This choice has no more deltas. `extra`: further fields that came with its end."""
 
     reason: FinishReason
     choice: int = 0
+    extra: ExtraFields | None = None
 
 
 class Embedding(Struct, frozen=True):
@@ -77,10 +115,14 @@ class UsageReported(Struct, frozen=True):
 
 
 class Answered(Struct, frozen=True):
-    """What the source says of itself; the first event, if the source says anything."""
+    """What the source says of itself; the first event, if the source says anything. `extra`: further fields of an
+    answer that is vectors."""
 
     answered_model: str | None = None
     upstream_id: str | None = None
+    extra: dict[str, Any] = {}
 
 
-Event = Answered | TextDelta | ReasoningDelta | ToolCallDelta | ChoiceFinished | Embedding | UsageReported
+Event = (
+    Answered | TextDelta | RefusalDelta | ReasoningDelta | ToolCallDelta | ChoiceFinished | Embedding | UsageReported
+)

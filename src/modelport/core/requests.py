@@ -41,6 +41,8 @@ class ChatRequest(Struct, frozen=True, kw_only=True):
     stream: bool = False
     include_usage: bool = False
     """`stream_options.include_usage`"""
+    stream_extra: dict[str, Any] = {}
+    """The other fields of `stream_options`."""
     stop: tuple[str, ...] = ()
     seed: int | None = None
     response_format: ResponseFormat | None = None
@@ -94,6 +96,7 @@ class CompletionsRequest(Struct, frozen=True, kw_only=True):
     stop: tuple[str, ...] = ()
     stream: bool = False
     include_usage: bool = False
+    stream_extra: dict[str, Any] = {}
     frequency_penalty: float | None = None
     presence_penalty: float | None = None
     seed: int | None = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -26,6 +27,11 @@ VALUES_PER_CONTAINER = 8
 """How many members and list items a body may hold for each object or list that the limit allows."""
 
 _WINDOW_BYTES = 256 * 1024
+_ESCAPE = re.compile(
+    rb"\\(?:u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F]..|(?P<half>u[dD][89a-fA-F][0-9a-fA-F]{2})|.)", re.DOTALL
+)
+"""The two halves of a character, one half alone, or any other escape."""
+
 _SQUARE = bytes.maketrans(b"{}", b"[]")
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
@@ -123,12 +129,14 @@ def read_object(body: bytes, json_depth: int) -> dict[str, Any]:
     except UnicodeDecodeError:
         raise MalformedBody("The request body is not valid UTF-8.") from None
     except msgspec.DecodeError as fault:
-        raise MalformedBody(f"The request body is not valid JSON: {_reason(fault)}.") from None
+        raise MalformedBody(f"The request body is not valid JSON: {_reason(fault, body)}.") from None
     if not isinstance(fields, dict):
         raise MalformedBody("The request body must be a JSON object.")
     return fields
 
 
-def _reason(fault: msgspec.DecodeError) -> str:
+def _reason(fault: msgspec.DecodeError, body: bytes) -> str:
+    if b"\\ud" in body.lower() and any(escape["half"] for escape in _ESCAPE.finditer(body)):
+        return "an escape is half of a surrogate pair; a text was cut inside a character"
     reason = str(fault).removeprefix("JSON is malformed: ").rstrip(".")
     return reason[:1].lower() + reason[1:]

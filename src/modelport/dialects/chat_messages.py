@@ -16,7 +16,14 @@ from modelport.core.content import (
     ImageUrl,
     InputAudio,
     Message,
+    OpenAudioPart,
+    OpenAudioUrlPart,
+    OpenImagePart,
+    OpenMessage,
+    OpenTextPart,
+    OpenToolCall,
     Part,
+    RefusalPart,
     RoleName,
     TextPart,
     ToolCall,
@@ -29,9 +36,12 @@ _ROLES: tuple[str, ...] = get_args(RoleName)
 
 def is_sound(message: Message) -> bool:
     """Whether a message that has the right types also has the fields that its role needs, none of them too long."""
-    content = message.content
-    if message.tool_calls is not None and not 0 < len(message.tool_calls) <= TOOL_CALLS_LIMIT:
-        return False
+    content, calls = message.content, message.tool_calls
+    if calls is not None:
+        if not 0 < len(calls) <= TOOL_CALLS_LIMIT:
+            return False
+        if not all(call.function.arguments for call in calls):
+            return False  # an upstream parses them: the walk makes an empty object of it
     if message.role == "assistant":
         return content is None or isinstance(content, str) or len(content) <= PARTS_LIMIT
     if message.role == "tool":
@@ -51,23 +61,34 @@ def walk_message(walk: FieldWalk, value: Any, place: Place) -> Message | None:
     fields = walk.mapping(value, place)
     if fields is None:
         return None
+    try:
+        message = msgspec.convert(fields, Message)
+        if is_sound(message):
+            return message
+    except msgspec.ValidationError:
+        pass
     before = len(walk.offences)
     if fields.get("role") is None:
         walk.missing((*place, "role"), fields)
         return None
     role = walk.literal(fields["role"], (*place, "role"), _ROLES)
     content = _content(walk, fields, place, role)
-    name = _optional(fields, "name", place, walk.string)
     tool_calls = _tool_calls(walk, fields, place)
-    tool_call_id = _optional(fields, "tool_call_id", place, walk.string)
-    reasoning = _optional(fields, "reasoning_content", place, walk.string)
+    texts = {
+        name: _optional(fields, name, place, walk.string)
+        for name in ("name", "tool_call_id", "reasoning_content", "refusal")
+    }
     if role == "tool" and fields.get("tool_call_id") is None:
         walk.missing((*place, "tool_call_id"), fields)
+    extra = walk.further(fields, Message.__struct_fields__, place)
     if len(walk.offences) > before:
         return None
     # The walk has checked each part: the conversion cannot fail, it only gives the role its type.
     typed_role = msgspec.convert(role, RoleName)
-    return Message(typed_role, content, name, tool_calls, tool_call_id, reasoning)
+    is_open = any(hasattr(part, "extra") for part in (*(content or ()), *(tool_calls or ())))
+    if extra or is_open:
+        return OpenMessage(typed_role, content, tool_calls=tool_calls, extra=extra, **texts)
+    return Message(typed_role, content, tool_calls=tool_calls, **texts)
 
 
 def _optional(fields: dict[str, Any], name: str, place: Place, read: Callable[[Any, Place], Any]) -> Any:
@@ -101,40 +122,67 @@ def _part(walk: FieldWalk, value: Any, place: Place, role: str | None) -> Part |
     elif role is not None and role != "user":
         allowed = ("text",)
     kind = walk.literal(fields["type"], (*place, "type"), allowed)
+    if kind is None:
+        return None
+    extra = walk.further(fields, ("type", kind), place)
     match kind:
         case "text" | "refusal":
             text = _required(walk, fields, kind, place, walk.string)
-            return None if text is None else TextPart(text)
+            if text is None:
+                return None
+            if kind == "refusal":
+                return RefusalPart(text, extra)
+            return OpenTextPart(text, extra) if extra else TextPart(text)
         case "image_url":
-            return _image(walk, fields, place)
+            return _image(walk, fields, place, extra)
         case "input_audio":
-            return _audio(walk, fields, place)
-        case "audio_url":
-            audio = _required(walk, fields, "audio_url", place, walk.mapping)
-            url = None if audio is None else _required(walk, audio, "url", (*place, "audio_url"), walk.string)
-            return None if url is None else AudioUrlPart(AudioUrl(url))
+            return _audio(walk, fields, place, extra)
         case _:
-            return None
+            return _audio_url(walk, fields, place, extra)
 
 
-def _image(walk: FieldWalk, fields: dict[str, Any], place: Place) -> ImagePart | None:
+def _inner(
+    walk: FieldWalk, fields: dict[str, Any], name: str, known: tuple[str, ...], place: Place, extra: dict[str, Any]
+) -> dict[str, Any] | None:
+    """A part's own object; what it has further goes to `extra`, under its name."""
+    inner: dict[str, Any] | None = _required(walk, fields, name, place, walk.mapping)
+    if inner is not None and (further := walk.further(inner, known, (*place, name))):
+        extra[name] = further
+    return inner
+
+
+def _image(walk: FieldWalk, fields: dict[str, Any], place: Place, extra: dict[str, Any]) -> ImagePart | None:
+    detail = None
     if isinstance(fields.get("image_url"), str):  # a bare address instead of an object
-        return ImagePart(ImageUrl(fields["image_url"]))
-    image = _required(walk, fields, "image_url", place, walk.mapping)
-    if image is None:
+        url = fields["image_url"]
+    else:
+        image = _inner(walk, fields, "image_url", ("url", "detail"), place, extra)
+        if image is None:
+            return None
+        url = _required(walk, image, "url", (*place, "image_url"), walk.string)
+        detail = _optional(image, "detail", (*place, "image_url"), walk.string)
+    if url is None:
         return None
-    url = _required(walk, image, "url", (*place, "image_url"), walk.string)
-    detail = _optional(image, "detail", (*place, "image_url"), walk.string)
-    return None if url is None else ImagePart(ImageUrl(url, detail))
+    return OpenImagePart(ImageUrl(url, detail), extra) if extra else ImagePart(ImageUrl(url, detail))
 
 
-def _audio(walk: FieldWalk, fields: dict[str, Any], place: Place) -> AudioPart | None:
-    audio = _required(walk, fields, "input_audio", place, walk.mapping)
+def _audio(walk: FieldWalk, fields: dict[str, Any], place: Place, extra: dict[str, Any]) -> AudioPart | None:
+    audio = _inner(walk, fields, "input_audio", ("data", "format"), place, extra)
     if audio is None:
         return None
     data = _required(walk, audio, "data", (*place, "input_audio"), walk.string)
     format = _required(walk, audio, "format", (*place, "input_audio"), walk.string)
-    return None if data is None or format is None else AudioPart(InputAudio(data, format))
+    if data is None or format is None:
+        return None
+    return OpenAudioPart(InputAudio(data, format), extra) if extra else AudioPart(InputAudio(data, format))
+
+
+def _audio_url(walk: FieldWalk, fields: dict[str, Any], place: Place, extra: dict[str, Any]) -> AudioUrlPart | None:
+    audio = _inner(walk, fields, "audio_url", ("url",), place, extra)
+    url = None if audio is None else _required(walk, audio, "url", (*place, "audio_url"), walk.string)
+    if url is None:
+        return None
+    return OpenAudioUrlPart(AudioUrl(url), extra) if extra else AudioUrlPart(AudioUrl(url))
 
 
 def _required(
@@ -165,18 +213,20 @@ def _tool_call(walk: FieldWalk, value: Any, place: Place) -> ToolCall | None:
     id = _required(walk, fields, "id", place, walk.string)
     if fields.get("type") is not None:
         walk.literal(fields["type"], (*place, "type"), ("function",))
-    function = _required(walk, fields, "function", place, walk.mapping)
+    extra = walk.further(fields, ToolCall.__struct_fields__, place)
+    function = _inner(walk, fields, "function", FunctionCall.__struct_fields__, place, extra)
     if function is None:
         return None
     place = (*place, "function")
     name = _required(walk, function, "name", place, walk.string)
     arguments = function.get("arguments")
-    if arguments is None:
-        arguments = ""
-    elif isinstance(arguments, dict):  # some senders forget that it is JSON text
+    if isinstance(arguments, dict):  # some senders forget that it is JSON text
         arguments = msgspec.json.encode(arguments).decode()
-    else:
+    elif arguments is not None:
         arguments = walk.string(arguments, (*place, "arguments"))
-    if id is None or name is None or arguments is None:
+        if arguments is None:
+            return None
+    if id is None or name is None:
         return None
-    return ToolCall(id, FunctionCall(name, arguments))
+    called = FunctionCall(name, arguments or "{}")
+    return OpenToolCall(id, called, extra=extra) if extra else ToolCall(id, called)

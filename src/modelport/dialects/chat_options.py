@@ -5,7 +5,14 @@ from __future__ import annotations
 from collections.abc import Set
 from typing import Any
 
-from modelport.core.content import FunctionDefinition, JsonSchemaFormat, ResponseFormat, Tool
+from modelport.core.content import (
+    FunctionDefinition,
+    JsonSchemaFormat,
+    OpenResponseFormat,
+    OpenTool,
+    ResponseFormat,
+    Tool,
+)
 from modelport.core.requests import NamedToolChoice, ToolChoice
 from modelport.dialects import bounds
 from modelport.dialects.fields import FieldWalk, Place
@@ -54,14 +61,16 @@ def walk_sampling(walk: FieldWalk, given: dict[str, Any]) -> dict[str, Any]:
     if "stream" in given:
         options["stream"] = walk.boolean(given["stream"], ("body", "stream"))
     if "stream_options" in given:
-        options["include_usage"] = _include_usage(walk, given["stream_options"], ("body", "stream_options"))
+        place = ("body", "stream_options")
+        stream_options = walk.mapping(given["stream_options"], place) or {}
+        options["include_usage"] = _include_usage(walk, stream_options, place)
+        options["stream_extra"] = walk.further(stream_options, ("include_usage",), place)
     if "stop" in given:
         options["stop"] = _stop(walk, given["stop"], ("body", "stop"))
     return options
 
 
-def _include_usage(walk: FieldWalk, value: Any, place: Place) -> bool:
-    fields = walk.mapping(value, place) or {}
+def _include_usage(walk: FieldWalk, fields: dict[str, Any], place: Place) -> bool:
     asked = fields.get("include_usage")
     return False if asked is None else walk.boolean(asked, (*place, "include_usage")) or False
 
@@ -88,23 +97,28 @@ def _response_format(walk: FieldWalk, value: Any, place: Place) -> ResponseForma
         walk.missing((*place, "type"), fields)
         return None
     kind = walk.literal(word, (*place, "type"), _FORMATS)
+    extra = walk.further(fields, ResponseFormat.__struct_fields__, place)
     if kind == "text":
-        return ResponseFormat("text")
+        return OpenResponseFormat("text", extra=extra) if extra else ResponseFormat("text")
     if kind == "json_object":
-        return ResponseFormat("json_object")
+        return OpenResponseFormat("json_object", extra=extra) if extra else ResponseFormat("json_object")
     if kind is None:
         return None
     if fields.get("json_schema") is None:
         walk.missing((*place, "json_schema"), fields)
         return None
-    schema = _json_schema(walk, fields["json_schema"], (*place, "json_schema"))
-    return None if schema is None else ResponseFormat("json_schema", schema)
+    schema = _json_schema(walk, fields["json_schema"], (*place, "json_schema"), extra)
+    if schema is None:
+        return None
+    return OpenResponseFormat("json_schema", schema, extra=extra) if extra else ResponseFormat("json_schema", schema)
 
 
-def _json_schema(walk: FieldWalk, value: Any, place: Place) -> JsonSchemaFormat | None:
+def _json_schema(walk: FieldWalk, value: Any, place: Place, extra: dict[str, Any]) -> JsonSchemaFormat | None:
     fields = walk.mapping(value, place)
     if fields is None:
         return None
+    if further := walk.further(fields, JsonSchemaFormat.__struct_fields__, place):
+        extra["json_schema"] = further
     name = _name(walk, fields, place)
     schema = description = strict = None
     if fields.get("schema") is None:
@@ -140,10 +154,13 @@ def _tool(walk: FieldWalk, value: Any, place: Place) -> Tool | None:
     if fields.get("function") is None:
         walk.missing((*place, "function"), fields)
         return None
+    extra = walk.further(fields, Tool.__struct_fields__, place)
     place = (*place, "function")
     function = walk.mapping(fields["function"], place)
     if function is None:
         return None
+    if further := walk.further(function, FunctionDefinition.__struct_fields__, place):
+        extra["function"] = further
     name = _name(walk, function, place)
     description = parameters = strict = None
     if function.get("description") is not None:
@@ -152,7 +169,10 @@ def _tool(walk: FieldWalk, value: Any, place: Place) -> Tool | None:
         parameters = walk.mapping(function["parameters"], (*place, "parameters"))
     if function.get("strict") is not None:
         strict = walk.boolean(function["strict"], (*place, "strict"))
-    return None if name is None else Tool(FunctionDefinition(name, description, parameters, strict))
+    if name is None:
+        return None
+    definition = FunctionDefinition(name, description, parameters, strict)
+    return OpenTool(definition, extra=extra) if extra else Tool(definition)
 
 
 def _tool_choice(walk: FieldWalk, value: Any, place: Place, offered: Set[str]) -> ToolChoice | NamedToolChoice | None:

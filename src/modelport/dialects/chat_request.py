@@ -13,11 +13,11 @@ from modelport.dialects import bounds
 from modelport.dialects.body import check_depth
 from modelport.dialects.chat_messages import is_sound, walk_message
 from modelport.dialects.chat_options import walk_options
-from modelport.dialects.fields import FieldWalk, Place
+from modelport.dialects.fields import FieldWalk, Place, split_fields
 
 
-class StreamOptions(Struct, frozen=True):
-    """Further keys are somebody else's."""
+class StreamOptions(Struct, frozen=True, forbid_unknown_fields=True):
+    """How a stream is written."""
 
     include_usage: bool | None = None
 
@@ -72,8 +72,7 @@ def decode_fast(body: bytes, decoder: msgspec.json.Decoder[Any], json_depth: int
 def decode_slow(fields: dict[str, Any], schema: type[ChatCompletionsOptions], body_bytes: int) -> ChatRequest:
     """The request, from a body that is a JSON object. Raises InvalidParameters."""
     names = schema.__struct_fields__
-    given = {name: value for name, value in fields.items() if name in names and value is not None}
-    extra = {name: value for name, value in fields.items() if name not in names and value is not None}
+    given, extra = split_fields(fields, names)
     try:
         options = msgspec.convert(given, schema)
     except msgspec.ValidationError:

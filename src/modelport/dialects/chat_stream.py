@@ -13,13 +13,16 @@ from modelport.core.errors import ModelportError
 from modelport.core.events import (
     ChoiceFinished,
     Event,
+    ExtraFields,
     FinishReason,
     ReasoningDelta,
+    RefusalDelta,
     TextDelta,
     ToolCallDelta,
     UsageReported,
 )
 from modelport.core.usage import TokenUsage
+from modelport.dialects.open_fields import encoded_tail, merge
 from modelport.dialects.reasoning import CLOSE_THINKING, OPEN_THINKING, ReasoningPlace
 from modelport.dialects.sse import DONE
 from modelport.dialects.tool_order import ToolCallOrder
@@ -31,12 +34,14 @@ class ChunkFrame(ABC):
     """The parts of a chunk that stay the same through a stream."""
 
     @abstractmethod
-    def chunk(self, choices: bytes, usage: bytes | None = None) -> bytes:
-        """A whole event: `choices` is the inside of the list, `usage` a JSON object or None."""
+    def chunk(self, choices: bytes, usage: bytes | None = None, extra: bytes = b"") -> bytes:
+        """A whole event: `choices` is the inside of the list, `usage` a JSON object or None, `extra` further fields."""
 
     @abstractmethod
-    def choice(self, index: int, inner: bytes, finish_reason: bytes = b"null", logprobs: bytes = b"null") -> bytes:
-        """One choice: `inner` is its `"delta":{…}` or `"text":"…"`."""
+    def choice(
+        self, index: int, inner: bytes, finish_reason: bytes = b"null", logprobs: bytes = b"null", extra: bytes = b""
+    ) -> bytes:
+        """One choice: `inner` is its `"delta":{…}` or `"text":"…"`, `extra` further fields."""
 
     @abstractmethod
     def broken(self, error: ModelportError) -> bytes:
@@ -87,6 +92,8 @@ class ChunkStream(ABC):
                 self._reasoning(parts, self._open(parts, event.choice), event.text)
             elif isinstance(event, ToolCallDelta):
                 self._tool_call(parts, self._open(parts, event.choice), event)
+            elif isinstance(event, RefusalDelta):
+                self._refusal(parts, event)
             else:
                 self._choice(parts, 0)
         return b"".join(parts)
@@ -98,12 +105,16 @@ class ChunkStream(ABC):
                 return choice.text_head + b'""' + choice.text_tail
         return b""
 
-    def text_frame(self) -> tuple[bytes, bytes] | None:
-        """What comes before and after the JSON of a text of the first choice; None while more than that is due."""
+    def text_frame(self, extra: ExtraFields | None) -> tuple[bytes, bytes] | None:
+        """What comes before and after the JSON of a text of the first choice with these further fields; None while more
+        than that is due."""
         choice = self._choices.get(0)
         if choice is None or choice.is_thinking or choice.is_finished or self._held is not None:
             return None
-        return choice.text_head, choice.text_tail
+        if extra is None:
+            return choice.text_head, choice.text_tail
+        head, tail = self._text_chunk(0, b"\0", extra).split(b"\0", 1)
+        return head, tail
 
     def end(self, usage: TokenUsage | None = None) -> bytes:
         """The last finish chunk, the usage where it belongs, and `[DONE]`. `usage` counts if none was reported."""
@@ -130,12 +141,15 @@ class ChunkStream(ABC):
         """The chunk that opens a choice, or nothing."""
 
     @abstractmethod
-    def _text_inner(self, text: bytes) -> bytes:
-        """A text's place in its choice."""
+    def _text_inner(self, text: bytes, extra: bytes = b"") -> bytes:
+        """A text's place in its choice, and further fields beside it."""
 
     @abstractmethod
-    def _last_inner(self) -> bytes:
-        """What a finish chunk has in place of a delta."""
+    def _empty_inner(self, extra: bytes = b"") -> bytes:
+        """What a choice without a text has in its place."""
+
+    @abstractmethod
+    def _refusal(self, parts: list[bytes], event: RefusalDelta) -> None: ...
 
     @abstractmethod
     def _reasoning(self, parts: list[bytes], choice: StreamedChoice, text: str) -> None: ...
@@ -167,17 +181,30 @@ class ChunkStream(ABC):
 
     def _text(self, parts: list[bytes], event: TextDelta) -> None:
         choice = self._open(parts, event.choice)
-        text = event.text
-        if not text and event.logprobs is None:
+        text, logprobs, extra = event.text, event.logprobs, event.extra
+        if not text and logprobs is None:
+            if extra is not None:
+                parts.append(self._fields_chunk(choice.index, extra))
             return
         if choice.is_thinking:
             choice.is_thinking = False
             text = CLOSE_THINKING + text
-        if event.logprobs is None:
+        if logprobs is None and extra is None:
             parts += (choice.text_head, _encode(text), choice.text_tail)
         else:
-            inner, logprobs = self._text_inner(_encode(text)), _encode(event.logprobs)
-            parts.append(self._frame.chunk(self._frame.choice(choice.index, inner, logprobs=logprobs)))
+            parts.append(self._text_chunk(choice.index, _encode(text), extra or ExtraFields(), _encode(logprobs)))
+
+    def _text_chunk(self, index: int, text: bytes, extra: ExtraFields, logprobs: bytes = b"null") -> bytes:
+        inner = self._text_inner(text, encoded_tail(extra.message))
+        choice = self._frame.choice(index, inner, logprobs=logprobs, extra=encoded_tail(extra.choice))
+        return self._frame.chunk(choice, extra=encoded_tail(extra.answer))
+
+    def _fields_chunk(
+        self, index: int, extra: ExtraFields, reason: bytes = b"null", counts: bytes | None = None
+    ) -> bytes:
+        inner = self._empty_inner(encoded_tail(extra.message))
+        choice = self._frame.choice(index, inner, reason, extra=encoded_tail(extra.choice))
+        return self._frame.chunk(choice, counts, encoded_tail(extra.answer))
 
     def _finish(self, parts: list[bytes], event: ChoiceFinished) -> None:
         choice = self._open(parts, event.choice)
@@ -190,13 +217,13 @@ class ChunkStream(ABC):
     def _release(self, parts: list[bytes], counts: bytes | None) -> None:
         held, self._held = self._held, None
         if held is not None:
-            choice = self._frame.choice(held.choice, self._last_inner(), _encode(self._word(held.reason)))
-            parts.append(self._frame.chunk(choice, counts))
+            reason, extra = _encode(self._word(held.reason)), held.extra or ExtraFields()
+            parts.append(self._fields_chunk(held.choice, extra, reason, counts))
 
 
 class ChatChunkStream(ChunkStream):
     """Chats: a role first, and deltas. `always_content`: every delta has a string `content`, because Azure's samples
-    print it unseen."""
+    print it unseen. `has_refusals`: a refusal has a field of its own; otherwise it is the content."""
 
     def __init__(
         self,
@@ -206,19 +233,30 @@ class ChatChunkStream(ChunkStream):
         usage_at_finish: bool,
         reasoning: ReasoningPlace,
         always_content: bool,
+        has_refusals: bool,
     ) -> None:
         super().__init__(frame, include_usage=include_usage, usage_at_finish=usage_at_finish)
         self._is_inline = reasoning == "inline"
         self._always_content = always_content
+        self._has_refusals = has_refusals
 
     def _first(self, index: int) -> bytes:
         return self._frame.chunk(self._frame.choice(index, b'"delta":{"content":"","role":"assistant"}'))
 
-    def _text_inner(self, text: bytes) -> bytes:
-        return b'"delta":{"content":' + text + b"}"
+    def _text_inner(self, text: bytes, extra: bytes = b"") -> bytes:
+        return b'"delta":{"content":' + text + extra + b"}"
 
-    def _last_inner(self) -> bytes:
-        return b'"delta":{"content":""}' if self._always_content else b'"delta":{}'
+    def _empty_inner(self, extra: bytes = b"") -> bytes:
+        return self._text_inner(b'""', extra) if self._always_content else b'"delta":{' + extra[1:] + b"}"
+
+    def _refusal(self, parts: list[bytes], event: RefusalDelta) -> None:
+        if not self._has_refusals:
+            self._text(parts, TextDelta(event.text, event.choice))
+            return
+        choice = self._open(parts, event.choice)
+        self._close_thinking(parts, choice)
+        inner = b'"delta":{"refusal":' + _encode(event.text) + b"}"
+        parts.append(self._frame.chunk(self._frame.choice(choice.index, inner)))
 
     def _reasoning(self, parts: list[bytes], choice: StreamedChoice, text: str) -> None:
         if not text:
@@ -258,6 +296,7 @@ class ChatChunkStream(ChunkStream):
         if fragment.name is not None:
             function["name"] = fragment.name
         call["function"] = {**function, "arguments": fragment.arguments}
+        merge(call, fragment.extra or {})
         content = b'"content":"",' if self._always_content else b""
         inner = b'"delta":{' + content + b'"tool_calls":[' + _encode(call) + b"]}"
         parts.append(self._frame.chunk(self._frame.choice(choice.index, inner)))
@@ -269,11 +308,14 @@ class TextChunkStream(ChunkStream):
     def _first(self, index: int) -> bytes:
         return b""
 
-    def _text_inner(self, text: bytes) -> bytes:
-        return b'"text":' + text
+    def _text_inner(self, text: bytes, extra: bytes = b"") -> bytes:
+        return b'"text":' + text + extra
 
-    def _last_inner(self) -> bytes:
-        return b'"text":""'
+    def _empty_inner(self, extra: bytes = b"") -> bytes:
+        return b'"text":""' + extra
+
+    def _refusal(self, parts: list[bytes], event: RefusalDelta) -> None:
+        self._text(parts, TextDelta(event.text, event.choice))
 
     def _reasoning(self, parts: list[bytes], choice: StreamedChoice, text: str) -> None:
         if text:

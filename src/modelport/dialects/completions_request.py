@@ -12,7 +12,7 @@ from modelport.core.requests import CompletionsRequest
 from modelport.dialects import bounds
 from modelport.dialects.chat_options import walk_sampling
 from modelport.dialects.chat_request import StreamOptions, stop_strings
-from modelport.dialects.fields import FieldWalk, Place
+from modelport.dialects.fields import FieldWalk, Place, split_fields
 
 _Choices = Annotated[int, Meta(ge=1, le=bounds.CHOICES_LIMIT)]
 _TokenIds = tuple[bounds.TokenId, ...]
@@ -54,8 +54,7 @@ def decode_fast(body: bytes) -> CompletionsRequest | None:
 def decode_slow(fields: dict[str, Any], body_bytes: int) -> CompletionsRequest:
     """The request, from a body that is a JSON object. Raises InvalidParameters."""
     names = CompletionsOptions.__struct_fields__
-    given = {name: value for name, value in fields.items() if name in names and value is not None}
-    extra = {name: value for name, value in fields.items() if name not in names and value is not None}
+    given, extra = split_fields(fields, names)
     try:
         request = _request(msgspec.convert(given, CompletionsOptions), extra, body_bytes)
     except msgspec.ValidationError:

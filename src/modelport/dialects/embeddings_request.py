@@ -11,7 +11,7 @@ from msgspec import Meta, Struct
 from modelport.core.requests import EmbeddingsRequest, EncodingFormat, ImageEmbeddingsRequest, ImageInput
 from modelport.dialects import bounds
 from modelport.dialects.completions_request import inputs_of, walk_inputs
-from modelport.dialects.fields import FieldWalk, Place
+from modelport.dialects.fields import FieldWalk, Place, split_fields
 
 InputType = Literal["text", "query", "document"]
 
@@ -109,8 +109,7 @@ def decode_images_slow(fields: dict[str, Any], body_bytes: int) -> ImageEmbeddin
 
 def _options(walk: FieldWalk, fields: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
     names = EmbeddingsOptions.__struct_fields__
-    given = {name: value for name, value in fields.items() if name in names and value is not None}
-    extra = {name: value for name, value in fields.items() if name not in names and value is not None}
+    given, extra = split_fields(fields, names)
     options: dict[str, Any] = {"extra": extra}
     if "model" in given:
         options["model"] = walk.string(given["model"], ("body", "model"))

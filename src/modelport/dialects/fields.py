@@ -14,8 +14,60 @@ Place = tuple[str, ...]
 
 _INTEGER = re.compile(r"\s*[+-]?[0-9]{1,20}\s*")
 _NUMBER = re.compile(r"\s*[+-]?([0-9]{1,32}(\.[0-9]{0,32})?|\.[0-9]{1,32})([eE][+-]?[0-9]{1,3})?\s*")
-_TRUTHS = {"true": True, "1": True, "yes": True, "on": True, "false": False, "0": False, "no": False, "off": False}
+_TRUTHS = {"true": True, "false": False}
 _OFFENCES_LIMIT = 100
+_INTEGER_EXTRAS = frozenset(["n", "best_of", "logprobs", "top_logprobs", "min_tokens", "max_completion_tokens"])
+_TRUTH_EXTRAS = frozenset(
+    [
+        "ignore_eos",
+        "logprobs",
+        "use_beam_search",
+        "skip_special_tokens",
+        "parallel_tool_calls",
+        "safe_prompt",
+        "safe_mode",
+    ]
+)
+_OTHER_NAMES = """
+model messages prompt input stream stream_options max_tokens temperature top_p frequency_penalty presence_penalty
+stop seed response_format tools tool_choice functions function_call modalities user_security_context echo suffix
+user service_tier dimensions encoding_format input_type logit_bias stop_token_ids
+"""
+READ_NAMES = _INTEGER_EXTRAS | _TRUTH_EXTRAS | frozenset(_OTHER_NAMES.split())
+"""Fields that the gateway reads on some surface, in the schema of this one or not."""
+
+
+def split_fields(fields: dict[str, Any], names: Collection[str]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """A body's fields that are not null: those of the schema, and the others, with numbers and truths in place of
+    texts where the gateway reads them. Raises InvalidParameters for a name that is one we read but for its case."""
+    walk = FieldWalk()
+    given = {name: value for name, value in fields.items() if name in names and value is not None}
+    extra = walk.further(fields, names, ("body",), READ_NAMES)
+    walk.finish()
+    for name in _INTEGER_EXTRAS & extra.keys():
+        extra[name] = _integer(extra[name])
+    for name in _TRUTH_EXTRAS & extra.keys():
+        extra[name] = _truth(extra[name])
+    if isinstance(biases := extra.get("logit_bias"), dict):
+        extra["logit_bias"] = {token: _number(bias) for token, bias in biases.items()}
+    if isinstance(tokens := extra.get("stop_token_ids"), list):
+        extra["stop_token_ids"] = [_integer(token) for token in tokens]
+    return given, extra
+
+
+def _integer(value: Any) -> Any:
+    """A text or a float that is a whole number, as that number; anything else as it is."""
+    if isinstance(value, str) and _INTEGER.fullmatch(value):
+        return int(value)
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+def _truth(value: Any) -> Any:
+    return _TRUTHS.get(value, value) if isinstance(value, str) else value
+
+
+def _number(value: Any) -> Any:
+    return float(value) if isinstance(value, str) and _NUMBER.fullmatch(value) else value
 
 
 class FieldWalk:
@@ -73,13 +125,10 @@ class FieldWalk:
         return parsed if self._is_within(parsed, place, minimum, maximum, value) else None
 
     def boolean(self, value: Any, place: Place) -> bool | None:
+        value = _truth(value)
         if isinstance(value, bool):
             return value
-        if isinstance(value, str) and value.strip().lower() in _TRUTHS:
-            return _TRUTHS[value.strip().lower()]
-        if isinstance(value, int | float) and value in (0, 1):
-            return bool(value)
-        self.refuse("bool_type", place, "Input should be a valid boolean", value)
+        self.refuse("bool_type", place, "Input should be true or false", value)
         return None
 
     def string(self, value: Any, place: Place) -> str | None:
@@ -130,6 +179,17 @@ class FieldWalk:
             return value
         self.refuse("dict_type", place, "Input should be a valid dictionary", value)
         return None
+
+    def further(
+        self, fields: dict[str, Any], known: Collection[str], place: Place, read: Collection[str] = ()
+    ) -> dict[str, Any]:
+        """The fields that are not known and not null. Refuses one that is a known name, or one of `read`, but for its
+        case: a reader that ignores case, as some upstreams do, would take it for that one."""
+        found = {name: value for name, value in fields.items() if name not in known and value is not None}
+        for name in found:
+            if (plain := name.casefold()) != name and (plain in known or plain in read):
+                self.refuse("extra_forbidden", (*place, name), f"Field names are in lower case: '{plain}'", found[name])
+        return found
 
     def _is_within(self, parsed: float, place: Place, minimum: float, maximum: float, value: Any) -> bool:
         if parsed < minimum:

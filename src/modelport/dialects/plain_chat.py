@@ -9,7 +9,7 @@ from typing import Annotated, Final, Literal
 import msgspec
 from msgspec import Meta, Struct
 
-from modelport.core.events import FinishReason
+from modelport.core.events import ExtraFields, FinishReason
 from modelport.core.usage import TokenUsage
 from modelport.dialects import bounds
 
@@ -56,6 +56,8 @@ class PlainAnswer(Struct, frozen=True, gc=False):
     """The same by class, where the source says more than these two."""
     service_tier: str | None = None
     """A word for the usual one, or nothing."""
+    extra: ExtraFields | None = None
+    """Fields that nothing here reads."""
 
 
 class PlainCodec(Struct, frozen=True):
@@ -82,15 +84,19 @@ UNREADABLE: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 _decode = msgspec.json.Decoder(PlainChat).decode
 decode_turns: Final = msgspec.json.Decoder(Turns).decode
 """The value of `messages` alone. Raises UNREADABLE."""
+encode_turns: Final = msgspec.json.Encoder().encode
+"""The same, written: each field once, whatever the caller repeated."""
 _find_turns = msgspec.json.Decoder(_Turns).decode
 _encode = msgspec.json.Encoder().encode
 
 
-def decode_plain(body: bytes) -> PlainChat | None:
+def decode_plain(body: bytes, *, has_max_completion_tokens: bool = True) -> PlainChat | None:
     """OpenAI's spelling; None: leave it to the surface's own decoder."""
     try:
         asked = _decode(body)
     except UNREADABLE:
+        return None
+    if asked.max_completion_tokens is not None and not has_max_completion_tokens:
         return None
     if asked.max_completion_tokens is not None:
         asked.max_tokens, asked.max_completion_tokens = asked.max_completion_tokens, None
@@ -104,7 +110,7 @@ def decode_plain(body: bytes) -> PlainChat | None:
 
 def decode_plain_inference(body: bytes) -> PlainChat | None:
     """The same on the surface that has no `max_completion_tokens`: there it is an extra."""
-    return None if b'"max_completion_tokens"' in body else decode_plain(body)
+    return decode_plain(body, has_max_completion_tokens=False)
 
 
 def encoder(model: str, max_tokens_name: str | None) -> Callable[[PlainChat], bytes]:

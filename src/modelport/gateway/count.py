@@ -16,6 +16,7 @@ from modelport.core.events import (
     Event,
     FinishReason,
     ReasoningDelta,
+    RefusalDelta,
     TextDelta,
     ToolCallDelta,
     UsageReported,
@@ -177,6 +178,8 @@ class Count:
         match event:
             case TextDelta():
                 return self._covered(self._output, event.text, event.tokens)
+            case RefusalDelta():
+                return self._covered(self._output, event.text)
             case ReasoningDelta():
                 return self._covered(self._reasoning, event.text)
             case ToolCallDelta():

@@ -78,6 +78,7 @@ RULES: Final[Mapping[str, Callable[[Any], str | None]]] = {
     "stop_token_ids": token_ids,
     "logit_bias": logit_bias,
     "min_tokens": between(0, 1_000_000),
+    "max_completion_tokens": between(0, 2**31 - 1),
 }
 
 

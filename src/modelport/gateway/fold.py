@@ -6,17 +6,21 @@ from collections.abc import AsyncIterator
 from typing import Any, Protocol, TypeVar
 
 from modelport.core.answers import ChatAnswer, ChatChoice, CompletionChoice, CompletionsAnswer, EmbeddingsAnswer
-from modelport.core.content import FunctionCall, ToolCall
+from modelport.core.content import FunctionCall, OpenToolCall, ToolCall
 from modelport.core.errors import UpstreamFailed
 from modelport.core.events import (
+    Answered,
     ChoiceFinished,
     Embedding,
     Event,
+    ExtraFields,
     FinishReason,
     ReasoningDelta,
+    RefusalDelta,
     TextDelta,
     ToolCallDelta,
     UsageReported,
+    merge_fields,
 )
 from modelport.core.requests import ChatRequest, CompletionsRequest, Request
 from modelport.core.usage import TokenUsage
@@ -41,19 +45,20 @@ class ChoicesFold:
         self._limit = choices
         self._choices: dict[int, _Choice] = {}
         self._usage = TokenUsage()
+        self._extra: dict[str, Any] = {}
 
     def feed(self, events: list[Event]) -> None:
         """Fold"""
         for event in events:
             if isinstance(event, UsageReported):
                 self._usage = event.usage
-            elif isinstance(event, TextDelta | ReasoningDelta | ToolCallDelta | ChoiceFinished) and (
-                event.choice < self._limit
-            ):
+            elif not isinstance(event, Embedding | Answered) and event.choice < self._limit:
                 choice = self._choices.get(event.choice)
                 if choice is None:
                     choice = self._choices[event.choice] = _Choice()
                 choice.add(event)
+                if isinstance(event, TextDelta | ChoiceFinished) and event.extra is not None:
+                    merge_fields(self._extra, event.extra.answer, lists_grow=False)
 
     def _ended(self) -> list[tuple[int, _Choice]]:
         if not self._choices or any(choice.reason is None for choice in self._choices.values()):
@@ -66,7 +71,8 @@ class ChatFold(ChoicesFold):
 
     def end(self) -> ChatAnswer:
         """Fold"""
-        return ChatAnswer(choices=tuple(choice.chat(index) for index, choice in self._ended()), usage=self._usage)
+        choices = tuple(choice.chat(index) for index, choice in self._ended())
+        return ChatAnswer(choices=choices, usage=self._usage, extra=self._extra)
 
 
 class CompletionsFold(ChoicesFold):
@@ -74,9 +80,8 @@ class CompletionsFold(ChoicesFold):
 
     def end(self) -> CompletionsAnswer:
         """Fold"""
-        return CompletionsAnswer(
-            choices=tuple(choice.text(index) for index, choice in self._ended()), usage=self._usage
-        )
+        choices = tuple(choice.text(index) for index, choice in self._ended())
+        return CompletionsAnswer(choices=choices, usage=self._usage, extra=self._extra)
 
 
 class EmbeddingsFold:
@@ -85,6 +90,7 @@ class EmbeddingsFold:
     def __init__(self) -> None:
         self._vectors: dict[int, bytes] = {}
         self._usage = TokenUsage()
+        self._extra: dict[str, Any] = {}
 
     def feed(self, events: list[Event]) -> None:
         """Fold"""
@@ -94,6 +100,8 @@ class EmbeddingsFold:
                     self._vectors[event.index] = event.vector
                 case UsageReported():
                     self._usage = event.usage
+                case Answered():
+                    self._extra = event.extra
                 case _:
                     pass
 
@@ -102,7 +110,8 @@ class EmbeddingsFold:
         vectors = self._vectors
         if not vectors or max(vectors) != len(vectors) - 1:
             raise UpstreamFailed("The model's answer lacks a vector.")
-        return EmbeddingsAnswer(vectors=tuple(vectors[index] for index in range(len(vectors))), usage=self._usage)
+        ordered = tuple(vectors[index] for index in range(len(vectors)))
+        return EmbeddingsAnswer(vectors=ordered, usage=self._usage, extra=self._extra)
 
 
 WholeAnswer = ChatAnswer | CompletionsAnswer | EmbeddingsAnswer
@@ -129,42 +138,59 @@ class _Choice:
 
     def __init__(self) -> None:
         self._text: list[str] = []
+        self._refusal: list[str] = []
         self._reasoning: list[str] = []
         self._calls: dict[int, _Call] = {}
-        self._logprobs: dict[str, Any] | None = None
+        self._logprobs: dict[str, Any] = {}
+        self._extra: ExtraFields | None = None
         self.reason: FinishReason | None = None
 
-    def add(self, event: TextDelta | ReasoningDelta | ToolCallDelta | ChoiceFinished) -> None:
+    def add(self, event: TextDelta | RefusalDelta | ReasoningDelta | ToolCallDelta | ChoiceFinished) -> None:
         match event:
             case TextDelta():
                 self._text.append(event.text)
                 if event.logprobs is not None:
-                    self._logprobs = _extended(self._logprobs, event.logprobs)
+                    merge_fields(self._logprobs, event.logprobs, lists_grow=True)
+                self._add_extra(event.extra)
+            case RefusalDelta():
+                self._refusal.append(event.text)
             case ReasoningDelta():
                 self._reasoning.append(event.text)
             case ToolCallDelta():
                 self._calls.setdefault(event.index, _Call()).add(event)
             case ChoiceFinished():
                 self.reason = event.reason
+                self._add_extra(event.extra)
+
+    def _add_extra(self, extra: ExtraFields | None) -> None:
+        if extra is None:
+            return
+        if self._extra is None:
+            self._extra = ExtraFields()
+        merge_fields(self._extra.choice, extra.choice, lists_grow=False)
+        merge_fields(self._extra.message, extra.message, lists_grow=True)
 
     def chat(self, index: int) -> ChatChoice:
-        text = "".join(self._text)
+        text, refusal = "".join(self._text), "".join(self._refusal) or None
         calls = tuple(call.whole(f"call_{index}_{number}") for number, call in sorted(self._calls.items()))
         return ChatChoice(
             index=index,
-            content=text if text or not calls else None,
+            content=text if text or not (calls or refusal) else None,
             finish_reason=self.reason or FinishReason.STOP,
             reasoning="".join(self._reasoning) or None,
             tool_calls=calls or None,
-            logprobs=self._logprobs,
+            logprobs=self._logprobs or None,
+            refusal=refusal,
+            extra=self._extra,
         )
 
     def text(self, index: int) -> CompletionChoice:
         return CompletionChoice(
             index=index,
-            text="".join(self._text),
+            text="".join(self._text + self._refusal),
             finish_reason=self.reason or FinishReason.STOP,
-            logprobs=self._logprobs,
+            logprobs=self._logprobs or None,
+            extra=self._extra,
         )
 
 
@@ -175,29 +201,16 @@ class _Call:
         self._id: str | None = None
         self._name = ""
         self._arguments: list[str] = []
+        self._extra: dict[str, Any] = {}
 
     def add(self, event: ToolCallDelta) -> None:
         self._id = self._id or event.id
         self._name = self._name or event.name or ""
         self._arguments.append(event.arguments)
+        if event.extra is not None:
+            merge_fields(self._extra, event.extra, lists_grow=True)
 
     def whole(self, fallback_id: str) -> ToolCall:
-        return ToolCall(
-            id=self._id or fallback_id,
-            function=FunctionCall(name=self._name, arguments="".join(self._arguments)),
-        )
-
-
-def _extended(so_far: dict[str, Any] | None, more: dict[str, Any]) -> dict[str, Any]:
-    """Lists grow; anything else is replaced. Serves both wire shapes: chat's `content` and the legacy arrays."""
-    whole = {} if so_far is None else so_far
-    for name, value in more.items():
-        if isinstance(value, list):
-            known = whole.get(name)
-            if isinstance(known, list):
-                known.extend(value)
-            else:
-                whole[name] = list(value)
-        elif value is not None or name not in whole:
-            whole[name] = value
-    return whole
+        id = self._id or fallback_id
+        function = FunctionCall(name=self._name, arguments="".join(self._arguments) or "{}")
+        return OpenToolCall(id, function, extra=self._extra) if self._extra else ToolCall(id, function)

@@ -73,7 +73,20 @@ def shape(
         return Refusal(InvalidParameters(offences))
     if (beyond := beyond_context(request, deployment.profile.context)) is not None:
         return Refusal(beyond)
+    if isinstance(request, ChatRequest) and not request.tools:
+        request, without_tools = without_tool_options(request)
+        dropped.extend(without_tools)
     return Shaped(rewritten(request, deployment.profile), tuple(dict.fromkeys(dropped)))
+
+
+def without_tool_options(request: ChatRequest) -> tuple[ChatRequest, list[str]]:
+    """The request without what is said about tools though it has none, and the names: many upstreams refuse that."""
+    dropped = ["tool_choice"] if request.tool_choice is not None else []
+    extra = request.extra
+    if "parallel_tool_calls" in extra:
+        dropped.append("parallel_tool_calls")
+        extra = {name: value for name, value in extra.items() if name != "parallel_tool_calls"}
+    return (msgspec.structs.replace(request, tool_choice=None, extra=extra), dropped) if dropped else (request, [])
 
 
 def mode_of(header: str | None, default: ExtraParametersMode) -> ExtraParametersMode | None:

@@ -15,7 +15,7 @@ from modelport.core.catalog import Snapshot
 from modelport.core.excerpts import EXCERPT_CHARACTERS
 from modelport.core.ports.stages import Refusal
 from modelport.dialects.body import excess
-from modelport.dialects.plain_chat import UNREADABLE, around_turns, decode_turns
+from modelport.dialects.plain_chat import UNREADABLE, around_turns, decode_turns, encode_turns
 from modelport.lane.standing import Ask, Standing, asking, made
 from modelport.lane.ways import Ground, Way
 
@@ -26,7 +26,7 @@ KNOWN_SHAPES: Final = 4
 
 
 class Shape:
-    """A body with a place where its messages are. These are read each time, and go to the target as they came."""
+    """A body with a place where its messages are. These are read each time, and written anew for the target."""
 
     __slots__ = ("_after", "_before", "_completion", "_sent_after", "_sent_before", "_standing", "_turns_begin")
 
@@ -47,10 +47,11 @@ class Shape:
         # Both ends are whole tokens of one object, so what is between them is a value if it is one on its own.
         written = body[self._turns_begin : len(body) - len(self._after)]
         try:
-            turns = len(decode_turns(written))
+            turns = decode_turns(written)
         except UNREADABLE:
             return None
-        return self._standing, turns, self._completion, self._sent_before + written + self._sent_after
+        sent = self._sent_before + encode_turns(turns) + self._sent_after
+        return self._standing, len(turns), self._completion, sent
 
 
 class Caller:

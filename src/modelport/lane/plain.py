@@ -249,15 +249,15 @@ class PlainCall(Exchange):
         if usage is None:
             known = (id, started, named, prompt, completion, reserved, ended, ended, self._client_json, price)
             values = CLOSED_VALUES % known
-            words = standing.answers.get(answer.finish_reason._value_) or self._words(answer.finish_reason)
-            said = words % (answer_id.encode(), created, encoded(answer.text), prompt, total, completion)
         else:
             counts = encoded(usage)
             classes = (id, started, named, counts, reserved, ended, ended, self._client_json, price)
             values = CLOSED_BY_CLASS_VALUES % classes
-            head = AnswerHead(id=answer_id, created=created, model=standing.deployment.answered_name)
-            whole = ChatAnswer((ChatChoice(0, answer.text, answer.finish_reason),), usage)
-            said = standing.speech.whole(head, NO_REQUEST, whole, self._way.reasoning)
+        if usage is None and answer.extra is None:
+            words = standing.answers.get(answer.finish_reason._value_) or self._words(answer.finish_reason)
+            said = words % (answer_id.encode(), created, encoded(answer.text), prompt, total, completion)
+        else:
+            said = self._whole(answer, AnswerHead(answer_id, created, standing.deployment.answered_name))
         self._answer = said
         self._left = self._account.settle(standing.limits, reserved, total, seconds, now)
         form = standing.forms.closed
@@ -273,6 +273,13 @@ class PlainCall(Exchange):
         """Not as one of many like it."""
         self._standing.series.in_flight -= 1
         self._lane.pipeline.observer.call_started(self._way.inference.operation, self._way.door.surface)
+
+    def _whole(self, answer: PlainAnswer, head: AnswerHead) -> bytes:
+        """An answer that says more than the form of most has room for, by the surface's own writer."""
+        usage = answer.usage or TokenUsage(input=answer.prompt, output=answer.completion)
+        choice = ChatChoice(0, answer.text, answer.finish_reason, extra=answer.extra)
+        whole = ChatAnswer((choice,), usage, answer.extra.answer if answer.extra is not None else {})
+        return self._standing.speech.whole(head, NO_REQUEST, whole, self._way.reasoning)
 
     def _words(self, reason: FinishReason) -> bytes:
         """The surface's own, for an answer that ended so."""

@@ -13,7 +13,7 @@ from typing import Final
 import msgspec
 
 from modelport.core.errors import ModelportError
-from modelport.core.events import Answered, ChoiceFinished, Event, FinishReason, TextDelta
+from modelport.core.events import Answered, ChoiceFinished, Event, ExtraFields, FinishReason, TextDelta
 from modelport.core.ports.providers import Decoder
 from modelport.gateway.count import Count
 from modelport.surfaces.door import StreamWriter
@@ -39,9 +39,11 @@ class TextRelay:
         "_before",
         "_count",
         "_ending",
+        "_extra",
         "_head",
         "_held",
         "_is_aligned",
+        "_is_halved",
         "_is_learned",
         "_is_ready",
         "_lessons",
@@ -53,11 +55,14 @@ class TextRelay:
         self._new_decoder = new_decoder
         self._count = count
         self._before = self._after = self._ending = self._head = self._tail = b""
+        self._extra: ExtraFields | None = None
+        """The further fields that each event of the learned kind has."""
         self._is_learned = False
         self._is_ready = False
         """A text may be written now, and nothing else is due before it."""
         self._is_aligned = True
         """Whether the decoder has been given whole events only."""
+        self._is_halved = False
         self._held = b""
         """An unfinished event."""
         self._lessons = LESSONS
@@ -110,15 +115,16 @@ class TextRelay:
     def learn(self, data: bytes, events: list[Event], writer: StreamWriter | None) -> None:
         """Looks at what has just been decoded and written."""
         was_aligned, self._is_aligned = self._is_aligned, data.endswith(BOUNDARY)
-        frame = writer.text_frame() if writer is not None and self._is_aligned else None
-        if frame is None:
-            self._is_ready = False
-            return
-        self._head, self._tail = frame
-        if was_aligned and self._lessons and events and is_plain(events[-1]):
+        if was_aligned and self._is_aligned and self._lessons and events and is_plain(events[-1]):
             self._lessons -= 1
-            self._study(data[: -len(BOUNDARY)], _encoded(events[-1].text))  # type: ignore[union-attr]
-        self._is_ready = self._is_learned
+            self._study(data[: -len(BOUNDARY)], events[-1])  # type: ignore[arg-type]
+        # The decoder may hold half a character back, which belongs before the next text.
+        self._is_halved = b"\\ud" in data.lower() or (self._is_halved and not any(map(is_text, events)))
+        is_complete = self._is_aligned and not self._is_halved
+        frame = writer.text_frame(self._extra) if writer is not None and is_complete else None
+        if frame is not None:
+            self._head, self._tail = frame
+        self._is_ready = self._is_learned and frame is not None
 
     def release(self) -> bytes:
         """The unfinished event, at the end."""
@@ -126,18 +132,20 @@ class TextRelay:
         held, self._held = self._held, b""
         return held
 
-    def _study(self, event: bytes, text: bytes) -> None:
+    def _study(self, event: bytes, delta: TextDelta) -> None:
+        text = _encoded(delta.text)
         for place in PLACES:
             found = event.rfind(place + text)
             if found >= 0:
-                known = self._before, self._after
+                known = self._before, self._after, self._extra
                 self._before = event[: found + len(place)]
                 self._after = event[found + len(place) + len(text) :]
+                self._extra = delta.extra
                 if self._is_nothing_but_text():
                     self._is_learned = True
                     self._ending = self._after + BOUNDARY
                 else:
-                    self._before, self._after = known
+                    self._before, self._after, self._extra = known
                 return
 
     def _is_nothing_but_text(self) -> bool:
@@ -150,7 +158,7 @@ class TextRelay:
             at_the_end = ended.feed(b"data: [DONE]\n\n")
         except ModelportError:
             return False
-        if made != [TextDelta(TRIAL)] or at_the_end != [ChoiceFinished(FinishReason.STOP)]:
+        if made != [TextDelta(TRIAL, extra=self._extra)] or at_the_end != [ChoiceFinished(FinishReason.STOP)]:
             return False
         try:
             cut.end()
@@ -161,4 +169,9 @@ class TextRelay:
 
 def is_plain(event: Event) -> bool:
     """Whether it is a text of the first choice, and only that."""
-    return type(event) is TextDelta and bool(event.text) and event == TextDelta(event.text)
+    return type(event) is TextDelta and bool(event.text) and event == TextDelta(event.text, extra=event.extra)
+
+
+def is_text(event: Event) -> bool:
+    """Whether it adds to a text."""
+    return type(event) is TextDelta and bool(event.text)

@@ -9,7 +9,7 @@ from msgspec import Struct
 
 from modelport.core.answers import AnswerHead
 from modelport.core.errors import ModelportError
-from modelport.core.events import Event
+from modelport.core.events import Event, ExtraFields
 from modelport.core.operations import Operation
 from modelport.core.requests import Request
 from modelport.dialects.body import check_counts
@@ -36,8 +36,8 @@ class StreamWriter(Protocol):
 
     def feed(self, events: Sequence[Event]) -> bytes: ...
 
-    def text_frame(self) -> tuple[bytes, bytes] | None:
-        """What a text of the first choice stands in, if nothing else is due before it."""
+    def text_frame(self, extra: ExtraFields | None) -> tuple[bytes, bytes] | None:
+        """What a text of the first choice with these further fields stands in, if nothing else is due before it."""
         ...
 
     def end(self) -> bytes: ...

@@ -18,6 +18,9 @@ from modelport.core.content import (
     InputAudio,
     JsonSchemaFormat,
     Message,
+    OpenMessage,
+    OpenTextPart,
+    RefusalPart,
     ResponseFormat,
     TextPart,
     Tool,
@@ -31,6 +34,23 @@ from modelport.dialects.openai_chat.requests import decode_chat as decode_openai
 from .refusals import USER, body_of, chat_body, offences
 
 MESSAGE = Message("user", "hi")
+
+
+@pytest.mark.parametrize("escaped", [r"a\ud83d", r"\uDE00b", r"\ud83d\ud83d\ude00", r"\\ \ud83dx"])
+def test_half_a_character_is_refused_and_named(escaped: str) -> None:
+    with pytest.raises(MalformedBody, match="half of a surrogate pair"):
+        decode_chat(b'{"messages":[{"role":"user","content":"%b"}]}' % escaped.encode())
+
+
+def test_a_whole_character_and_the_name_of_a_half_are_read() -> None:
+    [message] = decode_chat(rb'{"messages":[{"role":"user","content":"\uD83D\ude00 \\ud83d"}]}').messages
+    assert message.content == "\U0001f600 \\ud83d"
+
+
+@pytest.mark.parametrize("content", [b'a\x01b"', b'\xff"', b'\xed\xa0\xbd"', b'\\ud8"', b"\\ud83d"])
+def test_what_is_no_json_stays_refused(content: bytes) -> None:
+    with pytest.raises(MalformedBody):
+        decode_chat(b'{"messages":[{"role":"user","content":"%b}]}' % content)
 
 
 def test_a_plain_request_is_read_as_it_stands() -> None:
@@ -62,6 +82,62 @@ def test_numbers_and_truths_may_come_as_text() -> None:
     )
     assert (request.presence_penalty, request.frequency_penalty, request.max_tokens) == (0.1, -0.8, 12)
     assert (request.seed, request.stream, request.top_p) == (7, True, 0.1)
+
+
+@pytest.mark.parametrize("value", ["yes", "on", "True", " true", "1", 1, 0, 1.0, "", []])
+def test_a_truth_is_true_or_false_and_nothing_else(value: Any) -> None:
+    [(type, place, given)] = offences(decode_chat, chat_body(stream=value))
+    assert (type, place, given) == ("bool_type", "body.stream", value)
+
+
+def test_what_is_a_number_in_an_extra_is_sent_on_as_one() -> None:
+    sent = {"n": "2", "top_logprobs": 3.0, "logprobs": "true", "logit_bias": {"7": "-1.5"}, "best_of": 1e2}
+    request = decode_openai_chat(chat_body(**sent, stop_token_ids=["5", 6.0], ignore_eos="false", other="4"))
+    assert request.extra == {
+        "n": 2,
+        "top_logprobs": 3,
+        "logprobs": True,
+        "logit_bias": {"7": -1.5},
+        "best_of": 100,
+        "stop_token_ids": [5, 6],
+        "ignore_eos": False,
+        "other": "4",
+    }
+    assert request.choices == 2
+
+
+@pytest.mark.parametrize("decode", [decode_chat, decode_openai_chat])
+@pytest.mark.parametrize(
+    "name", ["Model", "MAX_TOKENS", "Stream", "N", "\u017ftream", "toolS", "Max_Completion_Tokens"]
+)
+def test_a_name_in_another_case_is_refused(decode: Callable[[bytes], ChatRequest], name: str) -> None:
+    [(type, place, _)] = offences(decode, chat_body(**{name: 1}))
+    assert (type, place) == ("extra_forbidden", f"body.{name}")
+
+
+@pytest.mark.parametrize(
+    ("message", "place"),
+    [
+        ({"role": "user", "content": "x", "Content": "y"}, "0.Content"),
+        ({"role": "user", "content": [{"type": "text", "text": "x", "Text": "y"}]}, "0.content.0.Text"),
+        (
+            {
+                "role": "assistant",
+                "tool_calls": [{"id": "a", "function": {"name": "f", "arguments": "{}", "Arguments": "1"}}],
+            },
+            "0.tool_calls.0.function.Arguments",
+        ),
+    ],
+)
+def test_a_nested_name_in_another_case_is_refused(message: Any, place: str) -> None:
+    [(type, where, _)] = offences(decode_chat, body_of({"messages": [message]}))
+    assert (type, where) == ("extra_forbidden", f"body.messages.{place}")
+
+
+def test_of_a_repeated_field_the_last_counts() -> None:
+    body = b'{"model":"a","max_tokens":1,"messages":[{"role":"user","content":"x","content":"hi"}],"max_tokens":2}'
+    request = decode_chat(body)
+    assert (request.max_tokens, request.messages) == (2, (MESSAGE,))
 
 
 def test_whole_numbers_may_come_as_floats() -> None:
@@ -126,7 +202,7 @@ def test_any_other_response_format_is_refused(sent: Any, type: str, place: str) 
 
 def test_every_kind_of_part_is_read() -> None:
     parts = [
-        {"type": "text", "text": "t", "cache_control": {}},
+        {"type": "text", "text": "t", "cache_control": {"type": "ephemeral"}},
         {"type": "image_url", "image_url": {"url": "https://a/b.png", "detail": "low"}},
         {"type": "image_url", "image_url": "data:image/png;base64,AA=="},
         {"type": "input_audio", "input_audio": {"data": "AA==", "format": "wav"}},
@@ -134,7 +210,7 @@ def test_every_kind_of_part_is_read() -> None:
     ]
     [message] = decode_chat(body_of({"messages": [{"role": "user", "content": parts}]})).messages
     assert message.content == (
-        TextPart("t"),
+        OpenTextPart("t", {"cache_control": {"type": "ephemeral"}}),
         ImagePart(ImageUrl("https://a/b.png", "low")),
         ImagePart(ImageUrl("data:image/png;base64,AA==")),
         AudioPart(InputAudio("AA==", "wav")),
@@ -169,10 +245,19 @@ def test_no_tool_calls_are_none() -> None:
     assert message.tool_calls is None
 
 
-def test_a_refusal_that_is_sent_back_is_text() -> None:
+def test_a_refusal_that_is_sent_back_is_kept_and_reads_as_text() -> None:
     content = [{"type": "refusal", "refusal": "no"}]
     [message] = decode_chat(body_of({"messages": [{"role": "assistant", "content": content}]})).messages
-    assert message.content == (TextPart("no"),)
+    assert message.content == (RefusalPart("no", {}),)
+    [other] = decode_chat(body_of({"messages": [{"role": "assistant", "refusal": "no"}]})).messages
+    assert (message.text(), other.text()) == ("no", "no")
+
+
+@pytest.mark.parametrize("arguments", [{}, {"arguments": None}, {"arguments": ""}, {"arguments": {}}])
+def test_a_call_without_arguments_has_an_empty_object(arguments: Any) -> None:
+    call = {"id": "a", "type": "function", "function": {"name": "f", **arguments}}
+    [message] = decode_chat(body_of({"messages": [{"role": "assistant", "tool_calls": [call]}]})).messages
+    assert message.tool_calls is not None and message.tool_calls[0].function.arguments == "{}"
 
 
 def test_tools_and_their_choice_are_read() -> None:
@@ -217,14 +302,17 @@ def test_extra_survives_beside_a_value_that_needs_coercion() -> None:
     assert (request.temperature, request.extra) == (0.5, {"safe_mode": True})
 
 
-def test_stream_options_are_known_and_their_further_keys_ignored() -> None:
+def test_stream_options_are_known_and_their_further_keys_kept() -> None:
     request = decode_chat(chat_body(stream_options={"include_usage": True, "continuous_usage_stats": True}))
     assert (request.include_usage, request.extra) == (True, {})
+    assert request.stream_extra == {"continuous_usage_stats": True}
 
 
-def test_unknown_nested_keys_are_ignored() -> None:
+def test_unknown_nested_keys_are_kept_unless_null() -> None:
     message = {"role": "user", "content": "hi", "mood": "good", "function_call": None}
-    assert decode_chat(body_of({"messages": [message]})).messages == (MESSAGE,)
+    assert decode_chat(body_of({"messages": [message]})).messages == (
+        OpenMessage("user", "hi", extra={"mood": "good"}),
+    )
 
 
 def test_the_security_context_is_kept_and_checked() -> None:
@@ -368,10 +456,7 @@ def test_a_deep_schema_of_a_tool_is_refused() -> None:
 
 
 @pytest.mark.parametrize("depth", [100, 10_000, 1_000_000])
-def test_no_depth_of_what_is_ignored_does_harm(depth: int) -> None:
+def test_what_is_passed_on_is_no_deeper_than_the_rest(depth: int) -> None:
     junk = b"[" * depth + b"]" * depth
-    body = b'{"messages":[{"role":"user","content":"hi","junk":' + junk + b"}]}"
-    try:
-        assert decode_chat(body).messages == (MESSAGE,)
-    except MalformedBody:
-        assert depth > 100
+    with pytest.raises(MalformedBody):
+        decode_chat(b'{"messages":[{"role":"user","content":"hi","junk":' + junk + b"}]}")

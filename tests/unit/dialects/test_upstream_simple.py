@@ -12,7 +12,7 @@ from modelport.core.errors import ModelportError
 from modelport.core.events import Event, UsageReported
 from modelport.core.usage import TokenUsage
 from modelport.dialects.openai_chat.upstream_chunks import ChunkReader
-from modelport.dialects.openai_chat.upstream_simple import simple_answer
+from modelport.dialects.openai_chat.upstream_simple import usual_events
 
 counts = st.one_of(st.none(), st.integers(-1, 9), st.just("3"), st.just(True))
 usages = st.one_of(
@@ -65,7 +65,7 @@ def slowly(answer: dict[str, Any]) -> list[Event]:
 )
 @given(answers)
 def test_whatever_is_read_quickly_is_read_slowly_alike(answer: dict[str, Any]) -> None:
-    quick = simple_answer(msgspec.json.encode(answer))
+    quick = usual_events(msgspec.json.encode(answer))
     if quick is None:
         return
     assert not answer.get("error")
@@ -80,13 +80,13 @@ def test_the_usual_answer_is_read_quickly() -> None:
     usage = {"prompt_tokens": 5, "completion_tokens": 2, "total_tokens": 7}
     choice = {"index": 0, "message": message, "finish_reason": "stop", "logprobs": None}
     answer = {"id": "c", "object": "chat.completion", "model": "m", "choices": [choice], "usage": usage}
-    assert simple_answer(msgspec.json.encode(answer)) == slowly(answer)
+    assert usual_events(msgspec.json.encode(answer)) == slowly(answer)
 
 
 def test_a_tier_that_is_not_the_usual_one_is_left_to_the_slow_reading() -> None:
     choices = [{"message": {"content": "a"}, "finish_reason": "stop"}]
     answer = {"choices": choices, "usage": {"prompt_tokens": 1, "completion_tokens": 1}}
-    assert simple_answer(msgspec.json.encode({**answer, "service_tier": "priority"})) is None
-    quick = simple_answer(msgspec.json.encode({**answer, "service_tier": "default"}))
+    assert usual_events(msgspec.json.encode({**answer, "service_tier": "priority"})) is None
+    quick = usual_events(msgspec.json.encode({**answer, "service_tier": "default"}))
     assert quick is not None
     assert quick[-1] == UsageReported(TokenUsage(input=1, output=1), "default")

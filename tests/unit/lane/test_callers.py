@@ -124,12 +124,23 @@ def test_what_is_between_must_be_one_value_of_plain_turns(between: bytes) -> Non
         decode_turns(between)
 
 
-def test_messages_go_to_the_target_as_they_came() -> None:
+def test_messages_are_written_anew_for_the_target() -> None:
     caller, shape = Known(), b'{"messages":%b, "max_tokens": 5}'
     caller.read(shape % b'[{"role":"user","content":"x"}]', ())
     ask = caller.read(shape % b'[ {"content": "\\u00fc\\/", "role": "user"} ]', ())
     assert ask is not None
-    assert ask[3] == b'{"model":"served","messages":[ {"content": "\\u00fc\\/", "role": "user"} ],"max_tokens":5}'
+    assert json.loads(ask[3]) == {
+        "model": "served",
+        "messages": [{"role": "user", "content": "ü/"}],
+        "max_tokens": 5,
+    }
+
+
+def test_a_field_that_a_message_repeats_is_sent_once() -> None:
+    caller, shape = Known(), b'{"messages":%b,"max_tokens":5}'
+    caller.read(shape % b'[{"role":"user","content":"x"}]', ())
+    ask = caller.read(shape % b'[{"role":"user","content":"first","content":"last"}]', ())
+    assert ask is not None and b"first" not in ask[3] and b'"last"' in ask[3]
 
 
 def test_no_more_than_so_many_shapes_are_kept() -> None:

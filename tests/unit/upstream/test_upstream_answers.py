@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from msgspec import structs
 
 from modelport.core.content import Message
 from modelport.core.errors import EngineFailed, ModelportError, UpstreamFailed
@@ -17,6 +18,7 @@ from modelport.core.events import (
     ChoiceFinished,
     Embedding,
     ReasoningDelta,
+    RefusalDelta,
     TextDelta,
     ToolCallDelta,
     UsageReported,
@@ -44,18 +46,27 @@ def read(pieces, request=None, engine=False):
     return events, None
 
 
+def by_object(extra):
+    return {name: value for name, value in structs.asdict(extra).items() if value}
+
+
 def written(event):
     match event:
         case Answered(model, id):
             return ["answered", model, id]
-        case TextDelta(text, choice, tokens, logprobs):
-            return ["text", text, choice] + ([tokens, logprobs] if logprobs is not None else [])
+        case TextDelta(text, choice, tokens, logprobs, extra):
+            told = ["text", text, choice]
+            if extra is not None:
+                return [*told, tokens, logprobs, by_object(extra)]
+            return told + ([tokens, logprobs] if logprobs is not None else [])
+        case RefusalDelta(text, choice):
+            return ["refusal", text, choice]
         case ReasoningDelta(text, choice):
             return ["reasoning", text, choice]
-        case ToolCallDelta(index, id, name, arguments, choice):
-            return ["call", index, id, name, arguments, choice]
-        case ChoiceFinished(reason, choice):
-            return ["finish", str(reason), choice]
+        case ToolCallDelta(index, id, name, arguments, choice, extra):
+            return ["call", index, id, name, arguments, choice] + ([extra] if extra is not None else [])
+        case ChoiceFinished(reason, choice, extra):
+            return ["finish", str(reason), choice] + ([by_object(extra)] if extra is not None else [])
         case UsageReported(usage):
             names = TokenUsage.__struct_fields__
             return ["usage", {name: getattr(usage, name) for name in names if getattr(usage, name)}]

@@ -15,6 +15,7 @@ from modelport.dialects.azure_inference.errors import Form
 from modelport.dialects.azure_inference.score import whole_score
 from modelport.dialects.chat_stream import ChatChunkStream, TextChunkStream
 from modelport.dialects.fresh_ids import hexadecimal
+from modelport.dialects.open_fields import wire
 from modelport.dialects.reasoning import ReasoningPlace, with_thinking
 from modelport.dialects.usage_counts import usage_counts
 from modelport.dialects.vectors import encode_vector
@@ -65,6 +66,7 @@ class ChatStream(ChatChunkStream):
             usage_at_finish=True,
             reasoning=reasoning,
             always_content=True,
+            has_refusals=False,
         )
 
 
@@ -87,6 +89,7 @@ def whole_chat(head: AnswerHead, answer: ChatAnswer, *, reasoning: ReasoningPlac
             "model": head.model,
             "choices": [_choice(choice, reasoning) for choice in answer.choices],
             "usage": usage_counts(answer.usage, always_detailed=False),
+            **answer.extra,
         }
     )
 
@@ -105,10 +108,12 @@ def whole_completions(head: AnswerHead, answer: CompletionsAnswer) -> bytes:
                     "text": choice.text,
                     "finish_reason": choice.finish_reason,
                     "logprobs": choice.logprobs,
+                    **(choice.extra.choice if choice.extra is not None else {}),
                 }
                 for choice in answer.choices
             ],
             "usage": usage_counts(answer.usage, always_detailed=False),
+            **answer.extra,
         }
     )
 
@@ -125,6 +130,7 @@ def whole_embeddings(head: AnswerHead, answer: EmbeddingsAnswer, encoding_format
                 for index, vector in enumerate(answer.vectors)
             ],
             "usage": {"prompt_tokens": answer.usage.prompt, "total_tokens": answer.usage.prompt},
+            **answer.extra,
         }
     )
 
@@ -143,14 +149,19 @@ def info(deployment: Deployment) -> bytes:
 
 
 def _choice(choice: ChatChoice, reasoning: ReasoningPlace) -> dict[str, Any]:
-    content = with_thinking(choice.reasoning, choice.content) if reasoning == "inline" else choice.content
+    said = (choice.content or "") + (choice.refusal or "")  # this API has no field for a refusal
+    content = with_thinking(choice.reasoning, said) if reasoning == "inline" else said
     message: dict[str, Any] = {"role": "assistant", "content": content or ""}
     if reasoning == "field" and choice.reasoning:
         message["reasoning_content"] = choice.reasoning
-    message["tool_calls"] = choice.tool_calls or None
-    return {
+    message["tool_calls"] = [wire(call) for call in choice.tool_calls] if choice.tool_calls else None
+    written = {
         "index": choice.index,
         "message": message,
         "finish_reason": choice.finish_reason,
         "logprobs": choice.logprobs,
     }
+    if choice.extra is not None:
+        message |= choice.extra.message
+        written |= choice.extra.choice
+    return written

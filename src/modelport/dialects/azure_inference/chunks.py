@@ -22,12 +22,14 @@ class InferenceFrame(ChunkFrame):
         self._identity = b"]," + _encode(said)[1:-1]
         self._form = form
 
-    def chunk(self, choices: bytes, usage: bytes | None = None) -> bytes:
-        end = b"}\n\n" if usage is None else b',"usage":' + usage + b"}\n\n"
-        return b'data: {"choices":[' + choices + self._identity + end
+    def chunk(self, choices: bytes, usage: bytes | None = None, extra: bytes = b"") -> bytes:
+        counts = b"" if usage is None else b',"usage":' + usage
+        return b'data: {"choices":[' + choices + self._identity + counts + extra + b"}\n\n"
 
-    def choice(self, index: int, inner: bytes, finish_reason: bytes = b"null", logprobs: bytes = b"null") -> bytes:
-        return b'{%b,"finish_reason":%b,"index":%d,"logprobs":%b}' % (inner, finish_reason, index, logprobs)
+    def choice(
+        self, index: int, inner: bytes, finish_reason: bytes = b"null", logprobs: bytes = b"null", extra: bytes = b""
+    ) -> bytes:
+        return b'{%b,"finish_reason":%b,"index":%d,"logprobs":%b%b}' % (inner, finish_reason, index, logprobs, extra)
 
     def broken(self, error: ModelportError) -> bytes:
         said = _encode(payload(error, form=self._form)["error"])

@@ -70,8 +70,8 @@ def whole_score(score: ScoreRequest, answer: ChatAnswer | CompletionsAnswer) -> 
     }
     if isinstance(answer, ChatAnswer):
         choice = answer.choices[0]
-        message = {"role": "assistant", "content": choice.content or ""}
-        body: dict[str, Any] = {"output": choice.content or "", "message": message}
+        said = (choice.content or "") + (choice.refusal or "")
+        body: dict[str, Any] = {"output": said, "message": {"role": "assistant", "content": said}}
         return msgspec.json.encode({**body, "finish_reason": choice.finish_reason, "usage": counts})
     texts = [choice.text for choice in answer.choices]
     output: str | list[str] = texts if score.is_listed else texts[0]

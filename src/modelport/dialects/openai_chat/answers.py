@@ -11,6 +11,7 @@ from modelport.core.events import FinishReason, ToolCallDelta
 from modelport.core.requests import EncodingFormat
 from modelport.dialects.chat_stream import ChatChunkStream, StreamedChoice, TextChunkStream
 from modelport.dialects.fresh_ids import alphanumeric
+from modelport.dialects.open_fields import wire
 from modelport.dialects.openai_chat.chunks import OpenAIFrame
 from modelport.dialects.reasoning import ReasoningPlace, with_thinking
 from modelport.dialects.usage_counts import usage_counts
@@ -40,6 +41,7 @@ class ChatStream(ChatChunkStream):
             usage_at_finish=False,
             reasoning=reasoning,
             always_content=False,
+            has_refusals=True,
         )
 
 
@@ -89,6 +91,7 @@ def whole_chat(
             "model": head.model,
             "choices": [_choice(choice, reasoning, speaks_functions) for choice in answer.choices],
             "usage": usage_counts(answer.usage, always_detailed=True),
+            **answer.extra,
         }
     )
 
@@ -107,10 +110,12 @@ def whole_completions(head: AnswerHead, answer: CompletionsAnswer) -> bytes:
                     "index": choice.index,
                     "logprobs": choice.logprobs,
                     "finish_reason": choice.finish_reason,
+                    **(choice.extra.choice if choice.extra is not None else {}),
                 }
                 for choice in answer.choices
             ],
             "usage": usage_counts(answer.usage, always_detailed=True),
+            **answer.extra,
         }
     )
 
@@ -126,6 +131,7 @@ def whole_embeddings(head: AnswerHead, answer: EmbeddingsAnswer, encoding_format
             ],
             "model": head.model,
             "usage": {"prompt_tokens": answer.usage.prompt, "total_tokens": answer.usage.prompt},
+            **answer.extra,
         }
     )
 
@@ -136,15 +142,19 @@ def _choice(choice: ChatChoice, reasoning: ReasoningPlace, speaks_functions: boo
     if choice.tool_calls and speaks_functions:
         message |= {"content": content or None, "function_call": choice.tool_calls[0].function}
     elif choice.tool_calls:
-        message |= {"content": content or None, "tool_calls": choice.tool_calls}
+        message |= {"content": content or None, "tool_calls": [wire(call) for call in choice.tool_calls]}
     else:
-        message["content"] = content or ""
+        message["content"] = content or (None if choice.refusal else "")
     if reasoning == "field" and choice.reasoning:
         message["reasoning_content"] = choice.reasoning
-    message |= {"refusal": None, "annotations": []}
-    return {
+    message["refusal"] = choice.refusal
+    written = {
         "index": choice.index,
         "message": message,
         "logprobs": choice.logprobs,
         "finish_reason": finish_word(choice.finish_reason, speaks_functions=speaks_functions),
     }
+    if choice.extra is not None:
+        message |= choice.extra.message
+        written |= choice.extra.choice
+    return written

@@ -21,13 +21,16 @@ class OpenAIFrame(ChunkFrame):
         said = {"id": head.id, "object": object, "created": head.created, "model": head.model}
         self._identity = _encode(said)[1:-1]
         self._start = b"data: {" + self._identity + b',"choices":['
-        self._end = b'],"usage":null}\n\n' if include_usage else b"]}\n\n"
+        self._end = b'],"usage":null' if include_usage else b"]"
 
-    def chunk(self, choices: bytes, usage: bytes | None = None) -> bytes:
-        return self._start + choices + (self._end if usage is None else b'],"usage":' + usage + b"}\n\n")
+    def chunk(self, choices: bytes, usage: bytes | None = None, extra: bytes = b"") -> bytes:
+        end = self._end if usage is None else b'],"usage":' + usage
+        return self._start + choices + end + extra + b"}\n\n"
 
-    def choice(self, index: int, inner: bytes, finish_reason: bytes = b"null", logprobs: bytes = b"null") -> bytes:
-        return b'{"index":%d,%b,"logprobs":%b,"finish_reason":%b}' % (index, inner, logprobs, finish_reason)
+    def choice(
+        self, index: int, inner: bytes, finish_reason: bytes = b"null", logprobs: bytes = b"null", extra: bytes = b""
+    ) -> bytes:
+        return b'{"index":%d,%b,"logprobs":%b,"finish_reason":%b%b}' % (index, inner, logprobs, finish_reason, extra)
 
     def broken(self, error: ModelportError) -> bytes:
         said = _encode(payload(error)["error"])

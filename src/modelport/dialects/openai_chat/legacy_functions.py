@@ -64,7 +64,8 @@ def _messages(messages: list[Any]) -> list[Any]:
             id = f"call_{i}"
             ids[str(call.get("name"))] = id
             tool_call = {"id": id, "type": "function", "function": call}
-            rewritten.append({**message, "tool_calls": [tool_call]})
+            rest = {name: value for name, value in message.items() if name != "function_call"}
+            rewritten.append({**rest, "tool_calls": [tool_call]})
         elif message.get("role") == "function":
             id = ids.get(str(message.get("name")), f"call_{i}")
             rewritten.append({**message, "role": "tool", "tool_call_id": id})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 
 from msgspec.structs import replace
 
@@ -10,10 +11,9 @@ from modelport.core.catalog import Target
 from modelport.core.errors import ModelportError
 from modelport.core.ports.providers import Decoder, UpstreamRequest
 from modelport.core.requests import ChatRequest, Request
-from modelport.dialects.openai_chat.upstream_answers import decoder
+from modelport.dialects.openai_chat.upstream_answers import decoder, plain_answer
 from modelport.dialects.openai_chat.upstream_failures import failure
 from modelport.dialects.openai_chat.upstream_requests import MaxTokensName, UpstreamFacts, encode
-from modelport.dialects.openai_chat.upstream_simple import plain_answer
 from modelport.dialects.plain_chat import PlainCodec, encoder
 
 __all__ = ["MaxTokensName", "UpstreamCodec", "UpstreamFacts"]
@@ -50,7 +50,9 @@ class UpstreamCodec:
             return None
         asked = self.encode(ChatRequest(messages=()), target)
         name = self._facts.max_tokens_name or target.max_tokens_name
-        return PlainCodec(asked.path, asked.headers, encoder(target.model, name), plain_answer)
+        return PlainCodec(
+            asked.path, asked.headers, encoder(target.model, name), partial(plain_answer, engine=self._is_engine)
+        )
 
     def decoder(self, request: Request) -> Decoder:
         """core.ports.providers.Provider"""

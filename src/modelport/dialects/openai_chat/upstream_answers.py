@@ -13,20 +13,25 @@ from typing import Any, Final
 import msgspec
 from msgspec import Struct
 
-from modelport.core.errors import ModelportError
+from modelport.core.errors import MalformedBody, ModelportError
 from modelport.core.events import Answered, Embedding, Event
 from modelport.core.ports.providers import ANSWER_BYTES_LIMIT, Decoder
 from modelport.core.requests import ChatRequest, CompletionsRequest, Request
-from modelport.dialects.body import JSON_CONTAINERS_MAXIMUM, holds_more
+from modelport.dialects.body import JSON_CONTAINERS_MAXIMUM, check_depth, holds_more
+from modelport.dialects.open_fields import rest
 from modelport.dialects.openai_chat.upstream_chunks import ChunkReader, new_call_id
 from modelport.dialects.openai_chat.upstream_failures import broken, failure_in_stream
-from modelport.dialects.openai_chat.upstream_simple import simple_answer
+from modelport.dialects.openai_chat.upstream_json import read_json, whole_characters
+from modelport.dialects.openai_chat.upstream_simple import plain_events, usual_answer, usual_events
 from modelport.dialects.openai_chat.upstream_usage import usage_report
+from modelport.dialects.plain_chat import PlainAnswer
 from modelport.dialects.sse import DONE_PAYLOAD, EventStreamParser
 
 _BYTE_ORDER_MARK: Final = b"\xef\xbb\xbf"
 _BLANK: Final = b" \t\r\n" + _BYTE_ORDER_MARK
 """What may stand before an answer."""
+ANSWER_DEPTH: Final = 200
+"""How deep an answer may be nested."""
 
 
 def decoder(request: Request, *, engine: bool = False, new_id: Callable[[], str] = new_call_id) -> Decoder:
@@ -34,6 +39,18 @@ def decoder(request: Request, *, engine: bool = False, new_id: Callable[[], str]
     if isinstance(request, ChatRequest | CompletionsRequest):
         return CompletionDecoder(ChunkReader(request.choices, engine=engine, new_id=new_id), engine=engine)
     return EmbeddingsDecoder(len(request.input), engine=engine)
+
+
+def plain_answer(raw: bytes, *, engine: bool = False) -> PlainAnswer | None:
+    """A whole answer, if it is one text of one choice; None: read it as events."""
+    answer = usual_answer(raw)
+    if answer is not None:
+        return answer
+    reading = CompletionDecoder(ChunkReader(1, engine=engine), engine=engine)
+    try:
+        return plain_events(reading.feed(raw) + reading.end())
+    except ModelportError:
+        return None
 
 
 class CompletionDecoder:
@@ -74,9 +91,9 @@ class CompletionDecoder:
             return []
         if self._whole is not None:
             raw = self._whole.joined()
-            if (simple := simple_answer(raw)) is not None:
+            if (usual := usual_events(raw)) is not None:
                 self._is_over = True
-                return simple
+                return usual
             return self._chunk(raw) + self._over(is_clean=True)
         events: list[Event] = []
         for payload in self._stream.end() if self._stream is not None else ():
@@ -105,7 +122,8 @@ class CompletionDecoder:
         return self._chunk(payload)
 
     def _chunk(self, raw: bytes) -> list[Event]:
-        return self._reader.chunk(_answer_object(raw, self._is_engine))
+        value, is_strict = _answer_object(raw, self._is_engine)
+        return self._reader.chunk(value, is_strict=is_strict)
 
     def _over(self, *, is_clean: bool) -> list[Event]:
         self._is_over = True
@@ -129,15 +147,24 @@ class EmbeddingsDecoder:
         """core.ports.providers.Decoder"""
         raw = self._body.joined()
         try:
-            answer = _vectors_decoder.decode(raw)
+            answer: _OpenVectors = _vectors_decoder.decode(raw)
+            extra: dict[str, Any] = {}
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-            _answer_object(raw, self._is_engine)
-            raise broken("The upstream's vectors cannot be read.", self._is_engine) from None
+            answer, extra = self._unusual(raw)
         if not answer.data:
             _answer_object(raw, self._is_engine)
-        return self._events(answer)
+        return self._events(answer, extra)
 
-    def _events(self, answer: _Vectors) -> list[Event]:
+    def _unusual(self, raw: bytes) -> tuple[_OpenVectors, dict[str, Any]]:
+        """An answer that is broken, says that it is an error, or has further fields, which are passed on."""
+        value, _ = _answer_object(raw, self._is_engine)
+        try:
+            answer = msgspec.convert(whole_characters(value), _OpenVectors)
+        except (msgspec.ValidationError, RecursionError):
+            raise broken("The upstream's vectors cannot be read.", self._is_engine) from None
+        return answer, rest(value, _VECTORS_FIELDS)
+
+    def _events(self, answer: _OpenVectors, extra: dict[str, Any]) -> list[Event]:
         found: dict[int, bytes] = {}
         for position, item in enumerate(answer.data):
             found[position if item.index is None else item.index] = self._vector(item.embedding)
@@ -146,8 +173,8 @@ class EmbeddingsDecoder:
         if len({len(vector) for vector in found.values()}) > 1:
             raise broken("The upstream gave vectors of different lengths.", self._is_engine)
         events: list[Event] = []
-        if answer.model or answer.id:
-            events.append(Answered(answer.model or None, answer.id or None))
+        if answer.model or answer.id or extra:
+            events.append(Answered(answer.model or None, answer.id or None, extra))
         events += [Embedding(index, vector) for index, vector in sorted(found.items())]
         usage = usage_report(answer.usage)
         return [*events, usage] if usage is not None else events
@@ -164,7 +191,7 @@ class EmbeddingsDecoder:
         if sys.byteorder == "big" and not isinstance(embedding, str):
             numbers.byteswap()
         if not numbers or not math.isfinite(sum(numbers)):
-            raise broken("The upstream gave a vector that holds no numbers.", self._is_engine)
+            raise broken("The upstream gave a vector with a component that is no finite number.", self._is_engine)
         return numbers.tobytes()
 
 
@@ -173,14 +200,23 @@ class _Vector(Struct):
     index: int | None = None
 
 
-class _Vectors(Struct):
+class _OpenVectors(Struct):
+    """An answer that may have further fields."""
+
     data: list[_Vector]
     model: str | None = None
     id: str | None = None
     usage: Any = None
+    object: Any = None
+    created: Any = None
+
+
+class _Vectors(_OpenVectors, forbid_unknown_fields=True):
+    """An answer that has none."""
 
 
 _vectors_decoder: Final = msgspec.json.Decoder(_Vectors)
+_VECTORS_FIELDS: Final = frozenset((*_Vectors.__struct_fields__, "error"))
 
 
 class _WholeBody:
@@ -204,23 +240,26 @@ class _WholeBody:
         return body
 
 
-def _answer_object(raw: bytes, engine: bool) -> dict[str, Any]:
-    """The JSON object. Raises our error when it is none, or says that it is an error, in any shape that they have."""
-    value = _object(raw)
-    if value is None:
+def _answer_object(raw: bytes, engine: bool) -> tuple[dict[str, Any], bool]:
+    """The JSON object, and whether it is JSON as it stands. Raises our error when it is none, or says that it is an
+    error, in any shape that they have."""
+    found = _object(raw)
+    if found is None:
         raise broken("The upstream sent what is no answer.", engine)
+    value, is_strict = found
     is_answer = "choices" in value or "data" in value
     is_error = value.get("object") == "error" or value.get("type") == "error" or isinstance(value.get("message"), str)
     if value.get("error") or (is_error and not is_answer):
         raise failure_in_stream(value, engine=engine)
-    return value
+    return value, is_strict
 
 
-def _object(raw: bytes) -> dict[str, Any] | None:
+def _object(raw: bytes) -> tuple[dict[str, Any], bool] | None:
     if holds_more(raw, JSON_CONTAINERS_MAXIMUM):
         return None
     try:
-        value = msgspec.json.decode(raw)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        check_depth(raw, ANSWER_DEPTH)  # what is passed on must be writable, too
+        value, is_strict = read_json(raw)
+    except (ValueError, MalformedBody):
         return None
-    return value if isinstance(value, dict) else None
+    return (value, is_strict) if isinstance(value, dict) else None

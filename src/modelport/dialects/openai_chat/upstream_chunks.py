@@ -2,7 +2,7 @@
 choices have a `message` in place of a `delta`.
 
 What ends a choice and what was used is held back until the answer ends: upstreams repeat both, in any order, and some
-go on after them.
+go on after them. Fields that nothing here reads go with the next text, or with the end of their choice.
 """
 
 from __future__ import annotations
@@ -17,14 +17,19 @@ from modelport.core.events import (
     Answered,
     ChoiceFinished,
     Event,
+    ExtraFields,
     FinishReason,
     ReasoningDelta,
+    RefusalDelta,
     TextDelta,
     ToolCallDelta,
     UsageReported,
+    merge_fields,
 )
 from modelport.core.usage import TokenUsage
+from modelport.dialects.open_fields import rest
 from modelport.dialects.openai_chat.upstream_failures import broken
+from modelport.dialects.openai_chat.upstream_json import HalfCharacters
 from modelport.dialects.openai_chat.upstream_usage import (
     completion_side,
     merged,
@@ -62,6 +67,15 @@ TOOL_CALLS_LIMIT: Final = 1024
 ARGUMENTS_LIMIT: Final = 4 * 1024 * 1024
 """Characters of one choice's tool calls: their order is only known at the end, so some are held until then."""
 
+ANSWER_FIELDS: Final = frozenset({"id", "object", "created", "model", "choices", "usage", "error"})
+CHOICE_FIELDS: Final = frozenset({"index", "message", "delta", "text", "finish_reason", "logprobs", "usage"})
+MESSAGE_FIELDS: Final = frozenset(
+    {"role", "content", "tool_calls", "function_call", "reasoning_content", "reasoning", "refusal"}
+)
+CALL_FIELDS: Final = frozenset({"index", "id", "type", "function"})
+FUNCTION_FIELDS: Final = frozenset({"name", "arguments"})
+"""What is read of each object; all other fields are passed on."""
+
 
 def new_call_id() -> str:
     """An id for a tool call whose source gave none."""
@@ -80,9 +94,15 @@ class ChunkReader:
         self._service_tier: str | None = None
         self._answered: Answered | None = None
         self._has_begun = False
+        self._extra: dict[str, Any] = {}
+        """Further fields of the answer that no event has carried yet."""
+        self._halves = HalfCharacters()
 
-    def chunk(self, chunk: dict[str, Any]) -> list[Event]:
-        """The deltas of one chunk. Raises what `broken` gives when its choice failed."""
+    def chunk(self, chunk: dict[str, Any], *, is_strict: bool = True) -> list[Event]:
+        """The deltas of one chunk. `is_strict`: it was JSON as it stands. Raises what `broken` gives when its choice
+        failed."""
+        if not is_strict or self._halves.are_held:
+            chunk = self._halves.joined(chunk)
         self._note(chunk)
         events: list[Event] = []
         choices = chunk.get("choices")
@@ -97,12 +117,15 @@ class ChunkReader:
             what = "gave an empty answer" if is_clean else "broke its answer off"
             raise broken(f"The upstream {what}.", self._is_engine)
         events: list[Event] = []
+        for position, choice_left in enumerate(self._halves.rest()):
+            self._take(position, choice_left, events)
         for index, choice in sorted(self._choices.items()):
             if choice.reason is None and not is_clean:
                 raise broken("The upstream broke its answer off.", self._is_engine)
             if not choice.all_calls_named():
                 raise broken("The upstream called a tool without a name.", self._is_engine)
-            events.append(ChoiceFinished(choice.finish_reason(), index))
+            choice.complete_calls(events)
+            events.append(ChoiceFinished(choice.finish_reason(), index, self._carried(choice)))
         return self._announced(events + self.reported())
 
     def reported(self) -> list[Event]:
@@ -127,6 +150,8 @@ class ChunkReader:
         if usage is not None:
             self._usage = merged(self._usage, usage_report(usage))
         self._service_tier = service_tier(chunk, usage) or self._service_tier
+        if not chunk.keys() <= ANSWER_FIELDS:
+            merge_fields(self._extra, rest(chunk, ANSWER_FIELDS), lists_grow=False)
         if not self._has_begun and self._answered is None:
             model, id = _text(chunk.get("model")), _text(chunk.get("id"))
             if model or id:
@@ -159,6 +184,7 @@ class ChunkReader:
         is_whole = isinstance(raw.get("message"), dict)
         delta = raw["message"] if is_whole else raw.get("delta")
         delta = delta if isinstance(delta, dict) else {}
+        choice.note_extra(raw, delta)
         self._take_text(choice, raw, delta, events)
         calls = delta.get("tool_calls")
         for call in calls if isinstance(calls, list) else ():
@@ -170,20 +196,31 @@ class ChunkReader:
             raise broken("The upstream's tool calls are longer than any answer.", self._is_engine)
 
     def _take_text(self, choice: _Choice, raw: dict[str, Any], delta: dict[str, Any], events: list[Event]) -> None:
-        thought, text = _reasoning(delta), _content(delta.get("content"))
-        if not text:
-            text = _text(raw.get("text")) or _text(delta.get("refusal"))
+        thought, text = _reasoning(delta), _content(delta.get("content")) or _text(raw.get("text"))
+        refusal = _text(delta.get("refusal"))
         if thought:
             events.append(ReasoningDelta(thought, choice.index))
+        if refusal:
+            events.append(RefusalDelta(refusal, choice.index))
         logprobs, tokens = _logprobs(raw.get("logprobs")) if text or not thought else (None, None)
-        if text or logprobs is not None:
-            events.append(TextDelta(text, choice.index, tokens, logprobs))
+        # Fields alone do not begin an answer (another target may still be tried), and the end carries its own.
+        has_fields = choice.has_extra and choice.reason is None and (self._has_begun or bool(events))
+        if text or logprobs is not None or has_fields:
+            events.append(TextDelta(text, choice.index, tokens, logprobs, self._carried(choice)))
+
+    def _carried(self, choice: _Choice) -> ExtraFields | None:
+        """The further fields that wait for an event of this choice."""
+        if not self._extra and not choice.has_extra:
+            return None
+        carried = ExtraFields(self._extra, choice.extra, choice.message_extra)
+        self._extra, choice.extra, choice.message_extra = {}, {}, {}
+        return carried
 
 
 class _Choice:
     """What is known of one choice so far."""
 
-    __slots__ = ("arguments_length", "by_index", "calls", "index", "reason", "usage")
+    __slots__ = ("arguments_length", "by_index", "calls", "extra", "index", "message_extra", "reason", "usage")
 
     def __init__(self, index: int) -> None:
         self.index = index
@@ -192,6 +229,25 @@ class _Choice:
         self.arguments_length = 0
         self.usage: UsageReported | None = None
         self.by_index: dict[int, _Call] = {}
+        self.extra: dict[str, Any] = {}
+        self.message_extra: dict[str, Any] = {}
+
+    @property
+    def has_extra(self) -> bool:
+        """Whether further fields wait for an event."""
+        return bool(self.extra or self.message_extra)
+
+    def note_extra(self, raw: dict[str, Any], delta: dict[str, Any]) -> None:
+        if not raw.keys() <= CHOICE_FIELDS:
+            merge_fields(self.extra, rest(raw, CHOICE_FIELDS), lists_grow=False)
+        if not delta.keys() <= MESSAGE_FIELDS:
+            merge_fields(self.message_extra, rest(delta, MESSAGE_FIELDS), lists_grow=True)
+
+    def complete_calls(self, events: list[Event]) -> None:
+        """Gives each call that has no arguments an empty object: callers parse what they get."""
+        for call in self.calls:
+            if not call.has_arguments:
+                events.append(ToolCallDelta(call.position, arguments="{}", choice=self.index))
 
     def finish_reason(self) -> FinishReason:
         """Whether tools were called is seen, not believed: some say `stop` after calls, or the reverse."""
@@ -216,6 +272,10 @@ class _Choice:
             self.calls.append(call)
         if index is not None:
             self.by_index[index] = call
+        extra = rest(raw, CALL_FIELDS)
+        if not function.keys() <= FUNCTION_FIELDS:
+            extra["function"] = rest(function, FUNCTION_FIELDS)
+        call.note(extra)
         arguments = _arguments(function.get("arguments"))
         self.arguments_length += len(arguments) + 1
         call.take(id, name, arguments, self.index, new_id, events)
@@ -235,28 +295,37 @@ class _Choice:
 class _Call:
     """One tool call being written."""
 
-    __slots__ = ("id", "is_open", "pending", "position")
+    __slots__ = ("extra", "has_arguments", "id", "is_open", "pending", "position")
 
     def __init__(self, position: int) -> None:
         self.position = position
         self.id = ""
         self.pending = ""
         self.is_open = False
+        self.has_arguments = False
+        self.extra: dict[str, Any] = {}
+        """Further fields that no event has carried yet."""
+
+    def note(self, extra: dict[str, Any]) -> None:
+        if extra:
+            merge_fields(self.extra, extra, lists_grow=True)
 
     def take(
         self, id: str, name: str, arguments: str, choice: int, new_id: Callable[[], str], events: list[Event]
     ) -> None:
         """The first event of a call has its name, so fragments before the name wait."""
         self.id = self.id or id
-        if self.is_open:
-            if arguments:
-                events.append(ToolCallDelta(self.position, arguments=arguments, choice=choice))
-            return
-        self.pending += arguments
-        if name:
+        self.has_arguments = self.has_arguments or bool(arguments and not arguments.isspace())
+        if not self.is_open:
+            self.pending += arguments
+            if not name:
+                return
             self.is_open = True
             self.id = self.id or new_id()
-            events.append(ToolCallDelta(self.position, self.id, name, self.pending, choice))
+            events.append(ToolCallDelta(self.position, self.id, name, self.pending, choice, self.extra or None))
+        elif arguments or self.extra:
+            events.append(ToolCallDelta(self.position, None, None, arguments, choice, self.extra or None))
+        self.extra = {}
 
 
 def _text(value: Any) -> str:
@@ -290,9 +359,13 @@ def _logprobs(logprobs: Any) -> tuple[dict[str, Any] | None, int | None]:
     """In the wire shape of the operation, and how many tokens they tell of."""
     if not isinstance(logprobs, dict):
         return None, None
-    if isinstance(logprobs.get("content"), list):
-        entries = logprobs["content"]
-        return ({"content": entries}, len(entries)) if entries else (None, None)
+    entries = [entry for name in ("content", "refusal") for entry in _list(logprobs.get(name))]
+    if entries:
+        return logprobs, len(entries)
     if isinstance(logprobs.get("tokens"), list):
         return logprobs, len(logprobs["tokens"])
     return None, None
+
+
+def _list(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else []

@@ -18,6 +18,7 @@ from modelport.core.errors import (
     CredentialRefused,
     EngineFailed,
     InvalidParameters,
+    MalformedBody,
     ModelportError,
     Offence,
     RateLimited,
@@ -26,9 +27,12 @@ from modelport.core.errors import (
     UpstreamRefused,
     UpstreamTimedOut,
 )
+from modelport.dialects.body import check_depth
+from modelport.dialects.openai_chat.upstream_json import read_json, whole_characters
 
 MESSAGE_LENGTH_LIMIT: Final = 1_000
 RETRY_AFTER_LIMIT_SECONDS: Final = 300
+ERROR_DEPTH: Final = 64
 _OFFENCES_LIMIT: Final = 50
 _CONTEXT_CODES: Final = frozenset({"context_length_exceeded", "exceed_context_size_error", "tokens_limit_reached"})
 _CONTEXT_WORDS: Final = re.compile(
@@ -95,7 +99,7 @@ def failure(status: int, headers: Mapping[str, str], body: bytes, *, engine: boo
 
 def failure_in_stream(chunk: dict[str, Any], *, engine: bool = False) -> ModelportError:
     """Our error for an error object that came inside a 200 answer."""
-    stated = _stated(chunk)
+    stated = _stated(whole_characters(chunk))
     return _failure(_implied_status(chunk, stated), {}, stated, engine)
 
 
@@ -195,8 +199,10 @@ def _moment(value: str) -> datetime | None:
 
 def _decoded(body: bytes) -> Any:
     try:
-        return msgspec.json.decode(body)
-    except (msgspec.DecodeError, RecursionError):
+        check_depth(body, ERROR_DEPTH)  # what was wrong is repeated
+        value, is_strict = read_json(body)
+        return value if is_strict else whole_characters(value)
+    except (ValueError, RecursionError, MalformedBody):
         return None
 
 

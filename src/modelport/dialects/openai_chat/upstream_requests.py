@@ -18,6 +18,7 @@ from modelport.core.requests import (
     NamedToolChoice,
     Request,
 )
+from modelport.dialects.open_fields import wire, wire_message
 
 MaxTokensName = Literal["max_tokens", "max_completion_tokens"]
 
@@ -91,9 +92,9 @@ def _chat(request: ChatRequest, model: str, facts: UpstreamFacts) -> dict[str, A
     body: dict[str, Any] = {"model": model, "messages": [_message(message, facts) for message in request.messages]}
     _put_sampling(body, request, facts)
     if request.response_format is not None:
-        body["response_format"] = request.response_format
+        body["response_format"] = wire(request.response_format)
     if request.tools:
-        body["tools"] = request.tools
+        body["tools"] = [wire(tool) for tool in request.tools]
     if isinstance(request.tool_choice, NamedToolChoice):
         body["tool_choice"] = {"type": "function", "function": {"name": request.tool_choice.name}}
     elif request.tool_choice is not None:
@@ -105,14 +106,14 @@ def _chat(request: ChatRequest, model: str, facts: UpstreamFacts) -> dict[str, A
     return body
 
 
-def _message(message: Message, facts: UpstreamFacts) -> Message:
+def _message(message: Message, facts: UpstreamFacts) -> Any:
     if message.role == "developer" and not facts.has_developer_role:
         message = msgspec.structs.replace(message, role="system")
     if message.reasoning_content is not None and not facts.takes_reasoning:
         message = msgspec.structs.replace(message, reasoning_content=None)
     if message.content is None and not message.tool_calls:
         message = msgspec.structs.replace(message, content="")  # null and absence are refused by many
-    return message
+    return wire_message(message)
 
 
 def _completions(request: CompletionsRequest, model: str, facts: UpstreamFacts) -> dict[str, Any]:
@@ -138,9 +139,10 @@ def _put_sampling(body: dict[str, Any], request: ChatRequest | CompletionsReques
         body["stop"] = request.stop
     if request.stream:
         body["stream"] = True
-        if facts.asks_stream_usage:
-            # Asked for whatever the caller wants: the gateway counts what is made.
-            body["stream_options"] = {"include_usage": True}
+        # Usage is asked for whatever the caller wants: the gateway counts what is made.
+        options = {"include_usage": True, **request.stream_extra} if facts.asks_stream_usage else request.stream_extra
+        if options:
+            body["stream_options"] = options
 
 
 def _vectors(

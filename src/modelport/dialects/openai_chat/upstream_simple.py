@@ -1,28 +1,32 @@
 """The usual whole answer, in one typed decode: one choice, a text, why it ended, what was used. Anything that could
-mean more is left to the slow reading, with the same result (a property test holds the two together)."""
+mean more, or has another field, is left to the slow reading, with the same result (a property test holds the two
+together)."""
 
 from __future__ import annotations
 
 from typing import Annotated, Any, Final, Literal
 
 import msgspec
-from msgspec import Meta, Struct
+from msgspec import UNSET, Meta, Struct, UnsetType
 
-from modelport.core.events import Answered, ChoiceFinished, Event, FinishReason, TextDelta, UsageReported
+from modelport.core.events import Answered, ChoiceFinished, Event, ExtraFields, FinishReason, TextDelta, UsageReported
 from modelport.core.usage import TokenUsage
 from modelport.dialects.openai_chat.upstream_usage import COUNT_DIGITS, usage_report
 from modelport.dialects.plain_chat import PlainAnswer
 
 
-class _Message(Struct):
+class _Message(Struct, forbid_unknown_fields=True):
     content: Annotated[str, Meta(min_length=1)]
+    role: Any = None
     tool_calls: None = None
     function_call: None = None
     reasoning_content: None = None
     reasoning: None = None
+    refusal: None = None
+    annotations: Any = UNSET
 
 
-class _Choice(Struct):
+class _Choice(Struct, forbid_unknown_fields=True):
     message: _Message
     finish_reason: Literal["stop", "length"]
     index: Literal[0] = 0
@@ -37,14 +41,16 @@ class _Usage(Struct, forbid_unknown_fields=True, gc=False):
     completion_tokens_details: dict[str, Any] | None = None
 
 
-class _Answer(Struct):
+class _Answer(Struct, forbid_unknown_fields=True):
     choices: Annotated[list[_Choice], Meta(min_length=1, max_length=1)]
     model: str | None = None
     id: str | None = None
+    object: Any = None
+    created: Any = None
     usage: _Usage | None = None
-    service_tier: Literal["default", "standard", "on_demand"] | None = None
+    service_tier: Literal["default", "standard", "on_demand"] | UnsetType | None = UNSET
     """Words of the price that holds where nobody says anything."""
-    x_groq: None = None
+    system_fingerprint: Any = UNSET
     error: None = None
 
 
@@ -52,19 +58,25 @@ CERTAIN_CHARACTERS_PER_TOKEN: Final = 16
 """A text of no more than this is what so many tokens can be, whatever its script (gateway/count.py looks closer)."""
 
 _REASONS: Final = {"stop": FinishReason.STOP, "length": FinishReason.LENGTH}
+USUAL_TIERS: Final = (None, "default", "standard", "on_demand")
 _decode: Final = msgspec.json.Decoder(_Answer).decode
 
 
-def plain_answer(raw: bytes) -> PlainAnswer | None:
+def usual_answer(raw: bytes) -> PlainAnswer | None:
     """The answer, if it is the usual one; None: read it slowly."""
     try:
         answer = _decode(raw)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
     choice, usage = answer.choices[0], answer.usage
-    text, reason = choice.message.content, _REASONS[choice.finish_reason]
+    text, reason, extra = choice.message.content, _REASONS[choice.finish_reason], None
+    tier, fingerprint, annotations = answer.service_tier, answer.system_fingerprint, choice.message.annotations
+    if tier is not UNSET or fingerprint is not UNSET or annotations is not UNSET:
+        extra, tier = _extra(answer), tier or None
     if usage is None:
-        return PlainAnswer(text, reason, answer.model or None, answer.id or None, service_tier=answer.service_tier)
+        return PlainAnswer(
+            text, reason, answer.model or None, answer.id or None, service_tier=tier or None, extra=extra
+        )
     prompt, completion, classes = usage.prompt_tokens, usage.completion_tokens, None
     if usage.total_tokens not in (0, prompt + completion) or len(text) > completion * CERTAIN_CHARACTERS_PER_TOKEN:
         return None
@@ -74,19 +86,47 @@ def plain_answer(raw: bytes) -> PlainAnswer | None:
             return None
         classes = report.usage
     return PlainAnswer(
-        text, reason, answer.model or None, answer.id or None, prompt, completion, classes, answer.service_tier
+        text, reason, answer.model or None, answer.id or None, prompt, completion, classes, tier or None, extra
     )
 
 
-def simple_answer(raw: bytes) -> list[Event] | None:
+def _extra(answer: _Answer) -> ExtraFields:
+    """The fields of these that the answer has, in the order in which upstreams write them."""
+    named = {"service_tier": answer.service_tier, "system_fingerprint": answer.system_fingerprint}
+    beside = {"annotations": answer.choices[0].message.annotations}
+    return ExtraFields(
+        {name: value for name, value in named.items() if value is not UNSET},
+        message={name: value for name, value in beside.items() if value is not UNSET},
+    )
+
+
+def usual_events(raw: bytes) -> list[Event] | None:
     """The answer's events, if it is the usual one; None: read it slowly."""
-    answer = plain_answer(raw)
+    answer = usual_answer(raw)
     if answer is None:
         return None
-    events: list[Event] = [TextDelta(answer.text), ChoiceFinished(answer.finish_reason)]
+    events: list[Event] = [TextDelta(answer.text, extra=answer.extra), ChoiceFinished(answer.finish_reason)]
     if answer.model is not None or answer.id is not None:
         events.insert(0, Answered(answer.model, answer.id))
     if answer.prompt:
         usage = answer.usage or TokenUsage(input=answer.prompt, output=answer.completion)
         events.append(UsageReported(usage, answer.service_tier))
     return events
+
+
+def plain_events(events: list[Event]) -> PlainAnswer | None:
+    """The answer of these events, if they are one text, why it ended and what was used; None: they are more."""
+    answered = Answered()
+    if events and type(events[0]) is Answered:
+        answered, events = events[0], events[1:]
+    match events:
+        case [TextDelta(text, 0, _, None, extra), ChoiceFinished(reason, 0, None), UsageReported(usage, tier, True, 0)]:
+            completion = usage.total - usage.prompt
+            is_certain = usage.prompt and len(text) <= completion * CERTAIN_CHARACTERS_PER_TOKEN
+            if not text or not is_certain or tier not in USUAL_TIERS:
+                return None
+            classes = None if usage == TokenUsage(input=usage.input, output=usage.output) else usage
+            model, id = answered.answered_model, answered.upstream_id
+            return PlainAnswer(text, reason, model, id, usage.prompt, completion, classes, tier, extra)
+        case _:
+            return None

@@ -12,6 +12,7 @@ from modelport.core.errors import InvalidParameters, Offence
 from modelport.core.events import ChoiceFinished, Event, FinishReason, ReasoningDelta, TextDelta, ToolCallDelta
 from modelport.core.requests import CHAT_DEFAULTS, ChatRequest, CompletionsRequest
 from modelport.core.usage import TokenUsage
+from modelport.dialects.open_fields import wire_message
 from modelport.providers.scripted.calling import choose_calls
 from modelport.providers.scripted.examples import NoExample, example
 from modelport.providers.scripted.logprobs import chat_logprobs, completion_logprobs
@@ -251,11 +252,11 @@ def _description(asked: Asked) -> str:
         "include_usage": request.include_usage,
     }
     if isinstance(request, ChatRequest):
-        told["messages"] = request.messages
+        told["messages"] = [wire_message(message) for message in request.messages]
         names: Sequence[str] = [name for name in CHAT_DEFAULTS if name in request.given()]
     else:
         told["prompt"] = request.prompt
-        quiet = {"prompt", "model", "stream", "include_usage", "extra", "body_bytes"}
+        quiet = {"prompt", "model", "stream", "include_usage", "stream_extra", "extra", "body_bytes"}
         fields = (name for name in request.__struct_fields__ if name not in quiet)
         names = [name for name in fields if getattr(request, name) not in (None, (), False)]
     told["parameters"] = {name: getattr(request, name) for name in names}
