@@ -280,9 +280,10 @@ def test_a_report_is_the_sum_of_its_calls(address: DatabaseAddress) -> None:
                 names = [day_number(value) if name == "day" else value for name, value in row.names.items()]
                 sums = [row.calls, row.unpriced_calls, row.estimated_calls, row.tokens, cost_of(row)]
                 found[(*names, row.currency)] = sums
-        wanted = expected(seen, asked)
-        for sums in wanted.values():
-            sums[4] = sums[4] if sums[0] > sums[1] else None
+        wanted = {}
+        for key, sums in expected(seen, asked).items():
+            is_known = sums[4] or not sums[1]
+            wanted[key if is_known else (*key[:-1], None)] = [*sums[:4], sums[4] if is_known else None]
         assert found == wanted
 
     check()
@@ -309,6 +310,29 @@ def test_a_group_without_any_price_has_no_cost_and_one_with_some_has_theirs(addr
     assert (rows["a"].cost, rows["a"].unpriced_calls) == (None, 1)
     assert (rows["b"].cost, rows["b"].unpriced_calls, rows["b"].calls) == (Decimal("0.00125"), 1, 2)
     assert (rows["c"].cost, rows["c"].unpriced_calls) == (0, 0)
+
+
+def test_a_refused_call_makes_no_zero_of_what_is_unknown(address: DatabaseAddress) -> None:
+    refused: dict[str, Any] = {"usage": TokenUsage(), "cost": "0", "pricing": Pricing.FREE.value, "status": 429}
+    given = [
+        *[unpriced(deployment="house"), record(deployment="house", **refused)],
+        *[record(deployment="refused", **refused)],
+        *[unpriced(deployment="both"), record(deployment="both"), record(deployment="both", **refused)],
+        *[unpriced(deployment="days", started_at=NOON - 40 * DAY), record(deployment="days", **refused)],
+    ]
+    with kept(address, given) as reports:
+        rows = {row.names["deployment"]: row for row in reports.report(UsageQuestion(by=("deployment",)))}
+        (total,) = reports.report(UsageQuestion())
+        only_unknown = only(reports.report(UsageQuestion(since=int(NOON) - 41 * DAY, until=int(NOON) - 39 * DAY)))
+    found = {name: (row.calls, row.unpriced_calls, row.cost, row.currency) for name, row in rows.items()}
+    assert found == {
+        "house": (2, 1, None, None),
+        "refused": (1, 0, 0, "USD"),
+        "both": (3, 1, Decimal("0.00125"), "USD"),
+        "days": (2, 1, None, None),
+    }
+    assert (total.cost, total.unpriced_calls, total.currency) == (Decimal("0.00125"), 3, "USD")
+    assert (only_unknown.cost, only_unknown.unpriced_calls) == (None, 1)
 
 
 def test_currencies_are_never_added_to_each_other(address: DatabaseAddress) -> None:

@@ -60,7 +60,7 @@ class UsageRow(Struct, frozen=True, kw_only=True):
     estimated_calls: int
     tokens: TokenUsage
     cost: Decimal | None
-    """Of the calls whose cost is known; None where that is none of them."""
+    """Of the calls whose cost is known. None where some are unpriced and the others cost nothing: unknown is not 0."""
     currency: str | None
 
 

@@ -263,15 +263,16 @@ def row_from(question: UsageQuestion, group: Group, sums: Sums) -> UsageRow:
     """The answer's row."""
     named = dict(zip(question.by, group[:-1], strict=True))
     found = dict(zip((*SUM_COLUMNS, "no_calls"), sums, strict=True))
-    is_known = found["calls"] > found["unpriced_calls"]
+    cost = amount([found[name] for name in COST_COLUMNS])
+    is_known = bool(cost) or not found["unpriced_calls"]  # what is free beside what is unknown makes it no zero
     return UsageRow(
         names={name: day_text(value) if name == "day" else value for name, value in named.items()},
         calls=found["calls"] - found["no_calls"],
         unpriced_calls=found["unpriced_calls"],
         estimated_calls=found["estimated_calls"],
         tokens=usage_of([found[name] for name in TOKEN_COLUMNS]),
-        cost=amount([found[name] for name in COST_COLUMNS]) if is_known else None,
-        currency=group[-1],
+        cost=cost if is_known else None,
+        currency=group[-1] if is_known else None,
     )
 
 
