@@ -55,7 +55,7 @@ def settings_or_fail(config: Path | None, flags: Flags) -> Settings:
 
 
 def client_settings(config: Path | None, flags: Flags) -> Loaded:
-    """The settings for a command that talks to a server: the server's secrets need not be here."""
+    """The settings for a command that is no server: the server's secrets need not be here."""
     try:
         return read(config, os.environ, flags, with_secrets=False)
     except ConfigError as error:
@@ -66,7 +66,7 @@ def readable_key(loaded: Loaded) -> Secret | None:
     """The first key of the operator's that can be read here; the stored one where none is configured."""
     configured = loaded.settings.auth.keys
     if not configured:
-        return operator_key(loaded.settings)
+        return stored_secret(loaded.settings)
     directory = loaded.file.absolute().parent if loaded.file is not None else Path.cwd()
     sources = SecretSources(os.environ, directory)
     # The variable wins here, too, where the file names it beside others.
@@ -78,10 +78,8 @@ def readable_key(loaded: Loaded) -> Secret | None:
     return None
 
 
-def operator_key(settings: Settings) -> Secret | None:
-    """The key that a client of this machine uses."""
-    if settings.auth.keys:
-        return settings.auth.keys[0]
+def stored_secret(settings: Settings) -> Secret | None:
+    """The key that the first start made."""
     try:
         stored = stored_key(settings.server.data_dir)
     except OSError as error:

@@ -11,7 +11,7 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
-from modelport.cli.keys import ConfigOption, DataDirOption, settings_or_fail
+from modelport.cli.keys import ConfigOption, DataDirOption, client_settings
 from modelport.cli.output import ExitCode, application, fail, write_json, write_line, write_table
 from modelport.config.sources import Flags
 from modelport.engine import weights
@@ -129,7 +129,7 @@ def remove(
 
 
 def _data_dir(config: Path | None, data_dir: Path | None) -> Path:
-    return settings_or_fail(config, Flags(data_dir=data_dir)).server.data_dir
+    return client_settings(config, Flags(data_dir=data_dir)).settings.server.data_dir
 
 
 def _chosen(names: list[str]) -> list[Weights]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import http.client
 import json
-import os
 import ssl
 import time
 from datetime import UTC, datetime
@@ -16,10 +15,11 @@ import typer
 
 from modelport.app.ledger import LedgerAtRest
 from modelport.cli.chat import local_endpoint
-from modelport.cli.keys import ConfigOption, DataDirOption, operator_key, settings_or_fail
+from modelport.cli.keys import ConfigOption, DataDirOption, client_settings, readable_key, settings_or_fail
 from modelport.cli.output import ExitCode, application, fail, write_error_line, write_json, write_table
 from modelport.cli.usage_table import usage_table
 from modelport.config.faults import ConfigError
+from modelport.config.load import Loaded
 from modelport.config.settings import Settings
 from modelport.config.sources import Flags
 from modelport.control import focus
@@ -75,14 +75,17 @@ def usage(
         asked = question(",".join(focus.GROUPINGS) if as_focus else by, since, until, time.time())
     except UsageQuestionError as error:
         raise typer.BadParameter(str(error)) from None
-    settings = settings_or_fail(config, Flags(data_dir=data_dir))
-    rows = asked_rows(asked, settings, endpoint)
+    flags = Flags(data_dir=data_dir)
+    loaded = client_settings(config, flags)
+    rows = asked_rows(asked, loaded, endpoint)
+    if rows is None:
+        rows = from_database(asked, settings_or_fail(config, flags))
     if as_json:
         write_json([shown(row) for row in rows])
     elif csv:
         typer.echo(as_csv(rows, asked.by), nl=False)
     elif as_focus:
-        typer.echo(focus.as_focus(rows, "modelport", settings.server.region), nl=False)
+        typer.echo(focus.as_focus(rows, "modelport", loaded.settings.server.region), nl=False)
     else:
         write_table(*usage_table(rows, asked.by))
 
@@ -90,11 +93,11 @@ def usage(
 # --- where the numbers come from --------------------------------------------------------------------------------------
 
 
-def asked_rows(asked: UsageQuestion, settings: Settings, endpoint: str | None) -> list[UsageRow]:
-    """From a running server; where none was named and none answers, from the database itself."""
-    address = (endpoint or local_endpoint(settings)).rstrip("/")
+def asked_rows(asked: UsageQuestion, loaded: Loaded, endpoint: str | None) -> list[UsageRow] | None:
+    """From a running server; None where none was named and none answers: the database itself must be asked."""
+    address = (endpoint or local_endpoint(loaded.settings)).rstrip("/")
     try:
-        return from_server(asked, settings, address)
+        return from_server(asked, loaded, address)
     except (OSError, http.client.HTTPException) as error:
         if endpoint is not None:
             fail(ExitCode.SERVER_UNREACHABLE, f"no server at {address}: {error}", "`modelport serve` starts one")
@@ -102,18 +105,17 @@ def asked_rows(asked: UsageQuestion, settings: Settings, endpoint: str | None) -
         if endpoint is not None:
             refused(error)
         write_error_line(f"modelport: {address} gives no report ({error}); this one is from the database itself")
-    return from_database(asked, settings)
+    return None
 
 
-def from_server(asked: UsageQuestion, settings: Settings, endpoint: str) -> list[UsageRow]:
+def from_server(asked: UsageQuestion, loaded: Loaded, endpoint: str) -> list[UsageRow]:
     """Raises OSError, HTTPException, ServerRefused."""
     query = {"by": ",".join(asked.by)}
     query |= {name: iso(at) for name in ("since", "until") if (at := getattr(asked, name)) is not None}
     parts = urlsplit(endpoint)
-    connection = connection_to(parts.scheme, parts.netloc, settings.server.data_dir / "tls" / "ca.pem")
-    given = os.environ.get("MODELPORT_API_KEY")
-    stored = None if given else operator_key(settings)
-    key = given or (stored.reveal() if stored is not None else "")
+    connection = connection_to(parts.scheme, parts.netloc, loaded.settings.server.data_dir / "tls" / "ca.pem")
+    found_key = readable_key(loaded)
+    key = found_key.reveal() if found_key is not None else ""
     try:
         connection.connect()
         if connection.sock is not None:

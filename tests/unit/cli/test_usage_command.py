@@ -80,6 +80,15 @@ def test_usage_is_the_servers_while_it_runs_and_the_files_afterwards(
     assert stopped.stderr == ""
 
 
+def test_usage_of_a_running_server_needs_none_of_its_secrets_but_a_key(serve: Serve, data_dir: Path) -> None:
+    house = {"type": "openai_compatible", "base_url": "http://127.0.0.1:9/v1", "api_key": "env:OF_THE_SERVER"}
+    with serve({**CONFIG, "providers": {"house": house}}, OF_THE_SERVER="x") as served:
+        served.chat()
+        config = str(data_dir.parent / f"{data_dir.name}.yaml")
+        ended = command("usage", "--json", "--config", config, MODELPORT_ENDPOINT=served.url, MODELPORT_API_KEY=KEY)
+    assert [row["deployment"] for row in rows(ended)] == ["script"]
+
+
 def test_usage_before_any_call_is_an_empty_list(data_dir: Path, free_port: int) -> None:
     assert rows(command("usage", "--json", **nowhere(data_dir, free_port))) == []
     assert not (data_dir / "modelport.db").exists()
