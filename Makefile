@@ -62,18 +62,22 @@ clean: ## remove what the targets made (pulled weights stay)
 $(STAMPS)/venv:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "modelport needs Python 3.11 or newer; name one: make PYTHON=python3.12"; exit 1; }
 	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { echo "Python's venv is missing; on Debian: apt-get install python3-venv"; exit 1; }
-	$(PYTHON) -m venv $(VENV)
+	@echo "== making the environment $(VENV) (a few seconds)"
+	@$(PYTHON) -m venv $(VENV)
 	@mkdir -p $(STAMPS) && touch $@
 
 $(STAMPS)/local: pyproject.toml constraints.txt | $(STAMPS)/venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[local]'
+	@echo "== installing modelport and what runs models here (460 MB on disk; one to three minutes)"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[local]'
 	@touch $@
 
 $(STAMPS)/dev: pyproject.toml constraints.txt $(STAMPS)/local | $(STAMPS)/venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade 'pip>=25.1'
-	$(BIN)/python -m pip install --quiet -c constraints.txt --group dev
+	@echo "== installing what tests and checks need (a minute)"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade 'pip>=25.1'
+	@$(BIN)/python -m pip install --quiet -c constraints.txt --group dev
 	@touch $@
 
 $(STAMPS)/weights: $(STAMPS)/local src/modelport/engine/weights/catalogue.py
-	$(BIN)/modelport models pull default --data-dir '$(DATA_DIR)'
+	@echo "== fetching the default models into $(DATA_DIR) (131 MB)"
+	@$(BIN)/modelport models pull default --data-dir '$(DATA_DIR)'
 	@touch $@

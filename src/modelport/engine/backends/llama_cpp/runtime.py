@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import secrets
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from modelport.engine.backend import Options
 from modelport.engine.backends.llama_cpp.gguf import read_metadata
 from modelport.engine.local_http import LocalHttp
 
+_PRINTED_ERROR: Final = re.compile(r"^\S+ E (.{1,300})", re.MULTILINE)
+"""The first line of level "error": time, level, function, text."""
 # What the field's servers use when a request says nothing; every one of them can be given in a request or as an option.
 _SAMPLING_DEFAULTS: Mapping[str, float] = {
     "temperature": 0.7,
@@ -137,9 +141,29 @@ def _load(settings: Settings, native: LocalHttp, metadata: Mapping[str, Any]) ->
     parameters.n_threads_http = 2 * settings.slots + 4
     parameters.cache_ram_mib = 256
     parameters.prefill_assistant = False  # an answer is a new turn, also after one of the assistant's own
-    parameters.verbosity = 0
+    parameters.verbosity = 1  # errors, which say why it cannot be loaded; once it is, nothing is printed any more
     parameters.ui = False
-    return xllamacpp.Server(parameters)
+    with tempfile.TemporaryFile() as printed:
+        try:
+            with _standard_error_in(printed.fileno()):
+                return xllamacpp.Server(parameters)
+        except RuntimeError as error:
+            # The exception says only that there was one; the library prints which.
+            printed.seek(0)
+            found = _PRINTED_ERROR.search(printed.read().decode("utf-8", "replace"))
+            raise RuntimeError(f"llama.cpp cannot load it: {found[1]}" if found else str(error)) from error
+
+
+@contextmanager
+def _standard_error_in(descriptor: int) -> Iterator[None]:
+    """Sends what native code prints there, until the end of the block."""
+    before = os.dup(2)
+    os.dup2(descriptor, 2)
+    try:
+        yield
+    finally:
+        os.dup2(before, 2)
+        os.close(before)
 
 
 def _trained_context(metadata: Mapping[str, Any]) -> int:
