@@ -17,8 +17,11 @@ def reason(weights: Path, folder: Path) -> str:
     """What the worker reports of these weights."""
     given = {"socket": str(folder / "worker.sock"), "secret": SECRET, "options": {"weights": str(weights)}}
     command = [sys.executable, "-m", "modelport.engine.worker", "--backend", "llama_cpp"]
-    done = subprocess.run(command, input=json.dumps(given).encode() + b"\n", capture_output=True, timeout=120)
-    report = json.loads(done.stdout.splitlines()[0])
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdin is not None and process.stdout is not None
+        process.stdin.write(json.dumps(given).encode() + b"\n")
+        process.stdin.flush()  # and left open: a worker ends with its owner
+        report = json.loads(process.stdout.readline())
     assert report["state"] == "failed"
     return str(report["reason"])
 
