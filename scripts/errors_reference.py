@@ -42,6 +42,7 @@ SAMPLES: dict[type[ModelportError], ModelportError] = {
     tree.RequestTimedOut: tree.RequestTimedOut(),
     tree.CredentialRefused: tree.CredentialRefused(401, "m"),
     tree.BodyTooLarge: tree.BodyTooLarge(1),
+    tree.UnsupportedEncoding: tree.UnsupportedEncoding("gzip"),
     tree.InvalidParameters: tree.InvalidParameters([Offence("t", ("body", "x"), "m", 1)]),
     tree.BudgetExhausted: tree.BudgetExhausted("project p", "month", "2027-01-01T00:00:00Z"),
     tree.PriceUnknown: tree.PriceUnknown("d"),

@@ -21,6 +21,7 @@ ModelportError
 ├── MethodNotAllowed 405
 ├── RequestTimedOut 408               the caller was too slow to send
 ├── BodyTooLarge 413
+├── UnsupportedEncoding 415
 ├── HeadersTooLarge 431
 ├── InvalidParameters 422             every offending field, each with its place and value
 ├── RateLimited 429                   always with retry_after
@@ -288,6 +289,16 @@ class BodyTooLarge(ModelportError):
         super().__init__(f"The request body is larger than the limit of {limit_bytes} bytes.")
 
 
+class UnsupportedEncoding(ModelportError):
+    """A compressed body."""
+
+    status = 415
+    code = "UnsupportedMediaType"
+
+    def __init__(self, encoding: str) -> None:
+        super().__init__(f"The Content-Encoding {excerpt(encoding)!r} is not supported; send the body uncompressed.")
+
+
 class HeadersTooLarge(ModelportError):
     """More header bytes or fields than the limit."""
 
@@ -379,8 +390,6 @@ class InternalError(ModelportError):
 
 class EngineFailed(ModelportError):
     """The model that runs here broke or refused; the gateway is fine."""
-
-    code = "InternalServerError"
 
 
 class Unavailable(ModelportError):

@@ -17,6 +17,7 @@ from modelport.core.errors import (
     MethodNotAllowed,
     ModelportError,
     RateLimited,
+    UnsupportedEncoding,
 )
 from modelport.core.excerpts import NAMES_SHOWN, excerpt
 from modelport.core.identity import Credential
@@ -66,7 +67,8 @@ class RequestHead(Struct, frozen=True, kw_only=True):
         """Read from the server's scope."""
         headers: dict[bytes, bytes] = {}
         for name, value in scope["headers"]:
-            headers.setdefault(name, value)
+            if headers.setdefault(name, value) is not value and name == b"content-encoding":
+                headers[name] += b", " + value
         query: dict[str, str] = {}
         if scope["query_string"]:
             for name, text in parse_qsl(scope["query_string"].decode("latin-1")):
@@ -132,8 +134,14 @@ class RequestHead(Struct, frozen=True, kw_only=True):
     @property
     def content_length(self) -> int | None:
         """The body's length, where it is announced."""
-        value = self.headers.get(b"content-length", b"")
+        value = self.headers.get(b"content-length", b"").strip()
         return int(value) if value.isdigit() else None
+
+    @property
+    def content_encoding(self) -> str | None:
+        """How the body is encoded; None for a body as it is."""
+        value = self.text(b"content-encoding")
+        return None if value is None or value.lower() == "identity" else value
 
 
 def common_headers(head: RequestHead, region: bytes) -> Headers:
@@ -167,6 +175,8 @@ def error_headers(error: ModelportError, encoded: ErrorBody) -> Headers:
     if isinstance(error, RateLimited | BudgetExhausted):
         for name, value in [*_used_up(error), *quota_headers(error.quota or QuotaState())]:
             headers.setdefault(name, value)
+    if isinstance(error, UnsupportedEncoding):
+        headers.setdefault(b"accept-encoding", b"identity")
     if isinstance(error, MethodNotAllowed):
         headers.setdefault(b"allow", ", ".join(error.allow).encode())
     return list(headers.items())

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Final
 
-from modelport.core.errors import BodyTooLarge, RequestTimedOut
+from modelport.core.errors import BodyTooLarge, RequestTimedOut, UnsupportedEncoding
 from modelport.surfaces.asgi import Receive
 from modelport.surfaces.headers import RequestHead
 from modelport.surfaces.options import Limits
@@ -23,6 +23,7 @@ class Body:
         self._limits = limits
         self._announced = head.content_length
         self._expects_continue = head.expects_continue
+        self._encoding = head.content_encoding
         self._chunked = b"transfer-encoding" in head.headers
         self.complete = self._announced in (None, 0) and not self._chunked
         """Nothing is left to read."""
@@ -30,8 +31,11 @@ class Body:
         self._is_late = False
 
     async def read(self) -> bytes:
-        """All of it. Raises BodyTooLarge, RequestTimedOut, and CancelledError when the client hangs up meanwhile."""
+        """All of it. Raises UnsupportedEncoding, BodyTooLarge, RequestTimedOut, and CancelledError when the client
+        hangs up meanwhile."""
         limits = self._limits
+        if self._encoding is not None and not self.complete:
+            raise UnsupportedEncoding(self._encoding)
         if self._announced is not None and self._announced > limits.body_bytes:
             raise BodyTooLarge(limits.body_bytes)
         loop = asyncio.get_running_loop()

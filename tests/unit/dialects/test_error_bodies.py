@@ -39,6 +39,7 @@ LEAVES: list[errors.ModelportError] = [
     errors.MethodNotAllowed(["POST", "OPTIONS"]),
     errors.RequestTimedOut(),
     errors.BodyTooLarge(100),
+    errors.UnsupportedEncoding("gzip"),
     errors.HeadersTooLarge("Too many header bytes."),
     errors.InvalidParameters([OFFENCE]),
     errors.RateLimited("requests", 10, 29),
