@@ -141,6 +141,7 @@ def surface_options(settings: Settings) -> Options:
             idle_seconds=server.limits.idle_seconds,
         ),
         cors_origins=tuple(server.cors_origins),
+        allowed_hosts=frozenset(name.lower().removesuffix(".") for name in server.allowed_hosts),
         region=server.region,
         metrics_public=settings.telemetry.public,
         strict=server.strict,

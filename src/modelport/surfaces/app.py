@@ -8,7 +8,14 @@ import logging
 import traceback
 from collections.abc import Sequence
 
-from modelport.core.errors import InternalError, MethodNotAllowed, ModelportError, PermissionDenied, Unauthenticated
+from modelport.core.errors import (
+    Forbidden,
+    InternalError,
+    MethodNotAllowed,
+    ModelportError,
+    PermissionDenied,
+    Unauthenticated,
+)
 from modelport.core.identity import Role
 from modelport.core.operations import Operation
 from modelport.surfaces import azure_inference, azure_openai, cors, health, openai_v1, pages
@@ -20,6 +27,7 @@ from modelport.surfaces.gateway_port import Gateway
 from modelport.surfaces.hangup import Hangup
 from modelport.surfaces.headers import RequestHead, error_headers
 from modelport.surfaces.limits import Body
+from modelport.surfaces.local_names import refusal_of
 from modelport.surfaces.options import Options
 from modelport.surfaces.router import Match, Router
 from modelport.surfaces.wrong_path import WrongPaths, origin_of, shown
@@ -105,6 +113,10 @@ class Doors:
 
     async def _routed(self, exchange: Exchange, match: Match, route: Route | None) -> None:
         head = exchange.head
+        if self.gateway.snapshot().anonymous:
+            refused = refusal_of(head.headers.get(b"host"), head.headers.get(b"origin"), self.options)
+            if refused is not None:
+                raise Forbidden(refused)
         if not match.routes:
             origin = origin_of(exchange.scheme, head.text(b"host"))
             raise self.wrong_paths.refusal(head.method, head.path, origin)

@@ -25,6 +25,8 @@ class Options(Struct, frozen=True, kw_only=True):
     limits: Limits = Limits()
     cors_origins: tuple[str, ...] = ()
     """Origins that may read our answers in a browser; `*` is any. Empty: none."""
+    allowed_hosts: frozenset[str] = frozenset()
+    """Names besides loopback, in lower case, that a server answers to while it is anonymous."""
     region: str = "local"
     metrics_public: bool = False
     strict: bool = False
