@@ -94,7 +94,7 @@ class Served:
         sent |= headers or {}
         data = body if body is None or isinstance(body, bytes) else json.dumps(body).encode()
         with contextlib.closing(http.client.HTTPConnection(*self.address, timeout=timeout_seconds)) as connection:
-            connection.putrequest(method, path, skip_accept_encoding=True)
+            connection.putrequest(method, path, skip_host="host" in sent, skip_accept_encoding=True)
             for name, value in sent.items():
                 connection.putheader(name, value)
             if data is not None:

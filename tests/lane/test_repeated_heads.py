@@ -289,7 +289,7 @@ def test_who_asks_to_close_is_closed(play: Callable[[Scenario], None]) -> None:
         (b"Content-Length: ", b"Content-Length: 0", 200),
         (b"Content-Length: ", b"Transfer-Encoding: chunked\r\nContent-Length: ", 400),
         (b"Content-Length: ", b"Content-Length: 3\r\nContent-Length: ", 400),
-        (b" HTTP/1.1", b" HTTP/1.7", 400),
+        (b" HTTP/1.1", b" HTTP/1.7", 505),
         (b"POST ", b"\r\nPOST ", 200),
         (b"POST ", b"PUT ", 405),
         (b"/v1/", b"/v2/", 404),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import resource
 import ssl
 from typing import Final, TypeVar
 
@@ -15,6 +16,7 @@ from modelport.lane.server import Server
 
 KEEP_ALIVE_SECONDS: Final = 75
 BACKLOG: Final = 2048
+MOST_FILES: Final = 65_536
 COLLECTED_AT: Final = (5_000, 20, 20)
 """New containers before the collector looks for cycles among them. Plain calls make none; others do,
 those that raise with their tracebacks, and so many of these are held until then."""
@@ -27,7 +29,13 @@ def http_server(settings: Settings, application: Application, context: ssl.SSLCo
     limits = settings.server.limits
     config = uvicorn.Config(
         application.asgi,
-        http=bound(limits.header_bytes, limits.header_seconds, application.lane),
+        http=bound(
+            limits.header_bytes,
+            limits.header_seconds,
+            application.lane,
+            idle_seconds=limits.idle_seconds,
+            connections=min(limits.connections, open_files() // 2),
+        ),
         ws="none",
         loop="none",
         lifespan="off",
@@ -39,7 +47,19 @@ def http_server(settings: Settings, application: Application, context: ssl.SSLCo
         backlog=BACKLOG,
         ssl_context_factory=(lambda *_: context) if context is not None else None,
     )
-    return kind(config, application.gateway, drain_seconds=limits.request_seconds)
+    return kind(
+        config, application.gateway, drain_seconds=limits.request_seconds, handshake_seconds=limits.header_seconds
+    )
+
+
+def open_files() -> int:
+    """How many files and sockets this process may have open, after asking for as many as it may ask for."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = MOST_FILES if hard == resource.RLIM_INFINITY else min(hard, MOST_FILES)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+        return wanted
+    return wanted if soft == resource.RLIM_INFINITY else soft
 
 
 def settle_memory() -> None:

@@ -80,11 +80,13 @@ class ServerLimits(Section):
     json_containers: Annotated[int, Field(ge=64, le=2**20)] = 65_536
     """Objects and lists in one body; more is answered 400, as are twice as many names or eight times as many values."""
     request_seconds: Seconds = 600
-    header_seconds: Seconds = 20
-    """How long a client may take for a request's head."""
-    idle_seconds: Seconds = 30
-    """How long a request's body may stand still while it arrives."""
     """For a whole call, and for running calls when the server ends."""
+    header_seconds: Seconds = 20
+    """How long a client may take for a request's head, and for its TLS handshake before that."""
+    idle_seconds: Seconds = 30
+    """How long a request's body may stand still while it arrives, and its answer while the client does not read it."""
+    connections: Annotated[int, Field(ge=1, le=2**20)] = 8192
+    """Connections of one process; more are answered 503. Never more than half of the open files that it may have."""
 
 
 class ServerSettings(Section):
@@ -101,6 +103,8 @@ class ServerSettings(Section):
     """Processes that serve."""
     region: Annotated[str, Field(pattern=r"^[!-~]([ -~]{0,62}[!-~])?$")] = "local"
     """The `x-ms-region` of every answer."""
+    allowed_hosts: Annotated[tuple[Host, ...], AfterValidator(at_most(100, "names"))] = ()
+    """Names, without a port, that a server with `auth.anonymous` answers to besides those of loopback."""
     strict: bool = False
     """Refuses what the real service refuses, where we are lenient."""
     cors_origins: Annotated[tuple[Origin, ...], AfterValidator(at_most(100, "origins"))] = ()

@@ -18,11 +18,13 @@ from modelport.core.ports.providers import Provider, Readiness
 from modelport.gateway.gateway import Gateway
 from modelport.gateway.lease import write_out
 from modelport.lane.callers import Standings
+from modelport.lane.request_rules import target_fault
 from modelport.lane.ways import Asked, Plan, Way
 from modelport.surfaces.app import Doors, frames
 from modelport.surfaces.asgi import Headers
 from modelport.surfaces.door import Inference
 from modelport.surfaces.headers import RequestHead, printable
+from modelport.surfaces.local_names import refusal_of
 from modelport.upstream.sweep import Sweep
 from modelport.upstream.wire import Wire
 
@@ -101,6 +103,10 @@ class Lane:
         self._waiting: list[Waiting] = []
         self.standings = Standings(self)
 
+    def admits(self, host: bytes | None, origin: bytes | None) -> bool:
+        """Whether a request with these fields need not be refused for them: the application does that, and says why."""
+        return not self.pipeline.snapshot().anonymous or refusal_of(host, origin, self.options) is None
+
     def way(self, url: bytes) -> Way | None:
         """Where a POST to this URL leads; None: not into the lane."""
         try:
@@ -112,6 +118,8 @@ class Lane:
             return way
 
     def _looked_up(self, url: bytes) -> Way | None:
+        if target_fault(b"POST", url, None) is not None or not url.startswith(b"/"):
+            return None
         try:
             parsed = httptools.parse_url(url)
         except httptools.HttpParserInvalidURLError:

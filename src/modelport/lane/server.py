@@ -8,7 +8,7 @@ import socket
 import time
 from collections.abc import Callable
 from types import FrameType
-from typing import Protocol
+from typing import Any, Protocol
 
 import uvicorn
 
@@ -42,14 +42,35 @@ class Server(uvicorn.Server):
         gateway: Drained,
         *,
         drain_seconds: float,
+        handshake_seconds: float,
         listening: Callable[[], None] = lambda: None,
     ) -> None:
         super().__init__(config)
         logging.getLogger("uvicorn.error").addFilter(AbortedAnswers())
         self._gateway = gateway
         self._drain_seconds = drain_seconds
+        self._handshake_seconds = handshake_seconds
         self._deadline: float | None = None
         self._listening = listening
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """As uvicorn's for sockets that are open, but for the time that a TLS handshake may take."""
+        await self.lifespan.startup()
+        self.servers = [await self.listen(found) for found in sockets or ()]
+        self.started = True
+
+    async def listen(self, listener: socket.socket) -> asyncio.Server:
+        """Accepts connections of a socket."""
+        config = self.config
+        protocol: Any = config.http_protocol_class
+        return await asyncio.get_running_loop().create_server(
+            lambda: protocol(config=config, server_state=self.server_state, app_state=self.lifespan.state),
+            sock=listener,
+            ssl=config.ssl,
+            backlog=config.backlog,
+            ssl_handshake_timeout=self._handshake_seconds if config.ssl is not None else None,
+            ssl_shutdown_timeout=self._handshake_seconds if config.ssl is not None else None,
+        )
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         if self._gateway.draining:

@@ -18,9 +18,7 @@ SPELLINGS: Final = {
         "Cookie",
         "Date",
         "Extra-Parameters",
-        "Host",
         "Traceparent",
-        "Transfer-Encoding",
         "User-Agent",
         "X-Forwarded-For",
         "X-Forwarded-Proto",
@@ -40,4 +38,4 @@ SPELLINGS: Final = {
     )
     for spelling in (name, name.lower())
 }
-"""By spelling, the name in lower case. `Expect` must not be among them (lane/protocol.py looks at its value)."""
+"""By spelling, the name in lower case. Without `lane.request_rules.CHECKED_FIELDS`: their values are looked at."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ipaddress
 
+from modelport.core.excerpts import excerpt
 from modelport.surfaces.options import Options
 
 REMEDY = "or use keys instead of auth.anonymous"
@@ -19,7 +20,7 @@ def refusal_of(host: bytes | None, origin: bytes | None, options: Options) -> st
     if not is_loopback(name) and name not in options.allowed_hosts:
         return (
             f"This server lets everybody in and therefore answers to names of its own machine only, not to "
-            f"'{cut(name)}'. Add that name to server.allowed_hosts, {REMEDY}."
+            f"'{excerpt(name)}'. Add that name to server.allowed_hosts, {REMEDY}."
         )
     if origin is None or host is None:
         return None
@@ -28,7 +29,7 @@ def refusal_of(host: bytes | None, origin: bytes | None, options: Options) -> st
     if is_same or page in options.cors_origins or "*" in options.cors_origins:
         return None
     return (
-        f"This server lets everybody in and therefore refuses pages of other origins, as '{cut(page)}'. "
+        f"This server lets everybody in and therefore refuses pages of other origins, as '{excerpt(page)}'. "
         f"Add that origin to server.cors_origins, {REMEDY}."
     )
 
@@ -48,8 +49,3 @@ def is_loopback(name: str) -> bool:
         return ipaddress.ip_address(name).is_loopback
     except ValueError:
         return False
-
-
-def cut(text: str) -> str:
-    """A caller's text in a message."""
-    return text if len(text) <= 80 else f"{text[:80]}…"

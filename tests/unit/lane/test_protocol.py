@@ -5,67 +5,13 @@ from __future__ import annotations
 import asyncio
 import inspect
 import json
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from typing import Any
 
 import pytest
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 from uvicorn.server import ServerState
 
-from modelport.lane.protocol import bound
-
-
-async def echo(scope: dict[str, Any], receive: Any, send: Any) -> None:
-    body = b""
-    while True:
-        message = await receive()
-        if message["type"] == "http.disconnect":
-            return
-        body += message["body"]
-        if not message["more_body"]:
-            break
-    answer = json.dumps({"method": scope["method"], "path": scope["path"], "body": body.decode()}).encode()
-    headers = [(b"content-length", str(len(answer)).encode())]
-    await send({"type": "http.response.start", "status": 200, "headers": headers})
-    await send({"type": "http.response.body", "body": answer})
-
-
-@asynccontextmanager
-async def serving(header_bytes: int = 4096, header_seconds: float = 5.0) -> AsyncIterator[int]:
-    config = uvicorn.Config(
-        echo,
-        port=0,
-        http=bound(header_bytes, header_seconds),
-        ws="none",
-        lifespan="off",
-        log_config=None,
-        loop="asyncio",
-    )
-    server = uvicorn.Server(config)
-    server.capture_signals = __import__("contextlib").nullcontext  # type: ignore[method-assign]
-    task = asyncio.create_task(server.serve())
-    while not server.started:
-        await asyncio.sleep(0.01)
-    try:
-        yield server.servers[0].sockets[0].getsockname()[1]
-    finally:
-        server.should_exit = True
-        await task
-
-
-async def exchange(port: int, *pieces: bytes, pause: float = 0.0) -> bytes:
-    reader, writer = await asyncio.open_connection("127.0.0.1", port)
-    for piece in pieces:
-        writer.write(piece)
-        await writer.drain()
-        await asyncio.sleep(pause)
-    answer = await asyncio.wait_for(reader.read(), 10)
-    writer.close()
-    await writer.wait_closed()
-    return answer
-
+from raw_http import echo, exchange, serving
 
 JAVA_HEAD = (
     b"POST /chat HTTP/1.1\r\nHost: x\r\nConnection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\n"
@@ -179,8 +125,6 @@ async def test_pipelined_requests_are_answered_in_order() -> None:
         "on_response_complete",
         "pause_writing",
         "resume_writing",
-        "timeout_keep_alive_handler",
-        "_start_asgi_task",
     ],
 )
 def test_uvicorns_protocol_still_has_what_the_lane_overrides(name: str) -> None:
@@ -190,7 +134,7 @@ def test_uvicorns_protocol_still_has_what_the_lane_overrides(name: str) -> None:
 @pytest.mark.parametrize(
     "name",
     [
-        *("parser", "url", "headers", "scope", "transport", "loop", "flow", "cycle", "pipeline", "server_state"),
+        *("parser", "url", "headers", "scope", "transport", "loop", "flow", "cycle", "connections", "server_state"),
         *("expect_100_continue", "timeout_keep_alive"),
     ],
 )

@@ -19,7 +19,7 @@ from typing import Any, Final, TextIO, cast
 import uvloop
 
 from modelport.app.build import serving
-from modelport.app.http_server import BACKLOG, http_server
+from modelport.app.http_server import http_server
 from modelport.app.processes.output import WholeLines
 from modelport.app.processes.peer import Peer
 from modelport.app.processes.plan import Plan
@@ -167,14 +167,7 @@ class WorkerServer(Server):
     async def adopt(self, number: int) -> None:
         """Serves the socket of a worker that cannot be replaced for a while, too."""
         if self._retired_at is None and number not in self._adopted:
-            loop = asyncio.get_running_loop()
-            protocol: Any = self.config.http_protocol_class
-            self._adopted[number] = await loop.create_server(
-                lambda: protocol(config=self.config, server_state=self.server_state, app_state=self.lifespan.state),
-                sock=self.listeners[number].dup(),
-                ssl=self.config.ssl,
-                backlog=BACKLOG,
-            )
+            self._adopted[number] = await self.listen(self.listeners[number].dup())
 
     def release(self, number: int) -> None:
         """Its own worker is back."""
