@@ -169,10 +169,16 @@ class JsonSchemaFormat(Struct, frozen=True, forbid_unknown_fields=True, omit_def
 
 
 class ResponseFormat(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
-    """`text`, `json_object`, or `json_schema` with its schema."""
+    """`text`, `json_object` (with a schema beside it, as several hosts take it), or `json_schema` with its schema."""
 
     type: Literal["text", "json_object", "json_schema"]
     json_schema: JsonSchemaFormat | None = None
+    schema: dict[str, Any] | None = None
+
+    @property
+    def wanted_schema(self) -> dict[str, Any] | None:
+        """What the answer must match, in whichever form it was sent."""
+        return self.schema if self.json_schema is None else self.json_schema.schema
 
 
 class OpenResponseFormat(ResponseFormat, frozen=True, omit_defaults=True, kw_only=True):

@@ -97,13 +97,20 @@ def _response_format(walk: FieldWalk, value: Any, place: Place) -> ResponseForma
         walk.missing((*place, "type"), fields)
         return None
     kind = walk.literal(word, (*place, "type"), _FORMATS)
+    if kind is None:
+        return None
     extra = walk.further(fields, ResponseFormat.__struct_fields__, place)
+    for name, owner in (("json_schema", "json_schema"), ("schema", "json_object")):
+        if kind != owner and fields.get(name) is not None:
+            walk.refuse("value_error", (*place, name), f"'{name}' goes with type '{owner}' only", fields[name])
     if kind == "text":
         return OpenResponseFormat("text", extra=extra) if extra else ResponseFormat("text")
     if kind == "json_object":
-        return OpenResponseFormat("json_object", extra=extra) if extra else ResponseFormat("json_object")
-    if kind is None:
-        return None
+        given = fields.get("schema")
+        beside = None if given is None else walk.mapping(given, (*place, "schema"))
+        if extra:
+            return OpenResponseFormat("json_object", schema=beside, extra=extra)
+        return ResponseFormat("json_object", schema=beside)
     if fields.get("json_schema") is None:
         walk.missing((*place, "json_schema"), fields)
         return None

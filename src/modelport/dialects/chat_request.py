@@ -91,6 +91,8 @@ def _is_consistent(options: ChatCompletionsOptions) -> bool:
         return False
     if format is None:
         return True
+    if format.schema is not None and format.type != "json_object":
+        return False
     if format.json_schema is None:
         return format.type != "json_schema"
     return format.type == "json_schema" and bounds.is_name(format.json_schema.name)

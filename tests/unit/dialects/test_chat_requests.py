@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import msgspec
 import pytest
 
 from modelport.core.content import (
@@ -272,6 +273,23 @@ def test_tools_and_their_choice_are_read() -> None:
     )
     assert request.tool_choice == NamedToolChoice("f")
     assert decode_chat(chat_body(tools=[], tool_choice="required")).tools == ()
+
+
+@pytest.mark.parametrize("kept", [{}, {"stop": "x", "temperature": "1"}])  # the second goes the lenient way
+@pytest.mark.parametrize("decode", [decode_chat, decode_openai_chat])
+def test_a_schema_beside_json_object_is_kept(decode: Callable[[bytes], ChatRequest], kept: dict[str, Any]) -> None:
+    schema = {"type": "object", "required": ["a"]}
+    asked = {"type": "json_object", "schema": schema}
+    request = decode(chat_body(response_format=asked, **kept))
+    assert request.response_format == ResponseFormat("json_object", schema=schema)
+    assert msgspec.to_builtins(request.response_format) == asked
+    for wrong in (
+        {"type": "text", "schema": schema},
+        {"type": "json_object", "json_schema": {"name": "a", "schema": {}}},
+    ):
+        with pytest.raises(InvalidParameters) as caught:
+            decode(chat_body(response_format=wrong, **kept))
+        assert caught.value.target in ("response_format.schema", "response_format.json_schema")
 
 
 @pytest.mark.parametrize("decode", [decode_chat, decode_openai_chat])

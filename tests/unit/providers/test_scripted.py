@@ -207,9 +207,26 @@ async def test_json_object_is_an_object():
 
 async def test_json_schema_is_obeyed():
     schema = WEATHER.function.parameters
-    wanted = ResponseFormat("json_schema", JsonSchemaFormat("w", schema))
-    answer = json.loads(text_of(await events_of(scripted(), ask(response_format=wanted))))
-    assert answer == {"city": "text", "unit": "celsius"}
+    for wanted in (
+        ResponseFormat("json_schema", JsonSchemaFormat("w", schema)),
+        ResponseFormat("json_object", schema=schema),
+    ):
+        answer = json.loads(text_of(await events_of(scripted(), ask(response_format=wanted))))
+        assert answer == {"city": "text", "unit": "celsius"}
+
+
+@pytest.mark.parametrize(
+    "schema",
+    [
+        {"type": "number", "minimum": 1e308, "multipleOf": 1e-300},
+        {"type": "integer", "exclusiveMaximum": -1e308, "multipleOf": 1e-9},
+        {"type": "array", "minItems": 9999, "items": {"$ref": "#/$defs/a0"},
+         "$defs": {**{f"a{i}": {"$ref": f"#/$defs/a{i + 1}"} for i in range(60)}, "a60": {}}},
+    ],
+)  # fmt: skip
+async def test_a_schema_without_an_example_is_refused(schema):
+    with pytest.raises(NoExample):
+        example(schema)
 
 
 async def test_endless_schema_is_refused():

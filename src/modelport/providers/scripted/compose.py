@@ -119,9 +119,9 @@ def _default_text(request: ChatRequest | CompletionsRequest, choice: int) -> str
     wanted = request.response_format
     if wanted is None or wanted.type == "text":
         return text
-    if wanted.json_schema is None:
+    if wanted.wanted_schema is None:
         return msgspec.json.encode({"answer": text}).decode()
-    return msgspec.json.encode(_example(wanted.json_schema.schema, "response_format")).decode()
+    return msgspec.json.encode(_example(wanted.wanted_schema, "response_format")).decode()
 
 
 def _quoted(text: str) -> str:

@@ -29,7 +29,10 @@ class NoExample(Exception):
 
 def example(schema: Any) -> Any:
     """A value that obeys `schema`. Raises NoExample."""
-    return _Maker(schema if isinstance(schema, Mapping) else {}).make(schema, 0)
+    try:
+        return _Maker(schema if isinstance(schema, Mapping) else {}).make(schema, 0)
+    except ArithmeticError as exc:
+        raise NoExample("the schema's numbers are out of any range") from exc
 
 
 class _Maker:
@@ -58,6 +61,7 @@ class _Maker:
     def _flat(self, schema: Mapping[str, Any], depth: int) -> Mapping[str, Any]:
         """References followed, `allOf` joined, the first of `anyOf` and `oneOf` taken."""
         for _ in range(DEPTH_LIMIT):
+            self._made += 1
             schema, more = self._one_level(schema)
             if not more:
                 return schema

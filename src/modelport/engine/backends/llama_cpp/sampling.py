@@ -15,11 +15,22 @@ _TOKEN_IDS_LIMIT = 64
 
 # Known fields of the dialects and of other engines that this one cannot honour, with the values that ask for nothing.
 _NOT_DONE: Mapping[str, tuple[Any, ...]] = {
-    "functions": ([],), "function_call": ("none",), "audio": (), "reasoning_effort": (), "web_search_options": (),
-    "guided_json": (), "guided_regex": (), "guided_choice": (), "guided_grammar": (), "prompt_logprobs": (0,),
-    "length_penalty": (1, 1.0), "early_stopping": (False,), "logits_processors": ([],), "grammar": ("",),
-    "continue_final_message": (False,), "documents": ([],),
-    "truncate_prompt_tokens": (), "allowed_token_ids": (), "bad_words": ([],), "data_sources": ([],),
+    "functions": ([],), "function_call": ("none", "auto"), "audio": (), "web_search_options": (), "data_sources": ([],),
+    "reasoning_effort": ("none",), "thinking": (), "enable_thinking": (False,), "verbosity": (), "prediction": (),
+    # constraints in other engines' words
+    "grammar": ("",), "json_schema": (), "guided_json": (), "guided_regex": (), "guided_choice": (),
+    "guided_grammar": (), "guided_whitespace_pattern": (), "structured_outputs": (), "regex": (), "ebnf": (),
+    "allowed_token_ids": ([],), "bad_words": ([],), "logits_processors": ([],), "structural_tag": (),
+    # sampling in other engines' words
+    "length_penalty": (1,), "early_stopping": (False,), "prompt_logprobs": (0, False), "top_a": (0,), "tfs_z": (1,),
+    "mirostat": (0,), "dynatemp_range": (0,), "xtc_probability": (0,), "dry_multiplier": (0,), "top_n_sigma": (-1, 0),
+    "no_repeat_ngram_size": (0,), "epsilon_cutoff": (0,), "eta_cutoff": (0,), "penalty_alpha": (0,),
+    "samplers": (), "adaptive_target": (-1,), "n_keep": (0,), "lora": ([],), "k": (), "p": (), "random_seed": (),
+    # the prompt in other engines' words
+    "continue_final_message": (False,), "add_generation_prompt": (True,), "documents": ([],), "chat_template": (),
+    "chat_template_kwargs": ({},), "mm_processor_kwargs": ({},), "truncate_prompt_tokens": (), "truncation": (),
+    "add_special_tokens": (True,), "spaces_between_special_tokens": (True,), "return_tokens_as_token_ids": (False,),
+    "citation_options": ({},), "prompt_mode": (),
 }  # fmt: skip
 
 
