@@ -24,6 +24,9 @@ KNOWN_MODELS: Final = 256
 KNOWN_SHAPES: Final = 4
 """Of one caller. One whose bodies always differ in more than their messages is not learned from for ever."""
 
+LEARNED_BYTES: Final = 64 * 1024
+"""Of a longer body, finding its messages costs more than it saves."""
+
 
 class Shape:
     """A body with a place where its messages are. These are read each time, and written anew for the target."""
@@ -82,7 +85,7 @@ class Caller:
             return None
         # The codec writes the target's names into what was read.
         ask = (standing, len(asked.messages), asked.max_tokens, standing.codec.encode(asked))
-        if len(self._shapes) < KNOWN_SHAPES:
+        if len(self._shapes) < KNOWN_SHAPES and len(body) <= LEARNED_BYTES:
             self._learn(body, ask)
         return ask
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from typing import Any
 
@@ -208,3 +209,11 @@ async def test_a_text_that_is_too_long_is_never_given_to_the_tokeniser() -> None
     with pytest.raises(WorkerError):
         await tokeniser.encode([Segment("x" * 11), Segment("<call>", is_trusted=True), Segment("never read")])
     assert "never read" not in engine.tokenised
+
+
+def test_arguments_with_very_many_lists_stay_the_text_that_they_are() -> None:
+    arguments = "[" + "[]," * 70_000 + "1]"
+    call = {"id": "a", "type": "function", "function": {"name": "f", "arguments": arguments}}
+    message = {"role": "assistant", "content": None, "tool_calls": [call]}
+    (turn,) = read_turns({"messages": [message]}, None)
+    assert json.loads(turn.content[-2].text) == {"name": "f", "arguments": arguments}

@@ -186,3 +186,11 @@ def test_nothing_is_kept_of_a_name_that_is_too_long() -> None:
     caller = Bounded()
     assert caller.standing("x" * 1000, ()) is None
     assert not caller._by_model
+
+
+def test_nothing_is_learned_from_a_very_long_body() -> None:
+    known = Known()
+    known.read(json.dumps({"messages": [{"role": "user", "content": "x" * 100_000}]}).encode(), ())
+    assert not known._shapes
+    known.read(json.dumps({"messages": [{"role": "user", "content": "x"}]}).encode(), ())
+    assert known._shapes

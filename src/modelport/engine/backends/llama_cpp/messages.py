@@ -6,6 +6,7 @@ from typing import Any, Final
 
 import msgspec
 
+from modelport.dialects.body import JSON_CONTAINERS, holds_more
 from modelport.engine.backend import JsonObject, WorkerError
 from modelport.engine.backends.llama_cpp.prompts import Role, Turn
 from modelport.engine.backends.llama_cpp.segments import Segment
@@ -127,6 +128,8 @@ def _arguments(arguments: Any) -> Any:
     """Arguments come as the JSON text that the model wrote, which need not be JSON."""
     if not isinstance(arguments, str):
         return arguments
+    if holds_more(arguments.encode("utf-8", "replace"), JSON_CONTAINERS):
+        return arguments  # a text that the request's own count has not looked into
     try:
         return msgspec.json.decode(arguments)
     except (msgspec.DecodeError, RecursionError):
