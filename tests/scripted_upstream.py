@@ -43,6 +43,7 @@ class ScriptedUpstream:
     def says(self, answer: bytes, *, waits: bool = False) -> None:
         """From the next request on."""
         self.answer, self.waits = answer, waits
+        self.asked, self.left = threading.Semaphore(0), threading.Semaphore(0)
 
     def __enter__(self) -> Self:
         self._thread.start()
@@ -60,6 +61,7 @@ class ScriptedUpstream:
                 threading.Thread(target=self._serve, args=(connection,), daemon=True).start()
 
     def _serve(self, connection: socket.socket) -> None:
+        answer, waits, asked, left = self.answer, self.waits, self.asked, self.left
         connection.settimeout(60)
         with connection, contextlib.suppress(OSError):
             head = b""
@@ -72,10 +74,10 @@ class ScriptedUpstream:
             length = next(int(line[15:]) for line in head.lower().split(b"\r\n") if line.startswith(b"content-length:"))
             while len(body) < length:
                 body += connection.recv(65536)
-            connection.sendall(self.answer)
-            self.asked.release()
-            if self.waits:
+            connection.sendall(answer)
+            asked.release()
+            if waits:
                 with contextlib.suppress(OSError):
                     while connection.recv(65536):
                         pass
-                self.left.release()
+                left.release()

@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 import signal
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from modelport.core.usage import UsageRecord
 from served import Answer, Served, children_of, eventually, is_running, serve, until, until_closed
 
 pytestmark = pytest.mark.embedded
@@ -240,3 +242,52 @@ def test_a_truncated_model_fails_alone(weights: Path, tmp_path: Path, serve_modu
     assert answer.status == 503
     assert int(answer.headers["retry-after"]) >= 1
     assert str(tmp_path) not in answer.body.decode()
+
+
+def record_of(served: Served, name: str) -> UsageRecord:
+    """Of the call that its client gave this id."""
+    found: list[UsageRecord] = []
+
+    def is_there() -> bool:
+        found[:] = [record for record in served.journal() if record.client_request_id == name]
+        return bool(found)
+
+    eventually(is_there, "the record")
+    (record,) = found
+    return record
+
+
+def cut_whole_call(served: Served, name: str, cut: Callable[[Any], None]) -> UsageRecord:
+    """A whole answer that is cut off when some of it has been made. Nothing of that shows before, so it is cut off
+    later and later, until it is so."""
+    for seconds in (1, 2, 4, 8, 16):
+        eventually(lambda: short(served).status == 200, "a ready worker")
+        with served.connect() as connection:
+            named = f"{name}-{seconds}"
+            request = asked(**ENDLESS)
+            connection.sendall(served.request("/models/chat/completions", request, x_ms_client_request_id=named))
+            eventually(lambda: served.metric("modelport_engine_slots_busy") == 1, "the model works")
+            time.sleep(seconds)
+            cut(connection)
+        record = record_of(served, named)
+        if record.usage.output:
+            break
+    return record
+
+
+def test_what_the_model_made_until_its_caller_left_is_charged_in_a_whole_answer_too(served: Served) -> None:
+    record = cut_whole_call(served, "left", lambda connection: connection.close())
+    assert (record.ending, record.usage_source) == ("cancelled", "reported")
+    assert 0 < record.usage.output < ENDLESS["max_tokens"]
+    assert record.usage.prompt > 0
+
+
+def test_what_a_worker_made_until_it_was_killed_is_charged_in_a_whole_answer_too(served: Served) -> None:
+    def kill(connection: Any) -> None:
+        os.kill(worker_of(served), signal.SIGKILL)
+        assert connection.recv(65536).startswith(b"HTTP/1.1 5")
+
+    record = cut_whole_call(served, "killed", kill)
+    assert record.ending == "failed"
+    assert 0 < record.usage.output < ENDLESS["max_tokens"]
+    eventually(lambda: short(served).status == 200, "an answer of the restarted worker")

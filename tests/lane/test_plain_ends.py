@@ -55,6 +55,8 @@ class Outcome(Struct):
     """Requests and tokens in the quota's window."""
 
 
+UNSEEN = 7 + 9
+"""Tokens of a whole answer that nobody has seen: the likely prompt, and what was asked for."""
 Scenario = Callable[[Play], Coroutine[Any, Any, Answer | None]]
 FORMS = {"plain": (True, " " * 8), "general": (True, ', "n": 1'), "coroutine": (False, " " * 8)}
 
@@ -165,7 +167,8 @@ def test_cut_off_while_the_upstream_works(compare: Callable[..., Outcome], cause
 
     # A server that stops cuts its coroutines off with their connections: nothing is said there.
     outcome = compare(scenario, *(["plain", "general"] if cause == "stop" else FORMS))
-    assert ended(outcome) == (ending, status, 0)
+    assert ended(outcome) == (ending, status, UNSEEN)
+    assert outcome.records[0]["usage_source"] == "estimated"
     assert outcome.records[0]["target"] == "up/served"
     assert outcome.answer is None or outcome.answer[0] == status
 
@@ -296,7 +299,7 @@ def test_an_upstream_that_is_late(compare: Callable[..., Outcome]) -> None:
         play.above.pieces, play.above.ends = [], "waits"
         return await play.client.ask(play.request())
 
-    assert ended(compare(scenario, deployment="impatient")) == ("failed", 504, 0)
+    assert ended(compare(scenario, deployment="impatient")) == ("failed", 504, UNSEEN)
 
 
 def test_a_place_is_free_again_after_every_end(compare: Callable[..., Outcome]) -> None:

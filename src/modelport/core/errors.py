@@ -421,3 +421,7 @@ class UpstreamTimedOut(ModelportError):
 
     status = 504
     code = "Timeout"
+
+
+class UpstreamGivenUp(UpstreamTimedOut):
+    """The gateway has stopped waiting for a model that it has asked, and that may have worked until then."""

@@ -12,8 +12,8 @@ from modelport.core.catalog import Target
 from modelport.core.errors import ModelportError, Unavailable
 from modelport.core.ports.providers import Address, Decoder, UpstreamRequest
 from modelport.core.ports.stages import NeedsWaiting, Refusal
-from modelport.core.requests import Request
-from modelport.dialects.openai_chat.upstream import UpstreamCodec
+from modelport.core.requests import ChatRequest, CompletionsRequest, Request
+from modelport.dialects.openai_chat.upstream import UpstreamCodec, UpstreamFacts
 from modelport.engine.supervisor import EngineUnavailableError, WorkerAddress, WorkerSpec, WorkerState
 
 State = Literal["ready", "loading", "restarting", "failed", "unloaded"]
@@ -39,6 +39,7 @@ class EngineProvider:
     def __init__(self, worker: EngineWorker) -> None:
         self.worker = worker
         self._codec = UpstreamCodec(engine=True)
+        self._codec_in_pieces = UpstreamCodec(UpstreamFacts(asks_running_usage=True), engine=True)
 
     @property
     def address(self) -> Address:
@@ -87,7 +88,12 @@ class EngineProvider:
         found = self.worker.address
         if found is None:
             raise self._unavailable(self.worker.state)
-        upstream = self._codec.encode(request, target)
+        if can_come_in_pieces(request):
+            # The caller gets it whole; what has been made until then is known all the same.
+            upstream = self._codec_in_pieces.encode(msgspec.structs.replace(request, stream=True), target)
+            upstream = msgspec.structs.replace(upstream, streamed=False, in_pieces=True)
+        else:
+            upstream = self._codec.encode(request, target)
         return msgspec.structs.replace(
             upstream, headers=(*upstream.headers, ("authorization", f"Bearer {found.secret}")), queued=True
         )
@@ -99,3 +105,11 @@ class EngineProvider:
     def failure(self, status: int, headers: Mapping[str, str], body: bytes) -> ModelportError:
         """core.ports.providers.Provider"""
         return self._codec.failure(status, headers, body)
+
+
+def can_come_in_pieces(request: Request) -> bool:
+    """Whether a worker can stream the answer to a request for a whole one: not where it chooses among several."""
+    if request.stream or not isinstance(request, ChatRequest | CompletionsRequest):
+        return False
+    chosen = isinstance(request, CompletionsRequest) and request.best_of is not None
+    return not (chosen or request.extra.get("best_of") or request.extra.get("use_beam_search"))

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from msgspec.structs import replace
 
+from modelport.core.errors import ModelportError, UpstreamGivenUp
 from modelport.core.events import (
     Answered,
     ChoiceFinished,
@@ -40,7 +41,10 @@ class Count:
         "_can_wait",
         "_choices",
         "_finished",
+        "_is_asked",
         "_is_begun",
+        "_is_cut_short",
+        "_is_in_one_piece",
         "_is_told",
         "_lease",
         "_output",
@@ -63,6 +67,7 @@ class Count:
         self._output = Tally()
         self._reasoning = Tally()
         self._is_begun = False
+        self._is_asked = self._is_in_one_piece = self._is_cut_short = False
         self._reported: UsageReported | None = None
         self._is_told = False
         self._finished: set[int] = set()
@@ -111,6 +116,25 @@ class Count:
         self._output.take_back(text)
         return False
 
+    def asked(self, *, shows_progress: bool) -> None:
+        """A target works on the request from now on."""
+        self._is_asked, self._is_in_one_piece = True, not shows_progress
+
+    def failed(self, error: ModelportError) -> None:
+        """The target has ended its work without an answer, unless the gateway has only stopped waiting."""
+        if not isinstance(error, UpstreamGivenUp):
+            self._is_asked = False
+
+    def not_asked(self) -> None:
+        """The request has not reached the target."""
+        self._is_asked = False
+
+    def cut_short(self, reported: list[Event]) -> None:
+        """The answer is given up before its end; `reported`: the source's counts until then."""
+        if not self.stopped:
+            self._is_cut_short = True
+            self.overtaken(reported)
+
     def overtaken(self, events: list[Event]) -> None:
         """What came together with the event at which the answer `stopped`: a report among it is still believed."""
         for event in events:
@@ -134,18 +158,27 @@ class Count:
         made = TokenUsage(output=self._output.tokens, reasoning=self._reasoning.tokens)
         if report is None:
             if not self._is_begun:
-                return TokenUsage(), UsageSource.NONE
+                return self._unseen()
             return self._likely_prompt() + made, self._own_source()
         usage, is_sure = report.usage, report.is_sure
         if report.total and report.total > made.total:
             return TokenUsage(input=report.total - made.total) + made, UsageSource.ESTIMATED
-        if not self._explains_text(usage.completion):
+        is_behind = self._is_cut_short and usage.completion < made.completion
+        if is_behind or not self._explains_text(usage.completion):
             usage = replace(usage, output=made.output, reasoning=made.reasoning, audio_output=0)
             is_sure = False
         if not usage.prompt:
             usage += self._likely_prompt()
             is_sure = False
         return usage, UsageSource.REPORTED if is_sure else UsageSource.ESTIMATED
+
+    def _unseen(self) -> tuple[TokenUsage, UsageSource]:
+        """What a target may have made of which nothing has come: it has read the prompt, and if its answer shows only
+        when all is made, it is charged with the tokens that it was asked for."""
+        if not self._is_asked:
+            return TokenUsage(), UsageSource.NONE
+        completion = self._lease.reserved_completion if self._is_in_one_piece else 0
+        return self._likely_prompt() + TokenUsage(output=completion), UsageSource.ESTIMATED
 
     def _explains_text(self, tokens: int) -> bool:
         """Whether the text that came can be so many tokens."""

@@ -172,6 +172,11 @@ class CallLease:
         covered = is_taken and self._cover(tokens)
         return await covered.resume() if isinstance(covered, NeedsWaiting) else covered
 
+    @property
+    def reserved_completion(self) -> int:
+        """The most that the call may become, as far as it is reserved."""
+        return max(0, self._reservation.reserved_tokens - self._prompt_tokens)
+
     def quota(self) -> QuotaState:
         """What the tightest of the call's limits leave now."""
         asked, admissions = self._asked, self._admissions

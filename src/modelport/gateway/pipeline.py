@@ -23,7 +23,7 @@ from modelport.core.errors import (
     RateLimited,
     TokensLimitReached,
     UpstreamFailed,
-    UpstreamTimedOut,
+    UpstreamGivenUp,
 )
 from modelport.core.events import Event
 from modelport.core.identity import Principal
@@ -184,7 +184,7 @@ class Pipeline:
     ) -> AsyncGenerator[list[Event], None]:
         """The target's events, counted and filtered. Its normal end settles the lease and puts the lines on disk."""
         completion = guard.Completion()
-        async with aclosing(self._dispatched(request, deployment, lease)) as source:
+        async with aclosing(self._dispatched(request, deployment, lease, count)) as source:
             async for batch in source:
                 passed_on = completion.feed(count.feed(batch))
                 if passed_on:
@@ -204,7 +204,7 @@ class Pipeline:
         write_out(self.journal)
 
     async def _dispatched(
-        self, request: Request, deployment: Deployment, lease: CallLease
+        self, request: Request, deployment: Deployment, lease: CallLease, count: Count
     ) -> AsyncGenerator[list[Event], None]:
         """Targets in turn until one gives a first event; after that there is no other."""
         dispatch = InOrder(deployment.targets, self.random)
@@ -220,18 +220,19 @@ class Pipeline:
             lease.asked(step.target)
             begun = False
             try:
-                async with aclosing(self._asked(request, deployment, step.target)) as events:
+                async with aclosing(self._asked(request, deployment, step.target, count)) as events:
                     async for batch in events:
                         begun = True
                         yield batch
                 return
             except ModelportError as error:
+                count.failed(error)
                 outcome = self.target_failures.take(step.target, error, request)
                 if begun:
                     raise
 
     async def _asked(
-        self, request: Request, deployment: Deployment, target: Target
+        self, request: Request, deployment: Deployment, target: Target, count: Count
     ) -> AsyncGenerator[list[Event], None]:
         """One target's answer as events, in batches of one read each."""
         provider = self.runtime.provider(target.provider)
@@ -242,27 +243,35 @@ class Pipeline:
             if isinstance(ready, Refusal):
                 raise ready.error
         if isinstance(provider, Provider):
-            async for batch in self._relayed(provider, request, deployment, target):
+            async for batch in self._relayed(provider, request, deployment, target, count):
                 yield batch
             return
+        count.asked(shows_progress=request.stream)
         async with timed_events(provider, request, deployment, target) as events:
             async for event in events:
                 yield [event]
 
     async def _relayed(
-        self, provider: Provider, request: Request, deployment: Deployment, target: Target
+        self, provider: Provider, request: Request, deployment: Deployment, target: Target, count: Count
     ) -> AsyncGenerator[list[Event], None]:
         """A codec's answer over HTTP."""
         upstream = provider.encode(request, target)
+        if not upstream.queued:
+            count.asked(shows_progress=upstream.shows_progress)
         async with self.runtime.transport.send(provider.address, upstream, deployment.timeouts) as answer:
             if not 200 <= answer.status < 300:
                 raise provider.failure(answer.status, answer.headers, await answer.body(ERROR_BODY_BYTES))
+            count.asked(shows_progress=upstream.shows_progress)
             decoder = provider.decoder(request)
-            async for chunk in answer.chunks():
-                if batch := decoder.feed(chunk):
+            try:
+                async for chunk in answer.chunks():
+                    if batch := decoder.feed(chunk):
+                        yield batch
+                if batch := decoder.end():
                     yield batch
-            if batch := decoder.end():
-                yield batch
+            except BaseException:
+                count.cut_short(decoder.reported())
+                raise
 
     async def _cleared(self, outcome: Refusal | NeedsWaiting[None] | None) -> None:
         """Waits where a stage needs it; raises where it refuses."""
@@ -289,7 +298,7 @@ async def timed_events(
                 async with asyncio.timeout_at(min(loop.time() + limit, end)):
                     event = await anext(source, None)
             except TimeoutError:
-                raise UpstreamTimedOut("The model did not answer in time.") from None
+                raise UpstreamGivenUp("The model did not answer in time.") from None
             if event is None:
                 return
             limit = timeouts.between_events

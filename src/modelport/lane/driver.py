@@ -20,7 +20,7 @@ from modelport.core.errors import InternalError, ModelportError, UpstreamFailed
 from modelport.core.events import Event
 from modelport.core.identity import Principal
 from modelport.core.ports.dispatch import GiveUp, Send, TargetFailed, Wait
-from modelport.core.ports.providers import Decoder
+from modelport.core.ports.providers import Decoder, UpstreamRequest
 from modelport.core.ports.quota import Reservation
 from modelport.core.ports.stages import NeedsWaiting, Refusal
 from modelport.core.usage import Ending
@@ -77,6 +77,7 @@ class LaneCall:
         "_target",
         "_task",
         "_unread",
+        "_upstream",
         "_way",
         "reply",
     )
@@ -109,6 +110,8 @@ class LaneCall:
         self._held_back: list[Callable[[], None]] = []
         """What came meanwhile."""
         self._decoder: Decoder | None = None
+        self._upstream: UpstreamRequest | None = None
+        """What the target was sent; None: a plain call has sent it."""
         self._refused_with: tuple[int, RawHeaders] | None = None
         self._error_body = b""
         self._has_begun = False
@@ -184,6 +187,7 @@ class LaneCall:
             assert isinstance(step, Send)
             self._target, self._asked = step.target, self._asks.plan[step.target.provider]
             self._lease.asked(step.target)
+            self._count.asked(shows_progress=False)
             if exchange.receiver is not None:
                 self._exchange, exchange.receiver = exchange, self
 
@@ -254,7 +258,9 @@ class LaneCall:
         self._decoder = self._refused_with = self._relay = None
         self._unread = b""
         self._has_begun = self._has_stopped_asking = False
-        upstream = provider.encode(self._asks.request, self._target)
+        self._upstream = upstream = provider.encode(self._asks.request, self._target)
+        if not upstream.queued:
+            self._count.asked(shows_progress=upstream.shows_progress)
         self._exchange = self._lane.wire.send(provider.address, upstream, self._asks.deployment.timeouts, self)
         if self._connection.flow.write_paused:
             self._exchange.pause()
@@ -265,6 +271,8 @@ class LaneCall:
         """upstream.wire.Receiver"""
         if 200 <= status < 300:
             self._decoder = self._asked.provider.decoder(self._asks.request)
+            if self._upstream is not None:
+                self._count.asked(shows_progress=self._upstream.shows_progress)
             if self._asks.request.stream and self._asks.request.choices == 1:
                 self._relay = TextRelay(partial(self._asked.provider.decoder, self._asks.request), self._count)
         else:
@@ -418,6 +426,7 @@ class LaneCall:
         self._stop_asking()
         if self._decoder is None and self._refused_with is not None:
             error = self._target_refused()  # what came of the error's body before it broke is its text
+        self._count.failed(error)
         outcome = self._failed(error)
         if self._has_begun:
             raise error
@@ -430,6 +439,8 @@ class LaneCall:
         self._has_stopped_asking = True
         exchange, self._exchange = self._exchange, None
         if exchange is not None:
+            if exchange.connection is None:
+                self._count.not_asked()
             exchange.abort()
 
     def _complete(self) -> None:
@@ -473,6 +484,8 @@ class LaneCall:
 
     def _settle(self, ending: Ending, status: int, code: str | None) -> None:
         self._stop_asking()
+        if self._decoder is not None:
+            self._count.cut_short(self._decoder.reported())
         if self._task is not None and self._task is not asyncio.current_task():
             self._task.cancel()
         self._lease.settle(ending, status=status, error_code=code)

@@ -10,7 +10,7 @@ from typing import Final
 
 import aiohttp
 
-from modelport.core.errors import ModelportError, UpstreamFailed, UpstreamTimedOut
+from modelport.core.errors import ModelportError, UpstreamFailed, UpstreamGivenUp, UpstreamTimedOut
 
 NOT_REACHED_IN_TIME: Final = "The upstream could not be reached in time."
 NOT_ANSWERED_IN_TIME: Final = "The upstream did not answer in time."
@@ -40,7 +40,7 @@ def failed_before_answer(exc: BaseException) -> ModelportError:
         case aiohttp.ConnectionTimeoutError():
             return UpstreamTimedOut(NOT_REACHED_IN_TIME)
         case asyncio.TimeoutError():
-            return UpstreamTimedOut(NOT_ANSWERED_IN_TIME)
+            return UpstreamGivenUp(NOT_ANSWERED_IN_TIME)
         case aiohttp.ClientConnectorCertificateError() | aiohttp.ClientSSLError():
             return UpstreamFailed(NOT_TRUSTED)
         case aiohttp.ClientProxyConnectionError() | aiohttp.ClientHttpProxyError():
@@ -58,5 +58,5 @@ def failed_before_answer(exc: BaseException) -> ModelportError:
 def failed_in_answer(exc: BaseException) -> ModelportError:
     """Our error for one that came while the body was read."""
     if isinstance(exc, asyncio.TimeoutError):
-        return UpstreamTimedOut(STOPPED_SENDING)
+        return UpstreamGivenUp(STOPPED_SENDING)
     return UpstreamFailed(BROKE_OFF)

@@ -83,6 +83,7 @@ class Pool:
 
     def send(self, request: UpstreamRequest, timeouts: Timeouts, receiver: Receiver) -> Exchange:
         """Asks. The receiver hears the rest, never before this has returned."""
+        timeouts = request.timeouts(timeouts)
         # A whole answer is made completely before its first byte: only `whole` can bound that.
         first = timeouts.first_event if request.streamed else timeouts.whole
         exchange, head = Exchange(), self.head(request)

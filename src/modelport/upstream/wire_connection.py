@@ -14,7 +14,7 @@ from typing import Any, Final, Protocol, cast
 import httptools
 
 from modelport.core.catalog import Timeouts
-from modelport.core.errors import ModelportError, UpstreamFailed, UpstreamTimedOut
+from modelport.core.errors import ModelportError, UpstreamFailed, UpstreamGivenUp
 from modelport.core.queueing import queued_too_long
 from modelport.upstream import failures
 from modelport.upstream.reply_head import FieldReader, RawHeaders, inflater
@@ -309,7 +309,7 @@ class Connection(asyncio.Protocol):
                     self._broke(exchange, queued_too_long(exchange.timeouts.queue))
                     return
                 late = failures.STOPPED_SENDING if self._has_head else failures.NOT_ANSWERED_IN_TIME
-                self._broke(exchange, UpstreamTimedOut(late))
+                self._broke(exchange, UpstreamGivenUp(late))
         elif not self._idle_since:
             self._idle_since = now
         elif now - self._idle_since > IDLE_CONNECTION_SECONDS:

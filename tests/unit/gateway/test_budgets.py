@@ -211,7 +211,7 @@ def test_a_call_costs_what_its_target_says_that_it_has_served(
     house = House(tmp_path, "allow", *rows)
     for sku, paid, how in ((Sku(), cost, pricing), (Sku("GlobalBatch"), "2", Pricing.PRICED)):
         lease = house.lease(chat(extra={} if asked is None else {"service_tier": asked}), sku=sku)
-        Count(lease, chat()).feed([TextDelta("x"), UsageReported(TokenUsage(input=1_000_000), said)])
+        Count(lease, chat()).feed([UsageReported(TokenUsage(input=1_000_000), said)])
         record = house.record(lease, TokenUsage(input=1_000_000))
         assert (record.cost, record.pricing, record.service_tier) == (paid, how, recorded)
     house.journal.stop()

@@ -189,7 +189,7 @@ prices = st.none() | st.builds(
     is_estimate=st.booleans(),
 )
 counts = st.integers(1, 10**6)
-usages = st.builds(TokenUsage, input=counts, output=st.integers(0, 10**6)).map(
+usages = st.builds(TokenUsage, input=counts, output=st.integers(1, 10**6)).map(
     lambda usage: (usage, False)
 ) | st.builds(TokenUsage, input=counts, output=counts, cached_input=counts, reasoning=st.integers(0, 9)).map(
     lambda usage: (usage, True)

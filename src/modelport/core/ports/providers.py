@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Mapping
 from typing import Final, Protocol, runtime_checkable
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from modelport.core.catalog import Target, Timeouts
 from modelport.core.errors import ModelportError
@@ -28,8 +29,19 @@ class UpstreamRequest(Struct, frozen=True):
     headers: tuple[tuple[str, str], ...] = ()
     streamed: bool = False
     method: str = "POST"
+    in_pieces: bool = False
+    """Its answer comes as it is made, although the caller gets it whole."""
     queued: bool = False
     """The target sends the head of its answer when it begins to work; until then the call waits in its queue."""
+
+    @property
+    def shows_progress(self) -> bool:
+        """Whether what has been made can be seen before all is."""
+        return self.streamed or self.in_pieces
+
+    def timeouts(self, timeouts: Timeouts) -> Timeouts:
+        """The deployment's, for this request: who waits for all of an answer does not wait for its pieces."""
+        return replace(timeouts, between_events=timeouts.whole) if self.in_pieces else timeouts
 
 
 class Decoder(Protocol):
@@ -41,6 +53,10 @@ class Decoder(Protocol):
 
     def end(self) -> list[Event]:
         """The body has ended. Raises UpstreamFailed when the answer was cut short."""
+        ...
+
+    def reported(self) -> list[Event]:
+        """The source's counts until now, for an answer that is given up before its end."""
         ...
 
 

@@ -101,6 +101,10 @@ class CompletionDecoder:
                 events += self._taken(payload)
         return events if self._is_over else events + self._over(is_clean=False)
 
+    def reported(self) -> list[Event]:
+        """core.ports.providers.Decoder"""
+        return self._reader.reported()
+
     def _begun(self, data: bytes) -> bytes:
         """Decides what this is, as soon as something other than white space has come; gives what is to be read."""
         text = data.lstrip(_BLANK)
@@ -163,6 +167,10 @@ class EmbeddingsDecoder:
         except (msgspec.ValidationError, RecursionError):
             raise broken("The upstream's vectors cannot be read.", self._is_engine) from None
         return answer, rest(value, _VECTORS_FIELDS)
+
+    def reported(self) -> list[Event]:
+        """core.ports.providers.Decoder: they come with the vectors."""
+        return []
 
     def _events(self, answer: _OpenVectors, extra: dict[str, Any]) -> list[Event]:
         found: dict[int, bytes] = {}

@@ -40,6 +40,8 @@ class UpstreamFacts(Struct, frozen=True, kw_only=True):
     """The only spelling that it takes; None: either, as it was sent."""
     asks_stream_usage: bool = True
     """Does it know `stream_options`? Some refuse it and report usage all the same."""
+    asks_running_usage: bool = False
+    """Does each event say what was used until then?"""
     embeddings_format: Literal["base64", "float"] | None = "base64"
     """How vectors are asked for; None: not asked, the host sends what it sends."""
     has_developer_role: bool = False
@@ -139,8 +141,12 @@ def _put_sampling(body: dict[str, Any], request: ChatRequest | CompletionsReques
         body["stop"] = request.stop
     if request.stream:
         body["stream"] = True
-        # Usage is asked for whatever the caller wants: the gateway counts what is made.
-        options = {"include_usage": True, **request.stream_extra} if facts.asks_stream_usage else request.stream_extra
+        options = dict(request.stream_extra)
+        if facts.asks_stream_usage:
+            # Asked for whatever the caller wants: the gateway counts what is made.
+            options = {"include_usage": True, **options}
+        if facts.asks_running_usage:
+            options["continuous_usage_stats"] = True
         if options:
             body["stream_options"] = options
 

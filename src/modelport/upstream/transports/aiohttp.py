@@ -72,7 +72,7 @@ class Exchange:
         self._transport = transport
         self._address = address
         self._request = request
-        self._timeouts = timeouts
+        self._timeouts = request.timeouts(timeouts)
         self._response: aiohttp.ClientResponse | None = None
 
     async def __aenter__(self) -> UpstreamAnswer:

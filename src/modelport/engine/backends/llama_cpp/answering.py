@@ -49,6 +49,12 @@ class Tally:
         }
 
 
+def wants_running_usage(request: JsonObject) -> bool:
+    """Whether each chunk is to say what was used until then."""
+    options = request.get("stream_options")
+    return isinstance(options, dict) and options.get("continuous_usage_stats") is True
+
+
 async def read_plan(request: JsonObject, model: Model, *, may_best_equal_n: bool) -> Plan:
     """The request's sampling. Refuses combinations that cannot be done."""
     sampling = read_sampling(request, model.settings.sampling, model.vocabulary.size)

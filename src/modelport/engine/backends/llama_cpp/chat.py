@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from modelport.engine.backend import JsonObject, WorkerError
-from modelport.engine.backends.llama_cpp.answering import Plan, Tally, answer, read_plan
+from modelport.engine.backends.llama_cpp.answering import Plan, Tally, answer, read_plan, wants_running_usage
 from modelport.engine.backends.llama_cpp.generate import Ending
 from modelport.engine.backends.llama_cpp.messages import read_turns
 from modelport.engine.backends.llama_cpp.model import Model
@@ -52,7 +52,7 @@ async def chat(request: JsonObject, model: Model) -> AsyncGenerator[JsonObject]:
     asked = await _read(request, model)
     tally = Tally(len(asked.prompt))
     writers: dict[int, Writer] = {}
-    envelope = _Envelope(model.settings.name, tally if _wants_running_usage(request) else None)
+    envelope = _Envelope(model.settings.name, tally if wants_running_usage(request) else None)
     pieces = answer(model, asked.plan, [asked.prompt], [asked.limit], tally, asked.engine_fields)
     async with aclosing(pieces):
         async for index, piece in pieces:
@@ -60,8 +60,11 @@ async def chat(request: JsonObject, model: Model) -> AsyncGenerator[JsonObject]:
                 writers[index] = asked.writer()
                 yield envelope.chunk(index, Delta({"role": "assistant", "content": ""}))
             if not isinstance(piece, Ending):
-                for delta in writers[index].feed(piece):
+                fed = writers[index].feed(piece)
+                for delta in fed:
                     yield envelope.chunk(index, delta)
+                if not fed and envelope.running is not None:
+                    yield envelope.wrap([], tally.usage())
                 continue
             deltas, reason = writers[index].end(piece)
             for delta in deltas:
@@ -113,11 +116,6 @@ async def _prompt(request: JsonObject, model: Model, use: ToolUse | None) -> lis
     return await model.tokeniser.encode(segments)
 
 
-def _wants_running_usage(request: JsonObject) -> bool:
-    options = request.get("stream_options")
-    return isinstance(options, dict) and options.get("continuous_usage_stats") is True
-
-
 class _Envelope:
     """What every chunk of one answer carries."""
 
@@ -128,12 +126,13 @@ class _Envelope:
             "created": int(time.time()),
             "model": model,
         }
-        self._running = running
+        self.running = running
+        """Goes with each chunk."""
 
     def chunk(self, index: int, delta: Delta, reason: str | None = None) -> JsonObject:
         logprobs = {"content": list(delta.logprobs)} if delta.logprobs else None
         choice = {"index": index, "delta": delta.fields, "logprobs": logprobs, "finish_reason": reason}
-        return self.wrap([choice], None if self._running is None else self._running.usage())
+        return self.wrap([choice], None if self.running is None else self.running.usage())
 
     def wrap(self, choices: list[JsonObject], usage: JsonObject | None) -> JsonObject:
         chunk = {**self._fields, "choices": choices}

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from modelport.engine.backend import JsonObject, WorkerError
-from modelport.engine.backends.llama_cpp.answering import Tally, answer, read_plan
+from modelport.engine.backends.llama_cpp.answering import Tally, answer, read_plan, wants_running_usage
 from modelport.engine.backends.llama_cpp.generate import Ending
 from modelport.engine.backends.llama_cpp.model import Model
 from modelport.engine.backends.llama_cpp.prompts import check_room
@@ -49,7 +49,13 @@ async def complete(request: JsonObject, model: Model) -> AsyncGenerator[JsonObje
         "created": int(time.time()),
         "model": model.settings.name,
     }
+    is_running = wants_running_usage(request)
     offsets: dict[int, int] = {}
+
+    def chunk(*choices: JsonObject) -> JsonObject:
+        whole: JsonObject = {**envelope, "choices": list(choices)}
+        return {**whole, "usage": tally.usage()} if is_running else whole
+
     pieces = answer(model, plan, [prompt.tokens for prompt in prompts], limits, tally)
     async with aclosing(pieces):
         async for index, piece in pieces:
@@ -57,13 +63,15 @@ async def complete(request: JsonObject, model: Model) -> AsyncGenerator[JsonObje
                 echo = prompts[index // plan.n].echo or ""
                 offsets[index] = len(echo)
                 if echo:
-                    yield {**envelope, "choices": [_choice(index, echo)]}
+                    yield chunk(_choice(index, echo))
             if isinstance(piece, Ending):
-                yield {**envelope, "choices": [_choice(index, "", reason=piece.reason)]}
+                yield chunk(_choice(index, "", reason=piece.reason))
                 continue
             if piece.text or piece.logprobs is not None:
                 logprobs = None if piece.logprobs is None else _legacy_logprobs(piece.logprobs, offsets[index])
-                yield {**envelope, "choices": [_choice(index, piece.text, logprobs)]}
+                yield chunk(_choice(index, piece.text, logprobs))
+            elif is_running:
+                yield chunk()
             offsets[index] += len(piece.text)
     yield {**envelope, "choices": [], "usage": tally.usage()}
 
