@@ -18,6 +18,31 @@ from modelport.engine.supervisor import EngineUnavailableError, WorkerAddress, W
 
 State = Literal["ready", "loading", "restarting", "failed", "unloaded"]
 LOADING_RETRY_SECONDS = 2
+HEEDED_EXTRAS = frozenset(
+    [
+        "n",
+        "best_of",
+        "logprobs",
+        "top_logprobs",
+        "logit_bias",
+        "max_completion_tokens",
+        "min_tokens",
+        "stop_token_ids",
+        "ignore_eos",
+        "skip_special_tokens",
+        "include_stop_str_in_output",
+        "use_beam_search",
+        "parallel_tool_calls",
+        "safe_prompt",
+        "safe_mode",
+        "top_k",
+        "min_p",
+        "typical_p",
+        "repetition_penalty",
+        "repeat_penalty",
+    ]
+)
+"""Extras that the workers carry out, or refuse."""
 
 
 class EngineWorker(Protocol):
@@ -97,6 +122,11 @@ class EngineProvider:
         return msgspec.structs.replace(
             upstream, headers=(*upstream.headers, ("authorization", f"Bearer {found.secret}")), queued=True
         )
+
+    def ignored(self, request: Request) -> tuple[str, ...]:
+        """The parameters that have no effect on a model here, by name. Those that would change an answer are refused
+        by the worker."""
+        return (*self._codec.ignored(request), *(name for name in request.extra if name not in HEEDED_EXTRAS))
 
     def decoder(self, request: Request) -> Decoder:
         """core.ports.providers.Provider"""

@@ -106,6 +106,11 @@ class CallLease:
         if not is_open:  # its line is queued
             journal.open(self._opened())
 
+    @property
+    def target(self) -> Target | None:
+        """Where the call went last."""
+        return self._target
+
     def asked(self, target: Target) -> None:
         """The call goes to this target now."""
         self._target = target

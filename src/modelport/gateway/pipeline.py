@@ -114,7 +114,7 @@ class Pipeline:
                     principal=principal,
                     snapshot=snapshot,
                     events=joined(first, events),
-                    dropped=shaped.dropped,
+                    dropped=self.not_carried_out(request, shaped.dropped, lease),
                     quota=lease.quota(),
                 )
             ending, status = Ending.COMPLETED if lease.settled else Ending.CANCELLED, 200
@@ -272,6 +272,14 @@ class Pipeline:
             except BaseException:
                 count.cut_short(decoder.reported())
                 raise
+
+    def not_carried_out(self, request: Request, dropped: tuple[str, ...], lease: CallLease) -> tuple[str, ...]:
+        """What was dropped of a request, and what its target says that it ignores (a provider's `ignored`)."""
+        provider = self.runtime.provider(lease.target.provider) if lease.target is not None else None
+        ignored = getattr(provider, "ignored", None)
+        if ignored is None:
+            return dropped
+        return (*dropped, *(name for name in ignored(request) if name not in dropped))
 
     async def _cleared(self, outcome: Refusal | NeedsWaiting[None] | None) -> None:
         """Waits where a stage needs it; raises where it refuses."""

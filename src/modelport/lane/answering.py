@@ -53,7 +53,8 @@ class Answering:
         asks = self._asks
         created = math.floor(self._lane.options.clock.now())
         self._head = AnswerHead(id=asks.speech.new_id(), created=created, model=asks.deployment.answered_name)
-        self._about = answer_headers(self._lease.quota(), asks.deployment, asks.snapshot, asks.dropped)
+        dropped = self._lane.pipeline.not_carried_out(asks.request, asks.dropped, self._lease)
+        self._about = answer_headers(self._lease.quota(), asks.deployment, asks.snapshot, dropped)
         if asks.speech.stream is not None and asks.request.stream:
             self.writer = asks.speech.stream(self._head, asks.request, self._way.reasoning)
             self._reply.stream(self._about)

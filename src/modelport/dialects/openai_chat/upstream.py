@@ -54,6 +54,17 @@ class UpstreamCodec:
             asked.path, asked.headers, encoder(target.model, name), partial(plain_answer, engine=self._is_engine)
         )
 
+    def ignored(self, request: Request) -> tuple[str, ...]:
+        """What `encode` leaves out, by name."""
+        if not isinstance(request, ChatRequest):
+            return ()
+        names = []
+        if request.user_security_context is not None and not self._facts.takes_security_context:
+            names.append("user_security_context")
+        if not self._facts.takes_reasoning and any(turn.reasoning_content is not None for turn in request.messages):
+            names.append("messages.reasoning_content")
+        return tuple(names)
+
     def decoder(self, request: Request) -> Decoder:
         """core.ports.providers.Provider"""
         return decoder(request, engine=self._is_engine)

@@ -39,6 +39,11 @@ from modelport.providers.scripted.tokens import prompt_tokens
 from modelport.providers.scripted.vectors import unit, vector
 
 _UNSCRIPTED: Final = Reply()
+_WITHOUT_EFFECT: Final = (
+    *("frequency_penalty", "presence_penalty", "temperature", "top_p", "seed"),
+    *("modalities", "user_security_context", "suffix", "best_of", "input_type"),
+)
+_HEEDED_EXTRAS: Final = frozenset({"n", "logprobs", "top_logprobs", "max_completion_tokens", "parallel_tool_calls"})
 
 
 @dataclass(slots=True)
@@ -77,6 +82,11 @@ class Scripted:
             self.stats.cancelled += 1
             raise
         self.stats.completed += 1
+
+    def ignored(self, request: Request) -> tuple[str, ...]:
+        """The parameters that change nothing in what a script says, by name."""
+        given = (name for name in _WITHOUT_EFFECT if getattr(request, name, None) is not None)
+        return (*given, *(name for name in request.extra if name not in _HEEDED_EXTRAS))
 
     def _reply(self, request: Request, target: Target) -> Reply:
         """The first that fits. Those that wait for their nth call count the calls that reach them."""
