@@ -310,7 +310,9 @@ async def timed_events(
             if event is None:
                 return
             limit = timeouts.between_events
+            given_at = loop.time()
             yield event
+            end += loop.time() - given_at  # the reader's own pace, or its wait for quota, is not the target's
 
     try:
         yield events()

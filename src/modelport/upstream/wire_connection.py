@@ -76,6 +76,7 @@ class Exchange:
         "is_paused",
         "is_queued",
         "left_bytes",
+        "paused_at",
         "pool",
         "receiver",
         "timeouts",
@@ -91,6 +92,7 @@ class Exchange:
     first_seconds: float
     is_queued: bool
     """The target has not begun yet: the head of its answer will say so."""
+    paused_at: float
     receiver: Receiver | None
     connection: Connection | None
     connecting: asyncio.Task[None] | None
@@ -111,7 +113,7 @@ class Exchange:
         self.is_queued = False
         self.starts(now)
         if self.is_paused:
-            self.deadline = NEVER
+            self.deadline, self.paused_at = NEVER, now
 
     def abort(self) -> None:
         """Nobody waits any more. The connection closes, which is how the upstream learns it."""
@@ -125,15 +127,18 @@ class Exchange:
         """The receiver cannot take more now. Its own pace is not the upstream's, so nothing is late meanwhile."""
         self.is_paused = True
         if self.connection is not None:
-            if not self.is_queued:
-                self.deadline = NEVER
+            if not self.is_queued and self.deadline != NEVER:
+                self.deadline, self.paused_at = NEVER, self.pool.loop.time()
             self.connection.transport.pause_reading()
 
     def resume(self) -> None:
         """The receiver can again."""
         self.is_paused = False
         if self.connection is not None:
-            self.moved(self.pool.loop.time())
+            now = self.pool.loop.time()
+            if self.deadline == NEVER:
+                self.whole_deadline += now - self.paused_at
+            self.moved(now)
             self.connection.transport.resume_reading()
 
     def moved(self, now: float) -> None:

@@ -270,6 +270,23 @@ async def test_slow_reader_is_not_the_upstreams_fault(transport, serving):
     assert first + b"".join(rest) == b"onetwo"
 
 
+async def test_while_the_reader_is_away_the_whole_answer_has_its_time_still(transport, serving):
+    async def script(connection):
+        await connection.request()
+        await connection.send(STREAM_HEAD, chunk(b"one"))
+        await asyncio.sleep(3.5)
+        await connection.send(chunk(b"two"), b"0\r\n\r\n")
+        await connection.watch()
+
+    limits = Timeouts(first_event=20, between_events=20, whole=2)
+    async with serving(script) as server, transport.send(Address(server.base_url), ASK_STREAM, limits) as answer:
+        reader = answer.chunks()
+        first = await anext(reader)
+        await asyncio.sleep(3)
+        rest = [piece async for piece in reader]
+    assert first + b"".join(rest) == b"onetwo"
+
+
 async def test_leaving_a_stream_early_is_seen_by_the_upstream(transport, serving):
     gone = asyncio.Event()
 

@@ -176,14 +176,17 @@ class _Chunks:
         self._first_deadline: float | None = first_deadline
         self._between_events_seconds = between_events_seconds
         self._whole_deadline = whole_deadline
+        self._read_at = 0.0
 
     def __aiter__(self) -> _Chunks:
         return self
 
     async def __anext__(self) -> bytes:
         deadline = self._first_deadline
-        if deadline is None:  # counted from now: the reader's own pace is not the upstream's
-            deadline = min(self._clock() + self._between_events_seconds, self._whole_deadline)
+        if deadline is None:  # the reader's own pace, or its wait for quota, is not the upstream's
+            now = self._clock()
+            self._whole_deadline += now - self._read_at
+            deadline = min(now + self._between_events_seconds, self._whole_deadline)
         try:
             async with asyncio.timeout_at(deadline):
                 chunk = await self._content.readany()
@@ -195,6 +198,7 @@ class _Chunks:
         self._left_bytes -= len(chunk)
         if self._left_bytes < 0:
             raise UpstreamFailed(failures.TOO_LONG)
+        self._read_at = self._clock()
         return chunk
 
 

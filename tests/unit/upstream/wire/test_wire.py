@@ -313,6 +313,24 @@ async def test_a_receiver_that_pauses_is_not_the_upstreams_fault_and_loses_nothi
         assert await answer.over == b"onetwo"
 
 
+async def test_while_the_receiver_pauses_the_whole_answer_has_its_time_still(wire, serving):
+    async def script(connection):
+        await connection.request()
+        await connection.send(STREAM_HEAD, chunk(b"one"))
+        await asyncio.sleep(3.5)
+        await connection.send(chunk(b"two"), b"0\r\n\r\n")
+        await connection.watch()
+
+    answer = Answer()
+    async with serving(script) as server:
+        exchange = wire.send(Address(server.base_url), ASK_STREAM, Timeouts(between_events=20, whole=2), answer)
+        await answer.grown.wait()
+        exchange.pause()
+        await asyncio.sleep(3)
+        exchange.resume()
+        assert await answer.over == b"onetwo"
+
+
 async def test_aborting_is_seen_by_the_upstream_and_heard_by_nobody(wire, serving):
     gone = asyncio.Event()
 
