@@ -78,7 +78,10 @@ def bench(
 
     Prints requests per second, time to first token, time between tokens, errors.
 
-    Sends real requests, which may cost money: 100 of them, or 30 seconds, unless told otherwise."""
+    Sends real requests, which may cost money: 100 of them, or 30 seconds, unless told otherwise.
+
+    Example: modelport bench --endpoint http://127.0.0.1:8080/v1 --requests 50
+    """
     target = parsed(endpoint)
     fields = given_fields(body) if body is not None else asked_fields(prompt, max_tokens)
     sent = request(target, key, surface, model, payload(fields, surface, model, stream))

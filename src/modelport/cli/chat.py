@@ -41,7 +41,10 @@ def chat(
     data_dir: DataDirOption = None,
 ) -> None:
     """Talk to a deployment of a running server. On a terminal, /help lists the commands, and the lines you type are
-    kept in DATA_DIR/chat-history for the arrow keys."""
+    kept in DATA_DIR/chat-history for the arrow keys.
+
+    Example: modelport chat smollm2-135m-instruct --message "Name three colours."
+    """
     loaded = client_settings(config, Flags(data_dir=data_dir))
     client = Client(endpoint or local_endpoint(loaded.settings), loaded)
     interactive = message is None and sys.stdin.isatty()

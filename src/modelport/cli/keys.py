@@ -34,7 +34,10 @@ def keys() -> None:
 @app.command()
 def show(config: ConfigOption = None, data_dir: DataDirOption = None) -> None:
     """Print the operator's key: MODELPORT_API_KEY, else the first of auth.keys that can be read here, else the one made
-    at the first start. Of the other secrets none is needed."""
+    at the first start. Of the other secrets none is needed.
+
+    Example: modelport keys show --config modelport.yaml
+    """
     loaded = client_settings(config, Flags(data_dir=data_dir))
     key = readable_key(loaded)
     if key is None and loaded.settings.auth.keys:

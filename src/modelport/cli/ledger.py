@@ -27,7 +27,10 @@ def verify(
     data_dir: DataDirOption = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
 ) -> None:
-    """Check the journal's chain, that its calls are in the ledger once each, and that roll-ups are their sums."""
+    """Check the journal's chain, that its calls are in the ledger once each, and that roll-ups are their sums.
+
+    Example: modelport ledger verify --json
+    """
     settings = settings_or_fail(config, Flags(data_dir=data_dir))
     try:
         found = ledger_or_fail(settings).audit()

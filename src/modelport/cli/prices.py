@@ -35,7 +35,10 @@ def show(
     config: ConfigOption = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
 ) -> None:
-    """Show the prices in force today: of your deployments, or of a model wherever the lists know it."""
+    """Show the prices in force today: of your deployments, or of a model wherever the lists know it.
+
+    Example: modelport prices show gpt-4o
+    """
     settings = client_settings(config, Flags()).settings
     today = datetime.now(UTC).date()
     rows = list(of_model(model, settings, today) if model is not None else of_deployments(settings, today))
@@ -57,7 +60,10 @@ def check(
     currency: Annotated[str | None, typer.Option(help="The configuration's prices.currency.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
 ) -> None:
-    """Check a price list: names the line and key of every fault, and what looks like a slip."""
+    """Check a price list: names the line and key of every fault, and what looks like a slip.
+
+    Example: modelport prices check prices.yaml
+    """
     try:
         own, slips = read_prices(file, currency)
     except ConfigError as exc:

@@ -68,7 +68,10 @@ def usage(
     config: ConfigOption = None,
     data_dir: DataDirOption = None,
 ) -> None:
-    """Show what calls have used and cost."""
+    """Show what calls have used and cost.
+
+    Example: modelport usage --by deployment,day --since 7d
+    """
     if as_json + csv + as_focus > 1:
         raise typer.BadParameter("choose one of --json, --csv and --focus")
     try:

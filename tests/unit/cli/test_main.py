@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import shlex
 import subprocess
 import sys
+from typing import Any
 
 import pytest
 from typer.testing import CliRunner
@@ -46,3 +48,28 @@ def test_a_wrong_word_is_corrected() -> None:
     result = CliRunner().invoke(app, ["modles"])
     assert result.exit_code == 2
     assert "'models'" in result.output
+
+
+def leaves() -> list[tuple[tuple[str, ...], Any]]:
+    """Every command that does something."""
+    found = []
+    for name in COMMANDS:
+        command = load(name)
+        inner = getattr(command, "commands", None)
+        found += [
+            ((name, *below), leaf)
+            for below, leaf in ([((key,), inner[key]) for key in inner] if inner else [((), command)])
+        ]
+    return found
+
+
+@pytest.mark.parametrize(
+    ("name", "command"), leaves(), ids=lambda value: " ".join(value) if isinstance(value, tuple) else ""
+)
+def test_every_command_has_an_example_with_its_own_options(name: tuple[str, ...], command: Any) -> None:
+    first, _, example = command.help.partition("Example: modelport ")
+    assert first.split("\n\n")[0].endswith(".")
+    words = shlex.split(example)
+    assert tuple(words[: len(name)]) == name
+    known = {option for parameter in command.params for option in parameter.opts}
+    assert {word for word in words if word.startswith("--")} <= known
