@@ -25,7 +25,12 @@ class WrongPaths:
     """Made once from the routes that have a base."""
 
     def __init__(self, routes: Sequence[Route]) -> None:
-        self._routes = [(route, route.path.split("/")[1:]) for route in routes if route.base is not None]
+        self._routes = [
+            (route, words)
+            for route in routes
+            if route.base is not None
+            for words in spellings(route.path.split("/")[1:])
+        ]
         self._words = sorted({word for _, words in self._routes for word in words if not word.startswith("{")})
 
     def refusal(self, method: str, path: str, origin: str) -> RouteNotFound:
@@ -42,16 +47,17 @@ class WrongPaths:
 
     def meant(self, method: str, path: str) -> tuple[str, str, str] | None:
         """Method and path of the route whose words stand in this path in their order, and its base. Of several, the
-        one with the most words, then one for this method, then one that begins alike."""
+        one with the most words, then one that lacks none, then one for this method, then one that begins alike."""
         words = [self._spelled(word) for word in path.split("/") if word]
         if len(words) > MOST_SEGMENTS:
             return None
-        best: tuple[tuple[int, bool, bool], Route, dict[str, str]] | None = None
+        best: tuple[tuple[int, bool, bool, bool], Route, dict[str, str]] | None = None
         for route, wanted in self._routes:
             filled = filled_in(wanted, words)
             if filled is None:
                 continue
-            rank = (len(wanted), route.method == method, wanted[0] == words[0])
+            is_whole = route.path.count("/") == len(wanted)
+            rank = (len(wanted), is_whole, route.method == method, wanted[0] == words[0])
             if best is None or rank > best[0]:
                 best = rank, route, filled
         if best is None:
@@ -64,6 +70,11 @@ class WrongPaths:
         if word in self._words or len(word) > LONGEST_WORD:
             return word
         return next(iter(get_close_matches(word.lower(), self._words, n=1, cutoff=LIKENESS)), word)
+
+
+def spellings(words: Sequence[str]) -> list[Sequence[str]]:
+    """The words of a route, and the same without the version, which is often left out."""
+    return [words, [word for word in words if word != "v1"]] if "v1" in words else [words]
 
 
 def filled_in(wanted: Sequence[str], words: Sequence[str]) -> dict[str, str] | None:

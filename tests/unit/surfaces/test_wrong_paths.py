@@ -24,6 +24,7 @@ MEANT = {
     "/api/v1/chat/completions": ("/v1/chat/completions", "/v1"),
     "/api/v1/embeddings": ("/v1/embeddings", "/v1"),
     "/proxy/openai/v1/embedding": ("/openai/v1/embeddings", "/openai/v1"),
+    "/openai/chat/completions": ("/openai/v1/chat/completions", "/openai/v1"),
     "/models/models/chat/completions": ("/models/chat/completions", "/models"),
     "/models/v1/chat/completions": ("/models/chat/completions", "/models"),
     "/v1/chat/completions/chat/completions": ("/v1/chat/completions", "/v1"),
