@@ -6,11 +6,13 @@ import os
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from random import Random
 from typing import Any
 
 from modelport.app.admin import admin_routes
 from modelport.app.budgets import kept
+from modelport.app.journal import journal_state
 from modelport.app.ledger import LocalLedger
 from modelport.app.owner import LocalOwner, Owner
 from modelport.app.quota import open_quota, store_states
@@ -24,7 +26,7 @@ from modelport.config.settings import Settings
 from modelport.core.catalog import Snapshot
 from modelport.core.clock import SystemClock
 from modelport.core.ports.providers import OpeningProvider, Provider
-from modelport.core.ports.states import DeploymentState
+from modelport.core.ports.states import DeploymentState, StoreState
 from modelport.engine.service import EngineProvider
 from modelport.gateway.gateway import Gateway
 from modelport.gateway.pipeline import Pipeline
@@ -51,6 +53,7 @@ class Application:
     states: Callable[[], list[DeploymentState]]
     snapshot: Snapshot
     metrics: Metrics
+    journal_state: Callable[[], StoreState]
 
 
 @asynccontextmanager
@@ -96,11 +99,17 @@ async def serving(
         )
         metrics.sources.append(waiting_source(pipeline.quota.queue.__len__))
         metrics.sources.append(budgets.source)
+        journal_now = partial(journal_state, journal)
         gateway = Gateway(
             pipeline,
             states=lambda: runtime.states(snapshot),
             metrics=lambda: owner.rendered(metrics),
-            stores=lambda: [*store_states(owner.quota, settings), *budgets.states(), *owner.ledger.states()],
+            stores=lambda: [
+                *store_states(owner.quota, settings),
+                *budgets.states(),
+                *owner.ledger.states(),
+                journal_now(),
+            ],
         )
         try:
             await owner.start()
@@ -114,6 +123,7 @@ async def serving(
                 states=lambda: runtime.states(snapshot),
                 snapshot=snapshot,
                 metrics=metrics,
+                journal_state=journal_now,
             )
         finally:
             if lane is not None:

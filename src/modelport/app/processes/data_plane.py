@@ -11,11 +11,12 @@ import socket
 import ssl
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from types import FrameType
 from typing import Any, Final, TextIO, cast
 
+import msgspec
 import uvloop
 
 from modelport.app.build import serving
@@ -28,12 +29,14 @@ from modelport.config.secrets import Secret
 from modelport.config.settings import Settings
 from modelport.core.catalog import Snapshot
 from modelport.core.clock import SystemClock
+from modelport.core.ports.states import StoreState
 from modelport.engine.supervisor import WorkerSpec
 from modelport.lane.server import Server
 from modelport.telemetry.logging import configure_logging
 from modelport.telemetry.metrics import Metrics
 
 FIGURES_SECONDS: Final = 1.0
+JOURNAL_SECONDS: Final = 1.0
 IDLE_SECONDS: Final = 2.0
 """A connection without a request when its worker retires stays open for so long: one may be on its way."""
 LAST_SECONDS: Final = 0.9
@@ -90,6 +93,7 @@ async def serve(plan: Plan, inherited: Inherited, listener: int) -> None:
         tasks = [
             asyncio.create_task(ended_with(owner, server)),
             asyncio.create_task(figures_told(owner.peer, application.metrics)),
+            asyncio.create_task(journal_told(owner.peer, application.journal_state)),
         ]
         try:
             await server.serve(sockets=[server.listeners[listener]])
@@ -109,6 +113,17 @@ async def figures_told(peer: Peer, metrics: Metrics) -> None:
     while True:
         await asyncio.sleep(FIGURES_SECONDS)
         peer.tell("figures", told_figures(metrics))
+
+
+async def journal_told(peer: Peer, state: Callable[[], StoreState]) -> None:
+    """Tells the owner when this process can record no calls, and when it can again."""
+    told = "ready"
+    while True:
+        await asyncio.sleep(JOURNAL_SECONDS)
+        now = state()
+        if now.state != told:
+            peer.tell("journal", msgspec.to_builtins(now))
+            told = now.state
 
 
 class WorkerServer(Server):

@@ -15,6 +15,7 @@ from typing import Any, Final
 from modelport.app.processes.nursery_process import NurseryFailed, NurseryGone, NurseryProcess, kill
 from modelport.app.processes.peer import Peer, PeerGone
 from modelport.app.processes.plan import Plan, changed
+from modelport.core.ports.states import StoreState
 from modelport.telemetry.figures import Figures, Sum, read
 
 STARTING_SECONDS: Final = 60.0
@@ -45,6 +46,8 @@ class Member:
     figures: Figures = ()
     serves: asyncio.Event = field(default_factory=asyncio.Event)
     is_drained: bool = False
+    journal: StoreState | None = None
+    """How the process's own journal is, where that is not as it should be."""
     ended: asyncio.Event = field(default_factory=asyncio.Event)
 
     def tell(self, name: str, body: Any = None) -> None:

@@ -13,6 +13,7 @@ import tempfile
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -223,6 +224,7 @@ class OwnerProcess:
             "serving": lambda _: self.fleet.serves(member),
             "retiring": lambda _: self.fleet.retires(member),
             "drained": lambda _: self.fleet.drained(member),
+            "journal": partial(learn_journal, member),
             "figures": lambda figures: self.fleet.heard(member, figures),
             "metrics": lambda figures: self._rendered(member, figures),
             "start_engine": self._start_engine,
@@ -235,7 +237,7 @@ class OwnerProcess:
 
     def _welcome(self, member: Member) -> None:
         member.tell("engines", told(news_of(self._owner.supervisor)))
-        member.tell("ledger", msgspec.to_builtins(self._owner.ledger.states()))
+        member.tell("ledger", msgspec.to_builtins(self._stores_seen_by(member)))
 
     async def _tell_news(self) -> None:
         """Whatever changes with an engine is known everywhere a moment later."""
@@ -250,15 +252,20 @@ class OwnerProcess:
             last = now
 
     async def _tell_ledger(self) -> None:
-        """How it is, for whoever asks a worker."""
-        last: list[StoreState] = []
+        """How it is, and which workers cannot write their journals: any worker may be asked."""
+        last: dict[int, list[StoreState]] = {}
         while True:
-            now = self._owner.ledger.states()
-            if now != last:
-                for member in self.fleet.members.values():
-                    member.tell("ledger", msgspec.to_builtins(now))
+            now = {number: self._stores_seen_by(member) for number, member in self.fleet.members.items()}
+            for number, seen in now.items():
+                if seen != last.get(number):
+                    self.fleet.members[number].tell("ledger", msgspec.to_builtins(seen))
             last = now
             await asyncio.sleep(LEDGER_SECONDS)
+
+    def _stores_seen_by(self, member: Member) -> list[StoreState]:
+        """The ledger, and the journals of other workers that cannot be written; a worker sees its own by itself."""
+        others = (other.journal for other in self.fleet.members.values() if other is not member)
+        return [*self._owner.ledger.states(), *(state for state in others if state is not None)]
 
     def _start_engine(self, name: str) -> None:
         worker = self._owner.supervisor.workers.get(name)
@@ -274,6 +281,12 @@ class OwnerProcess:
         total.add(self.fleet.past.figures())
         total.add(figures_of(self._metrics.families()))
         return rendered(total.figures()).decode()
+
+
+def learn_journal(member: Member, body: Any) -> None:
+    """A worker's message `journal`."""
+    state = msgspec.convert(body, StoreState)
+    member.journal = None if state.state == "ready" else state
 
 
 def fleet_source(fleet: Fleet) -> Callable[[], Iterator[Metric]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 from pathlib import Path
@@ -49,6 +50,19 @@ def number_of(path: Path) -> int:
 def make_directory(directory: Path) -> None:
     """Makes it for its owner alone."""
     directory.mkdir(mode=DIRECTORY_MODE, parents=True, exist_ok=True)
+
+
+def check_writable(descriptor: int, path: Path) -> None:
+    """Whether the open file is still the one at `path`, and its file system takes bytes. Raises OSError."""
+    opened = os.fstat(descriptor)
+    found = path.stat() if opened.st_nlink else None
+    if found is None or (found.st_dev, found.st_ino) != (opened.st_dev, opened.st_ino):
+        raise FileNotFoundError(errno.ENOENT, "its file was removed")
+    system = os.fstatvfs(descriptor)
+    if system.f_flag & os.ST_RDONLY:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+    if system.f_blocks and not (system.f_bavail if os.geteuid() else system.f_bfree):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
 def lock(directory: Path, writer: str) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import threading
 from typing import Final
@@ -71,6 +72,8 @@ class GroupSync:
             for old in retired:
                 os.fsync(old)
             os.fsync(descriptor)
+            if not os.fstat(descriptor).st_nlink:
+                raise FileNotFoundError(errno.ENOENT, "its file was removed")
         except OSError as failure:
             self.failure = failure
         else:

@@ -198,6 +198,14 @@ class FileJournal:
 
     # --- for operators ------------------------------------------------------------------------------------------------
 
+    def check(self) -> None:
+        """Whether a call could be recorded now; after a failure, writes what is queued. Raises OSError."""
+        files.check_writable(self._descriptor, files.file_path(self.directory, self.writer, self.number))
+        if self.is_failing or self._sync.failure is not None:
+            self._prepare(self._sync.failure)
+            self.flush()
+            self.is_failing = False  # where nothing was queued
+
     @property
     def queued_lines(self) -> int:
         """Lines that wait for a flush."""
