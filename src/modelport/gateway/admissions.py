@@ -175,8 +175,8 @@ class Admissions:
 
     def _is_worth_waiting(self, asked: Asked, denied: Denied) -> bool:
         """Not if room comes back too late: then it is kinder to say so at once."""
-        comes = self.clock.monotonic() + denied.refusal.retry_after_seconds
-        return comes <= asked.until and self.may_wait(asked)
+        earliest = self.clock.monotonic() + denied.refusal.retry_after_seconds - 1  # those are rounded up
+        return earliest < asked.until and self.may_wait(asked)
 
 
 class Failures:

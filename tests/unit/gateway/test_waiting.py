@@ -89,6 +89,14 @@ async def test_a_call_that_room_comes_too_late_for_is_refused_at_once():
     assert isinstance(gate.take("alice", seconds=60), NeedsWaiting)
 
 
+async def test_a_call_waits_for_room_that_comes_in_a_part_of_a_second():
+    gate = Gate(requests_per_minute=1)
+    gate.take("alice").settle(1)
+    gate.clock.time += 55.4
+    assert gate.take("alice", seconds=3.9).refusal.retry_after_seconds == 5
+    assert isinstance(gate.take("alice", seconds=4.7), NeedsWaiting)
+
+
 async def test_nobody_waits_longer_than_they_may():
     gate = Gate(concurrent_requests=1)
     gate.take("alice")
