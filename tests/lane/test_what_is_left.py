@@ -110,7 +110,7 @@ def test_the_tokens_of_a_key_are_told(play: Callable[[Scenario], None], form: in
         assert limit == 700 and remaining <= 610 and reset <= 61
         prompt = limit - remaining - 90
         assert left(answer, "requests")[0] == 1000, "the deployment's are fewer than the key's"
-        refused = await ask(server, client, form, name, max_tokens=700 - prompt)
+        refused = await ask(server, client, form, name, max_tokens=700 - prompt - 2)
         assert refused.status == 429
         assert left(refused, "tokens")[:2] == (700, 0)
         assert left(refused, "requests")[0] == 1000
@@ -127,7 +127,7 @@ def test_a_projects_tokens_are_told(play: Callable[[Scenario], None], form: int)
         limit, before, _ = left(answer, "tokens")
         assert limit == 600 and before <= 510
         assert left(answer, "requests")[0] == 1000
-        refused = await ask(server, client, form, name, max_tokens=600 - (600 - before - 90))
+        refused = await ask(server, client, form, name, max_tokens=before + 90 - 2)
         assert (refused.status, json.loads(refused.body)["error"]["code"]) == (429, "insufficient_quota")
         assert left(refused, "tokens")[0] == 600
         assert 0 <= left(refused, "tokens")[1] <= 600
