@@ -21,8 +21,8 @@ from modelport.core.answers import (
     EmbeddingsAnswer,
 )
 from modelport.core.catalog import UNKNOWN_PROFILE, Deployment, Model, ModelProfile, Target
-from modelport.core.content import FunctionCall, ToolCall
-from modelport.core.events import FinishReason
+from modelport.core.content import FunctionCall, OpenToolCall, ToolCall
+from modelport.core.events import ExtraFields, FinishReason
 from modelport.core.operations import Operation
 from modelport.core.requests import CompletionsRequest
 from modelport.core.usage import TokenUsage
@@ -48,6 +48,20 @@ CHATS = {
             ChatChoice(1, "", FinishReason.CONTENT_FILTER),
         ),
         TokenUsage(input=9, cached_input=10, output=2, reasoning=5),
+    ),
+    "refusal": ChatAnswer((ChatChoice(0, None, FinishReason.STOP, refusal="I will not."),), USAGE),
+    "extra": ChatAnswer(
+        (
+            ChatChoice(
+                0,
+                None,
+                FinishReason.TOOL_CALLS,
+                tool_calls=(OpenToolCall("c", FunctionCall("f"), extra={"x": 1, "function": {"y": 2}}),),
+                extra=ExtraFields({}, {"content_filter_results": {}}, {"annotations": []}),
+            ),
+        ),
+        USAGE,
+        {"system_fingerprint": "fp", "prompt_filter_results": [{"prompt_index": 0}]},
     ),
 }
 TEXTS = CompletionsAnswer(

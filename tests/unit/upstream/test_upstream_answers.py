@@ -26,10 +26,12 @@ from modelport.core.events import (
 from modelport.core.requests import ChatRequest, CompletionsRequest, EmbeddingsRequest
 from modelport.core.usage import TokenUsage
 from modelport.dialects.openai_chat.upstream_answers import decoder
+from modelport.dialects.openai_chat.upstream_json import HalfCharacters
 
 GOLDEN = Path(__file__).parents[2] / "golden" / "upstream"
 HABITS = sorted(path.stem for path in GOLDEN.glob("*.body"))
 HELLO = (Message("user", "hello"),)
+FIRST_TEXT = b'data: {"choices":[{"index":0,"delta":{"content":"a"}}]}\n\n'
 
 
 def read(pieces, request=None, engine=False):
@@ -254,3 +256,27 @@ def test_unusable_vectors_are_a_failure(body):
     events, error = read([body], TWO)
     assert events == []
     assert isinstance(error, UpstreamFailed)
+
+
+def test_fields_that_pile_up_without_a_text_break_the_answer_off():
+    long = json.dumps("x" * 1_000_000)
+    chunks = [f'data: {{"choices":[],"field_{number}":{long}}}\n\n'.encode() for number in range(20)]
+    events, error = read([FIRST_TEXT, *chunks])
+    assert [type(event) for event in events] == [TextDelta]
+    assert isinstance(error, UpstreamFailed)
+
+
+def test_fields_of_many_chunks_with_texts_are_carried_one_by_one():
+    long = json.dumps("x" * 1_000_000)
+    text = '{"choices":[{"index":0,"delta":{"content":"a"}}],"field":%s}'
+    end = b'data: {"choices":[{"index":0,"delta":{},"finish_reason":"stop"}]}\n\n'
+    events, error = read([b"data: " + (text % long).encode() + b"\n\n" for _ in range(20)] + [end])
+    assert error is None
+    assert [len(event.extra.answer["field"]) for event in events if isinstance(event, TextDelta)] == [1_000_000] * 20
+
+
+def test_half_characters_of_more_choices_than_any_answer_has_are_replaced():
+    reader = HalfCharacters()
+    for index in range(5_000):
+        reader.joined({"choices": [{"index": index, "delta": {"content": "\ud83d"}}]})
+    assert len(reader.rest()) == 1024

@@ -127,7 +127,7 @@ class CompletionDecoder:
 
     def _chunk(self, raw: bytes) -> list[Event]:
         value, is_strict = _answer_object(raw, self._is_engine)
-        return self._reader.chunk(value, is_strict=is_strict)
+        return self._reader.chunk(value, is_strict=is_strict, size=len(raw))
 
     def _over(self, *, is_clean: bool) -> list[Event]:
         self._is_over = True

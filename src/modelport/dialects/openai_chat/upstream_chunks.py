@@ -76,6 +76,9 @@ CALL_FIELDS: Final = frozenset({"index", "id", "type", "function"})
 FUNCTION_FIELDS: Final = frozenset({"name", "arguments"})
 """What is read of each object; all other fields are passed on."""
 
+HELD_BYTES_LIMIT: Final = 16 * 1024 * 1024
+"""Of chunks whose further fields wait for a text."""
+
 
 def new_call_id() -> str:
     """An id for a tool call whose source gave none."""
@@ -96,11 +99,12 @@ class ChunkReader:
         self._has_begun = False
         self._extra: dict[str, Any] = {}
         """Further fields of the answer that no event has carried yet."""
+        self._held_bytes = 0
         self._halves = HalfCharacters()
 
-    def chunk(self, chunk: dict[str, Any], *, is_strict: bool = True) -> list[Event]:
-        """The deltas of one chunk. `is_strict`: it was JSON as it stands. Raises what `broken` gives when its choice
-        failed."""
+    def chunk(self, chunk: dict[str, Any], *, is_strict: bool = True, size: int = 0) -> list[Event]:
+        """The deltas of one chunk of `size` bytes. `is_strict`: it was JSON as it stands. Raises what `broken` gives
+        when its choice failed."""
         if not is_strict or self._halves.are_held:
             chunk = self._halves.joined(chunk)
         self._note(chunk)
@@ -109,7 +113,17 @@ class ChunkReader:
         for position, choice in enumerate(choices if isinstance(choices, list) else ()):
             if isinstance(choice, dict):
                 self._take(position, choice, events)
+        self._bound_held(size)
         return self._announced(events)
+
+    def _bound_held(self, size: int) -> None:
+        """Breaks an answer off whose further fields pile up without a text that could carry them."""
+        if self._extra or any(choice.has_extra for choice in self._choices.values()):
+            self._held_bytes += size
+            if self._held_bytes > HELD_BYTES_LIMIT:
+                raise broken("The upstream sent more fields without a text than any answer has.", self._is_engine)
+        else:
+            self._held_bytes = 0
 
     def finish(self, *, is_clean: bool) -> list[Event]:
         """What was held back. `is_clean`: the source said that this is all; then a missing reason is `stop`."""

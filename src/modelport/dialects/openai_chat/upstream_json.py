@@ -14,6 +14,7 @@ LEAST_LOGPROB: Final = -9999.0
 """Stands for a log probability that JSON cannot write: minus infinity, NaN."""
 
 _decode: Final = msgspec.json.Decoder().decode
+_HALVES_LIMIT: Final = 1024
 _CHANNELS: Final = ("content", "reasoning_content", "reasoning", "refusal")
 """Of a delta; the texts that go on in later events."""
 
@@ -98,7 +99,7 @@ class HalfCharacters:
         if not isinstance(text, str) or not text:
             return
         text = self._halves.pop(key, "") + text
-        if "\ud800" <= text[-1] <= "\udbff":
+        if "\ud800" <= text[-1] <= "\udbff" and len(self._halves) < _HALVES_LIMIT:
             self._halves[key] = text[-1]
             text = text[:-1]
         fields[name] = text
