@@ -206,6 +206,61 @@ def test_a_gateway_stopped_while_it_loads_ends_at_once_and_leaves_no_worker(
     eventually(lambda: not any(map(is_running, workers)), "the end of the workers")
 
 
+def doubled(word: str, count: int) -> dict[str, Any]:
+    """A small schema that is large with its references followed."""
+    parts: dict[str, Any] = {f"n{i}": {word: [{"$ref": f"#/$defs/n{i + 1}"}] * 2} for i in range(count)}
+    return {"$ref": "#/$defs/n0", "$defs": {**parts, f"n{count}": {"type": "object"}}}
+
+
+@pytest.mark.parametrize(
+    ("schema", "fault"),
+    [
+        (doubled("allOf", 35), "parts with its references followed"),
+        (doubled("oneOf", 35), "alternatives when allOf is merged"),
+        ({"const": "z" * 60_000}, "longer than 4096 characters"),
+        ({"type": "integer", "multipleOf": 8_765_432}, "'multipleOf' must have digits up to"),
+        ({"type": "object", "properties": {f"q{i}": {"type": "null"} for i in range(1200)}}, "too many choices"),
+    ],
+    ids=["allOf", "oneOf", "const", "multipleOf", "properties"],
+)
+def test_a_schema_that_would_hold_the_engine_is_refused_in_the_surfaces_shape(
+    served: Served, schema: dict[str, Any], fault: str
+) -> None:
+    worker = worker_of(served)
+    wanted = {"type": "json_schema", "json_schema": {"name": "x", "schema": schema}}
+    azure = served.call("POST", "/models/chat/completions", asked(response_format=wanted, max_tokens=4))
+    assert azure.status == 422
+    assert fault in azure.json["detail"][0]["msg"]
+    assert azure.json["detail"][0]["loc"] == ["body", "response_format"]
+    beside = {"type": "json_object", "schema": schema}
+    openai = served.call("POST", "/v1/chat/completions", asked(response_format=beside, max_tokens=4))
+    assert openai.status == 422
+    assert openai.json["error"]["param"] == "response_format"
+    assert fault in openai.json["detail"][0]["msg"]
+    tool = {
+        "type": "function",
+        "function": {"name": "f", "parameters": {"type": "object", "properties": {"a": schema}}},
+    }
+    for choice in ("auto", "required"):
+        tools = served.call("POST", "/models/chat/completions", asked(tools=[tool], tool_choice=choice, max_tokens=4))
+        assert tools.status in (400, 422)
+    assert short(served).status == 200
+    assert worker_of(served) == worker
+
+
+def test_the_embedded_model_takes_tools_whole_and_streamed(served: Served) -> None:
+    clock = {"type": "function", "function": {"name": "read_clock", "description": "The time now"}}
+    for path in ("/models/chat/completions", "/v1/chat/completions"):
+        whole = short(served, tools=[clock])
+        assert whole.status == 200
+        named = served.call("POST", path, asked(tools=[clock], tool_choice="read_clock", max_tokens=40))
+        (call,) = named.json["choices"][0]["message"]["tool_calls"]
+        assert call["function"] == {"name": "read_clock", "arguments": "{}"}
+        streamed = served.call("POST", path, asked(tools=[clock], stream=True, max_tokens=24))
+        assert (streamed.status, streamed.body.strip().endswith(b"data: [DONE]")) == (200, True)
+        assert b"engine_failed" not in streamed.body
+
+
 def test_a_truncated_model_fails_alone(weights: Path, tmp_path: Path, serve_module: Callable[..., Served]) -> None:
     whole = next((weights / "models" / SMALL).glob("*.gguf"))
     cut = tmp_path / "cut.gguf"

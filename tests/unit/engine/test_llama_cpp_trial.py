@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import jsonschema_rs
 import pytest
+from running_worker import find_weights
 
+from modelport.engine.backend import WorkerError
 from modelport.engine.backends.llama_cpp import trial_process
 from modelport.engine.backends.llama_cpp.llguidance import GrammarCompiler, GrammarError, is_allowed, token_bytes
 from modelport.engine.backends.llama_cpp.schemas import GRAMMAR_HEAD, make_constraint
 from modelport.engine.backends.llama_cpp.tools import read_tool_use
+from modelport.engine.backends.llama_cpp.trial import GrammarTrial
 from modelport.engine.backends.llama_cpp.trial_process import try_in_fork
 
 END = 256
@@ -180,3 +185,31 @@ def test_tokens_are_bytes_in_every_vocabulary() -> None:
     ]
     pieces = {"tokenizer.ggml.model": "llama", "tokenizer.ggml.tokens": ["▁a", "<0x0A>", "é"]}
     assert token_bytes(pieces) == [b" a", b"\n", "é".encode()]
+
+
+@pytest.mark.embedded
+async def test_trials_outlive_their_callers_and_their_process() -> None:
+    trial = GrammarTrial(find_weights("smollm2-135m-instruct", "*[sS]mol[lL][mM]2*.gguf"))
+    grammars = make_constraint({"type": "integer"}, "response_format").trials()
+    try:
+        leaving = asyncio.create_task(trial.require_followed(grammars, "response_format"))
+        await asyncio.sleep(0)
+        leaving.cancel()
+        await asyncio.gather(leaving, return_exceptions=True)
+        await trial.require_followed(grammars, "response_format")
+        with pytest.raises(WorkerError) as raised:
+            await trial.require_followed([ENDLESS], "tools")
+        assert (raised.value.status, raised.value.code, raised.value.param) == (422, "invalid_schema", "tools")
+        await trial.close()  # as when it has been idle, or was killed
+        other = make_constraint({"type": "boolean"}, "response_format").trials()
+        await trial.require_followed(other, "response_format")
+    finally:
+        await trial.close()
+
+
+async def test_a_trial_that_cannot_run_lets_no_grammar_through(tmp_path: Path) -> None:
+    trial = GrammarTrial(tmp_path / "absent.gguf")
+    for _ in range(2):
+        with pytest.raises(WorkerError) as raised:
+            await trial.require_followed([ENDLESS], "tools")
+        assert (raised.value.status, raised.value.code) == (500, "engine_failed")

@@ -70,5 +70,5 @@ class LlamaCpp:
 
     async def close(self) -> None:
         """See `Backend.close`."""
-        self._model.trial.close()
+        await self._model.trial.close()
         self._model.engine.close()

@@ -238,6 +238,7 @@ class _Reader:
     def _count_pattern(self, pattern: Any) -> None:
         if not isinstance(pattern, str):
             raise SchemaFault("'pattern' must be a text")
+        _check_text("a pattern", pattern)
         self._pattern_characters += expanded_length(pattern)
         if self._pattern_characters > PATTERNS_LIMIT:
             raise SchemaFault(

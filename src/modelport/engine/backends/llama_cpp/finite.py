@@ -5,22 +5,23 @@ from __future__ import annotations
 
 from typing import Any
 
-_STEPS_LIMIT = 20_000
+_STEPS_LIMIT = 8192
 
 
 def can_end(schema: dict[str, Any]) -> bool:
     """False for a schema whose every match would contain another match of itself."""
     steps = [_STEPS_LIMIT]
+    ending: set[str] = set()  # references that can end, whatever leads to them
 
     def ends(node: Any, following: tuple[str, ...]) -> bool:
         steps[0] -= 1
         if steps[0] < 0 or not isinstance(node, dict):
             return node is not False
         reference = node.get("$ref")
-        if isinstance(reference, str) and (
-            reference in following or not ends(_at(schema, reference), (*following, reference))
-        ):
-            return False
+        if isinstance(reference, str) and reference not in ending:
+            if reference in following or not ends(_at(schema, reference), (*following, reference)):
+                return False
+            ending.add(reference)
         return (
             all(ends(part, following) for part in node.get("allOf", ()))
             and _one_ends(node.get("anyOf"), following)

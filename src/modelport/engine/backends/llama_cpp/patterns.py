@@ -6,7 +6,7 @@ import re
 from typing import Final
 
 _REPEAT: Final = re.compile(r"\{([0-9]{1,9})(?:,([0-9]{0,9}))?\}")
-_ATOM: Final = re.compile(r"\\[pPxuU]\{[^}]*\}|\\.|\[\^?\]?(?:\\.|[^\]\\])*\]|.", re.DOTALL)
+_ESCAPE: Final = re.compile(r"\\(?:[pPxuU]\{[^}]{0,64}\}|.)", re.DOTALL)
 
 
 def expanded_length(pattern: str) -> int:
@@ -28,8 +28,22 @@ def expanded_length(pattern: str) -> int:
             last, at = sums.pop() + 1, at + 1
             sums[-1] += last
             continue
-        atom = _ATOM.match(pattern, at)
         last = 1
         sums[-1] += 1
-        at = at + 1 if atom is None else atom.end()
+        at = _atom_end(pattern, at)
     return sum(sums)
+
+
+def _atom_end(pattern: str, at: int) -> int:
+    """Where the character, escape or class at `at` ends; one that is not closed takes all the rest."""
+    if pattern[at] == "\\":
+        escape = _ESCAPE.match(pattern, at)
+        return at + 1 if escape is None else escape.end()
+    if pattern[at] != "[":
+        return at + 1
+    at += 2 if pattern.startswith("[^", at) else 1
+    if pattern.startswith("]", at):
+        at += 1
+    while at < len(pattern) and pattern[at] != "]":
+        at += 2 if pattern[at] == "\\" else 1
+    return at + 1

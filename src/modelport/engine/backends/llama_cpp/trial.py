@@ -46,11 +46,13 @@ class GrammarTrial:
         if fault is not None:
             raise invalid_schema(param, fault)
 
-    def close(self) -> None:
+    async def close(self) -> None:
         """Ends the process."""
-        if self._process is not None and self._process.returncode is None:
-            self._process.kill()
-        self._process = None
+        process, self._process = self._process, None
+        if process is not None:
+            if process.returncode is None:
+                process.kill()
+            await process.communicate()
 
     async def _try_in_turn(self, line: bytes) -> str | None:
         async with self._turn:
@@ -59,7 +61,7 @@ class GrammarTrial:
                     answer = await self._answer(line) or await self._answer(line)  # it may just have ended, being idle
                 return msgspec.json.decode(answer, type=str | None)
             except (OSError, TimeoutError, msgspec.DecodeError) as error:
-                self.close()
+                await self.close()
                 raise WorkerError.failed("The grammar could not be tried.") from error
 
     async def _answer(self, line: bytes) -> bytes:
@@ -78,5 +80,5 @@ class GrammarTrial:
         except ConnectionError:
             answer = b""
         if not answer:
-            self.close()
+            await self.close()
         return answer
