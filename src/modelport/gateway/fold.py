@@ -172,7 +172,8 @@ class _Choice:
 
     def chat(self, index: int) -> ChatChoice:
         text, refusal = "".join(self._text), "".join(self._refusal) or None
-        calls = tuple(call.whole(f"call_{index}_{number}") for number, call in sorted(self._calls.items()))
+        none = "" if self.reason is FinishReason.LENGTH else "{}"  # cut off, or a call without arguments
+        calls = tuple(call.whole(f"call_{index}_{number}", none) for number, call in sorted(self._calls.items()))
         return ChatChoice(
             index=index,
             content=text if text or not (calls or refusal) else None,
@@ -210,7 +211,7 @@ class _Call:
         if event.extra is not None:
             merge_fields(self._extra, event.extra, lists_grow=True)
 
-    def whole(self, fallback_id: str) -> ToolCall:
+    def whole(self, fallback_id: str, fallback_arguments: str) -> ToolCall:
         id = self._id or fallback_id
-        function = FunctionCall(name=self._name, arguments="".join(self._arguments) or "{}")
+        function = FunctionCall(name=self._name, arguments="".join(self._arguments) or fallback_arguments)
         return OpenToolCall(id, function, extra=self._extra) if self._extra else ToolCall(id, function)

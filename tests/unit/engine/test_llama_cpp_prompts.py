@@ -217,3 +217,8 @@ def test_arguments_with_very_many_lists_stay_the_text_that_they_are() -> None:
     message = {"role": "assistant", "content": None, "tool_calls": [call]}
     (turn,) = read_turns({"messages": [message]}, None)
     assert json.loads(turn.content[-2].text) == {"name": "f", "arguments": arguments}
+
+
+def test_an_earlier_refusal_is_what_the_assistant_said() -> None:
+    messages = [{"role": "user", "content": "x"}, {"role": "assistant", "content": "", "refusal": "No."}]
+    assert texts([*messages, {"role": "user", "content": "y"}])[1] == ("assistant", "No.")

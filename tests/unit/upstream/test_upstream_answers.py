@@ -280,3 +280,11 @@ def test_half_characters_of_more_choices_than_any_answer_has_are_replaced():
     for index in range(5_000):
         reader.joined({"choices": [{"index": index, "delta": {"content": "\ud83d"}}]})
     assert len(reader.rest()) == 1024
+
+
+def test_a_call_that_was_cut_off_before_its_arguments_has_none():
+    call = {"index": 0, "id": "a", "function": {"name": "f", "arguments": ""}}
+    choice = {"index": 0, "message": {"tool_calls": [call]}, "finish_reason": "length"}
+    events, error = read([json.dumps({"choices": [choice]}).encode()])
+    assert error is None
+    assert [event.arguments for event in events if isinstance(event, ToolCallDelta)] == [""]

@@ -258,8 +258,9 @@ class _Choice:
             merge_fields(self.message_extra, rest(delta, MESSAGE_FIELDS), lists_grow=True)
 
     def complete_calls(self, events: list[Event]) -> None:
-        """Gives each call that has no arguments an empty object: callers parse what they get."""
-        for call in self.calls:
+        """Gives each call that has no arguments an empty object, for callers parse what they get; not where the answer
+        was cut, for then they are missing."""
+        for call in self.calls if self.finish_reason() is not FinishReason.LENGTH else ():
             if not call.has_arguments:
                 events.append(ToolCallDelta(call.position, arguments="{}", choice=self.index))
 

@@ -187,7 +187,7 @@ def _called(request: ChatRequest, calls: Sequence[ToolCallReply]) -> Said:
 
 def _arguments_text(request: ChatRequest, call: ToolCallReply) -> str:
     if isinstance(call.arguments, str):
-        return call.arguments
+        return call.arguments or "{}"
     arguments: Any = call.arguments
     if arguments is None:
         found = next((tool.function for tool in request.tools if tool.function.name == call.name), None)

@@ -85,6 +85,8 @@ def _turn(message: Any) -> Turn:
 
 def _content(message: JsonObject) -> list[Segment]:
     content = message.get("content")
+    if not content and isinstance(message.get("refusal"), str):
+        content = message["refusal"]
     if content is None:
         return []
     if isinstance(content, str):
