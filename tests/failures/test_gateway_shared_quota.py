@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 import random
+import socket
 import threading
 import time
 from collections.abc import Sequence
@@ -282,3 +283,25 @@ def test_gateways_under_load_survive_a_killed_redis(redis, tmp_path):
             hammer.join()
         assert [hammer.failure for hammer in hammers] == [None] * len(hammers)
         assert {status for hammer in hammers for status in hammer.statuses} == {200, 429}
+
+
+@pytest.mark.parametrize("where", ["deployment", "key"])
+def test_workers_whose_redis_never_answers_allow_one_limit_together(where, tmp_path):
+    limits = {"requests_per_minute": 9, "tokens_per_minute": None}
+    config = configuration(redis_url="env:SHARED_REDIS", quota={"on_store_outage": "local_cap"})
+    config["server"] = {"workers": 3}
+    config["deployments"] = {"small": {"model": {"name": "small"}, "provider": {"type": "scripted"}, "default": True}}
+    config["keys"] = {"team": {"key1": "env:TEAM_KEY"}}
+    if where == "deployment":
+        config["deployments"]["small"]["limits"] = limits
+    else:
+        config["keys"]["team"]["limits"] = limits
+    with socket.create_server(("127.0.0.1", 0), backlog=64) as silent:
+        url = f"redis://127.0.0.1:{silent.getsockname()[1]}/0"
+        with serve(config, tmp_path / "data", SHARED_REDIS=url, TEAM_KEY="teams-key-4e1f") as served:
+            body = {"messages": [{"role": "user", "content": "Hi"}]}
+            statuses = [
+                served.call("POST", "/models/chat/completions", body, key="teams-key-4e1f").status for _ in range(40)
+            ]
+    assert set(statuses) <= {200, 429}
+    assert 3 <= statuses.count(200) <= 9

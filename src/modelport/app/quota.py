@@ -27,11 +27,13 @@ def store_of(settings: Settings) -> str:
     return settings.quota.store or ("redis" if settings.redis_url is not None else "memory")
 
 
-def open_quota(settings: Settings, clock: Clock, owners: Bank | None = None) -> Quota:
-    """The quota of one process. `owners`: where a worker reaches the memory of its owner. Raises ProviderFault."""
+def open_quota(settings: Settings, clock: Clock, owners: Bank | None = None, number: int = 0) -> Quota:
+    """The quota of one process, which is worker `number`. `owners`: where it reaches the memory of its owner. Raises
+    ProviderFault."""
     bank = open_bank(settings)
     if bank is not None:
-        return SharedQuota(bank, clock, on_outage=settings.quota.on_store_outage)
+        workers = settings.server.workers
+        return SharedQuota(bank, clock, on_outage=settings.quota.on_store_outage, workers=workers, number=number)
     if owners is not None:
         return SharedQuota(owners, clock, on_outage="refuse", may_limits_declare=False, budget_seconds=OWNER_SECONDS)
     return MemoryQuota(clock)

@@ -11,6 +11,7 @@ from modelport.core.catalog import RateLimits
 from modelport.core.ports.quota import QuotaRefusal
 from modelport.core.ports.stages import NeedsWaiting, Refusal
 from modelport.stores.allotments import Answer, Ask, MemoryBank, SharedQuota, StoreGone
+from modelport.stores.allotments.held import SharedHeld
 
 LIMITS = RateLimits(tokens_per_minute=1000, requests_per_minute=100)
 
@@ -316,3 +317,44 @@ async def test_limits_cannot_declare_anything_where_the_store_is_the_owner_of_th
     process = Process(on_outage="refuse", may_limits_declare=False)
     process.store.is_gone = True
     assert isinstance(await process.take(1, RateLimits(requests_per_minute=5, on_store_outage="local_cap")), Refusal)
+
+
+@pytest.mark.parametrize(("limit", "shares"), [(30, [10, 10, 10]), (10, [4, 3, 3]), (2, [1, 1, 0])])
+@pytest.mark.parametrize("field", ["requests_per_minute", "tokens_per_minute", "concurrent_requests"])
+async def test_workers_that_have_never_reached_the_store_divide_each_limit(field, limit, shares):
+    limits = RateLimits(**{field: limit})
+    taken = []
+    for number in range(3):
+        process = Process(workers=3, number=number)
+        process.store.is_gone = True
+        outcomes = [await process.take(1, limits) for _ in range(limit + 1)]
+        taken.append(sum(isinstance(outcome, SharedHeld) for outcome in outcomes))
+    assert taken == shares
+    assert sum(taken) == limit
+
+
+async def test_a_worker_that_has_not_used_a_limit_knows_of_the_others_all_the_same():
+    clock = SettableClock()
+    store = Store(clock)
+    workers = [Process(store, clock, workers=3, number=number) for number in range(3)]
+    limits = RateLimits(requests_per_minute=9)
+    (await workers[0].take(1, limits)).settle(1)  # the store knows of one holder
+    store.is_gone = True
+    for worker in workers:
+        worker.clock.time += 60
+        outcomes = [await worker.take(1, limits) for _ in range(10)]
+        assert sum(isinstance(outcome, SharedHeld) for outcome in outcomes) <= 3
+
+
+async def test_processes_of_other_servers_that_shared_another_limit_are_counted_too():
+    clock = SettableClock()
+    store = Store(clock)
+    servers = [Process(store, clock) for _ in range(4)]
+    for server in servers:
+        (await server.take(1, subject="busy")).settle(1)
+    for server in servers:  # each hears of all four
+        await server.quota.tell()
+    store.is_gone = True
+    limits = RateLimits(requests_per_minute=8)
+    outcomes = [await servers[-1].take(1, limits, "fresh") for _ in range(9)]
+    assert sum(isinstance(outcome, SharedHeld) for outcome in outcomes) == 2

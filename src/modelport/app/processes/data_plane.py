@@ -84,7 +84,7 @@ def end_with_owner(life: int) -> None:
 async def serve(plan: Plan, inherited: Inherited, listener: int) -> None:
     """Opens the application, says so, serves."""
     settings = inherited.settings
-    owner = RemoteOwner(plan, inherited.specs, SystemClock(), settings)
+    owner = RemoteOwner(plan, inherited.specs, SystemClock(), settings, listener)
     async with serving(settings, inherited.generated, owner, inherited.snapshot) as application:
         server = http_server(settings, application, inherited.context, WorkerServer)
         server.attach(owner.peer, [socket.socket(fileno=os.dup(found)) for found in plan.listeners])

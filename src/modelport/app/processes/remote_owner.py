@@ -29,14 +29,16 @@ from modelport.telemetry.metrics import Metrics, Source
 class RemoteOwner:
     """app.owner.Owner over the owner's socket. `on` says what its orders do; they are read from `start` to `close`."""
 
-    def __init__(self, plan: Plan, specs: Sequence[WorkerSpec], clock: Clock, settings: Settings) -> None:
+    def __init__(
+        self, plan: Plan, specs: Sequence[WorkerSpec], clock: Clock, settings: Settings, number: int = 0
+    ) -> None:
         self._plan = plan
         self._engines = DistantEngines(specs, self._start_engine)
         self._peer: Peer | None = None
         self._reading: asyncio.Task[None] | None = None
         self.ledger: Ledger = (ledger := DistantLedger(lambda: self.peer))
         self._handlers: dict[str, Handler] = {"engines": self._engines.learn, "ledger": ledger.learn}
-        self.quota: Quota = open_quota(settings, clock, OwnersBank(self))
+        self.quota: Quota = open_quota(settings, clock, OwnersBank(self), number)
         self.budget_bank: budgets.Bank | None = OwnersBudgetBank(self)
         self.sources: Sequence[Source] = quota_sources(self.quota)
 

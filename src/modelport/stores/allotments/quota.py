@@ -33,8 +33,10 @@ from modelport.stores.allotments.telling import (
     give_back_surplus,
     is_low,
     learn,
+    local_share,
     needed,
     refusal_of,
+    serve,
     turn_second,
 )
 
@@ -58,13 +60,20 @@ class SharedQuota:
         on_outage: OnStoreOutage = "local_cap",
         may_limits_declare: bool = True,
         budget_seconds: float = BUDGET_SECONDS,
+        workers: int = 1,
+        number: int = 0,
     ) -> None:
-        """`on_outage` holds for limits that declare nothing themselves, or, unless they may, for all."""
+        """`on_outage` holds for limits that declare nothing themselves, or, unless they may, for all. This process is
+        worker `number` of the `workers` of its server, which all draw from the bank."""
         self._bank = bank
         self._clock = clock
         self._on_outage = on_outage
         self._may_limits_declare = may_limits_declare
         self._budget_seconds = budget_seconds
+        self._workers = workers
+        self._number = number
+        self._holders = 1
+        """The most processes that shared any subject when the store was reached last."""
         self._holder = secrets.token_hex(8)
         self._accounts: dict[str, LocalAccount] = {}
         self._bell = Bell()
@@ -250,6 +259,8 @@ class SharedQuota:
                 answer = await self._in_time(self._bank.exchange(message))
             except StoreGone:
                 self.failures += 1
+                if not self.is_silent:
+                    self._holders = max(other.holders for other in self._accounts.values())
                 self.is_silent = True
                 raise
             now = self._clock.monotonic()
@@ -298,18 +309,25 @@ class SharedQuota:
         if self._refuses(limits):
             self.refused_for_outage += 1
             return Refusal(Unavailable("The limits of this deployment cannot be checked now.", retry_after=1))
-        own = local_share(limits, account.holders)
+        own = self._local_share(limits, account)
         if (refusal := account.own.refusal(own, tokens, now, requests)) is not None:
             return refusal
         account.started(tokens, requests, now)
         return SharedHeld(self, account.grant, limits, tokens, requests, NOTHING, now)
 
     def _top_up_without_store(self, held: SharedHeld, tokens: int, now: float) -> bool:
-        limit = local_share(held.limits, held.account.holders).tokens_per_minute
+        limit = self._local_share(held.limits, held.account).tokens_per_minute
         if self._refuses(held.limits) or (limit is not None and held.account.own.tokens_beyond(limit, tokens, now) > 0):
             return False
         held.grow(tokens, 0)
         return True
+
+    def _local_share(self, limits: RateLimits, account: LocalAccount) -> RateLimits:
+        """Of all processes that are known: those that shared the store, and those of this server, which may never have
+        reached it. Among the latter alone the limit is divided to the last unit."""
+        if max(account.holders, self._holders) <= self._workers:
+            return local_share(limits, self._workers, self._number)
+        return local_share(limits, max(account.holders, self._holders))
 
     def _refuses(self, limits: RateLimits) -> bool:
         declared = limits.on_store_outage if self._may_limits_declare else None
@@ -352,23 +370,6 @@ class SharedQuota:
             self._talk(due[0] if due else next(iter(self._accounts.values())))
 
 
-def serve(account: LocalAccount, answer: Answer | None, now: float) -> None:
-    """Hands out what has come: to each that waits what it wants, or why not. Who may still get it goes on waiting."""
-    is_gone = answer is None or answer.status == "recovering"
-    is_refused = answer is not None and answer.status == "refused"
-    for _ in range(len(account.wanted)):
-        wanted = account.wanted.popleft()
-        if wanted.future.done():
-            continue
-        outcome = wanted.take(now)
-        if outcome is None and is_refused:
-            outcome = refusal_of(account, account.grant.missing(wanted.amount), now)
-        if outcome is not None or is_gone:
-            wanted.future.set_result(outcome)
-        else:
-            account.wanted.append(wanted)
-
-
 def topped_up(held: SharedHeld, tokens: int, now: float) -> bool:
     """Takes it from what is here."""
     account = held.account
@@ -384,17 +385,6 @@ def topped_up(held: SharedHeld, tokens: int, now: float) -> bool:
     account.grant.tokens -= tokens
     held.grow(tokens, tokens)
     return True
-
-
-def local_share(limits: RateLimits, holders: int) -> RateLimits:
-    """This process's part of the limits, if all that were there share alike."""
-
-    def part(limit: int | None) -> int | None:
-        return None if limit is None else max(1, limit // holders)
-
-    return RateLimits(
-        part(limits.tokens_per_minute), part(limits.requests_per_minute), part(limits.concurrent_requests)
-    )
 
 
 def seen(task: asyncio.Task[Answer]) -> None:

@@ -6,6 +6,7 @@ from __future__ import annotations
 import math
 from typing import Final, Literal
 
+from modelport.core.catalog import RateLimits
 from modelport.core.ports.quota import QuotaRefusal
 from modelport.core.quota import BUCKETS, WINDOW_SECONDS
 from modelport.stores.allotments.account import SLOTS_PER_SECOND, LocalAccount, Slot
@@ -186,3 +187,34 @@ def history(own: Account, now: float) -> list[tuple[int, int, int]]:
     """(second, tokens, requests) of the last minute."""
     tokens, requests = dict(own.tokens.by_second(now)), dict(own.requests.by_second(now))
     return [(at, tokens.get(at, 0), requests.get(at, 0)) for at in sorted(tokens.keys() | requests.keys())]
+
+
+def serve(account: LocalAccount, answer: Answer | None, now: float) -> None:
+    """Hands out what has come: to each that waits what it wants, or why not. Who may still get it goes on waiting."""
+    is_gone = answer is None or answer.status == "recovering"
+    is_refused = answer is not None and answer.status == "refused"
+    for _ in range(len(account.wanted)):
+        wanted = account.wanted.popleft()
+        if wanted.future.done():
+            continue
+        outcome = wanted.take(now)
+        if outcome is None and is_refused:
+            outcome = refusal_of(account, account.grant.missing(wanted.amount), now)
+        if outcome is not None or is_gone:
+            wanted.future.set_result(outcome)
+        else:
+            account.wanted.append(wanted)
+
+
+def local_share(limits: RateLimits, holders: int, number: int | None = None) -> RateLimits:
+    """This process's part of the limits, if all holders share alike. The first holders, where it is known which
+    `number` this one is, take what is left over; otherwise each has at least 1."""
+
+    def part(limit: int | None) -> int | None:
+        if limit is None:
+            return None
+        return max(1, limit // holders) if number is None else limit // holders + (number < limit % holders)
+
+    return RateLimits(
+        part(limits.tokens_per_minute), part(limits.requests_per_minute), part(limits.concurrent_requests)
+    )
