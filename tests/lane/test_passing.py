@@ -290,6 +290,7 @@ def raw_delta(text: bytes, channel: bytes = b"content") -> bytes:
         ([b"a", b"b", HALF], "ab\ufffd"),
         ([b"a", b"b\xffc", b"d"], "ab\ufffdcd"),
         ([b"a", b"b\x00\x1fc", b"d"], "ab\x00\x1fcd"),
+        ([b"a", b"b\nc", b"d", b"e\rf"], "ab\ncde\nf"),
     ],
 )
 @pytest.mark.parametrize("channel", ["content", "reasoning_content", "refusal"])

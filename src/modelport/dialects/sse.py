@@ -17,6 +17,9 @@ DONE_PAYLOAD = b"[DONE]"
 MAX_EVENT_BYTES = 16 * 1024 * 1024
 """An event longer than this cannot be an answer."""
 
+_FIELDS = (b":", b"event:", b"id:", b"retry:")
+"""How lines begin that the standard knows and that are no data."""
+
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 
@@ -27,7 +30,8 @@ def encode_event(payload: bytes) -> bytes:
 
 class EventStreamParser:
     """Gives the data of each event: comments, `event:`, `id:` and `retry:` are read over, the lines of one event's data
-    are joined with a newline, an event without data is none. CR, LF and CRLF end a line."""
+    are joined with a newline, an event without data is none. CR, LF and CRLF end a line; one in the middle of a JSON
+    object ends nothing."""
 
     def __init__(self, max_event_bytes: int = MAX_EVENT_BYTES) -> None:
         self._max_event_bytes = max_event_bytes
@@ -92,10 +96,16 @@ class EventStreamParser:
             value = line[6:] if line.startswith(b"data: ") else line[5:]
         elif line == b"data":
             value = b""
+        elif self._is_unfinished() and not line.startswith(_FIELDS):
+            value = line  # an upstream that writes a text's line end as it is
         else:
             return
         self._hold(len(value) + 1)
         self._data.append(value)
+
+    def _is_unfinished(self) -> bool:
+        """Whether the event so far is the beginning of a JSON object."""
+        return bool(self._data) and self._data[0].startswith(b"{") and not self._data[-1].endswith(b"}")
 
     def _hold(self, count: int) -> None:
         self._held_bytes += count

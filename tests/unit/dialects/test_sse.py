@@ -32,6 +32,12 @@ def test_comments_and_other_fields_are_read_over() -> None:
     assert read(stream) == [b"a", b"b"]
 
 
+@pytest.mark.parametrize("line_end", [b"\n", b"\r", b"\r\n"])
+def test_a_line_end_inside_of_an_object_ends_nothing(line_end: bytes) -> None:
+    stream = b'data: {"a":"b' + line_end + b'c"}\n\ndata: {"d":\n: ping\nid: 7\ndata: 1}\nunknown\n\n'
+    assert EventStreamParser().feed(stream) == [b'{"a":"b\nc"}', b'{"d":\n1}']
+
+
 def test_data_lines_of_one_event_are_joined_with_a_newline() -> None:
     assert read(b"data: {\ndata:  x\ndata\ndata: }\n\n") == [b"{\n x\n\n}"]
 
