@@ -9,7 +9,6 @@ from typing import Annotated, Any
 
 import typer
 
-from modelport.cli.connect import connections
 from modelport.cli.output import ExitCode, application, write_error_line, write_json, write_line, write_table
 from modelport.config.deployments import DeploymentSettings, InlineProviderSettings, ProviderSettings
 from modelport.config.faults import ConfigError
@@ -48,7 +47,11 @@ def check(
     except ConfigError as exc:
         _show_faults(exc, as_json)
         raise typer.Exit(ExitCode.CONFIG_INVALID) from None
-    places = connections(loaded.settings) if connect else []
+    places = []
+    if connect:
+        from modelport.cli.connect import connections
+
+        places = connections(loaded.settings)
     if as_json:
         reached = [{"key": place.key, "address": place.address, "failure": place.failure} for place in places]
         said = {"valid": True, "faults": [], "warnings": list(loaded.warnings), "summary": summary(loaded)}

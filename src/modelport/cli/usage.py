@@ -8,12 +8,11 @@ import ssl
 import time
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Final, NoReturn
+from typing import TYPE_CHECKING, Annotated, Final, NoReturn
 from urllib.parse import urlencode, urlsplit
 
 import typer
 
-from modelport.app.ledger import LedgerAtRest
 from modelport.cli.chat import local_endpoint
 from modelport.cli.keys import ConfigOption, DataDirOption, client_settings, readable_key, settings_or_fail
 from modelport.cli.output import ExitCode, application, fail, write_error_line, write_json, write_table
@@ -33,6 +32,9 @@ from modelport.core.usage_reports import (
     UsageRow,
 )
 from modelport.stores.sql.address import DriverMissing
+
+if TYPE_CHECKING:
+    from modelport.app.ledger import LedgerAtRest
 
 app = application()
 
@@ -168,6 +170,8 @@ def from_database(asked: UsageQuestion, settings: Settings) -> list[UsageRow]:
 def ledger_or_fail(settings: Settings) -> LedgerAtRest:
     """The ledger of these settings."""
     try:
+        from modelport.app.ledger import LedgerAtRest  # with it comes SQL, which a running server has already
+
         return LedgerAtRest(settings)
     except ConfigError as error:
         fail(ExitCode.CONFIG_INVALID, str(error))

@@ -19,7 +19,6 @@ from modelport.config.listen import unsafe_listening
 from modelport.config.profiles import load_profiles
 from modelport.config.secrets import PLACEHOLDER, Secret
 from modelport.config.settings import Settings
-from modelport.config.tls import TlsFiles, server_context
 from modelport.control.profiles import ProfileError
 from modelport.engine.weights.catalogue import CATALOGUE
 from modelport.engine.weights.faults import WeightsError
@@ -64,6 +63,8 @@ def _tls(settings: Settings) -> Iterator[Problem]:
     tls = settings.server.tls
     if tls.cert is None or tls.key is None:
         return
+    from modelport.config.tls import TlsFiles, server_context  # with it comes cryptography
+
     try:
         server_context(TlsFiles(tls.cert, tls.key, None))
     except ConfigError as error:
