@@ -27,10 +27,8 @@ VALUES_PER_CONTAINER = 8
 """How many members and list items a body may hold for each object or list that the limit allows."""
 
 _WINDOW_BYTES = 256 * 1024
-_ESCAPE = re.compile(
-    rb"\\(?:u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F]..|(?P<half>u[dD][89a-fA-F][0-9a-fA-F]{2})|.)", re.DOTALL
-)
-"""The two halves of a character, one half alone, or any other escape."""
+_FIRST_HALF = re.compile(rb"\\u[dD][89abAB][0-9a-fA-F]{2}(?!\\u[dD][c-fC-F])")
+"""An escape that is the first half of a character, without its second."""
 
 _SQUARE = bytes.maketrans(b"{}", b"[]")
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
@@ -136,7 +134,9 @@ def read_object(body: bytes, json_depth: int) -> dict[str, Any]:
 
 
 def _reason(fault: msgspec.DecodeError, body: bytes) -> str:
-    if b"\\ud" in body.lower() and any(escape["half"] for escape in _ESCAPE.finditer(body)):
+    # The decoder takes a first half alone for the end of the body. An escaped backslash begins no escape.
+    is_truncated = "truncated" in str(fault) and _FIRST_HALF.search(body.replace(b"\\\\", b"")) is not None
+    if is_truncated or "surrogate" in str(fault):
         return "an escape is half of a surrogate pair; a text was cut inside a character"
     reason = str(fault).removeprefix("JSON is malformed: ").rstrip(".")
     return reason[:1].lower() + reason[1:]

@@ -120,6 +120,10 @@ def test_any_bytes_are_an_object_or_refused(body: bytes) -> None:
         (b'{"a": "secret", }', "not valid JSON"),
         (b'{"a": 1e999}', "not valid JSON"),
         (b'{"a": NaN}', "not valid JSON"),
+        (b'{"a": "\\ud83d and more"}', "half of a surrogate pair"),
+        (b'{"a": "\\ude00"}', "half of a surrogate pair"),
+        (b'{"a": "\\ud83d\\ude00', "truncated"),
+        (b'{"a": "\\\\ud83d', "truncated"),
         (b'{"a": "\\ud800"}', "not valid JSON"),
     ],
 )
