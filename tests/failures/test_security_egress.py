@@ -28,8 +28,8 @@ CALLS = (
 )
 INET = re.compile(r"sa_family=AF_INET6?, sin6?_port=htons\((\d+)\).*?(?:inet_addr\(\"|inet_pton\(AF_INET6, \")([^\"]+)")
 CALL = re.compile(r"^\d+\s+(\w+)\((.*)$")
-SCRATCH = re.compile(r"modelport-\d+-\w+$|\w{8}$")
-"""The private directory of sockets, and the file by which Python tries whether a directory can be written."""
+SCRATCH = re.compile(r"\.$|modelport-\d+-\w+(?:/|$)|\w{8}$")
+"""The private directory of sockets, a file without a name, and the one by which Python tries whether it can write."""
 QUOTED = re.compile(r'"((?:[^"\\]|\\.)*)"')
 ANSWER = (
     b'{"id":"u","object":"chat.completion","created":1,"model":"m","choices":[{"index":0,"finish_reason":"stop",'
@@ -141,6 +141,6 @@ def allowed(arguments: str, data_dir: Path, scratch: Path) -> bool:
     return bool(paths) and all(
         not path.is_absolute()
         or any(path.is_relative_to(root) for root in roots)
-        or (path.is_relative_to(scratch) and SCRATCH.match(path.relative_to(scratch).parts[0]))
+        or (path.is_relative_to(scratch) and SCRATCH.match(str(path.relative_to(scratch))))
         for path in paths
     )
