@@ -128,7 +128,7 @@ class FieldWalk:
         value = _truth(value)
         if isinstance(value, bool):
             return value
-        self.refuse("bool_type", place, "Input should be true or false", value)
+        self.refuse("bool_type", place, "Input should be a valid boolean", value)
         return None
 
     def string(self, value: Any, place: Place) -> str | None:

@@ -26,7 +26,10 @@ usages = st.one_of(
 odd = st.sampled_from([None, "", "x", [], {}, 0, {"a": 1}])
 messages = st.fixed_dictionaries(
     {"content": st.one_of(st.text(), st.none(), st.just([{"text": "a"}]))},
-    optional=dict.fromkeys(("tool_calls", "function_call", "reasoning", "reasoning_content", "refusal", "role"), odd),
+    optional=dict.fromkeys(
+        ("tool_calls", "function_call", "reasoning", "reasoning_content", "refusal", "role", "annotations", "audio"),
+        odd,
+    ),
 )
 choices = st.fixed_dictionaries(
     {},
@@ -37,6 +40,8 @@ choices = st.fixed_dictionaries(
         "logprobs": odd,
         "text": odd,
         "delta": odd,
+        "content_filter_results": odd,
+        "stop_reason": odd,
     },
 )
 answers = st.fixed_dictionaries(
@@ -48,6 +53,10 @@ answers = st.fixed_dictionaries(
         "x_groq": st.just({"usage": {"prompt_tokens": 1}}),
         "error": odd,
         "service_tier": st.sampled_from([None, "", "default", "priority", 3]),
+        "system_fingerprint": odd,
+        "prompt_filter_results": odd,
+        "kv_transfer_params": odd,
+        "unknown": odd,
     },
 )
 

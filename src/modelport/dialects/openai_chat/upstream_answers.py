@@ -13,16 +13,16 @@ from typing import Any, Final
 import msgspec
 from msgspec import Struct
 
-from modelport.core.errors import MalformedBody, ModelportError
+from modelport.core.errors import ModelportError
 from modelport.core.events import Answered, Embedding, Event
 from modelport.core.ports.providers import ANSWER_BYTES_LIMIT, Decoder
 from modelport.core.requests import ChatRequest, CompletionsRequest, Request
-from modelport.dialects.body import JSON_CONTAINERS_MAXIMUM, check_depth, holds_more
+from modelport.dialects.body import JSON_CONTAINERS_MAXIMUM, holds_more
 from modelport.dialects.open_fields import rest
 from modelport.dialects.openai_chat.upstream_chunks import ChunkReader, new_call_id
 from modelport.dialects.openai_chat.upstream_failures import broken, failure_in_stream
 from modelport.dialects.openai_chat.upstream_json import read_json, whole_characters
-from modelport.dialects.openai_chat.upstream_simple import plain_events, usual_answer, usual_events
+from modelport.dialects.openai_chat.upstream_simple import is_shallow, plain_events, usual_answer, usual_events
 from modelport.dialects.openai_chat.upstream_usage import usage_report
 from modelport.dialects.plain_chat import PlainAnswer
 from modelport.dialects.sse import DONE_PAYLOAD, EventStreamParser
@@ -30,8 +30,6 @@ from modelport.dialects.sse import DONE_PAYLOAD, EventStreamParser
 _BYTE_ORDER_MARK: Final = b"\xef\xbb\xbf"
 _BLANK: Final = b" \t\r\n" + _BYTE_ORDER_MARK
 """What may stand before an answer."""
-ANSWER_DEPTH: Final = 200
-"""How deep an answer may be nested."""
 
 
 def decoder(request: Request, *, engine: bool = False, new_id: Callable[[], str] = new_call_id) -> Decoder:
@@ -263,11 +261,10 @@ def _answer_object(raw: bytes, engine: bool) -> tuple[dict[str, Any], bool]:
 
 
 def _object(raw: bytes) -> tuple[dict[str, Any], bool] | None:
-    if holds_more(raw, JSON_CONTAINERS_MAXIMUM):
+    if holds_more(raw, JSON_CONTAINERS_MAXIMUM) or not is_shallow(raw):
         return None
     try:
-        check_depth(raw, ANSWER_DEPTH)  # what is passed on must be writable, too
         value, is_strict = read_json(raw)
-    except (ValueError, MalformedBody):
+    except ValueError:
         return None
     return (value, is_strict) if isinstance(value, dict) else None

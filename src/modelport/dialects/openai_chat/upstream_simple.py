@@ -9,8 +9,10 @@ from typing import Annotated, Any, Final, Literal
 import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType
 
+from modelport.core.errors import MalformedBody
 from modelport.core.events import Answered, ChoiceFinished, Event, ExtraFields, FinishReason, TextDelta, UsageReported
 from modelport.core.usage import TokenUsage
+from modelport.dialects.body import check_depth
 from modelport.dialects.openai_chat.upstream_usage import COUNT_DIGITS, usage_report
 from modelport.dialects.plain_chat import PlainAnswer
 
@@ -18,12 +20,13 @@ from modelport.dialects.plain_chat import PlainAnswer
 class _Message(Struct, forbid_unknown_fields=True):
     content: Annotated[str, Meta(min_length=1)]
     role: Any = None
-    tool_calls: None = None
+    tool_calls: Annotated[list[Any], Meta(max_length=0)] | None = None
     function_call: None = None
     reasoning_content: None = None
     reasoning: None = None
     refusal: None = None
     annotations: Any = UNSET
+    audio: Any = UNSET
 
 
 class _Choice(Struct, forbid_unknown_fields=True):
@@ -31,6 +34,9 @@ class _Choice(Struct, forbid_unknown_fields=True):
     finish_reason: Literal["stop", "length"]
     index: Literal[0] = 0
     logprobs: None = None
+    content_filter_results: Any = UNSET
+    stop_reason: Any = UNSET
+    token_ids: Any = UNSET
 
 
 class _Usage(Struct, forbid_unknown_fields=True, gc=False):
@@ -51,12 +57,29 @@ class _Answer(Struct, forbid_unknown_fields=True):
     service_tier: Literal["default", "standard", "on_demand"] | UnsetType | None = UNSET
     """Words of the price that holds where nobody says anything."""
     system_fingerprint: Any = UNSET
+    prompt_filter_results: Any = UNSET
+    prompt_logprobs: Any = UNSET
+    prompt_token_ids: Any = UNSET
+    kv_transfer_params: Any = UNSET
     error: None = None
+
+
+_PASSED: Final = {
+    "answer": (
+        *("service_tier", "system_fingerprint", "prompt_filter_results"),
+        *("prompt_logprobs", "prompt_token_ids", "kv_transfer_params"),
+    ),
+    "choice": ("content_filter_results", "stop_reason", "token_ids"),
+    "message": ("annotations", "audio"),
+}
+"""What the usual hosts say beside what is read: it is passed on."""
 
 
 CERTAIN_CHARACTERS_PER_TOKEN: Final = 16
 """A text of no more than this is what so many tokens can be, whatever its script (gateway/count.py looks closer)."""
 
+ANSWER_DEPTH: Final = 200
+"""How deep an answer may be nested."""
 _REASONS: Final = {"stop": FinishReason.STOP, "length": FinishReason.LENGTH}
 USUAL_TIERS: Final = (None, "default", "standard", "on_demand")
 _decode: Final = msgspec.json.Decoder(_Answer).decode
@@ -69,14 +92,12 @@ def usual_answer(raw: bytes) -> PlainAnswer | None:
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
     choice, usage = answer.choices[0], answer.usage
-    text, reason, extra = choice.message.content, _REASONS[choice.finish_reason], None
-    tier, fingerprint, annotations = answer.service_tier, answer.system_fingerprint, choice.message.annotations
-    if tier is not UNSET or fingerprint is not UNSET or annotations is not UNSET:
-        extra, tier = _extra(answer), tier or None
+    text, reason, tier = choice.message.content, _REASONS[choice.finish_reason], answer.service_tier or None
+    extra = _extra(answer, choice)
+    if extra is not None and not is_shallow(raw):
+        return None
     if usage is None:
-        return PlainAnswer(
-            text, reason, answer.model or None, answer.id or None, service_tier=tier or None, extra=extra
-        )
+        return PlainAnswer(text, reason, answer.model or None, answer.id or None, service_tier=tier, extra=extra)
     prompt, completion, classes = usage.prompt_tokens, usage.completion_tokens, None
     if usage.total_tokens not in (0, prompt + completion) or len(text) > completion * CERTAIN_CHARACTERS_PER_TOKEN:
         return None
@@ -85,19 +106,32 @@ def usual_answer(raw: bytes) -> PlainAnswer | None:
         if report is None or not report.is_sure or report.usage.total != prompt + completion:
             return None
         classes = report.usage
-    return PlainAnswer(
-        text, reason, answer.model or None, answer.id or None, prompt, completion, classes, tier or None, extra
-    )
+    return PlainAnswer(text, reason, answer.model or None, answer.id or None, prompt, completion, classes, tier, extra)
 
 
-def _extra(answer: _Answer) -> ExtraFields:
-    """The fields of these that the answer has, in the order in which upstreams write them."""
-    named = {"service_tier": answer.service_tier, "system_fingerprint": answer.system_fingerprint}
-    beside = {"annotations": answer.choices[0].message.annotations}
-    return ExtraFields(
-        {name: value for name, value in named.items() if value is not UNSET},
-        message={name: value for name, value in beside.items() if value is not UNSET},
-    )
+def _extra(answer: _Answer, choice: _Choice) -> ExtraFields | None:
+    message = choice.message
+    # Most have none of them: that is found without a loop.
+    if (
+        answer.service_tier is answer.system_fingerprint is answer.prompt_filter_results is answer.prompt_logprobs
+        is answer.prompt_token_ids is answer.kv_transfer_params is choice.content_filter_results is choice.stop_reason
+        is choice.token_ids is message.annotations is message.audio is UNSET
+    ):  # fmt: skip
+        return None
+    found = [
+        {name: value for name in names if (value := getattr(held, name)) is not UNSET}
+        for names, held in zip(_PASSED.values(), (answer, choice, message), strict=True)
+    ]
+    return ExtraFields(*found)
+
+
+def is_shallow(raw: bytes) -> bool:
+    """Whether what an answer holds can be written again."""
+    try:
+        check_depth(raw, ANSWER_DEPTH)
+    except MalformedBody:
+        return False
+    return True
 
 
 def usual_events(raw: bytes) -> list[Event] | None:
