@@ -153,7 +153,7 @@ class HttpConnection(HttpToolsProtocol):
             self.transport.close()
         elif self._unparsed:
             self.loop.call_soon(self._continue)
-        else:
+        elif self.flow.read_paused:
             self.flow.resume_reading()
 
     # --- reading ---------------------------------------------------------------------------------------------------
