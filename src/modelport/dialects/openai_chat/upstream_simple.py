@@ -25,6 +25,9 @@ class _Message(Struct, forbid_unknown_fields=True):
     reasoning_content: None = None
     reasoning: None = None
     refusal: None = None
+
+
+class _OpenMessage(_Message, forbid_unknown_fields=True, kw_only=True):
     annotations: Any = UNSET
     audio: Any = UNSET
 
@@ -34,6 +37,10 @@ class _Choice(Struct, forbid_unknown_fields=True):
     finish_reason: Literal["stop", "length"]
     index: Literal[0] = 0
     logprobs: None = None
+
+
+class _OpenChoice(_Choice, forbid_unknown_fields=True, kw_only=True):
+    message: _OpenMessage
     content_filter_results: Any = UNSET
     stop_reason: Any = UNSET
     token_ids: Any = UNSET
@@ -54,6 +61,13 @@ class _Answer(Struct, forbid_unknown_fields=True):
     object: Any = None
     created: Any = None
     usage: _Usage | None = None
+    error: None = None
+
+
+class _OpenAnswer(_Answer, forbid_unknown_fields=True, kw_only=True):
+    """With what the usual hosts say beside what is read."""
+
+    choices: Annotated[list[_OpenChoice], Meta(min_length=1, max_length=1)]  # type: ignore[assignment]
     service_tier: Literal["default", "standard", "on_demand"] | UnsetType | None = UNSET
     """Words of the price that holds where nobody says anything."""
     system_fingerprint: Any = UNSET
@@ -61,7 +75,6 @@ class _Answer(Struct, forbid_unknown_fields=True):
     prompt_logprobs: Any = UNSET
     prompt_token_ids: Any = UNSET
     kv_transfer_params: Any = UNSET
-    error: None = None
 
 
 _PASSED: Final = {
@@ -83,19 +96,25 @@ ANSWER_DEPTH: Final = 200
 _REASONS: Final = {"stop": FinishReason.STOP, "length": FinishReason.LENGTH}
 USUAL_TIERS: Final = (None, "default", "standard", "on_demand")
 _decode: Final = msgspec.json.Decoder(_Answer).decode
+_decode_open: Final = msgspec.json.Decoder(_OpenAnswer).decode
+_UNREADABLE: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 
 def usual_answer(raw: bytes) -> PlainAnswer | None:
     """The answer, if it is the usual one; None: read it slowly."""
+    tier = extra = None
     try:
         answer = _decode(raw)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return None
+    except _UNREADABLE:
+        try:
+            answer = opened = _decode_open(raw)
+        except _UNREADABLE:
+            return None
+        tier, extra = opened.service_tier or None, _extra(opened)
+        if not is_shallow(raw):
+            return None
     choice, usage = answer.choices[0], answer.usage
-    text, reason, tier = choice.message.content, _REASONS[choice.finish_reason], answer.service_tier or None
-    extra = _extra(answer, choice)
-    if extra is not None and not is_shallow(raw):
-        return None
+    text, reason = choice.message.content, _REASONS[choice.finish_reason]
     if usage is None:
         return PlainAnswer(text, reason, answer.model or None, answer.id or None, service_tier=tier, extra=extra)
     prompt, completion, classes = usage.prompt_tokens, usage.completion_tokens, None
@@ -109,20 +128,13 @@ def usual_answer(raw: bytes) -> PlainAnswer | None:
     return PlainAnswer(text, reason, answer.model or None, answer.id or None, prompt, completion, classes, tier, extra)
 
 
-def _extra(answer: _Answer, choice: _Choice) -> ExtraFields | None:
-    message = choice.message
-    # Most have none of them: that is found without a loop.
-    if (
-        answer.service_tier is answer.system_fingerprint is answer.prompt_filter_results is answer.prompt_logprobs
-        is answer.prompt_token_ids is answer.kv_transfer_params is choice.content_filter_results is choice.stop_reason
-        is choice.token_ids is message.annotations is message.audio is UNSET
-    ):  # fmt: skip
-        return None
+def _extra(answer: _OpenAnswer) -> ExtraFields | None:
+    choice = answer.choices[0]
     found = [
         {name: value for name in names if (value := getattr(held, name)) is not UNSET}
-        for names, held in zip(_PASSED.values(), (answer, choice, message), strict=True)
+        for names, held in zip(_PASSED.values(), (answer, choice, choice.message), strict=True)
     ]
-    return ExtraFields(*found)
+    return ExtraFields(*found) if any(found) else None
 
 
 def is_shallow(raw: bytes) -> bool:
