@@ -20,7 +20,7 @@ LIBRARIES = ("sqlalchemy", "alembic", "sqlite3", "starlette", "jinja2", "typer",
 
 
 PROGRAM = """
-import asyncio, sys
+import asyncio, os, sys
 from modelport.app.build import serving
 from modelport.app.processes import nursery
 from modelport.app.processes.plan import Plan
