@@ -63,8 +63,8 @@ def scripted(*replies: dict[str, Any]) -> dict[str, Any]:
 SMOLLM2 = {
     "type": "llama_cpp",
     "weights": "{data_dir}/models/smollm2-135m-instruct/SmolLM2-135M-Instruct.Q4_1.gguf",
-    # The samples of the documentation set no limit: a small context is one (512 for each of four slots).
-    "context": 2048,
+    "context": 8192,
+    "default_max_tokens": 256,  # the samples of the documentation set no limit
 }
 PARIS = {"name": "get_weather", "arguments": {"city": "Paris"}}
 SEOUL = {"name": "get_weather", "arguments": {"city": "Seoul"}}

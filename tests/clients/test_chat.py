@@ -98,7 +98,7 @@ def test_the_documented_parameters_are_taken(server: Server) -> None:
     with client_of(server, model="mistral-large") as client:
         response = client.complete(messages=[UserMessage("Hello")], temperature=0, top_p=1, max_tokens=2048)
     assert response.choices[0].finish_reason == "stop"
-    # 2048 is as much as the whole context of an embedded slot: bounded by it, not refused.
+    # 2048 is the whole context of an embedded slot: an answer gets what the prompt leaves of it.
     assert ask(server, {"temperature": 0, "top_p": 1, "max_tokens": 2048, "stop": ["."]}).status == 200
 
 

@@ -133,8 +133,10 @@ def test_the_azure_openai_surface_says_it_in_its_words(limited: Server) -> None:
 
 @pytest.mark.check(105)
 def test_a_used_up_token_limit_is_named_on_each_surface(limited: Server) -> None:
-    asked = {"messages": [{"role": "user", "content": "Hello"}], "max_tokens": 500, "model": "hundred-tokens-for-words"}
-    refused = send("POST", f"{limited.models}/chat/completions", asked, limited.bearer)
+    asked = {"messages": [{"role": "user", "content": "Hello"}], "max_tokens": 40, "model": "hundred-tokens-for-words"}
+    answers = (send("POST", f"{limited.models}/chat/completions", asked, limited.bearer) for _ in range(100))
+    refused = next(answer for answer in answers if answer.status != 200)
+    assert refused.status == 429
     assert "Rate limit of 100 per 60s exceeded" in refused.json()["error"]["message"]
     assert refused.headers["x-ratelimit-limit-tokens"] == "100"
     refused = send("POST", f"{limited.url}/openai/v1/chat/completions", asked, limited.bearer)
