@@ -85,6 +85,8 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
     """Where everything must be checked, a test that is skipped has failed; only weights beyond the default set may be
     missing there."""
     report: pytest.TestReport = yield
+    # Reports travel between processes, and what a test has logged need be no Unicode.
+    report.sections = [(name, text.encode("utf-8", "backslashreplace").decode()) for name, text in report.sections]
     is_skipped = report.skipped and not hasattr(report, "wasxfail") and not item.get_closest_marker("large")
     if is_skipped and os.environ.get("MODELPORT_CI"):
         report.outcome = "failed"

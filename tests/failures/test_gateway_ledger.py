@@ -42,6 +42,11 @@ CONFIG: dict[str, Any] = {
         "Limited": {
             "model": {"format": "Custom", "name": "limited", "version": "1"},
             "provider": "script",
+            "limits": {"requests_per_minute": 1},
+        },
+        "Tiny": {
+            "model": {"format": "Custom", "name": "tiny", "version": "1"},
+            "provider": "script",
             "limits": {"tokens_per_minute": 1},
         },
         "Impatient": {
@@ -184,10 +189,20 @@ def test_a_call_of_nothing_we_have_leaves_one_refused_record(ledger: Ledger, cas
 @every_case
 def test_a_call_over_its_limit_leaves_one_refused_record(ledger: Ledger, case: Case) -> None:
     answer, record = ledger.call(case, deployment="Limited")
+    if answer.status == 200:  # the first within its minute
+        answer, record = ledger.call(case, deployment="Limited")
     assert answer.status == 429, answer.body
     assert int(answer.headers["retry-after"]) >= 1
     assert (record.ending, record.status) == ("refused", 429)
     assert record.deployment == "Limited"
+    assert record.usage.total == 0
+
+
+@every_case
+def test_a_call_that_can_never_fit_its_limit_leaves_one_refused_record(ledger: Ledger, case: Case) -> None:
+    answer, record = ledger.call(case, deployment="Tiny")
+    assert answer.status == 400, answer.body
+    assert (record.ending, record.status, record.error_code) == ("refused", 400, "tokens_limit_reached")
     assert record.usage.total == 0
 
 
@@ -227,7 +242,8 @@ def test_a_model_that_is_too_slow_leaves_one_failed_record(ledger: Ledger, case:
     answer, record = ledger.call(case, HANG_FIRST, deployment="Impatient")
     assert answer.status == 504, answer.body
     assert (record.ending, record.status) == ("failed", 504)
-    assert record.usage.total == 0
+    assert record.usage.total > 0  # the model was asked, and nobody knows what it has made
+    assert record.usage_source == "estimated"
 
 
 @every_stream
@@ -248,7 +264,8 @@ def test_a_client_that_leaves_before_the_answer_leaves_one_cancelled_record(ledg
         ledger.begun(id)
     record = ledger.one(id, case)
     assert (record.ending, record.deployment, record.streamed) == ("cancelled", "Able", case.streamed)
-    assert record.usage.total == 0
+    assert record.usage.total > 0
+    assert record.usage_source == "estimated"
 
 
 @every_stream

@@ -55,5 +55,5 @@ def test_idle_is_who_has_nothing_left_to_do(sleepers: list[subprocess.Popen[byte
     code = "import time\nwhile time.process_time() < 0.5: pass\ntime.sleep(60)"
     with subprocess.Popen([sys.executable, "-c", code]) as busy:
         machines.await_idle([busy.pid, sleepers[0].pid])
-        assert machines.cpu_seconds([busy.pid]) > 0.5
+        assert machines.cpu_seconds([busy.pid]) > 0.4
         busy.kill()

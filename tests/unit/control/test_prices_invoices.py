@@ -16,7 +16,7 @@ from modelport.control.prices import Book
 from modelport.core.catalog import Deployment, Model, Sku, Target
 from modelport.core.pricing import Price, plain
 from modelport.core.usage import TokenUsage
-from modelport.dialects.openai_chat.upstream_usage import token_usage
+from modelport.dialects.openai_chat.upstream_usage import usage_report
 
 INVOICES = Path(__file__).parents[2] / "golden" / "invoices"
 CARRIED = read_carried()
@@ -32,10 +32,10 @@ def priced(invoice: Any) -> tuple[Price, TokenUsage]:
     target = Target("upstream", invoice["upstream_model"])
     deployment = Deployment(name="d", model=Model(**invoice["model"]), targets=(target,), sku=Sku(invoice["sku"]))
     price = book.find(deployment, target, DAY, invoice["service_tier"])
-    usage = token_usage(invoice["usage"])
+    report = usage_report(invoice["usage"])
     assert price is not None
-    assert usage is not None
-    return price, usage
+    assert report is not None
+    return price, report.usage
 
 
 @pytest.mark.parametrize("invoice", invoices())
