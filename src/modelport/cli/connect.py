@@ -39,10 +39,10 @@ class Wanted(NamedTuple):
 def connections(settings: Settings) -> list[Place]:
     """Every upstream and store, tried at the same time."""
     with ThreadPoolExecutor(16) as pool:
-        return list(pool.map(tried, wanted(settings)))
+        return list(pool.map(probe, targets_of(settings)))
 
 
-def wanted(settings: Settings) -> Iterator[Wanted]:
+def targets_of(settings: Settings) -> Iterator[Wanted]:
     """What there is to reach."""
     for name, provider in settings.providers.items():
         yield from _upstream(f"providers.{name}", provider.options())
@@ -65,7 +65,7 @@ def _upstream(key: str, options: dict[str, Any]) -> Iterator[Wanted]:
         yield Wanted(key, url, str(path) if path else None, verify, str(authority) if authority else None)
 
 
-def tried(target: Wanted) -> Place:
+def probe(target: Wanted) -> Place:
     """Connects, and shakes hands where the address wants TLS."""
     parts = urlsplit(target.url)
     scheme = parts.scheme.partition("+")[0]

@@ -188,7 +188,7 @@ def hold(data_dir: Path) -> int | None:
     try:
         lock = os.open(data_dir / "server.lock", os.O_RDWR | os.O_CREAT, 0o600)
     except OSError:
-        return None  # what cannot be written there is told when it is needed
+        return None  # the first write that needs the directory names the fault
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:

@@ -1,4 +1,4 @@
-"""Takes known secrets, and the addresses of upstreams, out of text that somebody else wrote."""
+"""Removes known secrets, and the addresses of upstreams, from text that an upstream or a library wrote."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ CREDENTIAL: Final = re.compile(
     | (?<![\w-])github_pat_\w{12,}
     """
 )
-"""What is a credential by its shape, whoever it belongs to."""
+"""Text that has the shape of a credential, of any owner."""
 _MASKED: Final = re.compile(r"(?<![\w+/=-])[\w+/=-]*+(?:\*{2,}|[•●]{2,}|\.{3,}|…)[\w+/=*•●…-]*")
 _IP_ADDRESS: Final = re.compile(
     r"(?<![\w.])(?:\d{1,3}\.){3}\d{1,3}(?::\d+)?(?![\w.]*\d)|\[[0-9a-fA-F:.%\w]*:[0-9a-fA-F:.%\w]*\](?::\d+)?"

@@ -10,12 +10,15 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from typer.testing import CliRunner
 
+from modelport.cli.main import app
 from modelport.cli.output import ExitCode
 from modelport.cli.serve import EXIT_CODES
 from served import serve
@@ -23,27 +26,38 @@ from served import serve
 MODEL = {"format": "Custom", "name": "m", "version": "1"}
 SCRIPT = {"model": MODEL, "provider": {"type": "scripted"}}
 SCRIPTED: dict[str, Any] = {"deployments": {"script": SCRIPT}}
-Run = Callable[..., "subprocess.CompletedProcess[str]"]
 ROOT = Path(__file__).parents[3]
 
 
-@pytest.fixture
-def run(tmp_path: Path, data_dir: Path) -> Run:
-    """`modelport COMMAND` with this configuration and environment."""
+@dataclass(frozen=True)
+class Done:
+    """How a command has ended."""
 
-    def done(command: str, config: Any, *options: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+Run = Callable[..., Done]
+
+
+@pytest.fixture
+def run(tmp_path: Path, data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
+    """`modelport COMMAND` with this configuration and environment. `serve` is a process of its own."""
+    for name in [name for name in os.environ if name.startswith("MODELPORT_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.chdir(tmp_path)
+
+    def done(command: str, config: Any, *options: str, **environment: str) -> Done:
         file = tmp_path / "modelport.yaml"
         file.write_text(config if isinstance(config, str) else yaml.safe_dump(config))
-        inherited = {name: value for name, value in os.environ.items() if not name.startswith("MODELPORT_")}
-        place = ["--config", str(file), "--port", "0"] if command == "serve" else [str(file)]
-        return subprocess.run(
-            [sys.executable, "-m", "modelport", command, *place, *options],
-            env={**inherited, "MODELPORT_DATA_DIR": str(data_dir), "CANARY": "canary-secret-71", **environment},
-            capture_output=True,
-            text=True,
-            timeout=60,
-            cwd=tmp_path,
-        )
+        given = {"MODELPORT_DATA_DIR": str(data_dir), "CANARY": "canary-secret-71", **environment}
+        if command == "check":
+            ended = CliRunner(env=given).invoke(app, ["check", str(file), *options])
+            return Done(ended.exit_code, ended.stdout, ended.stderr)
+        words = [sys.executable, "-m", "modelport", command, "--config", str(file), "--port", "0", *options]
+        process = subprocess.run(words, env={**os.environ, **given}, capture_output=True, text=True, timeout=60)
+        return Done(process.returncode, process.stdout, process.stderr)
 
     return done
 
@@ -96,20 +110,34 @@ REFUSED: dict[str, tuple[dict[str, Any], str, ExitCode]] = {
 }
 
 
+SERVED = {"weights that are missing", "a certificate that is missing", "anonymous for everybody"}
+"""One of each kind is tried with a server, too."""
+
+
 def refuse_alike(run: Run, config: Any, words: str, code: ExitCode, **environment: str) -> None:
-    checked, served = run("check", config, **environment), run("serve", config, **environment)
-    assert checked.returncode == INVALID, checked.stdout
+    fault = refusal_of(run, config, words, **environment)
+    served = run("serve", config, **environment)
     assert served.returncode == code, served.stderr
+    assert served.stderr.splitlines() == [f"modelport: {fault}"]
+
+
+def refusal_of(run: Run, config: Any, words: str, **environment: str) -> str:
+    """The only fault that `check` finds."""
+    checked = run("check", config, **environment)
+    assert checked.returncode == INVALID, checked.stdout
     assert words in checked.stderr
     fault, count = checked.stderr.splitlines()
     assert count == "1 fault"
-    assert served.stderr.splitlines() == [f"modelport: {fault}"]
+    return fault
 
 
 @pytest.mark.parametrize("name", REFUSED)
 def test_check_and_serve_refuse_the_same_in_the_same_words(run: Run, name: str) -> None:
     config, words, code = REFUSED[name]
-    refuse_alike(run, config, words, code)
+    if name in SERVED:
+        refuse_alike(run, config, words, code)
+    else:
+        refusal_of(run, config, words)
 
 
 @pytest.mark.parametrize(
@@ -121,7 +149,7 @@ def test_check_and_serve_refuse_the_same_in_the_same_words(run: Run, name: str) 
     ],
 )
 def test_a_store_address_of_another_kind_is_named_by_its_variable(run: Run, variable: str, key: str, url: str) -> None:
-    refuse_alike(run, SCRIPTED, f"{variable}: {key}: is no", INVALID, **{variable: url})
+    refusal_of(run, SCRIPTED, f"{variable}: {key}: is no", **{variable: url})
     assert "canary-pw" not in run("check", SCRIPTED, **{variable: url}).stderr
 
 

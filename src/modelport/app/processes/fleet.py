@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from modelport.app.processes.nursery_process import NurseryFailed, NurseryGone, NurseryProcess, kill
 from modelport.app.processes.peer import Peer, PeerGone
-from modelport.app.processes.plan import Plan, changed
+from modelport.app.processes.plan import Plan, differences_of
 from modelport.core.ports.states import StoreState
 from modelport.telemetry.figures import Figures, Sum, read
 
@@ -305,7 +305,7 @@ class Fleet:
 
     async def _new_nursery(self) -> NurseryProcess:
         nursery, owned = await NurseryProcess.started(self._plan, self._ended, self._nursery_gone)
-        if differences := changed(self._owned, owned):
+        if differences := differences_of(self._owned, owned):
             await nursery.kill()
             raise NurseryFailed(f"{differences}: that needs a restart of the whole server")
         self._nurseries.add(nursery)

@@ -65,7 +65,7 @@ def owned(settings: Settings, specs: Sequence[WorkerSpec]) -> dict[str, str]:
     return found
 
 
-def changed(before: Mapping[str, str], after: Mapping[str, str]) -> str:
+def differences_of(before: Mapping[str, str], after: Mapping[str, str]) -> str:
     """What differs, old and new, in words; empty where nothing does."""
     names = [name for name in {**before, **after} if before.get(name) != after.get(name)]
     return "; ".join(

@@ -69,7 +69,7 @@ class _OpenAnswer(_Answer, forbid_unknown_fields=True, kw_only=True):
 
     choices: Annotated[list[_OpenChoice], Meta(min_length=1, max_length=1)]  # type: ignore[assignment]
     service_tier: Literal["default", "standard", "on_demand"] | UnsetType | None = UNSET
-    """Words of the price that holds where nobody says anything."""
+    """The names of the standard tier, whose price applies where an answer names none."""
     system_fingerprint: Any = UNSET
     prompt_filter_results: Any = UNSET
     prompt_logprobs: Any = UNSET

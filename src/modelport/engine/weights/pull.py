@@ -158,7 +158,7 @@ def _finished(weights: Weights, joined: Path, progress: Progress) -> Path:
     folder.mkdir()
     if weights.conversion == "efficientnet_lite0":
         progress("convert", 0, weights.disk_bytes)
-        from modelport.engine.weights import efficientnet  # reads pickles: nobody else needs that
+        from modelport.engine.weights import efficientnet  # it reads pickles, and only this conversion needs it
 
         efficientnet.convert(joined, folder)
         progress("convert", weights.disk_bytes, weights.disk_bytes)

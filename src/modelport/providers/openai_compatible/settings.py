@@ -28,7 +28,7 @@ class Revealing(Protocol):
         ...
 
 
-def refused(what: str) -> PydanticCustomError:
+def refusal(what: str) -> PydanticCustomError:
     """A reason that repeats no secret, so that the configuration's check may show it."""
     return PydanticCustomError("refused", "{what}", {"what": what})
 
@@ -39,22 +39,22 @@ def _revealed(value: Any) -> Any:
 
 def _sendable(value: SecretStr) -> SecretStr:
     if _HEADER_VALUE.fullmatch(value.get_secret_value()) is None:
-        raise refused("holds a character that cannot be sent in a header")
+        raise refusal("holds a character that cannot be sent in a header")
     return value
 
 
 def _url(value: str) -> str:
     parts = urlsplit(value)
     if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise refused("must be an http:// or https:// address")
+        raise refusal("must be an http:// or https:// address")
     if parts.username is not None or parts.query or parts.fragment:
-        raise refused("must hold no user name, query or fragment; use api_key and api_version")
+        raise refusal("must hold no user name, query or fragment; use api_key and api_version")
     return value
 
 
 def _path(value: str) -> str:
     if not value.startswith("/") or any(char.isspace() for char in value):
-        raise refused("must start with / and hold no space")
+        raise refusal("must start with / and hold no space")
     return value
 
 
@@ -102,11 +102,11 @@ class Settings(BaseModel):
     @model_validator(mode="after")
     def _is_somewhere(self) -> Settings:
         if self.host is not None and self.host not in ENDPOINTS:
-            raise refused(f"host {self.host!r} is not known; known: {', '.join(ENDPOINTS)}; or give base_url")
+            raise refusal(f"host {self.host!r} is not known; known: {', '.join(ENDPOINTS)}; or give base_url")
         known = ENDPOINTS[self.host].base_url if self.host is not None else None
         if self.base_url is None and known is None:
-            raise refused("base_url is missing")
+            raise refusal("base_url is missing")
         for name in self.headers:
             if _HEADER_NAME.fullmatch(name) is None or name.lower() in _RESERVED_HEADERS:
-                raise refused(f"headers: {name!r} cannot be set")
+                raise refusal(f"headers: {name!r} cannot be set")
         return self
