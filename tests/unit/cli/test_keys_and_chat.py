@@ -220,6 +220,9 @@ def test_ctrl_c_stops_an_answer_and_not_the_program(served: Served, tmp_path: Pa
         terminal.until("modelport: ")
         terminal.until("> ")
         terminal.process.send_signal(signal.SIGINT)
+        # A signal between the prompt and the wait for a key is noticed with the next one.
+        while not select.select([terminal.here], [], [], 5)[0]:
+            terminal.process.send_signal(signal.SIGINT)
         terminal.until("> ")
         terminal.type("/exit")
         assert terminal.process.wait(60) == 0
