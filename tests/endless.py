@@ -27,16 +27,22 @@ def event(delta: bytes) -> bytes:
 TEXT = event(b'{"content":"%b"}' % (b"word " * 2048))
 
 
+class Answer:
+    """What one answer consists of, and what became of it."""
+
+    def __init__(self, begin: bytes, block: bytes, pause_seconds: float) -> None:
+        self.begin = begin
+        self.block = block if pause_seconds else block * max(1, BLOCK_BYTES // len(block))
+        self.pause_seconds = pause_seconds
+        self.sent_bytes = 0
+        self.left = threading.Semaphore(0)
+
+
 class Endless:
     """`begin` is written once, `block` until the caller leaves; `pause_seconds` between two blocks."""
 
     def __init__(self) -> None:
-        self.begin = b""
-        self.block = b""
-        self.pause_seconds = 0.0
-        self.asked = threading.Semaphore(0)
-        self.left = threading.Semaphore(0)
-        self.sent_bytes = 0
+        self._answer = Answer(b"", b" ", 0)
         self._ending = threading.Event()
         self._listener = socket.create_server(("127.0.0.1", 0))
         self._threads = [threading.Thread(target=self._accept)]
@@ -45,6 +51,16 @@ class Endless:
     def url(self) -> str:
         """The base address of a provider."""
         return f"http://127.0.0.1:{self._listener.getsockname()[1]}/v1"
+
+    @property
+    def sent_bytes(self) -> int:
+        """Of the blocks of the answer that was said last."""
+        return self._answer.sent_bytes
+
+    @property
+    def left(self) -> threading.Semaphore:
+        """Counts the callers that left the answer that was said last."""
+        return self._answer.left
 
     def __enter__(self) -> Self:
         self._threads[0].start()
@@ -58,10 +74,8 @@ class Endless:
             thread.join()
 
     def says(self, begin: bytes, block: bytes, pause_seconds: float = 0.0) -> None:
-        """From the next request on."""
-        self.begin, self.pause_seconds = begin, pause_seconds
-        self.block = block if pause_seconds else block * max(1, BLOCK_BYTES // len(block))
-        self.sent_bytes = 0
+        """From the next request on; a caller who still reads an earlier answer goes on reading that one."""
+        self._answer = Answer(begin, block, pause_seconds)
 
     def _accept(self) -> None:
         with contextlib.suppress(OSError):
@@ -80,10 +94,11 @@ class Endless:
                 if not received:
                     return
                 data += received
-            self.asked.release()
-            connection.sendall(self.begin)
-            while not self._ending.is_set():
-                with contextlib.suppress(TimeoutError):
-                    self.sent_bytes += connection.send(self.block)
-                self._ending.wait(self.pause_seconds)
-        self.left.release()
+            answer = self._answer
+            with contextlib.suppress(OSError):
+                connection.sendall(answer.begin)
+                while not self._ending.is_set():
+                    with contextlib.suppress(TimeoutError):
+                        answer.sent_bytes += connection.send(answer.block)
+                    self._ending.wait(answer.pause_seconds)
+            answer.left.release()
