@@ -299,6 +299,59 @@ def three_calls(tmp_path):
     return path, [data_of(write) for write in whole(path)]
 
 
+FOREIGN = b'{"sequence":1,"kind":"begin","record":{"writer":"0"},"checksum":"9a7d6f48"}\n' * 3
+
+
+def test_files_in_which_nothing_can_be_read_are_named_and_set_aside(tmp_path, caplog):
+    def names() -> list[str]:
+        return sorted(path.name for path in tmp_path.iterdir() if path.suffix != ".lock")
+
+    for number in (1, 2):
+        (tmp_path / f"0.0000000{number}.jsonl").write_bytes(FOREIGN)
+    with FileJournal(tmp_path) as journal:
+        call(journal, "a")
+    assert names() == ["0.00000001.jsonl", "0.00000001.unreadable", "0.00000002.unreadable"]
+    assert (tmp_path / "0.00000001.unreadable").read_bytes() == FOREIGN
+    for number in (1, 2):
+        assert (
+            f"0.0000000{number}.jsonl cannot be read: it was set aside as 0.0000000{number}.unreadable" in caplog.text
+        )
+    (tmp_path / "0.00000002.jsonl").write_bytes(FOREIGN[:-9])
+    with FileJournal(tmp_path) as journal:
+        call(journal, "b")
+    assert names() == [
+        "0.00000001.jsonl",
+        "0.00000001.unreadable",
+        "0.00000002.unreadable",
+        "0.00000002.unreadable.1",
+    ]
+    assert [one.id for one in ended_calls(tmp_path)] == ["a", "b"]
+    assert verify(tmp_path).faults == ()
+
+
+def test_one_that_is_followed_by_readable_files_is_set_aside_too(tmp_path):
+    with FileJournal(tmp_path, rotate_bytes=1) as journal:
+        call(journal, "a")
+    last = files_of(tmp_path, "0")[-1]
+    (tmp_path / "0.00000001.jsonl").write_bytes(FOREIGN)
+    with FileJournal(tmp_path) as journal:
+        call(journal, "b")
+    assert (tmp_path / "0.00000001.unreadable").exists()
+    assert files_of(tmp_path, "0") == [last]
+
+
+def test_an_open_call_whose_record_cannot_be_read_does_not_stop_the_start(tmp_path, caplog):
+    journal = FileJournal(tmp_path)
+    call(journal, "a")
+    journal._queue += (b'["open",', b'["id",1700000000.5,"principal"]', END)
+    journal.flush()
+    journal.stop()
+    with FileJournal(tmp_path) as journal:
+        call(journal, "b")
+    assert "0.00000001.jsonl, line 6" in caplog.text
+    assert [path.name for path in files_of(tmp_path, "0")] == ["0.00000001.jsonl", "0.00000002.jsonl"]
+
+
 def test_a_write_that_was_rewritten_and_sealed_anew_breaks_the_chain_at_the_next_one(tmp_path, three_calls):
     path, writes = three_calls
     forged = CLOSE + encode_record(record("a", usage=TokenUsage())) + END

@@ -11,15 +11,14 @@ from pathlib import Path
 import pytest
 from sqlalchemy import text
 
-from modelport.core.usage import TokenUsage
-from modelport.core.usage_reports import LedgerUnavailable, RecordsQuestion, UsageQuestion
+from modelport.core.usage_reports import LedgerUnavailable, UsageQuestion
+from modelport.stores.sql import reports as reports_module
 from modelport.stores.sql.address import DatabaseAddressError, address_of
-from modelport.stores.sql.audit import audit
-from modelport.stores.sql.database import open_for_writing, sqlite, version
+from modelport.stores.sql.database import open_for_writing, version
 from modelport.stores.sql.ledger import SqlLedger
 from modelport.stores.sql.reports import SqlReports
 from modelport.stores.sql.schema import METADATA, REVISIONS
-from usage_records import NOON, record
+from usage_records import record
 
 
 def test_without_a_url_it_is_a_file_in_the_data_directory(tmp_path: Path) -> None:
@@ -73,62 +72,27 @@ def test_a_database_of_a_later_version_still_serves(tmp_path: Path) -> None:
     engine.dispose()
 
 
-def made_by_first_version(path: Path) -> None:
-    """With one call of 7 and 3 tokens in it."""
-    from alembic import command
-    from alembic.config import Config
-
-    tokens = (
-        "input_tokens, cached_input_tokens, output_tokens, reasoning_tokens, audio_input_tokens, audio_output_tokens"
-    )
-    columns = f"{tokens}, image_tokens, cost_units, cost_nanos, cost_attos, cost_rontos"
-    values = "7, 0, 3, 0, 0, 0, 0, 0, 0, 0, 0"
-    hour = int(NOON) // 3600
-    engine = sqlite(path, is_writer=True)
-    with engine.begin() as connection:
-        config = Config()
-        config.set_main_option("script_location", "modelport.stores.sql:migrations")
-        config.attributes["connection"] = connection
-        command.upgrade(config, "0001")
-        connection.execute(
-            text(
-                "INSERT INTO series (id, fingerprint, principal, surface, operation, currency) "
-                "VALUES (1, 'f', 'alice', 'openai_v1', 'chat_completions', 'USD')"
-            )
-        )
-        connection.execute(
-            text(
-                "INSERT INTO usage_records (started_us, id, series_id, streamed, status, ending, usage_source, "
-                f"reserved_tokens, duration_seconds, pricing, {columns}) "
-                f"VALUES ({int(NOON) * 10**6}, 'c', 1, 0, 200, 'completed', 'reported', 9, 1.0, 'priced', {values})"
-            )
-        )
-        places = {"usage_hours": ("hour", hour), "usage_days": ("day", hour // 24), "usage_months": ("month", 682)}
-        for table, (bucket, place) in places.items():
-            connection.execute(
-                text(
-                    f"INSERT INTO {table} ({bucket}, series_id, calls, unpriced_calls, estimated_calls, {columns}) "
-                    f"VALUES ({place}, 1, 1, 0, 0, {values})"
-                )
-            )
-    engine.dispose()
-
-
-def test_a_database_of_an_earlier_version_is_brought_up_to_date_by_who_writes(tmp_path: Path) -> None:
+def test_a_question_to_a_database_of_an_earlier_version_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     address = address_of(None, tmp_path)
-    assert address.path is not None
-    made_by_first_version(address.path)
+    with SqlLedger(address) as ledger:
+        ledger.take([record()])
+    monkeypatch.setattr(reports_module, "REVISIONS", (*REVISIONS, "9999"))
     reports = SqlReports(address)
     with pytest.raises(LedgerUnavailable, match="earlier version"):
         reports.report(UsageQuestion())
-    with SqlLedger(address) as ledger:
-        ledger.take([record(started_at=NOON, usage=TokenUsage(input=1, cache_write=5))])
-    (row,) = reports.report(UsageQuestion())
-    assert (row.calls, row.tokens) == (2, TokenUsage(input=8, output=3, cache_write=5))
-    old, _ = sorted(reports.records(RecordsQuestion()).records, key=lambda one: len(one.id))
-    assert (old.id, old.usage, old.service_tier) == ("c", TokenUsage(input=7, output=3), None)
     reports.close()
-    assert audit(address, tmp_path / "journal", None).balances
+
+
+def test_a_database_that_is_up_to_date_is_left_as_it_is(tmp_path: Path) -> None:
+    address = address_of(None, tmp_path)
+    assert address.path is not None
+    with SqlLedger(address) as ledger:
+        ledger.take([record()])
+    before = address.path.read_bytes()
+    open_for_writing(address).dispose()
+    assert address.path.read_bytes() == before
 
 
 def test_the_file_is_its_owners_alone(tmp_path: Path) -> None:

@@ -42,6 +42,15 @@ def writer_of(path: Path) -> str:
     return path.name.split(".", 1)[0]
 
 
+def free_path(path: Path) -> Path:
+    """This path, or with a number behind it where files of that name exist."""
+    found, number = path, 0
+    while found.exists():
+        number += 1
+        found = path.with_name(f"{path.name}.{number}")
+    return found
+
+
 def number_of(path: Path) -> int:
     """Its place in the chain."""
     return int(path.name.split(".")[1])

@@ -11,7 +11,6 @@ from msgspec import Struct
 from modelport.core.usage import UsageRecord
 from modelport.stores.journal.files import files_of, writers_in
 from modelport.stores.journal.lines import NO_PREVIOUS, DamagedLine, decode_form, decode_line, decode_record
-from modelport.stores.journal.old_lines import is_old, old_parts
 from modelport.stores.journal.writes import READ_BYTES, Damage, Write, sealed_parts
 
 
@@ -39,7 +38,7 @@ class Verification(Struct, frozen=True):
 def parts(file: BinaryIO, offset_bytes: int = 0) -> Iterator[Write | Damage]:
     """What an open file holds from here on, where a write begins: whole writes, and what else is there."""
     file.seek(offset_bytes)
-    return old_parts(file, offset_bytes) if is_old(file) else sealed_parts(file, offset_bytes)
+    return sealed_parts(file, offset_bytes)
 
 
 def parts_of(path: Path) -> Iterator[Write | Damage]:

@@ -9,7 +9,6 @@ from msgspec import Struct
 
 from modelport.core.usage import Ending, TokenUsage, UsageRecord, UsageSource
 from modelport.stores.journal.lines import NO_PREVIOUS, DamagedLine, Line, decode_line
-from modelport.stores.journal.old_lines import is_old
 from modelport.stores.journal.reading import parts
 from modelport.stores.journal.writes import READ_BYTES, Damage, Write
 
@@ -20,8 +19,6 @@ class Found(Struct, frozen=True):
     path: Path
     is_usable: bool
     """False: its beginning was never finished, so the file before it is the last."""
-    is_old: bool
-    """It is of lines without seals: nothing is appended to it."""
     whole_bytes: int
     total_bytes: int
     sequence: int
@@ -38,18 +35,17 @@ def look(path: Path) -> Found:
     """Goes through one file; changes nothing."""
     scan = Scan()
     with path.open("rb", buffering=READ_BYTES) as file:
-        is_of_old = is_old(file)
         for part in parts(file):
             scan.take(part)
+    open_calls = scan.open_calls()
     return Found(
         path=path,
         is_usable=scan.carried_due == 0 or scan.damaged_line is not None,
-        is_old=is_of_old,
         whole_bytes=scan.whole_bytes,
         total_bytes=scan.total_bytes,
         sequence=scan.sequence,
         previous=scan.previous,
-        open_calls=tuple(line.usage() for line in scan.open.values()),
+        open_calls=open_calls,
         damaged_line=scan.damaged_line,
     )
 
@@ -62,7 +58,8 @@ class Scan:
         self.whole_bytes = 0
         self.sequence = 0
         self.previous = NO_PREVIOUS
-        self.open: dict[str, Line] = {}
+        self.open: dict[str, tuple[int, Line]] = {}
+        """Calls without an end, each with the number of its line and the line."""
         self.carried_due = -1
         """Carried lines that must still come; -1 before the begin line."""
         self.damaged_line: int | None = None
@@ -79,11 +76,21 @@ class Scan:
         self.sequence, self.previous = part.sequence, part.digest
         for number, data in enumerate(part.lines, part.first_line):
             try:
-                self._line(decode_line(data, part.forms))
+                self._line(number, decode_line(data, part.forms))
             except DamagedLine:  # under a seal that is right: nothing is torn here, so nothing may be cut off
                 self.damaged_line = self.damaged_line or number
 
-    def _line(self, line: Line) -> None:
+    def open_calls(self) -> tuple[UsageRecord, ...]:
+        """The records of calls without an end. A record that cannot be read makes its line a damaged one."""
+        found = []
+        for number, line in self.open.values():
+            try:
+                found.append(line.usage())
+            except DamagedLine:
+                self.damaged_line = self.damaged_line or number
+        return tuple(found)
+
+    def _line(self, number: int, line: Line) -> None:
         if line.is_of_call:
             id = line.call_id()
             if line.kind == "carried":
@@ -91,7 +98,7 @@ class Scan:
             if line.kind == "close":
                 self.open.pop(id, None)
             else:
-                self.open[id] = line
+                self.open[id] = (number, line)
         elif line.kind == "begin":
             self.carried_due = line.beginning().carried
 

@@ -34,7 +34,7 @@ from modelport.stores.journal.lines import (
 )
 from modelport.stores.journal.recovery import Found, look, lost
 from modelport.stores.journal.syncing import SYNC_SECONDS, GroupSync
-from modelport.stores.journal.writes import sealed
+from modelport.stores.journal.writes import has_seal, sealed
 
 LOGGER: Final = logging.getLogger("modelport.journal")
 ROTATE_BYTES: Final = 32 * 1024 * 1024
@@ -254,11 +254,9 @@ class FileJournal:
             self.sequence, self._previous = found.sequence, found.previous.encode()
             if found.damaged_line is not None:
                 damaged = f"{found.path.name}, line {found.damaged_line}"
-            else:
-                cut_bytes = cut_off(found)
-            if found.damaged_line is not None or found.is_old:
                 self._begin(files.number_of(found.path) + 1, [encode_record(record) for record in found.open_calls])
             else:
+                cut_bytes = cut_off(found)
                 self._continue(found)
         self._sync = GroupSync(self._descriptor, sync_seconds)
         orphans = found.open_calls if found is not None else ()
@@ -274,6 +272,9 @@ class FileJournal:
 
     def _last(self) -> Found | None:
         """The last file that was begun properly. Half-made ones after it hold nothing that it does not."""
+        for path in files.files_of(self.directory, self.writer):
+            if path.stat().st_size and not has_seal(path):
+                set_aside(path)
         for path in reversed(files.files_of(self.directory, self.writer)):
             found = look(path)
             if found.is_usable:
@@ -281,7 +282,7 @@ class FileJournal:
             if found.sequence or not found.total_bytes:
                 path.unlink()
             else:
-                path.rename(path.with_suffix(files.UNREADABLE_SUFFIX))
+                set_aside(path)
         return None
 
     def _continue(self, found: Found) -> None:
@@ -356,9 +357,16 @@ def cut_off(found: Found) -> int:
     with found.path.open("r+b") as file:
         if torn_bytes:
             file.truncate(found.whole_bytes)
-        if found.is_old:
-            os.fsync(file.fileno())  # nobody writes it any more, and what follows is chained to its end
     return torn_bytes
+
+
+def set_aside(path: Path) -> None:
+    """Renames a file in which nothing can be read, so that it neither stops the start nor stays in the chain."""
+    kept = files.free_path(path.with_suffix(files.UNREADABLE_SUFFIX))
+    path.rename(kept)
+    LOGGER.error(
+        "the journal file %s cannot be read: it was set aside as %s, its calls are not counted", path, kept.name
+    )
 
 
 def told(recovered: Recovered) -> None:

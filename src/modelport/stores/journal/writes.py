@@ -16,6 +16,7 @@ import re
 import time
 from collections.abc import Iterator
 from hashlib import blake2b
+from pathlib import Path
 from typing import BinaryIO, Final
 
 from msgspec import Struct
@@ -68,6 +69,12 @@ class Damage(Struct, frozen=True):
     """So many of them; seals are not counted."""
     first_line: int
     offset_bytes: int
+
+
+def has_seal(path: Path) -> bool:
+    """Whether a file has a line that looks like a seal: without one, nothing in it counts."""
+    with path.open("rb", buffering=READ_BYTES) as file:
+        return any(line.startswith(SEAL_START) for line in file)
 
 
 def record_or_nothing(line: bytes, forms: Forms) -> bytes:

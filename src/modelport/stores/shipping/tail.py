@@ -10,7 +10,6 @@ from typing import BinaryIO, Final
 from msgspec import Struct
 
 from modelport.core.usage import UsageRecord
-from modelport.stores.journal import old_lines
 from modelport.stores.journal.files import file_path, files_of, number_of
 from modelport.stores.journal.lines import CLOSE, DamagedLine, decode_record, digest
 from modelport.stores.journal.reading import parts
@@ -145,13 +144,12 @@ class Counter:
             if number_of(path) > number:
                 number, offset = number_of(path), 0
             with path.open("rb") as file:
-                is_old = old_lines.is_old(file)
                 file.seek(offset)
                 while data := file.read(COUNTED_BYTES):
                     whole = data.rfind(b"\n") + 1
                     if not whole:
                         break
-                    self.closed += old_lines.closings_in(data, whole) if is_old else closings_in(data, whole)
+                    self.closed += closings_in(data, whole)
                     offset += whole
                     file.seek(offset)
         self._places[writer] = (number, offset)

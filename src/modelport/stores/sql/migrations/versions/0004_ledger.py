@@ -1,11 +1,12 @@
-"""The ledger: series, records, roll-ups by hour, day and month, and how far each journal is shipped."""
+"""The ledger: series, records, roll-ups by hour, day and month, how far each journal is shipped, and the sums of single
+calls that were removed."""
 
 from __future__ import annotations
 
 import sqlalchemy as sa
 from alembic import op
 
-revision = "0001"
+revision = "0004"
 down_revision = None
 branch_labels = None
 depends_on = None
@@ -20,6 +21,8 @@ TOKENS = (
     "image_tokens",
 )
 COSTS = ("cost_units", "cost_nanos", "cost_attos", "cost_rontos")
+COUNTS = ("calls", "unpriced_calls", "estimated_calls")
+CACHE_WRITES = "cache_write_tokens"
 
 
 def upgrade() -> None:
@@ -58,18 +61,18 @@ def upgrade() -> None:
         sa.Column("pricing", sa.Text, nullable=False),
         sa.Column("price_version", sa.Text),
         *(sa.Column(name, sa.BigInteger) for name in COSTS),
+        sa.Column(CACHE_WRITES, sa.BigInteger, nullable=False, server_default="0"),
+        sa.Column("service_tier", sa.Text),
     )
     for table, bucket in (("usage_hours", "hour"), ("usage_days", "day"), ("usage_months", "month")):
-        op.create_table(
-            table,
-            sa.Column(bucket, sa.Integer, primary_key=True, autoincrement=False),
-            sa.Column("series_id", sa.Integer, sa.ForeignKey("series.id"), primary_key=True, autoincrement=False),
-            *(
-                sa.Column(name, sa.BigInteger, nullable=False)
-                for name in ("calls", "unpriced_calls", "estimated_calls", *TOKENS, *COSTS)
-            ),
-            sqlite_with_rowid=False,
-        )
+        cache_writes = sa.Column(CACHE_WRITES, sa.BigInteger, nullable=False, server_default="0")
+        create_sums(table, bucket, *sums(*COUNTS, *TOKENS, *COSTS), cache_writes)
+    create_sums("pruned_months", "month", *sums(*COUNTS, *TOKENS, CACHE_WRITES, *COSTS))
+    op.create_table(
+        "pruned_until",
+        sa.Column("id", sa.Integer, primary_key=True, autoincrement=False),
+        sa.Column("before_us", sa.BigInteger, nullable=False),
+    )
     op.create_table(
         "journal_positions",
         sa.Column("source", sa.Text, primary_key=True),
@@ -78,3 +81,19 @@ def upgrade() -> None:
         sa.Column("digest", sa.Text, nullable=False),
         sa.Column("sequence", sa.BigInteger, nullable=False),
     )
+
+
+def create_sums(table: str, bucket: str, *columns: sa.Column[int]) -> None:
+    """One row for each span of time and series."""
+    op.create_table(
+        table,
+        sa.Column(bucket, sa.Integer, primary_key=True, autoincrement=False),
+        sa.Column("series_id", sa.Integer, sa.ForeignKey("series.id"), primary_key=True, autoincrement=False),
+        *columns,
+        sqlite_with_rowid=False,
+    )
+
+
+def sums(*names: str) -> list[sa.Column[int]]:
+    """A column for each name."""
+    return [sa.Column(name, sa.BigInteger, nullable=False) for name in names]
