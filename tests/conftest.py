@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
 from typing import Any
@@ -63,9 +63,9 @@ def serve_module(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[
     """The same for a server that all tests of a module share."""
     with ExitStack() as stack:
 
-        def start(config: str | Mapping[str, Any], **environment: str) -> Served:
+        def start(config: str | Mapping[str, Any], *, under: Sequence[str] | None = None, **environment: str) -> Served:
             directory = tmp_path_factory.mktemp("served") / "data"
-            return stack.enter_context(serve_process(config, directory, **environment))
+            return stack.enter_context(serve_process(config, directory, under=under, **environment))
 
         yield start
 

@@ -15,10 +15,12 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 from urllib.parse import urlsplit
 
 import yaml
+from tests import warm_start
+from tests.warm_start import WarmProcess
 
 from modelport.core.usage import UsageRecord
 from modelport.stores.journal import ended_calls
@@ -62,7 +64,7 @@ class Answer:
 class Served:
     """A running server."""
 
-    process: subprocess.Popen[bytes]
+    process: subprocess.Popen[bytes] | WarmProcess
     url: str
     data_dir: Path
     log: Path
@@ -198,25 +200,18 @@ class JournalTail:
 
 @contextlib.contextmanager
 def serve(
-    config: str | Mapping[str, Any], data_dir: Path, *, under: Sequence[str] = (), **environment: str
+    config: str | Mapping[str, Any], data_dir: Path, *, under: Sequence[str] | None = None, **environment: str
 ) -> Iterator[Served]:
-    """`modelport serve` with this configuration, listening; killed at the end. `under` is a command that runs it."""
+    """`modelport serve` with this configuration, listening; killed at the end. `under` is a command that runs it, and
+    may be empty: then too it is a process of its own, not a fork (`warm_start`)."""
     data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     file = data_dir.parent / f"{data_dir.name}.yaml"
     file.write_text(config if isinstance(config, str) else yaml.safe_dump(dict(config)), encoding="utf-8")
     log = data_dir.parent / f"{data_dir.name}.log"
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("MODELPORT_")}
-    with (
-        log.open("ab") as stderr,
-        subprocess.Popen(
-            [*under, sys.executable, "-m", "modelport", "serve", "--config", str(file), "--port", "0"],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=stderr,
-            env={**inherited, "MODELPORT_DATA_DIR": str(data_dir), "MODELPORT_API_KEY": KEY, **environment},
-            start_new_session=True,
-        ) as process,
-    ):
+    environ = {**inherited, "MODELPORT_DATA_DIR": str(data_dir), "MODELPORT_API_KEY": KEY, **environment}
+    arguments = ["serve", "--config", str(file), "--port", "0"]
+    with log.open("ab") as stderr, start(arguments, environ, stderr, under) as process:
         try:
             assert process.stdout is not None
             first_line = process.stdout.readline().decode()
@@ -228,6 +223,22 @@ def serve(
             with contextlib.suppress(ProcessLookupError):
                 process.kill()
             process.wait()
+
+
+def start(
+    arguments: Sequence[str], environ: Mapping[str, str], stderr: IO[bytes], under: Sequence[str] | None
+) -> subprocess.Popen[bytes] | WarmProcess:
+    """Starts `modelport` in a session of its own."""
+    if under is None:
+        return warm_start.start(arguments, environ, stderr.fileno())
+    return subprocess.Popen(
+        [*under, sys.executable, "-m", "modelport", *arguments],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=stderr,
+        env=environ,
+        start_new_session=True,
+    )
 
 
 def until_closed(connection: socket.socket) -> bytes:

@@ -12,13 +12,15 @@ import signal
 import socket
 import ssl
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from tests.warm_start import WarmProcess
 
 KEY = "first-key-5b1c7e6f0a9d4e83b2"
 SECOND_KEY = "second key 88d0f1c2 a3b44e5f"
@@ -146,10 +148,10 @@ def lend_weights(data_dir: Path) -> None:
 
 
 @contextlib.contextmanager
-def running(
-    configuration: dict[str, Any], *, tls: bool = False, prefix: tuple[str, ...] = (), wait: bool = True
-) -> Iterator[Server]:
+def running(configuration: dict[str, Any], *, tls: bool = False, wait: bool = True) -> Iterator[Server]:
     """A server process with this configuration, ready; killed at the end. JSON is YAML, so no YAML writer is needed."""
+    from tests import warm_start
+
     with tempfile.TemporaryDirectory(prefix="modelport-clients-") as name:
         directory = Path(name)
         ca_file = None
@@ -165,13 +167,10 @@ def running(
         lend_weights(directory / "data")
         port = free_port()
         environment = {k: v for k, v in os.environ.items() if not k.startswith("MODELPORT_")}
-        environment |= {"MODELPORT_API_KEY": KEY, "MODELPORT_TEST_SECOND_KEY": SECOND_KEY, "PYTHONUNBUFFERED": "1"}
-        command = [*prefix, sys.executable, "-m", "modelport", "serve", "--config", str(config_file)]
+        environment |= {"MODELPORT_API_KEY": KEY, "MODELPORT_TEST_SECOND_KEY": SECOND_KEY}
+        arguments = ["serve", "--config", str(config_file), "--port", str(port)]
         with log_file.open("wb") as log:
-            process = subprocess.Popen(
-                [*command, "--port", str(port)],
-                stdout=log, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, env=environment, start_new_session=True,
-            )  # fmt: skip
+            process = warm_start.start(arguments, environment, log.fileno(), log.fileno())
         url = f"{'https' if tls else 'http'}://127.0.0.1:{port}"
         try:
             if wait:
@@ -186,7 +185,7 @@ def running(
                 Path(kept).write_bytes(log_file.read_bytes())
 
 
-def _await_ready(process: subprocess.Popen[bytes], url: str, ca_file: Path | None, log_file: Path) -> None:
+def _await_ready(process: WarmProcess, url: str, ca_file: Path | None, log_file: Path) -> None:
     deadline = time.monotonic() + READY_SECONDS
     while time.monotonic() < deadline:
         if process.poll() is not None:
@@ -197,7 +196,7 @@ def _await_ready(process: subprocess.Popen[bytes], url: str, ca_file: Path | Non
     raise RuntimeError(f"the server was not ready in time:\n{log_file.read_text()[-4000:]}")
 
 
-def _end(process: subprocess.Popen[bytes]) -> None:
+def _end(process: WarmProcess) -> None:
     """SIGTERM, then after a while SIGKILL for the whole group: nothing is left behind."""
     if process.poll() is None:
         process.terminate()

@@ -53,6 +53,7 @@ def served(request: pytest.FixtureRequest, serve_module: Callable[..., Served]) 
             },
             "keys": {"caller": {"key1": "env:CALLER_KEY"}},
         },
+        under=(),  # the command line of a fork would show nothing
         MODELPORT_API_KEY=OPERATOR,
         CALLER_KEY=CALLER,
         UPSTREAM_KEY=UPSTREAM,

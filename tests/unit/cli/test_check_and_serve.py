@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 import yaml
+from tests import warm_start
 from typer.testing import CliRunner
 
 from modelport.cli.main import app
@@ -55,8 +56,8 @@ def run(tmp_path: Path, data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
         if command == "check":
             ended = CliRunner(env=given).invoke(app, ["check", str(file), *options])
             return Done(ended.exit_code, ended.stdout, ended.stderr)
-        words = [sys.executable, "-m", "modelport", command, "--config", str(file), "--port", "0", *options]
-        process = subprocess.run(words, env={**os.environ, **given}, capture_output=True, text=True, timeout=60)
+        words = [command, "--config", str(file), "--port", "0", *options]
+        process = warm_start.run(words, {**os.environ, **given})
         return Done(process.returncode, process.stdout, process.stderr)
 
     return done

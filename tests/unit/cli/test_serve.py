@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 import yaml
+from tests import warm_start
 from typer.testing import CliRunner
 
 from modelport.cli.main import app
@@ -36,13 +37,8 @@ def start(tmp_path: Path, data_dir: Path) -> Start:
         elif config is not None:
             file.write_text(config if isinstance(config, str) else yaml.safe_dump(config))
         inherited = {name: value for name, value in os.environ.items() if not name.startswith("MODELPORT_")}
-        return subprocess.run(
-            [sys.executable, "-m", "modelport", "serve", "--config", str(file), "--port", "0", *arguments],
-            env={**inherited, "MODELPORT_DATA_DIR": str(data_dir), "MODELPORT_API_KEY": KEY, **environment},
-            capture_output=True,
-            text=True,
-            timeout=60,
-        )
+        environ = {**inherited, "MODELPORT_DATA_DIR": str(data_dir), "MODELPORT_API_KEY": KEY, **environment}
+        return warm_start.run(["serve", "--config", str(file), "--port", "0", *arguments], environ)
 
     return run
 
