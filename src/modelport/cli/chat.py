@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import http.client
 import json
-import ssl
 import sys
 from collections.abc import Iterator
 from functools import partial
-from pathlib import Path
 from typing import Annotated, Any
 from urllib.parse import urlsplit
 
@@ -17,10 +15,9 @@ import typer
 from modelport.cli.conversation import Conversation, typed, write
 from modelport.cli.keys import ConfigOption, DataDirOption, client_settings, readable_key
 from modelport.cli.output import ExitCode, application, fail
-from modelport.config.load import Loaded
-from modelport.config.settings import Settings
+from modelport.cli.server import connection_to
+from modelport.config.client import ClientSettings
 from modelport.config.sources import Flags
-from modelport.dialects.sse import EventStreamParser
 
 app = application()
 
@@ -45,8 +42,8 @@ def chat(
 
     Example: modelport chat smollm2-135m-instruct --message "Name three colours."
     """
-    loaded = client_settings(config, Flags(data_dir=data_dir))
-    client = Client(endpoint or local_endpoint(loaded.settings), loaded)
+    settings = client_settings(config, Flags(data_dir=data_dir))
+    client = Client(endpoint or settings.endpoint, settings)
     interactive = message is None and sys.stdin.isatty()
     ask = partial(client.answer, deployment, max_tokens)
     conversation = Conversation(ask, system, interactive=interactive)
@@ -56,7 +53,7 @@ def chat(
             return
         if interactive:
             write(f"{deployment or 'The default deployment'} at {client.endpoint}. /help lists the commands.\n")
-        for line in typed(loaded.settings.server.data_dir / "chat-history" if interactive else None):
+        for line in typed(settings.data_dir / "chat-history" if interactive else None):
             is_over = conversation.obey(line)
             if is_over:
                 return
@@ -66,21 +63,13 @@ def chat(
         raise typer.Exit(ExitCode.INTERRUPTED) from None
 
 
-def local_endpoint(settings: Settings) -> str:
-    """Where a server with these settings listens."""
-    server = settings.server
-    host = "localhost" if server.host in ("0.0.0.0", "::") else server.host  # noqa: S104
-    shown = f"[{host}]" if ":" in host else host
-    return f"{'https' if server.tls.is_enabled else 'http'}://{shown}:{server.port}"
-
-
 class Client:
     """One server, by the OpenAI v1 surface."""
 
-    def __init__(self, endpoint: str, loaded: Loaded) -> None:
+    def __init__(self, endpoint: str, settings: ClientSettings) -> None:
         self.endpoint = endpoint.rstrip("/")
-        self._ca = loaded.settings.server.data_dir / "tls" / "ca.pem"
-        key = readable_key(loaded)
+        self._data_dir = settings.data_dir
+        key = readable_key(settings)
         self._key = key.reveal() if key is not None else ""
 
     def answer(self, deployment: str | None, max_tokens: int, messages: list[dict[str, Any]]) -> StreamedAnswer:
@@ -96,15 +85,7 @@ class Client:
         parts = urlsplit(self.endpoint)
         headers = {"authorization": f"Bearer {self._key}", "content-type": "application/json"}
         request = (f"{parts.path}/v1/chat/completions", json.dumps(body), headers)
-        return StreamedAnswer(self._connection(parts.scheme, parts.netloc), request, self.endpoint)
-
-    def _connection(self, scheme: str, netloc: str) -> http.client.HTTPConnection:
-        if scheme != "https":
-            return http.client.HTTPConnection(netloc, timeout=TIMEOUT_SECONDS)
-        context = ssl.create_default_context()
-        if Path(self._ca).exists():
-            context.load_verify_locations(self._ca)
-        return http.client.HTTPSConnection(netloc, timeout=TIMEOUT_SECONDS, context=context)
+        return StreamedAnswer(connection_to(parts, self._data_dir, TIMEOUT_SECONDS), request, self.endpoint)
 
 
 class StreamedAnswer:
@@ -134,6 +115,8 @@ class StreamedAnswer:
         self._connection.close()
 
     def _pieces(self, response: http.client.HTTPResponse) -> Iterator[str]:
+        from modelport.dialects.sse import EventStreamParser
+
         parser = EventStreamParser()
         while data := response.read1(65536):
             for event in parser.feed(data):

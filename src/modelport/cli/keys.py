@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from modelport.cli.output import ExitCode, application, fail, write_line
+from modelport.config.client import ClientSettings, read_client
 from modelport.config.faults import ConfigError
-from modelport.config.load import Loaded, load, read
 from modelport.config.secrets import Secret, SecretFault, SecretSources, stored_key
-from modelport.config.settings import Settings
 from modelport.config.sources import API_KEY_VARIABLE, Flags
+
+if TYPE_CHECKING:
+    from modelport.config.settings import Settings
 
 app = application(help="Show the key that opens the endpoint.", no_args_is_help=True)
 
@@ -38,42 +40,42 @@ def show(config: ConfigOption = None, data_dir: DataDirOption = None) -> None:
 
     Example: modelport keys show --config modelport.yaml
     """
-    loaded = client_settings(config, Flags(data_dir=data_dir))
-    key = readable_key(loaded)
-    if key is None and loaded.settings.auth.keys:
-        told = ", ".join(secret.origin for secret in loaded.settings.auth.keys)
-        fail(ExitCode.NOT_FOUND, f"the key is not readable here: it is {told}", "set the variable as the server has it")
+    settings = client_settings(config, Flags(data_dir=data_dir))
+    key = readable_key(settings)
+    if key is None and settings.keys:
+        what = f"the key is not readable here: it is {', '.join(settings.keys)}"
+        fail(ExitCode.NOT_FOUND, what, "set the variable as the server has it")
     if key is None:
-        what = f"{loaded.settings.server.data_dir} holds no key, and MODELPORT_API_KEY is not set here"
+        what = f"{settings.data_dir} holds no key, and MODELPORT_API_KEY is not set here"
         fail(ExitCode.NOT_FOUND, what, "`modelport serve` makes one at its first start, unless it is given one")
     write_line(key.reveal())
 
 
-def settings_or_fail(config: Path | None, flags: Flags) -> Settings:
-    """The settings, or one line per fault."""
+def settings_or_fail(config: Path | None, flags: Flags, *, with_secrets: bool = True) -> Settings:
+    """The whole configuration, or one line per fault."""
+    from modelport.config.load import read  # with it comes pydantic
+
     try:
-        return load(config, os.environ, flags)
+        return read(config, os.environ, flags, with_secrets=with_secrets).settings
     except ConfigError as error:
         fail(ExitCode.CONFIG_INVALID, str(error))
 
 
-def client_settings(config: Path | None, flags: Flags) -> Loaded:
-    """The settings for a command that is no server: the server's secrets need not be here."""
+def client_settings(config: Path | None, flags: Flags) -> ClientSettings:
+    """The settings of a command that is no server: the server's secrets need not be here."""
     try:
-        return read(config, os.environ, flags, with_secrets=False)
+        return read_client(config, os.environ, flags)
     except ConfigError as error:
         fail(ExitCode.CONFIG_INVALID, str(error))
 
 
-def readable_key(loaded: Loaded) -> Secret | None:
+def readable_key(settings: ClientSettings) -> Secret | None:
     """The first key of the operator's that can be read here; the stored one where none is configured."""
-    configured = loaded.settings.auth.keys
-    if not configured:
-        return stored_secret(loaded.settings)
-    directory = loaded.file.absolute().parent if loaded.file is not None else Path.cwd()
-    sources = SecretSources(os.environ, directory)
+    if not settings.keys:
+        return stored_secret(settings)
+    sources = SecretSources(os.environ, settings.directory)
     # The variable wins here, too, where the file names it beside others.
-    for origin in sorted((secret.origin for secret in configured), key=lambda name: name != f"env:{API_KEY_VARIABLE}"):
+    for origin in sorted(settings.keys, key=lambda name: name != f"env:{API_KEY_VARIABLE}"):
         try:
             return sources.resolve(origin)
         except SecretFault:
@@ -81,10 +83,10 @@ def readable_key(loaded: Loaded) -> Secret | None:
     return None
 
 
-def stored_secret(settings: Settings) -> Secret | None:
+def stored_secret(settings: ClientSettings) -> Secret | None:
     """The key that the first start made."""
     try:
-        stored = stored_key(settings.server.data_dir)
+        stored = stored_key(settings.data_dir)
     except OSError as error:
         fail(ExitCode.DATA_DIR_UNUSABLE, f"the key cannot be read: {error}")
     return stored.secret if stored is not None else None

@@ -5,17 +5,18 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
-from rich.progress import BarColumn, DownloadColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
 from modelport.cli.keys import ConfigOption, DataDirOption, client_settings
 from modelport.cli.output import ExitCode, application, fail, write_json, write_line, write_table
 from modelport.config.sources import Flags
 from modelport.engine import weights
 from modelport.engine.weights import CATALOGUE, Weights, WeightsError, WeightsFault, WeightsState
+
+if TYPE_CHECKING:
+    from modelport.engine.weights.pull import Progress
 
 app = application(help="List, pull, verify and remove the models that run here.", no_args_is_help=True)
 
@@ -141,7 +142,7 @@ def remove(
 
 
 def _data_dir(config: Path | None, data_dir: Path | None) -> Path:
-    return client_settings(config, Flags(data_dir=data_dir)).settings.server.data_dir
+    return client_settings(config, Flags(data_dir=data_dir)).data_dir
 
 
 def _chosen(names: list[str]) -> list[Weights]:
@@ -158,13 +159,18 @@ def _chosen(names: list[str]) -> list[Weights]:
 
 def _show_bar(entry: Weights, folder: Path) -> None:
     """Pulls with a bar that stays on the screen when it is full."""
+    from rich.progress import BarColumn, DownloadColumn, TaskID, TextColumn, TimeRemainingColumn
+    from rich.progress import Progress as Display
+
+    from modelport.engine.weights.pull import pull as fetch
+
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
         DownloadColumn(),
         TimeRemainingColumn(elapsed_when_finished=True),
     )
-    with Progress(*columns, console=Console()) as display:
+    with Display(*columns) as display:
         tasks: dict[str, TaskID] = {}
 
         def progress(step: str, done_bytes: int, total_bytes: int) -> None:
@@ -172,16 +178,18 @@ def _show_bar(entry: Weights, folder: Path) -> None:
                 tasks[step] = display.add_task(f"{entry.name}: {step}", total=total_bytes or None)
             display.update(tasks[step], completed=done_bytes)
 
-        weights.pull(entry.name, folder, progress)
+        fetch(entry.name, folder, progress)
 
 
 def _show_lines(entry: Weights, folder: Path) -> None:
     """Pulls with a few lines that a log can keep."""
-    path = weights.pull(entry.name, folder, _line_writer(entry.name, write_line))
+    from modelport.engine.weights.pull import pull as fetch
+
+    path = fetch(entry.name, folder, _line_writer(entry.name, write_line))
     write_line(f"{entry.name}: ready at {path}")
 
 
-def _line_writer(name: str, write: Callable[[str], None]) -> weights.Progress:
+def _line_writer(name: str, write: Callable[[str], None]) -> Progress:
     """A progress that writes a line when a step begins and at every quarter of it."""
     written: dict[str, int] = {}
 

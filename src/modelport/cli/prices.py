@@ -12,7 +12,7 @@ import typer
 
 from modelport.app.prices import price_book
 from modelport.app.snapshot import deployments, inline_name, run_here
-from modelport.cli.keys import ConfigOption, client_settings
+from modelport.cli.keys import ConfigOption, settings_or_fail
 from modelport.cli.output import ExitCode, application, fail, write_error_line, write_json, write_line, write_table
 from modelport.config.faults import ConfigError
 from modelport.config.prices import read_carried, read_prices
@@ -39,7 +39,7 @@ def show(
 
     Example: modelport prices show gpt-4o
     """
-    settings = client_settings(config, Flags()).settings
+    settings = settings_or_fail(config, Flags(), with_secrets=False)
     today = datetime.now(UTC).date()
     rows = list(of_model(model, settings, today) if model is not None else of_deployments(settings, today))
     if model is not None and not rows:

@@ -4,22 +4,19 @@ from __future__ import annotations
 
 import http.client
 import json
-import ssl
 import time
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final, NoReturn
 from urllib.parse import urlencode, urlsplit
 
 import typer
 
-from modelport.cli.chat import local_endpoint
 from modelport.cli.keys import ConfigOption, DataDirOption, client_settings, readable_key, settings_or_fail
 from modelport.cli.output import ExitCode, application, fail, write_error_line, write_json, write_table
+from modelport.cli.server import connection_to
 from modelport.cli.usage_table import usage_table
+from modelport.config.client import ClientSettings
 from modelport.config.faults import ConfigError
-from modelport.config.load import Loaded
-from modelport.config.settings import Settings
 from modelport.config.sources import Flags
 from modelport.control import focus
 from modelport.control.usage import as_csv, question, read, shown
@@ -35,6 +32,7 @@ from modelport.stores.sql.address import DriverMissing
 
 if TYPE_CHECKING:
     from modelport.app.ledger import LedgerAtRest
+    from modelport.config.settings import Settings
 
 app = application()
 
@@ -81,8 +79,8 @@ def usage(
     except UsageQuestionError as error:
         raise typer.BadParameter(str(error)) from None
     flags = Flags(data_dir=data_dir)
-    loaded = client_settings(config, flags)
-    rows = asked_rows(asked, loaded, endpoint)
+    settings = client_settings(config, flags)
+    rows = asked_rows(asked, settings, endpoint)
     if rows is None:
         rows = from_database(asked, settings_or_fail(config, flags))
     if as_json:
@@ -90,7 +88,7 @@ def usage(
     elif csv:
         typer.echo(as_csv(rows, asked.by), nl=False)
     elif as_focus:
-        typer.echo(focus.as_focus(rows, "modelport", loaded.settings.server.region), nl=False)
+        typer.echo(focus.as_focus(rows, "modelport", settings.region), nl=False)
     else:
         write_table(*usage_table(rows, asked.by))
 
@@ -98,11 +96,11 @@ def usage(
 # --- where the numbers come from --------------------------------------------------------------------------------------
 
 
-def asked_rows(asked: UsageQuestion, loaded: Loaded, endpoint: str | None) -> list[UsageRow] | None:
+def asked_rows(asked: UsageQuestion, settings: ClientSettings, endpoint: str | None) -> list[UsageRow] | None:
     """From a running server; None where none was named and none answers: the database itself must be asked."""
-    address = (endpoint or local_endpoint(loaded.settings)).rstrip("/")
+    address = (endpoint or settings.endpoint).rstrip("/")
     try:
-        return from_server(asked, loaded, address)
+        return from_server(asked, settings, address)
     except (OSError, http.client.HTTPException) as error:
         if endpoint is not None:
             fail(ExitCode.SERVER_UNREACHABLE, f"no server at {address}: {error}", "`modelport serve` starts one")
@@ -113,13 +111,13 @@ def asked_rows(asked: UsageQuestion, loaded: Loaded, endpoint: str | None) -> li
     return None
 
 
-def from_server(asked: UsageQuestion, loaded: Loaded, endpoint: str) -> list[UsageRow]:
+def from_server(asked: UsageQuestion, settings: ClientSettings, endpoint: str) -> list[UsageRow]:
     """Raises OSError, HTTPException, ServerRefused."""
     query = {"by": ",".join(asked.by)}
     query |= {name: iso(at) for name in ("since", "until") if (at := getattr(asked, name)) is not None}
     parts = urlsplit(endpoint)
-    connection = connection_to(parts.scheme, parts.netloc, loaded.settings.server.data_dir / "tls" / "ca.pem")
-    found_key = readable_key(loaded)
+    connection = connection_to(parts, settings.data_dir, CONNECT_SECONDS)
+    found_key = readable_key(settings)
     key = found_key.reveal() if found_key is not None else ""
     try:
         connection.connect()
@@ -137,16 +135,6 @@ def from_server(asked: UsageQuestion, loaded: Loaded, endpoint: str) -> list[Usa
         raise ServerRefused(response.status, str(found["error"]["message"]))
     except (ValueError, KeyError, TypeError, ArithmeticError):
         raise ServerRefused(response.status, f"it answered {response.status}, and is perhaps another server") from None
-
-
-def connection_to(scheme: str, netloc: str, ca: Path) -> http.client.HTTPConnection:
-    """Trusts the certificate authority of our own making, too."""
-    if scheme != "https":
-        return http.client.HTTPConnection(netloc, timeout=CONNECT_SECONDS)
-    context = ssl.create_default_context()
-    if ca.exists():
-        context.load_verify_locations(ca)
-    return http.client.HTTPSConnection(netloc, timeout=CONNECT_SECONDS, context=context)
 
 
 def from_database(asked: UsageQuestion, settings: Settings) -> list[UsageRow]:

@@ -11,6 +11,7 @@ import importlib
 import pkgutil
 import re
 from collections.abc import Iterator, Mapping
+from functools import cached_property
 from importlib.metadata import entry_points
 from pathlib import Path as FilePath
 from typing import Any, Final, get_args
@@ -38,12 +39,16 @@ class AdapterFault(Exception):
     """The adapter is there and cannot be imported."""
 
 
-def known_types() -> tuple[str, ...]:
-    """Every value that `type` may have, in alphabetical order."""
+def own_types() -> frozenset[str]:
+    """The types that come with the package."""
     package = importlib.import_module(_GROUP)
     found = {module.name for module in pkgutil.iter_modules(package.__path__) if not module.name.startswith("_")}
-    found.update(point.name for point in entry_points(group=_GROUP))
-    return tuple(sorted(found.union(EMBEDDED)))
+    return frozenset(found.union(EMBEDDED))
+
+
+def known_types() -> tuple[str, ...]:
+    """Every value that `type` may have, in alphabetical order."""
+    return tuple(sorted(own_types().union(point.name for point in entry_points(group=_GROUP))))
 
 
 def settings_model(kind: str) -> type[BaseModel] | None:
@@ -72,7 +77,6 @@ class ProviderCheck:
     def __init__(self, explainer: Explainer, sources: SecretSources) -> None:
         self._explainer = explainer
         self._sources = sources
-        self._types = known_types()
         self._models: dict[str, type[BaseModel] | AdapterFault | None] = {}
 
     def checked(self, data: Mapping[str, Any], path: Path) -> tuple[dict[str, Any], list[tuple[Path, Fault]]]:
@@ -88,11 +92,18 @@ class ProviderCheck:
             found.extend(self._kind_faults(kind, result, path))
         return result, found
 
+    @cached_property
+    def _types(self) -> tuple[str, ...]:
+        return known_types()  # reads the metadata of everything installed
+
+    def _is_known(self, kind: str) -> bool:
+        return kind in own_types() or kind in self._types
+
     def _model(self, kind: str) -> type[BaseModel] | AdapterFault | None:
-        """The adapter's `Settings`. Looked up once: finding plug-ins reads the metadata of everything installed."""
+        """The adapter's `Settings`, looked up once."""
         if kind not in self._models:
             try:
-                self._models[kind] = settings_model(kind) if kind in self._types else None
+                self._models[kind] = settings_model(kind) if self._is_known(kind) else None
             except AdapterFault as exc:
                 self._models[kind] = exc
         return self._models[kind]
@@ -133,7 +144,7 @@ class ProviderCheck:
 
     def _kind_faults(self, kind: str, data: Mapping[str, Any], path: Path) -> Faults:
         place = (*path, "type")
-        if kind not in self._types:
+        if not self._is_known(kind):
             meant = did_you_mean(kind, self._types) or f"; known: {', '.join(self._types)}"
             what = f"{shown(kind)} is not a provider type{meant}"
             yield place, self._explainer.fault(place, what)

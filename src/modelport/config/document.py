@@ -9,7 +9,9 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path as FilePath
 from typing import Any, Final
 
 import yaml
@@ -38,14 +40,53 @@ class Document:
     faults: tuple[Fault, ...] = ()
 
 
+class _TooDeep(Exception):
+    """The line of the collection that is nested too deeply."""
+
+    def __init__(self, line: int) -> None:
+        super().__init__(line)
+        self.line = line
+
+
 class _Loader(yaml.SafeLoader):
     """Leaves the meaning of plain scalars to `_Reader`."""
+
+    depth = 0
 
     def resolve(self, kind: type[Node], value: Any, implicit: Any) -> str:
         """Called for values without an explicit tag; `implicit[0]` says that a scalar is written plainly."""
         if kind is ScalarNode and implicit[0]:
             return _PLAIN
         return super().resolve(kind, value, implicit)  # type: ignore[no-any-return, no-untyped-call]
+
+    def compose_mapping_node(self, anchor: Any) -> MappingNode:
+        """Composing recurses, so its depth is bounded here."""
+        with self._one_level():
+            return super().compose_mapping_node(anchor)
+
+    def compose_sequence_node(self, anchor: Any) -> SequenceNode:
+        """As for a mapping."""
+        with self._one_level():
+            return super().compose_sequence_node(anchor)
+
+    @contextmanager
+    def _one_level(self) -> Iterator[None]:
+        self.depth += 1
+        if self.depth > DEPTH_LIMIT:
+            raise _TooDeep(self.peek_event().start_mark.line + 1)  # type: ignore[no-untyped-call]
+        yield
+        self.depth -= 1
+
+
+def read_file(file: FilePath) -> Document:
+    """Reads and parses a file. Raises ConfigError."""
+    try:
+        with file.open("rb") as opened:
+            raw = opened.read(BYTES_LIMIT + 1)
+    except (OSError, ValueError) as exc:
+        reason = exc.strerror if isinstance(exc, OSError) and exc.strerror else "not a path"
+        raise ConfigError([Fault(str(file), None, "", f"cannot be read: {reason}")]) from None
+    return read_document(raw, str(file))
 
 
 def read_document(raw: bytes, source: str) -> Document:
@@ -58,7 +99,9 @@ def read_document(raw: bytes, source: str) -> Document:
         line = raw.count(b"\n", 0, exc.start) + 1
         raise ConfigError([Fault(source, line, "", "is not UTF-8 text")]) from None
     try:
-        root = _composed(text, source)
+        root = yaml.compose(text, _Loader)
+    except _TooDeep as exc:
+        raise ConfigError([Fault(source, exc.line, "", f"is nested deeper than {DEPTH_LIMIT} levels")]) from None
     except yaml.MarkedYAMLError as exc:
         mark = exc.problem_mark or exc.context_mark
         problem = ", ".join(part for part in (exc.problem, exc.context) if part)
@@ -77,19 +120,6 @@ def read_document(raw: bytes, source: str) -> Document:
     reader = _Reader(source)
     data = reader.mapping(root, ())
     return Document(data, reader.lines, tuple(reader.faults))
-
-
-def _composed(text: str, source: str) -> Node | None:
-    depth = 0
-    for event in yaml.parse(text, _Loader):  # the parser does not recurse; composing does, so depth is bounded here
-        if isinstance(event, yaml.CollectionStartEvent):
-            depth += 1
-            if depth > DEPTH_LIMIT:
-                line = event.start_mark.line + 1 if event.start_mark is not None else None
-                raise ConfigError([Fault(source, line, "", f"is nested deeper than {DEPTH_LIMIT} levels")])
-        elif isinstance(event, yaml.CollectionEndEvent):
-            depth -= 1
-    return yaml.compose(text, _Loader)
 
 
 class _Reader:

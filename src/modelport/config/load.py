@@ -11,16 +11,15 @@ from pydantic import ValidationError
 
 from modelport.config.adapters import ProviderCheck
 from modelport.config.crosschecks import Declared, budgets, findings, same_keys
-from modelport.config.document import BYTES_LIMIT, Document, read_document
+from modelport.config.document import Document, read_file
 from modelport.config.doubts import doubts
 from modelport.config.embedded import embedded_models
 from modelport.config.faults import ConfigError, Fault, Path
 from modelport.config.landed import refusals
 from modelport.config.messages import Explainer
-from modelport.config.prices import read_prices
 from modelport.config.secrets import SecretSources
 from modelport.config.settings import Settings
-from modelport.config.sources import CONFIG_VARIABLE, Flags, overlay
+from modelport.config.sources import Flags, chosen_file, overlay
 
 _BY_ENTRY: Final = ("providers", "deployments", "keys", "content_filters", "blocklists", "projects")
 NO_FLAGS: Final = Flags()
@@ -54,19 +53,9 @@ def read(
     with_secrets: bool = True,
 ) -> Loaded:
     """Reads the file at `path`, else at MODELPORT_CONFIG, else none. Raises ConfigError and nothing else."""
-    chosen = path or environ.get(CONFIG_VARIABLE) or None
-    file = FilePath(chosen) if chosen is not None else None
-    document = Document({}) if file is None else read_document(_content(file), str(file))
+    file = chosen_file(path, environ)
+    document = Document({}) if file is None else read_file(file)
     return parse(document, file, environ, flags, with_secrets=with_secrets)
-
-
-def _content(file: FilePath) -> bytes:
-    try:
-        with file.open("rb") as opened:
-            return opened.read(BYTES_LIMIT + 1)
-    except (OSError, ValueError) as exc:
-        reason = exc.strerror if isinstance(exc, OSError) and exc.strerror else "not a path"
-        raise ConfigError([Fault(str(file), None, "", f"cannot be read: {reason}")]) from None
 
 
 def parse(
@@ -98,6 +87,8 @@ def parse(
     slips: tuple[str, ...] = ()
     if settings is not None and settings.prices.file is not None:
         if settings.prices.file.is_file():
+            from modelport.config.prices import read_prices
+
             try:
                 _, slips = read_prices(settings.prices.file, settings.prices.currency)
             except ConfigError as exc:

@@ -8,13 +8,21 @@ from pydantic import AfterValidator, Field, model_validator
 
 from modelport.config.budgets import BudgetSettings, Currency
 from modelport.config.deployments import Limit, OnStoreOutage
-from modelport.config.secrets import Secret, sendable
+from modelport.config.secrets import Secret, is_sendable
 from modelport.config.section import Count, FilePath, Moment, Name, Pattern, Section, Word, at_most, described, refuse
 from modelport.core.operations import Operation
 
 Severity = Literal["off", "low", "medium", "high"]
 Shield = Literal["off", "annotate", "block"]
-Key = Annotated[Secret, AfterValidator(sendable)]
+
+
+def _sendable(secret: Secret) -> Secret:
+    if not is_sendable(secret):
+        raise refuse(f"the key from {secret.origin} holds a character that cannot be sent in a header")
+    return secret
+
+
+Key = Annotated[Secret, AfterValidator(_sendable)]
 
 
 class ProjectSettings(Section):

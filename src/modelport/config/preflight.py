@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import importlib.util
-import ssl
 from collections.abc import Iterator, Mapping
 from pathlib import Path as FilePath
 from typing import Final, Literal, NamedTuple
@@ -102,6 +101,8 @@ def _providers(settings: Settings) -> Iterator[Problem]:
             continue
         options, module = provider.options(), adapter(provider.type)
         if isinstance(authority := options.get("ca_file"), str):
+            import ssl
+
             try:
                 ssl.create_default_context(cafile=authority)
             except OSError as error:

@@ -12,7 +12,7 @@ from typing import Annotated, Any, Final
 from pydantic import BeforeValidator, Field, ValidationError, model_validator
 
 from modelport.config.budgets import Currency
-from modelport.config.document import BYTES_LIMIT, Document, read_document
+from modelport.config.document import Document, read_file
 from modelport.config.faults import ConfigError, Fault, Path, dotted
 from modelport.config.messages import Explainer
 from modelport.config.section import Count, Name, Section, Version, Word, exact, refuse, shown
@@ -158,12 +158,7 @@ def read_carried() -> CarriedList:
 
 def read_prices(file: FilePath, currency: str | None = None) -> tuple[OwnList, tuple[str, ...]]:
     """The list, and what looks like a slip in it. `currency` is the one that it must be in. Raises ConfigError."""
-    try:
-        with file.open("rb") as opened:
-            raw = opened.read(BYTES_LIMIT + 1)
-    except OSError as exc:
-        raise ConfigError([Fault(str(file), None, "", f"cannot be read: {exc.strerror or 'no file'}")]) from None
-    return parse_prices(read_document(raw, str(file)), str(file), currency)
+    return parse_prices(read_file(file), str(file), currency)
 
 
 def parse_prices(document: Document, source: str, currency: str | None = None) -> tuple[OwnList, tuple[str, ...]]:

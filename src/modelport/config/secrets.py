@@ -1,4 +1,7 @@
-"""Secrets: a type that cannot be printed, pickled or serialised; where values come from; the key we make ourselves."""
+"""Secrets: a type that cannot be printed, pickled or serialised; where values come from; the key we make ourselves.
+
+Imports pydantic only where a settings class asks for it: commands that read one key do without.
+"""
 
 from __future__ import annotations
 
@@ -10,10 +13,11 @@ import stat
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final, NoReturn, final
+from typing import TYPE_CHECKING, Any, Final, NoReturn, final
 
-from pydantic import GetCoreSchemaHandler, ValidationInfo
-from pydantic_core import CoreSchema, PydanticCustomError, core_schema
+if TYPE_CHECKING:
+    from pydantic import GetCoreSchemaHandler, ValidationInfo
+    from pydantic_core import CoreSchema
 
 MASK: Final = "***"
 PLACEHOLDER: Final = "https://placeholder.invalid/"
@@ -69,6 +73,8 @@ class Secret:
 
     @classmethod
     def __get_pydantic_core_schema__(cls, source: object, handler: GetCoreSchemaHandler) -> CoreSchema:
+        from pydantic_core import core_schema
+
         return core_schema.with_info_plain_validator_function(
             cls._validated,
             serialization=core_schema.plain_serializer_function_ser_schema(str, when_used="json"),
@@ -82,6 +88,8 @@ class Secret:
         try:
             return sources.resolve(value)
         except SecretFault as exc:
+            from pydantic_core import PydanticCustomError
+
             raise PydanticCustomError("secret", "{what}", {"what": str(exc)}) from None
 
 
@@ -154,12 +162,9 @@ def is_reference(text: str) -> bool:
     return _REFERENCE.fullmatch(text) is not None
 
 
-def sendable(secret: Secret) -> Secret:
-    """A key that fits into a request header."""
-    if _SENDABLE.fullmatch(secret.reveal()) is None:
-        what = f"the key from {secret.origin} holds a character that cannot be sent in a header"
-        raise PydanticCustomError("secret", "{what}", {"what": what})
-    return secret
+def is_sendable(secret: Secret) -> bool:
+    """Whether this key fits into a request header."""
+    return _SENDABLE.fullmatch(secret.reveal()) is not None
 
 
 def expanded(path: str, directory: Path, environ: Mapping[str, str]) -> Path:

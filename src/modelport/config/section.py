@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 import re
 from collections.abc import Callable
 from datetime import UTC, datetime, time
@@ -24,6 +23,7 @@ from pydantic import (
 from pydantic import ValidationError as PydanticError
 from pydantic_core import PydanticCustomError
 
+from modelport.config.rules import is_host, is_path
 from modelport.config.secrets import SecretSources, expanded
 
 NAME_PATTERN: Final = r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}"
@@ -102,7 +102,7 @@ def _text_of_number(value: Any) -> Any:
 def _path(value: Any, info: ValidationInfo) -> Any:
     if not isinstance(value, str | Path):
         return value
-    if not str(value) or "\0" in str(value):
+    if not is_path(str(value)):
         raise refuse("is not a path")
     if isinstance(info.context, SecretSources):
         return expanded(str(value), info.context.directory, info.context.environ)
@@ -110,11 +110,8 @@ def _path(value: Any, info: ValidationInfo) -> Any:
 
 
 def _host(value: str) -> str:
-    try:
-        ipaddress.ip_address(value)
-    except ValueError:
-        if re.fullmatch(r"(?=.{1,253}$)[A-Za-z0-9_]([A-Za-z0-9_.-]*[A-Za-z0-9])?", value) is None:
-            raise refuse(f"{shown(value)} is neither an IP address nor a host name") from None
+    if not is_host(value):
+        raise refuse(f"{shown(value)} is neither an IP address nor a host name")
     return value
 
 

@@ -26,6 +26,16 @@ from modelport.config.policies import (
     PriceSettings,
     ProjectSettings,
 )
+from modelport.config.rules import (
+    DEFAULT_DATA_DIR,
+    DEFAULT_HOST,
+    DEFAULT_PORT,
+    DEFAULT_REGION,
+    MAX_KEYS,
+    MAX_PORT,
+    REGION_PATTERN,
+    tls_fault,
+)
 from modelport.config.secrets import Secret
 from modelport.config.section import (
     FilePath,
@@ -41,8 +51,6 @@ from modelport.config.section import (
     refuse,
 )
 
-DEFAULT_DATA_DIR = "~/.local/share/modelport"
-
 
 class TlsSettings(Section):
     """How the listener is secured: a certificate of our own making, or yours."""
@@ -56,10 +64,8 @@ class TlsSettings(Section):
 
     @model_validator(mode="after")
     def _is_one_way(self) -> TlsSettings:
-        if (self.cert is None) != (self.key is None):
-            raise refuse("needs both cert and key")
-        if self.self_signed and self.cert is not None:
-            raise refuse("has both self_signed and cert; keep one of them")
+        if (fault := tls_fault(self.self_signed, self.cert, self.key)) is not None:
+            raise refuse(fault)
         return self
 
     @property
@@ -92,16 +98,16 @@ class ServerLimits(Section):
 class ServerSettings(Section):
     """The listener and what holds for every deployment."""
 
-    host: Host = "127.0.0.1"
+    host: Host = DEFAULT_HOST
     """The address to listen on. One that is not loopback needs a key of your own."""
-    port: Annotated[int, Field(ge=0, le=65_535)] = 8080
+    port: Annotated[int, Field(ge=0, le=MAX_PORT)] = DEFAULT_PORT
     """0 takes a free one."""
     data_dir: FilePath = Field(default=Path(DEFAULT_DATA_DIR), validate_default=True)
     """Keys, journals, pulled weights."""
     tls: TlsSettings = TlsSettings()
     workers: Annotated[int, Field(ge=1, le=1024)] = 1
     """Processes that serve."""
-    region: Annotated[str, Field(pattern=r"^[!-~]([ -~]{0,62}[!-~])?$")] = "local"
+    region: Annotated[str, Field(pattern=REGION_PATTERN)] = DEFAULT_REGION
     """The `x-ms-region` of every answer."""
     allowed_hosts: Annotated[tuple[Host, ...], AfterValidator(at_most(100, "names"))] = ()
     """Names, without a port, that a server with `auth.anonymous` answers to besides those of loopback."""
@@ -138,7 +144,7 @@ class OidcIssuer(Section):
 class AuthSettings(Section):
     """Who may call."""
 
-    keys: Annotated[tuple[Key, ...], AfterValidator(at_most(64, "keys"))] = ()
+    keys: Annotated[tuple[Key, ...], AfterValidator(at_most(MAX_KEYS, "keys"))] = ()
     """The operator's keys, all valid at once. None: one is made at the first start."""
     anonymous: bool = False
     """Lets everybody in; on loopback addresses only."""

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path as FilePath
 from typing import Any, Final
 
-from modelport.config.embedded import embedded
 from modelport.config.faults import Path
 from modelport.config.secrets import expanded
 
@@ -69,6 +68,8 @@ def overlay(data: Mapping[str, Any], environ: Mapping[str, str], flags: Flags) -
     given = {name: getattr(flags, name) for name in PLACES}
     _lay(result, origins, given, {name: f"--{name.replace('_', '-')}" for name in PLACES}, environ)
     if flags.model is not None:
+        from modelport.config.embedded import embedded
+
         weights = embedded(flags.model)
         nouns = {"name": flags.model} if weights is None else dataclasses.asdict(weights.model)
         deployed: Path = ("deployments", flags.model.lower())
@@ -80,6 +81,12 @@ def overlay(data: Mapping[str, Any], environ: Mapping[str, str], flags: Flags) -
         if environ.get(name) and _put(result, place, f"env:{name}"):
             origins[place] = name
     return Overlaid(result, origins)
+
+
+def chosen_file(path: FilePath | str | None, environ: Mapping[str, str]) -> FilePath | None:
+    """The configuration file: the one that is named, else MODELPORT_CONFIG's, else none."""
+    chosen = path or environ.get(CONFIG_VARIABLE) or None
+    return FilePath(chosen) if chosen is not None else None
 
 
 def variable(name: str) -> str:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,8 +15,6 @@ from typer.testing import CliRunner
 from modelport import __version__
 from modelport.cli.main import COMMANDS, app, load
 
-HEAVY = ("aiohttp", "alembic", "cryptography", "modelport.app", "modelport.config", "sqlalchemy", "uvicorn")
-
 
 def run(*arguments: str) -> str:
     result = CliRunner().invoke(app, arguments)
@@ -22,16 +22,55 @@ def run(*arguments: str) -> str:
     return result.output
 
 
-@pytest.mark.parametrize("arguments", [["--version"], ["version"], ["--help"], ["-h"]])
-def test_what_runs_no_command_imports_none(arguments: list[str]) -> None:
+SERVERS = ("aiohttp", "alembic", "asyncio", "cryptography", "numpy", "rich", "sqlalchemy", "uvicorn", "uvloop")
+SECTIONS = ("modelport.app", "modelport.config.load", "modelport.config.section", "yaml")
+"""The whole configuration: building its classes takes longer than a command that only needs an address and a key."""
+
+
+def imported(names: tuple[str, ...], *arguments: str) -> str:
+    """Which of these modules the command imports, in a process of its own without a server."""
     code = (
         "import sys\n"
         "from modelport.cli.main import app\n"
         "try:\n    app(sys.argv[1:])\n"
-        f"finally:\n    print([name for name in {HEAVY!r} if name in sys.modules])\n"
+        f"finally:\n    print([name for name in {names!r} if name in sys.modules])\n"
     )
-    output = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=True).stdout
-    assert output.endswith("[]\n")
+    environment = {"PATH": os.environ["PATH"], "MODELPORT_DATA_DIR": "/nowhere"}
+    command = [sys.executable, "-c", code, *arguments]
+    ended = subprocess.run(command, capture_output=True, text=True, env=environment, stdin=subprocess.DEVNULL)
+    assert "Traceback" not in ended.stderr, ended.stderr
+    return ended.stdout.splitlines()[-1]
+
+
+@pytest.mark.parametrize("arguments", [["--version"], ["version"], ["--help"], ["-h"]])
+def test_what_runs_no_command_imports_none(arguments: list[str]) -> None:
+    assert imported((*SERVERS, "modelport.app", "modelport.config"), *arguments) == "[]"
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["keys", "show"],
+        ["models", "list"],
+        ["models", "verify"],
+        ["chat"],
+        ["usage", "--endpoint", "http://127.0.0.1:9"],
+    ],
+    ids=" ".join,
+)
+def test_a_command_that_needs_an_address_and_a_key_builds_no_configuration(arguments: list[str]) -> None:
+    assert imported((*SERVERS, *SECTIONS), *arguments) == "[]"
+
+
+def test_a_file_is_read_without_the_whole_configuration(tmp_path: Path) -> None:
+    file = tmp_path / "modelport.yaml"
+    file.write_text("server: {port: 4711, limits: {json_depth: 5}}\nauth: {keys: [env:ABSENT]}\ndeployments: {}\n")
+    assert imported(SECTIONS, "keys", "show", "--config", str(file)) == "['yaml']"
+
+
+@pytest.mark.parametrize("arguments", [["check", "--without-secrets"], ["prices", "show"]], ids=" ".join)
+def test_reading_the_configuration_imports_nothing_that_serves(arguments: list[str]) -> None:
+    assert imported(SERVERS, *arguments) == "[]"
 
 
 @pytest.mark.parametrize("name", COMMANDS)

