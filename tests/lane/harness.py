@@ -203,25 +203,29 @@ async def gateway(
     config: str,
     monkeypatch: Any,
     *,
-    lane: bool,
+    lane: bool = True,
+    environment: Mapping[str, str] = MappingProxyType({}),
     tls: tuple[ssl.SSLContext, ssl.SSLContext] | None = None,
     secrets: Mapping[str, str] = MappingProxyType({}),
 ) -> AsyncIterator[Gateway]:
-    """A server with this configuration. `tls`: the server's and the client's context. `secrets`: more of its
-    environment."""
+    """A server with this configuration. `tls`: the server's and the client's context. `environment`:
+    chooses the driver, in place of `lane`. `secrets`: more of its environment."""
+    environment = environment or {"MODELPORT_LANE": "1" if lane else "0"}
+    lane = environment.get("MODELPORT_LANE", "1") != "0"
     data_dir = folder / ("lane" if lane else "coroutine")
     (folder / "modelport.yaml").write_text(config)
-    environment = {
+    variables = {
         "MODELPORT_API_KEY": KEY,
         "MODELPORT_DATA_DIR": str(data_dir),
         "UPSTREAM_KEY": "upstream-key",
         "PROXY": "http://127.0.0.1:9",
         **secrets,
     }
-    monkeypatch.setenv("MODELPORT_LANE", "1" if lane else "0")
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
     # The process that fills the ledger takes longer to start than most tests, and none looks into the ledger.
     monkeypatch.setattr("modelport.app.ledger.LocalLedger.running", lambda _: contextlib.nullcontext())
-    settings = load(folder / "modelport.yaml", environment)
+    settings = load(folder / "modelport.yaml", variables)
     data_dir.mkdir(parents=True, exist_ok=True)
     async with serving(settings, None) as application:
         pipeline = application.gateway.pipeline
@@ -269,8 +273,9 @@ def noting(driver: type[Any], taken: list[bool], name: str = "start") -> Callabl
 class Answer:
     """One answer read from a socket."""
 
-    def __init__(self) -> None:
+    def __init__(self, is_head: bool = False) -> None:
         self.parser = httptools.HttpResponseParser(self)
+        self.is_head = is_head
         self.status = 0
         self.headers: list[tuple[str, str]] = []
         self.body = b""
@@ -283,6 +288,8 @@ class Answer:
         self.status = self.parser.get_status_code()
         if self.status < 200:
             self.headers = []
+        elif self.is_head:
+            self.is_complete = True
 
     def on_body(self, body: bytes) -> None:
         self.body += body
@@ -308,9 +315,9 @@ class Answer:
         return self.status, tuple(headers), re.sub(rb'"created":\d+', b'"created":0', body), self.is_complete
 
 
-async def read_answer(reader: asyncio.StreamReader, seconds: float = 20) -> Answer:
-    """The next answer, or as much as comes of it."""
-    answer = Answer()
+async def read_answer(reader: asyncio.StreamReader, seconds: float = 20, is_head: bool = False) -> Answer:
+    """The next answer, or as much as comes of it. `is_head`: to a HEAD request, so it has no body."""
+    answer = Answer(is_head)
     async with asyncio.timeout(seconds):
         while not answer.is_complete:
             try:
