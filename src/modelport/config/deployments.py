@@ -147,7 +147,7 @@ class DeploymentSettings(Section):
     """A name that callers use as `model`, and what stands behind it."""
 
     model: ModelSettings
-    sku: SkuSettings = SkuSettings()
+    sku: SkuSettings = SkuSettings.model_construct()
     provider: (
         Annotated[
             Annotated[Name, Tag("name")] | Annotated[InlineProviderSettings, Tag("mapping")],
@@ -158,7 +158,7 @@ class DeploymentSettings(Section):
     """A name from `providers`, or a provider written here; absent: the catalogue's."""
     targets: Annotated[tuple[TargetSettings, ...], Field(min_length=1, max_length=64)] | None = None
     """Instead of `provider`, when several places can answer."""
-    timeouts: TimeoutSettings = TimeoutSettings()
+    timeouts: TimeoutSettings = TimeoutSettings.model_construct()
     profile: dict[Word, JsonValue] = Field(default_factory=dict)
     """Overrides of what the model's family can do: `tools: supported`, `seed: unsupported` …"""
     model_type: Annotated[str, Field(min_length=1, max_length=64)] | None = None
@@ -169,7 +169,7 @@ class DeploymentSettings(Section):
     """Absent: the top-level `extra_parameters`."""
     content_filter: Name | None = None
     """A policy of `content_filters`, or one of the built-in ones; absent: `server.default_content_filter`."""
-    limits: LimitSettings = LimitSettings()
+    limits: LimitSettings = LimitSettings.model_construct()
     spillover: Name | None = None
     """The deployment that takes over while this one is at its limit."""
     budget: BudgetSettings | None = None

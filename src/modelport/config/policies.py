@@ -56,7 +56,7 @@ class KeySettings(Section):
     """Name patterns with `*` and `?`."""
     operations: tuple[Operation, ...] | None = None
     """Absent: all."""
-    limits: KeyLimitSettings = KeyLimitSettings()
+    limits: KeyLimitSettings = KeyLimitSettings.model_construct()
     """Beside the deployments' own; both keys share them. `default` is unlimited here."""
     weight: Annotated[int, Field(ge=1, le=1000)] = 1
     """The share of what comes free while calls wait for room."""
@@ -100,8 +100,8 @@ class PromptHarmSettings(HarmSettings):
 class ContentFilterSettings(Section):
     """A content filter policy."""
 
-    prompt: PromptHarmSettings = PromptHarmSettings()
-    completion: HarmSettings = HarmSettings()
+    prompt: PromptHarmSettings = PromptHarmSettings.model_construct()
+    completion: HarmSettings = HarmSettings.model_construct()
     mode: Literal["blocking", "asynchronous"] = "blocking"
     on_outage: Literal["annotate", "refuse"] = "annotate"
     """What happens when a filter does not answer."""

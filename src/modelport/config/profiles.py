@@ -12,4 +12,4 @@ from modelport.control.profiles import Profiles
 def load_profiles() -> Profiles:
     """Reads them."""
     text = files("modelport.control").joinpath("profiles.yaml").read_text("utf-8")
-    return Profiles(yaml.safe_load(text))
+    return Profiles(yaml.load(text, getattr(yaml, "CSafeLoader", yaml.SafeLoader)))  # noqa: S506  C where it is built

@@ -31,7 +31,10 @@ T = TypeVar("T")
 
 
 class Section(BaseModel):
-    """A mapping of the configuration: frozen, no unknown keys. `null` is the default, unless it has a meaning."""
+    """A mapping of the configuration: frozen, no unknown keys. `null` is the default, unless it has a meaning.
+
+    A section is another's default by `model_construct()`: to validate it would build its schema at import.
+    """
 
     model_config = ConfigDict(
         frozen=True, extra="forbid", hide_input_in_errors=True, allow_inf_nan=False, defer_build=True

@@ -104,7 +104,7 @@ class ServerSettings(Section):
     """0 takes a free one."""
     data_dir: FilePath = Field(default=Path(DEFAULT_DATA_DIR), validate_default=True)
     """Keys, journals, pulled weights."""
-    tls: TlsSettings = TlsSettings()
+    tls: TlsSettings = TlsSettings.model_construct()
     workers: Annotated[int, Field(ge=1, le=1024)] = 1
     """Processes that serve."""
     region: Annotated[str, Field(pattern=REGION_PATTERN)] = DEFAULT_REGION
@@ -117,7 +117,7 @@ class ServerSettings(Section):
     """Web pages that may call from a browser: `https://app.example`, or `*`."""
     default_content_filter: Name = "Microsoft.Nill"
     """The content filter of deployments that name none. `Microsoft.Nill` filters nothing."""
-    limits: ServerLimits = ServerLimits()
+    limits: ServerLimits = ServerLimits.model_construct()
 
 
 class RoleGrant(Section):
@@ -213,7 +213,7 @@ class Settings(Section):
     """Everything that can be configured."""
 
     server: ServerSettings = Field(default_factory=ServerSettings)
-    auth: AuthSettings = AuthSettings()
+    auth: AuthSettings = AuthSettings.model_construct()
     extra_parameters: ExtraParameters = "error"
     """What happens to unknown request fields when the caller sends no `extra-parameters` header."""
     providers: dict[Name, ProviderSettings] = Field(default_factory=dict)
@@ -222,7 +222,7 @@ class Settings(Section):
     """The catalogue: what can be deployed by name alone."""
     deployments: dict[Name, DeploymentSettings] = Field(default_factory=dict)
     """What callers can name as `model`. None: the embedded models, under their own names."""
-    engine: EngineSettings = EngineSettings()
+    engine: EngineSettings = EngineSettings.model_construct()
     content_filters: dict[Name, ContentFilterSettings] = Field(default_factory=dict)
     """Content filter policies, by the name that deployments use."""
     blocklists: dict[Name, Blocklist] = Field(default_factory=dict)
@@ -230,12 +230,12 @@ class Settings(Section):
     projects: dict[Name, ProjectSettings] = Field(default_factory=dict)
     keys: dict[Name, KeySettings] = Field(default_factory=dict)
     """Keys for inference, limited to deployments and operations."""
-    prices: PriceSettings = PriceSettings()
-    budgets: BudgetsSettings = BudgetsSettings()
-    quota: QuotaSettings = QuotaSettings()
+    prices: PriceSettings = PriceSettings.model_construct()
+    budgets: BudgetsSettings = BudgetsSettings.model_construct()
+    quota: QuotaSettings = QuotaSettings.model_construct()
     database_url: Secret | None = None
     """Where the control plane and the ledger live; absent: SQLite in the data directory."""
-    ledger: LedgerSettings = LedgerSettings()
+    ledger: LedgerSettings = LedgerSettings.model_construct()
     redis_url: Secret | None = None
     """Where a fleet's quota lives: `redis://host:6379/0`, `rediss://` with TLS, or `unix://`."""
-    telemetry: TelemetrySettings = TelemetrySettings()
+    telemetry: TelemetrySettings = TelemetrySettings.model_construct()
