@@ -6,9 +6,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from typing import Any
 
-from bench import bar
+from bench import bar, charts
 from bench.contenders import FLOOR, OURS
-from modelport.cli import charts
 
 GROUPS: Mapping[str, tuple[str, tuple[str, ...]]] = {
     "requests": ("Whole answers", ("rps", "rps_x_nginx", "cpu_us", "cpu_us_x_nginx", "p50_us", "p99_us")),

@@ -20,7 +20,6 @@ COMMANDS: Final = {
     "usage": "Show what calls have used and cost.",
     "prices": "Show what models cost, and check a price list.",
     "ledger": "Check the record of all calls.",
-    "bench": "Measure an endpoint.",
 }
 """Each sub-command and its help. Its application is `app` in the module of the same name."""
 

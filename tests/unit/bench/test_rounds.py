@@ -5,11 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from bench import interpreters, report, rounds, scenarios, soak
-from hypothesis import given
-from hypothesis import strategies as st
-
-from modelport.cli import charts
+from bench import charts, interpreters, report, rounds, scenarios, soak
 
 SCENARIO = scenarios.whole(64)
 
@@ -86,19 +82,8 @@ def test_a_table_and_a_page_have_every_contender_and_the_build() -> None:
     assert "<fast>" not in page
 
 
-@given(st.lists(st.floats(0, 1e9), min_size=1), st.floats(0, 1))
-def test_a_percentile_is_one_of_the_values_and_grows_with_its_share(values: list[float], share: float) -> None:
-    ordered = sorted(values)
-    found = charts.percentile(ordered, share)
-    assert found in ordered
-    assert found >= charts.percentile(ordered, share / 2)
-    assert charts.percentile(ordered, 1) == ordered[-1]
-
-
 def test_a_chart_of_nothing_is_still_a_chart() -> None:
     assert charts.bars("x", []).startswith("<svg")
-    assert charts.percentile_curves("x", "ms", {"a": []}).startswith("<svg")
-    assert charts.timeline("x", 1.0, []).startswith("<svg")
 
 
 @pytest.mark.parametrize(
