@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from served import Served, children_of, eventually, serve, until
+from served import Served, children_of, eventually, is_running, serve, until
 from worker_processes import all_of, command_of, connections_to_each
 
 pytestmark = pytest.mark.embedded
@@ -96,3 +96,35 @@ def test_an_engine_ends_with_a_killed_owner(data_dir: Path) -> None:
         served.process.kill()
         served.process.wait()
         eventually(lambda: not any(command_of(process) for process in processes), "all processes end")
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_an_engine_that_changes_is_replaced_and_one_that_is_not_wanted_ends(data_dir: Path, workers: int) -> None:
+    def reloaded(given: dict[str, Any]) -> None:
+        before = served.stderr().count("the configuration as it is now is served")
+        (data_dir.parent / "data.yaml").write_text(json.dumps(given))
+        served.process.send_signal(signal.SIGHUP)
+        eventually(lambda: served.stderr().count("the configuration as it is now is served") > before, "it is taken up")
+
+    first = config() | {"server": {"workers": workers}}
+    with serve(first, data_dir) as served:
+        served.ready()
+        engine = engine_of(served)
+        assert engine is not None
+        reloaded(first | {"extra_parameters": "drop"})
+        assert engine_of(served) == engine
+        reloaded(first | {"engine": {"threads": 1, "queue": 7}})
+        served.ready()
+        assert [served.call("POST", PATH, ASKED).status for _ in range(4)] == [200] * 4
+        eventually(lambda: not is_running(engine), "the engine of before ends")
+        assert engine_of(served) is not None
+        other = {"model": {"name": "m"}, "provider": {"type": "scripted", "replies": [{"text": "hello"}]}}
+        reloaded(first | {"deployments": {"other": other}})
+        assert served.call("POST", PATH, ASKED).status == 404
+        eventually(lambda: engine_of(served) is None, "the engine that no deployment has ends")
+        reloaded(first)
+        served.ready()
+        assert served.call("POST", PATH, ASKED).status == 200
+        served.terminate()
+        assert served.ended() == 0, served.stderr()
+        assert "Traceback" not in served.stderr()

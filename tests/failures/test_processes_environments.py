@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import signal
 from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
@@ -84,6 +85,8 @@ def test_fork_server_that_reads_the_configuration_anew_shows_no_secret(data_dir:
     with serve(config(2), data_dir, **CANARIES) as served:
         served.ready()
         before = nursery_of(served)
+        another = {**config(2), "server": {"workers": 2, "region": "elsewhere"}}  # for new workers alone
+        (data_dir.parent / f"{data_dir.name}.yaml").write_text(json.dumps(another))
         served.process.send_signal(signal.SIGHUP)
         eventually(lambda: before not in all_of(served), "another fork server")
         served.ready()

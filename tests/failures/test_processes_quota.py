@@ -23,12 +23,17 @@ PROGRAM = """
 import asyncio, os, sys
 from modelport.app.build import serving
 from modelport.app.processes import nursery
+from modelport.app.processes.peer import Peer
 from modelport.app.processes.plan import Plan
 from modelport.app.processes.remote_owner import RemoteOwner
 from modelport.core.clock import SystemClock
 
 async def main(config, owner_socket):
-    server = await asyncio.start_unix_server(lambda *_: None, owner_socket)
+    async def answer(reader, writer):
+        await reader.readline()
+        await Peer(reader, writer, {"configuration": lambda _: None}).run()
+
+    server = await asyncio.start_unix_server(answer, owner_socket)
     plan = Plan(
         config=config,
         flags={},
@@ -39,9 +44,9 @@ async def main(config, owner_socket):
         listeners=(),
         life=0,
     )
-    inherited = nursery.loaded(plan)
-    owner = RemoteOwner(plan, inherited.specs, SystemClock(), inherited.settings)
-    async with serving(inherited.settings, None, owner, inherited.snapshot):
+    first = nursery.loaded(plan).configuration
+    owner = RemoteOwner(plan, first.specs, SystemClock(), first.settings)
+    async with serving(first.settings, None, owner, first):
         print(*sys.modules, flush=True)
 
 asyncio.run(main(*sys.argv[1:]))

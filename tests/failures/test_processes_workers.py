@@ -37,6 +37,8 @@ CONFIG: dict[str, Any] = {
         }
     },
 }
+ELSEWHERE = {**CONFIG, "server": {"workers": 2, "region": "elsewhere"}}
+"""Only new workers take it up: a process reads its region once."""
 PATH = "/models/chat/completions"
 
 
@@ -243,7 +245,7 @@ def test_a_new_configuration_takes_over_without_a_refused_connection(served: Ser
     received = until(running, b"word0")
     before = set(connections)
     second = {**CONFIG["deployments"]["script"], "default": False}
-    changed = {**CONFIG, "deployments": {**CONFIG["deployments"], "second": second}}
+    changed = {**ELSEWHERE, "deployments": {**CONFIG["deployments"], "second": second}}
     with Load(served) as load:
         eventually(lambda: load.statuses[200] > 20, "the load runs")
         (tmp_path / "data.yaml").write_text(json.dumps(changed))
@@ -264,12 +266,15 @@ def test_a_new_configuration_takes_over_without_a_refused_connection(served: Ser
     assert served.metric("modelport_requests_total", status="200") == completed > load.statuses[200]
 
 
-def test_a_request_whose_body_is_still_arriving_is_answered_by_a_worker_that_has_retired(served: Served) -> None:
+def test_a_request_whose_body_is_still_arriving_is_answered_by_a_worker_that_has_retired(
+    served: Served, tmp_path: Path
+) -> None:
     connections = connections_to_each(served)
     retired, _ = connections
     body = json.dumps(asked("hello")).encode()
     with connection_to(served, retired) as arriving:
         arriving.sendall(served.head("POST", PATH, len(body)) + body[:10])
+        (tmp_path / "data.yaml").write_text(json.dumps(ELSEWHERE))
         served.process.send_signal(signal.SIGHUP)
         for idle in connections.values():
             assert until_closed(idle) == b""  # by then, the old workers want to end

@@ -58,7 +58,7 @@ def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     secrets = {name: f"key-of-{name}-4471" for names in NAMES.values() for name in names}
     with shared(tmp_path_factory.mktemp("left"), CONFIG, lane=request.param, **secrets) as found:
         budgets: Any = found.gateway.application.gateway.pipeline.quota.budgets
-        budgets.is_restored = True  # no ledger runs here that says what was used before
+        budgets.unread.clear()  # no ledger runs here that says what was used before
         yield found
 
 

@@ -21,7 +21,7 @@ from modelport.app.ledger import ledger_name
 from modelport.app.owner import Ledger, Owner
 from modelport.app.quota import OWNER_SECONDS, store_of
 from modelport.config.settings import Settings
-from modelport.core.budgets import Budget, Window, percent_used, window_of
+from modelport.core.budgets import Budget, Period, Window, percent_used, window_of
 from modelport.core.catalog import Snapshot
 from modelport.core.clock import Clock
 from modelport.core.ports.providers import Transport
@@ -74,8 +74,8 @@ class KeptBudgets:
         self._clock = clock
         self._seeds = LedgerSeeds(owner.ledger, settings)
         self._store = store_of(settings)
-        self._restoring: asyncio.Task[None] | None = None
-        bank = (open_budget_bank(settings) or owner.budget_bank) if wanted else None
+        self._restoring: set[asyncio.Task[None]] = set()
+        bank = open_budget_bank(settings) or owner.budget_bank
         self.budgets: MemoryBudgets | SharedBudgets
         if bank is None:
             self.budgets = MemoryBudgets(settings.budgets.thresholds)
@@ -94,14 +94,20 @@ class KeptBudgets:
         if isinstance(self.budgets, SharedBudgets):
             await self.budgets.start(self._wanted)
         elif self._wanted:
-            self.budgets.is_restored = False
-            self._restoring = asyncio.create_task(self._restored(self.budgets), name="budgets")
-            await asyncio.wait({self._restoring}, timeout=FIRST_ATTEMPT_SECONDS)
+            await asyncio.wait({self._restore(self.budgets, self._wanted)}, timeout=FIRST_ATTEMPT_SECONDS)
+
+    def follow(self, wanted: tuple[Budget, ...]) -> None:
+        """These are the budgets from now on. What a new one has used already is read before its calls are answered."""
+        known = {key_of(budget) for budget in self._wanted}
+        new = tuple(budget for budget in wanted if key_of(budget) not in known)
+        self._wanted = wanted
+        if new and isinstance(self.budgets, MemoryBudgets):
+            self._restore(self.budgets, new)
 
     async def close(self) -> None:
         """Before the owner: gives back what is held."""
-        if self._restoring is not None:
-            self._restoring.cancel()
+        for restoring in self._restoring:
+            restoring.cancel()
         if isinstance(self.budgets, SharedBudgets):
             await self.budgets.close()
 
@@ -111,7 +117,7 @@ class KeptBudgets:
             return []
         name = f"budgets ({self._store})"
         if not isinstance(self.budgets, SharedBudgets):
-            reason = None if self.budgets.is_restored else UNREAD
+            reason = UNREAD if self.budgets.unread else None
         elif self.budgets.is_unread:
             reason = UNREAD
         else:
@@ -128,21 +134,28 @@ class KeptBudgets:
             spent = self.budgets.spent(budget, now)
             used.add_metric((budget.subject, budget.per), percent_used(budget, *spent) / 100)
         yield used
-        if isinstance(self.budgets, SharedBudgets):
+        if self._wanted and isinstance(self.budgets, SharedBudgets):
             yield from store_metrics(self.budgets)
 
-    async def _restored(self, budgets: MemoryBudgets) -> None:
+    def _restore(self, budgets: MemoryBudgets, wanted: tuple[Budget, ...]) -> asyncio.Task[None]:
+        budgets.unread |= {key_of(budget) for budget in wanted}
+        task = asyncio.create_task(self._restored(budgets, wanted), name="budgets")
+        self._restoring.add(task)
+        task.add_done_callback(self._restoring.discard)
+        return task
+
+    async def _restored(self, budgets: MemoryBudgets, wanted: tuple[Budget, ...]) -> None:
         """Until the ledger has told."""
         has_failed = False
-        while not budgets.is_restored:
+        while not budgets.unread.isdisjoint(map(key_of, wanted)):
             try:
                 now = self._clock.now()
-                spans = {(kind_of(budget), budget.per) for budget in self._wanted}
+                spans = {(kind_of(budget), budget.per) for budget in wanted}
                 used = {span: await self._seeds.used_by_all(span[0], window_of(span[1], now)) for span in spans}
-                for budget in self._wanted:
+                for budget in wanted:
                     of_all = used[kind_of(budget), budget.per]
                     budgets.restore(budget, *of_all.get(budget.subject.partition(":")[2], (NONE, 0)), now)
-                budgets.is_restored = True
+                budgets.unread -= {key_of(budget) for budget in wanted}
             except LedgerUnavailable as failure:
                 if not has_failed:
                     _logger.warning("calls of budgets are refused until the ledger says what was used: %s", failure)
@@ -196,6 +209,11 @@ class LedgerSeeds:
 def kind_of(budget: Budget) -> str:
     """`key`, `project` or `deployment`."""
     return budget.subject.partition(":")[0]
+
+
+def key_of(budget: Budget) -> tuple[str, Period]:
+    """What its account is called."""
+    return budget.subject, budget.per
 
 
 def open_budget_bank(settings: Settings) -> Bank | None:

@@ -1,33 +1,34 @@
-"""Puts the parts together, once, and takes them apart again at the end."""
+"""Puts the parts together, once, and takes them apart again at the end. `reconciler` changes them meanwhile."""
 
 from __future__ import annotations
 
+import asyncio
 import os
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
 from random import Random
-from typing import Any
+from typing import Any, Final
 
 from modelport.app.admin import admin_routes
-from modelport.app.budgets import kept
+from modelport.app.budgets import KeptBudgets, budgets_of, kept
+from modelport.app.configuration import Configuration, configure
 from modelport.app.journal import journal_state
 from modelport.app.ledger import LocalLedger
 from modelport.app.owner import LocalOwner, Owner
 from modelport.app.quota import open_quota, store_states
+from modelport.app.reconciler import Reconciler
 from modelport.app.redactor import build_redactor
-from modelport.app.runtime import LiveRuntime, open_providers, worker_specs
-from modelport.app.snapshot import build as build_snapshot
-from modelport.app.worker_hours import metered
+from modelport.app.runtime import LiveRuntime
+from modelport.app.worker_hours import WorkerHours, metered, served_by
 from modelport.auth import anonymous, api_key
 from modelport.config.secrets import Secret
 from modelport.config.settings import Settings
+from modelport.control.prices import Book
 from modelport.core.catalog import Snapshot
 from modelport.core.clock import SystemClock
-from modelport.core.ports.providers import OpeningProvider, Provider
 from modelport.core.ports.states import DeploymentState, StoreState
-from modelport.engine.service import EngineProvider
 from modelport.gateway.gateway import Gateway
 from modelport.gateway.pipeline import Pipeline
 from modelport.lane.lane import Lane
@@ -42,6 +43,9 @@ from modelport.telemetry.sources import journal_source, waiting_source
 from modelport.upstream.transports.aiohttp import AiohttpTransport
 from modelport.upstream.wire import Wire
 
+DRAIN_SECONDS: Final = 0.1
+"""How often calls that are waited for are looked at."""
+
 
 @dataclass(frozen=True)
 class Application:
@@ -50,44 +54,47 @@ class Application:
     asgi: Callable[..., Any]
     lane: Lane | None
     gateway: Gateway
-    states: Callable[[], list[DeploymentState]]
+    states: Callable[[], Sequence[DeploymentState]]
     snapshot: Snapshot
+    """The first one; `gateway.snapshot` is the current one."""
+    reconciler: Reconciler
     metrics: Metrics
     journal_state: Callable[[], StoreState]
 
 
 @asynccontextmanager
 async def serving(
-    settings: Settings, generated: Secret | None, owner: Owner | None = None, snapshot: Snapshot | None = None
+    settings: Settings,
+    generated: Secret | None,
+    owner: Owner | None = None,
+    configuration: Configuration | None = None,
 ) -> AsyncIterator[Application]:
     """Opens stores, workers and pools; closes them in reverse. Without an owner, this process is one.
 
     Raises WeightsError, ProfileError, OSError."""
     clock = SystemClock()
-    if snapshot is None:
-        snapshot = build_snapshot(settings, api_key.fresh_salt(), generated)
-    specs, worker_of = worker_specs(settings)
+    if configuration is None:
+        configuration = configure(settings, generated)
+    snapshot = configuration.snapshot
     if owner is None:
-        owner = LocalOwner(specs, clock, LocalLedger(settings), open_quota(settings, clock))
-    engines = {name: EngineProvider(owner.engines[worker]) for name, worker in worker_of.items()}
+        owner = LocalOwner(configuration.specs, clock, LocalLedger(settings), open_quota(settings, clock))
     transport, wire = AiohttpTransport(), Wire()
     lane: Lane | None = None
-    providers: dict[str, Provider | OpeningProvider] = {**open_providers(settings), **engines}
-    runtime = LiveRuntime(transport, providers)
-    redactor = build_redactor(settings, generated, providers)
+    reconciler = Reconciler(configuration, owner, transport, wire)
+    redactor = build_redactor(configuration)
     know_secrets(redactor)
     journals = settings.server.data_dir / "journal"
     journals.mkdir(mode=0o700, parents=True, exist_ok=True)  # before the ledger looks there
     async with (
         owner.ledger.running(),
         FileJournal.opened(journals) as journal,
-        metered(owner, journal, snapshot, worker_of, clock),
+        metered(owner, journal, snapshot, configuration.worker_of, clock) as hours,
         kept(settings, snapshot, owner, transport, clock) as budgets,
     ):
         metrics = Metrics((journal_source(journal), *owner.sources))
         pipeline = Pipeline(
             snapshot=lambda: snapshot,
-            runtime=runtime,
+            runtime=reconciler.runtime,
             authenticators=(api_key.authenticate, anonymous.authenticate),
             quota=owner.quota,
             journal=journal,
@@ -102,15 +109,17 @@ async def serving(
         journal_now = partial(journal_state, journal)
         gateway = Gateway(
             pipeline,
-            states=lambda: runtime.states(snapshot),
+            states=lambda: reconciler.runtime.states(reconciler.current.snapshot),
             metrics=lambda: owner.rendered(metrics),
             stores=lambda: [
-                *store_states(owner.quota, settings),
+                *store_states(owner.quota, reconciler.current.settings),
                 *budgets.states(),
                 *owner.ledger.states(),
                 journal_now(),
             ],
         )
+        reconciler.follow(follower(configuration, pipeline, budgets, hours))
+        reconciler.drain_with(partial(calls_ended, gateway, journal, hours))
         try:
             await owner.start()
             await budgets.start()
@@ -120,18 +129,50 @@ async def serving(
                 asgi=doors,
                 lane=lane,
                 gateway=gateway,
-                states=lambda: runtime.states(snapshot),
+                states=gateway.states,
                 snapshot=snapshot,
+                reconciler=reconciler,
                 metrics=metrics,
                 journal_state=journal_now,
             )
         finally:
             if lane is not None:
                 lane.stop()
+            await reconciler.close()
             wire.close()
             await budgets.close()
             await owner.close()
             await transport.close()
+
+
+def follower(
+    first: Configuration, pipeline: Pipeline, budgets: KeptBudgets, hours: WorkerHours | None
+) -> Callable[[Configuration, LiveRuntime], None]:
+    """Gives each new configuration to all that hold a part of it."""
+    before = [first]
+
+    def change(now: Configuration, runtime: LiveRuntime) -> None:
+        pipeline.snapshot, pipeline.runtime = lambda: now.snapshot, runtime
+        budgets.follow(budgets_of(now.snapshot))
+        if hours is not None and isinstance(now.snapshot.prices, Book):
+            hours.follow(now.snapshot.prices, served_by(now.snapshot, now.worker_of), now.snapshot.id)
+        # An upstream of the configuration before may still quote a secret of that one.
+        redactor = build_redactor(*before, now)
+        pipeline.target_failures.redactor = redactor
+        know_secrets(redactor)
+        before[:] = [now]
+
+    return change
+
+
+async def calls_ended(gateway: Gateway, journal: FileJournal, hours: WorkerHours | None) -> None:
+    """Returns when every call that runs now has ended."""
+    kept = hours.open_ids if hours is not None else set()
+    calls, ids = gateway.coroutine_calls.copy(), journal.open_ids - kept
+    while not (  # noqa: ASYNC110  nothing tells of the end of a call, so that calls pay nothing for this
+        calls.isdisjoint(gateway.coroutine_calls) and ids.isdisjoint(journal.open_ids)
+    ):
+        await asyncio.sleep(DRAIN_SECONDS)
 
 
 def lane_is_wanted() -> bool:

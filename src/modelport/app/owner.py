@@ -3,10 +3,12 @@ where there are several (`processes/`); the way never knows which."""
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Hashable, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
+from functools import partial
 from typing import Protocol
 
+from modelport.app.drain import End
 from modelport.app.ledger import LocalLedger
 from modelport.app.quota import close_quota, start_quota
 from modelport.core.clock import Clock
@@ -48,6 +50,10 @@ class Owner(Protocol):
     @property
     def sources(self) -> Sequence[Source]:
         """Metrics that this process tells of the owner."""
+        ...
+
+    def reconcile(self, specs: Sequence[WorkerSpec]) -> Mapping[Hashable, End]:
+        """From now on these are the engine workers. Returns how the ones that are not wanted any more end."""
         ...
 
     def rendered(self, metrics: Metrics) -> bytes | Awaitable[bytes]:
@@ -107,6 +113,11 @@ class LocalOwner:
     def engines(self) -> Mapping[str, EngineWorker]:
         """Owner"""
         return self.supervisor.workers
+
+    def reconcile(self, specs: Sequence[WorkerSpec]) -> Mapping[Hashable, End]:
+        """Owner"""
+        supervisor = self.supervisor
+        return {worker: partial(supervisor.retire, worker) for worker in supervisor.reconcile(specs)}
 
     def rendered(self, metrics: Metrics) -> bytes:
         """Owner"""

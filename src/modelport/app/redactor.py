@@ -8,26 +8,26 @@ from urllib.parse import unquote, urlsplit
 
 from pydantic import BaseModel
 
+from modelport.app.configuration import Configuration
 from modelport.config.secrets import Secret
-from modelport.config.settings import Settings
-from modelport.core.ports.providers import Address, OpeningProvider, Provider
+from modelport.core.ports.providers import Address, Provider
 from modelport.core.redaction import Redactor
-from modelport.engine.service import EngineProvider
 
 COMMON_PATHS = frozenset({"", "/", "/v1", "/api", "/api/v1", "/openai", "/openai/v1"})
 """Paths of a base URL that tell nothing of where it is."""
 
 
-def build_redactor(
-    settings: Settings, generated: Secret | None, providers: Mapping[str, Provider | OpeningProvider]
-) -> Redactor:
-    """Knows every secret of these settings, and the address of every provider."""
-    secrets = [secret.reveal() for secret in secrets_of(settings)]
-    secrets += [generated.reveal()] if generated is not None else []
-    addresses = [str(settings.server.data_dir)]
-    for provider in providers.values():
-        if isinstance(provider, Provider) and not isinstance(provider, EngineProvider):
-            addresses += places_of(provider.address)
+def build_redactor(*configurations: Configuration) -> Redactor:
+    """Knows every secret of these configurations, and the address of every provider but our own engines."""
+    secrets: list[str] = []
+    addresses: list[str] = []
+    for known in configurations:
+        secrets += [secret.reveal() for secret in secrets_of(known.settings)]
+        secrets += [known.generated.reveal()] if known.generated is not None else []
+        addresses.append(str(known.settings.server.data_dir))
+        for provider in known.providers.values():
+            if isinstance(provider, Provider):
+                addresses += places_of(provider.address)
     for secret in tuple(secrets):
         if "://" in secret:
             secrets += passwords_of(secret)

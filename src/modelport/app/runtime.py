@@ -148,18 +148,25 @@ def spec_of(name: str, kind: str, options: Mapping[str, Any], engine: EngineSett
     )
 
 
-def open_providers(settings: Settings) -> dict[str, Provider | OpeningProvider]:
-    """Every provider that is not one of our engines, by the runtime's name."""
-    found = {
-        name: open_provider(name, provider)
-        for name, provider in settings.providers.items()
-        if provider.type not in EMBEDDED_TYPES
+def open_providers(
+    settings: Settings, kept: tuple[Settings, Mapping[str, Provider | OpeningProvider]] | None = None
+) -> dict[str, Provider | OpeningProvider]:
+    """Every provider that is not one of our engines, by the runtime's name. `kept`: earlier settings and the providers
+    opened for them, which stay where their section is the same."""
+    before = provider_sections(kept[0]) if kept is not None else {}
+    return {
+        name: kept[1][name] if kept is not None and before.get(name) == section else open_provider(name, section)
+        for name, section in provider_sections(settings).items()
     }
+
+
+def provider_sections(settings: Settings) -> dict[str, ProviderSettings]:
+    """The sections of providers that are not our engines, by the runtime's name."""
+    sections = dict(settings.providers)
     for name, deployment in settings.deployments.items():
-        given = deployment.provider
-        if isinstance(given, InlineProviderSettings) and given.type not in EMBEDDED_TYPES:
-            found[inline_name(name)] = open_provider(inline_name(name), given)
-    return found
+        if isinstance(deployment.provider, InlineProviderSettings):
+            sections[inline_name(name)] = deployment.provider
+    return {name: section for name, section in sections.items() if section.type not in EMBEDDED_TYPES}
 
 
 def open_provider(name: str, provider: ProviderSettings) -> Provider | OpeningProvider:

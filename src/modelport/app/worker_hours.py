@@ -66,6 +66,15 @@ class WorkerHours:
         self._snapshot = snapshot
         self._pieces: dict[str, Piece] = {}
 
+    def follow(self, book: Book, served: Served, snapshot: str) -> None:
+        """Prices and deployments from now on. A record that is open ends at the price that it began with."""
+        self._book, self._served, self._snapshot = book, served, snapshot
+
+    @property
+    def open_ids(self) -> set[str]:
+        """The records that are open."""
+        return {piece.id for piece in self._pieces.values()}
+
     def running(self, worker: str, is_running: bool) -> None:
         """A worker's process has begun or ended."""
         if is_running:
@@ -177,17 +186,17 @@ def has_hours(snapshot: Snapshot) -> bool:
 @asynccontextmanager
 async def metered(
     owner: Owner, journal: Journal, snapshot: Snapshot, worker_of: Mapping[str, str], clock: Clock
-) -> AsyncIterator[None]:
+) -> AsyncIterator[WorkerHours | None]:
     """Meters the workers that this process owns, if it does, until the end of the block; end them before."""
     book = snapshot.prices
-    if not isinstance(owner, LocalOwner) or not isinstance(book, Book) or not book.has_hours:
-        yield
+    if not isinstance(owner, LocalOwner) or not isinstance(book, Book):
+        yield None
         return
     hours = WorkerHours(journal, book, served_by(snapshot, worker_of), clock, snapshot.id)
     owner.supervisor.watch(hours.running)
     ticking = asyncio.create_task(hours.run(), name="worker hours")
     try:
-        yield
+        yield hours
     finally:
         ticking.cancel()
         await asyncio.gather(ticking, return_exceptions=True)
@@ -197,14 +206,14 @@ async def metered(
 @asynccontextmanager
 async def metered_by_owner(
     owner: LocalOwner, journals: Path, snapshot: Snapshot, worker_of: Mapping[str, str], clock: Clock
-) -> AsyncIterator[None]:
+) -> AsyncIterator[WorkerHours | None]:
     """The same where calls are answered elsewhere: in a journal of the owner's own, if there is anything to meter. The
     workers are ended with the block."""
     if not has_hours(snapshot):
-        yield
+        yield None
         return
-    async with FileJournal.opened(journals) as journal, metered(owner, journal, snapshot, worker_of, clock):
+    async with FileJournal.opened(journals) as journal, metered(owner, journal, snapshot, worker_of, clock) as hours:
         try:
-            yield
+            yield hours
         finally:
             await owner.supervisor.close()

@@ -6,6 +6,7 @@ import asyncio
 import fcntl
 import os
 import resource
+import signal
 import socket
 from pathlib import Path
 from typing import Annotated
@@ -19,6 +20,8 @@ from modelport.app.processes import owner_process
 from modelport.app.processes.fleet import FleetFailed
 from modelport.app.processes.listening import shared
 from modelport.app.processes.nursery_process import NurseryFailed
+from modelport.app.reload import reread
+from modelport.app.reload_on_signal import ReloadOnSignal
 from modelport.app.runtime import ProviderFault
 from modelport.cli.keys import ConfigOption, DataDirOption
 from modelport.cli.output import ExitCode, application, fail, write_error_line, write_line
@@ -77,6 +80,7 @@ def serve(
     )
     # A core file would hold keys and prompts; a child process inherits this.
     resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
+    signal.signal(signal.SIGHUP, lambda *_: None)  # before the server can reload, it has nothing to read again
     settings = settings_that_start(config, flags)
     configure_logging(settings.telemetry.log, settings.telemetry.log_level)
     key = operator_key_or_fail(settings)
@@ -87,7 +91,7 @@ def serve(
             if settings.server.workers > 1:
                 runner.run(run_processes(settings, key, listener, config, flags))
             else:
-                runner.run(run(settings, key, listener, config))
+                runner.run(run(settings, key, listener, config, flags))
         write_line("modelport has stopped")
     except ConfigError as error:
         fail(ExitCode.CONFIG_INVALID, str(error))
@@ -133,18 +137,22 @@ def settings_that_start(config: Path | None, flags: Flags) -> Settings:
     return loaded.settings
 
 
-async def run(settings: Settings, key: GeneratedKey | None, listener: socket.socket, config: Path | None) -> None:
+async def run(
+    settings: Settings, key: GeneratedKey | None, listener: socket.socket, config: Path | None, flags: Flags
+) -> None:
     """Opens the application and serves it until a signal has drained it."""
     files = tls_files(settings)
     context = server_context(files) if files is not None else None
     async with serving(settings, key.secret if key is not None else None) as application:
         server = http_server(settings, application, context, Server)
         display = asyncio.create_task(announce(settings, key, listener, application, files, config))
+        reloading = ReloadOnSignal(lambda: reread(config, flags), application, context)
         settle_memory()
         try:
             await server.serve(sockets=[listener])
         finally:
             display.cancel()
+            reloading.close()
 
 
 async def run_processes(

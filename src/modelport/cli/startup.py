@@ -8,7 +8,7 @@ import shlex
 import shutil
 import socket
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -30,7 +30,7 @@ class Shown(Protocol):
     """What is told about: a server of one process, or of several."""
 
     @property
-    def states(self) -> Callable[[], list[DeploymentState]]: ...
+    def states(self) -> Callable[[], Sequence[DeploymentState]]: ...
 
     @property
     def snapshot(self) -> Snapshot: ...

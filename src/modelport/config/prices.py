@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from datetime import date
 from decimal import Decimal
+from functools import cache
 from importlib.resources import files
 from pathlib import Path as FilePath
 from typing import Annotated, Any, Final
@@ -151,8 +152,9 @@ class PriceList(Section):
         )
 
 
+@cache
 def read_carried() -> CarriedList:
-    """The list that comes with the package."""
+    """The list that comes with the package, read once."""
     return carried_list(files("modelport.control").joinpath("prices_data", "prices.json").read_bytes())
 
 

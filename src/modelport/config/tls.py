@@ -83,6 +83,15 @@ def server_context(files: TlsFiles) -> ssl.SSLContext:
     return context
 
 
+def renew_certificate(context: ssl.SSLContext, settings: Settings) -> None:
+    """Connections from now on get the certificate that the files hold now. Raises ConfigError; nothing has changed
+    then."""
+    files = tls_files(settings)
+    if files is not None:
+        server_context(files)
+        context.load_cert_chain(files.certificate, files.key)
+
+
 def self_signed(data_dir: Path, host: str, now: datetime) -> TlsFiles:
     """The authority and certificate in `data_dir/tls`: those that are there while they are good, else new ones.
 

@@ -253,6 +253,12 @@ class Worker:
         with suppress(ProcessLookupError):
             process.kill()
 
+    def stop_telling(self) -> None:
+        """Its process counts as ended from now on, whenever it ends."""
+        if self.process_id is not None:
+            self._tell_running(False)
+        self.on_running = None
+
     def _tell_running(self, is_running: bool) -> None:
         if self.on_running is not None:
             self.on_running(self.spec.name, is_running)
@@ -269,12 +275,38 @@ class Supervisor:
     def __init__(self, specs: Sequence[WorkerSpec]) -> None:
         _remove_leftovers()
         self._directory = Path(tempfile.mkdtemp(prefix=f"modelport-{os.getpid()}-"))
+        self._on_running: Callable[[str, bool], None] | None = None
+        self._retired: set[Worker] = set()
         self.workers: Mapping[str, Worker] = {spec.name: Worker(spec, self._directory) for spec in specs}
 
     def watch(self, on_running: Callable[[str, bool], None]) -> None:
         """`on_running` is told the name of each worker whose process begins (True) or has ended (False)."""
+        self._on_running = on_running
         for worker in self.workers.values():
             worker.on_running = on_running
+
+    def reconcile(self, specs: Sequence[WorkerSpec]) -> list[Worker]:
+        """Keeps the workers whose spec is the same, and makes and starts the others. Returns those that are not wanted
+        any more: they run on until `retire` ends them."""
+        before = self.workers
+        kept = {
+            spec.name: before[spec.name] for spec in specs if spec.name in before and before[spec.name].spec == spec
+        }
+        retired = [worker for name, worker in before.items() if name not in kept]
+        for worker in retired:
+            worker.stop_telling()
+        self._retired.update(retired)
+        self.workers = {spec.name: kept.get(spec.name) or Worker(spec, self._directory) for spec in specs}
+        for name, worker in self.workers.items():
+            worker.on_running = self._on_running
+            if name not in kept and worker.spec.load == "start":
+                worker.start()
+        return retired
+
+    async def retire(self, worker: Worker, drain_seconds: float = 10.0) -> None:
+        """Ends a worker that is not wanted any more."""
+        await worker.close(drain_seconds)
+        self._retired.discard(worker)
 
     async def start(self) -> None:
         """Starts every worker whose `load` is `start`; returns without waiting for weights to load."""
@@ -284,7 +316,7 @@ class Supervisor:
 
     async def close(self, drain_seconds: float = 10.0) -> None:
         """Lets running answers end for at most `drain_seconds`, then ends every process; none is left behind."""
-        await asyncio.gather(*(worker.close(drain_seconds) for worker in self.workers.values()))
+        await asyncio.gather(*(worker.close(drain_seconds) for worker in (*self.workers.values(), *self._retired)))
         shutil.rmtree(self._directory, ignore_errors=True)
 
     async def __aenter__(self) -> Supervisor:

@@ -36,6 +36,8 @@ class Gateway:
         self.metrics = metrics
         self.draining = False
         self.running = 0
+        self.coroutine_calls: set[object] = set()
+        """One for each call of the coroutine driver that runs."""
 
     def run(self, call: Call) -> AbstractAsyncContextManager[Answer]:
         """The way (gateway/pipeline.py); 503 while draining."""
@@ -46,11 +48,14 @@ class Gateway:
         if self.draining:
             raise Unavailable("The server is shutting down.", retry_after=DRAIN_RETRY_SECONDS)
         self.running += 1
+        running = object()
+        self.coroutine_calls.add(running)
         try:
             async with self.pipeline.run(call) as answer:
                 yield answer
         finally:
             self.running -= 1
+            self.coroutine_calls.discard(running)
 
     def snapshot(self) -> Snapshot:
         """The current one."""

@@ -89,7 +89,7 @@ class Pipeline:
         """The answer, once its first event exists. Leaving early stops the work; leaving always settles.
 
         Raises ModelportError for every refusal and for every failure before the first event."""
-        snapshot = self.snapshot()
+        snapshot, runtime = self.snapshot(), self.runtime
         principal = self._identified(call, snapshot)
         facts = CallFacts.of(call, principal, snapshot, self.clock)
         self.observer.call_started(call.operation, call.surface)
@@ -106,7 +106,7 @@ class Pipeline:
             await self._cleared(guard.prompt(request, deployment))
             write_out(self.journal)
             count = Count(lease, request, can_wait=True)
-            async with aclosing(self._counted(request, deployment, lease, count)) as events:
+            async with aclosing(self._counted(request, deployment, lease, count, runtime)) as events:
                 first = await anext(events, None)
                 yield Answer(
                     request=request,
@@ -114,7 +114,7 @@ class Pipeline:
                     principal=principal,
                     snapshot=snapshot,
                     events=joined(first, events),
-                    dropped=self.not_carried_out(request, shaped.dropped, lease),
+                    dropped=not_carried_out(request, shaped.dropped, provider_of(lease, runtime)),
                     quota=lease.quota(),
                 )
             ending, status = Ending.COMPLETED if lease.settled else Ending.CANCELLED, 200
@@ -180,11 +180,11 @@ class Pipeline:
         return found
 
     async def _counted(
-        self, request: Request, deployment: Deployment, lease: CallLease, count: Count
+        self, request: Request, deployment: Deployment, lease: CallLease, count: Count, runtime: Runtime
     ) -> AsyncGenerator[list[Event], None]:
         """The target's events, counted and filtered. Its normal end settles the lease and puts the lines on disk."""
         completion = guard.Completion()
-        async with aclosing(self._dispatched(request, deployment, lease, count)) as source:
+        async with aclosing(self._dispatched(request, deployment, lease, count, runtime)) as source:
             async for batch in source:
                 passed_on = completion.feed(count.feed(batch))
                 if passed_on:
@@ -204,7 +204,7 @@ class Pipeline:
         write_out(self.journal)
 
     async def _dispatched(
-        self, request: Request, deployment: Deployment, lease: CallLease, count: Count
+        self, request: Request, deployment: Deployment, lease: CallLease, count: Count, runtime: Runtime
     ) -> AsyncGenerator[list[Event], None]:
         """Targets in turn until one gives a first event; after that there is no other."""
         dispatch = InOrder(deployment.targets, self.random)
@@ -220,7 +220,7 @@ class Pipeline:
             lease.asked(step.target)
             begun = False
             try:
-                async with aclosing(self._asked(request, deployment, step.target, count)) as events:
+                async with aclosing(self._asked(request, deployment, step.target, count, runtime)) as events:
                     async for batch in events:
                         begun = True
                         yield batch
@@ -232,10 +232,10 @@ class Pipeline:
                     raise
 
     async def _asked(
-        self, request: Request, deployment: Deployment, target: Target, count: Count
+        self, request: Request, deployment: Deployment, target: Target, count: Count, runtime: Runtime
     ) -> AsyncGenerator[list[Event], None]:
         """One target's answer as events, in batches of one read each."""
-        provider = self.runtime.provider(target.provider)
+        provider = runtime.provider(target.provider)
         if isinstance(provider, Readiness):
             ready = provider.readiness()
             if isinstance(ready, NeedsWaiting):
@@ -273,20 +273,25 @@ class Pipeline:
                 count.cut_short(decoder.reported())
                 raise
 
-    def not_carried_out(self, request: Request, dropped: tuple[str, ...], lease: CallLease) -> tuple[str, ...]:
-        """What was dropped of a request, and what its target says that it ignores (a provider's `ignored`)."""
-        provider = self.runtime.provider(lease.target.provider) if lease.target is not None else None
-        ignored = getattr(provider, "ignored", None)
-        if ignored is None:
-            return dropped
-        return (*dropped, *(name for name in ignored(request) if name not in dropped))
-
     async def _cleared(self, outcome: Refusal | NeedsWaiting[None] | None) -> None:
         """Waits where a stage needs it; raises where it refuses."""
         if isinstance(outcome, NeedsWaiting):
             outcome = await outcome.resume()
         if isinstance(outcome, Refusal):
             raise outcome.error
+
+
+def provider_of(lease: CallLease, runtime: Runtime) -> Provider | OpeningProvider | None:
+    """The provider that was asked last."""
+    return runtime.provider(lease.target.provider) if lease.target is not None else None
+
+
+def not_carried_out(request: Request, dropped: tuple[str, ...], provider: object) -> tuple[str, ...]:
+    """What was dropped of a request, and what its target says that it ignores (a provider's `ignored`)."""
+    ignored = getattr(provider, "ignored", None)
+    if ignored is None:
+        return dropped
+    return (*dropped, *(name for name in ignored(request) if name not in dropped))
 
 
 @asynccontextmanager

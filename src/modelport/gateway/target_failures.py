@@ -21,14 +21,14 @@ class TargetFailures:
     """What both drivers do with an error of a target before they use it."""
 
     def __init__(self, redactor: Redactor, clock: Clock) -> None:
-        self._redactor = redactor
+        self.redactor = redactor
         self._clock = clock
         self._logged: dict[str, float] = {}
 
     def take(self, target: Target, error: ModelportError, request: Request) -> TargetFailed:
         """The outcome for `dispatch`; secrets and addresses are out of the error, and a 422 shows what was sent. A
         complaint about the gateway's own credential is logged, once a minute for each provider."""
-        self._redactor.clean(error)
+        self.redactor.clean(error)
         if isinstance(error, CredentialRefused):
             now = self._clock.monotonic()
             if now - self._logged.get(target.provider, -SECONDS_BETWEEN_LINES) >= SECONDS_BETWEEN_LINES:
@@ -38,6 +38,6 @@ class TargetFailures:
                     "api_key. It said: %d %s",
                     target.provider,
                     error.upstream_status,
-                    self._redactor.all_out(error.upstream_words) or "nothing",
+                    self.redactor.all_out(error.upstream_words) or "nothing",
                 )
         return TargetFailed(target, with_sent_values(error, request))

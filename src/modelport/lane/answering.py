@@ -9,6 +9,7 @@ from modelport.core.errors import ModelportError
 from modelport.core.events import Event
 from modelport.gateway.fold import Fold, WholeAnswer, fold_of
 from modelport.gateway.lease import CallLease
+from modelport.gateway.pipeline import not_carried_out
 from modelport.lane.lane import Lane
 from modelport.lane.reply import Reply
 from modelport.lane.understood import Understood
@@ -53,7 +54,9 @@ class Answering:
         asks = self._asks
         created = math.floor(self._lane.options.clock.now())
         self._head = AnswerHead(id=asks.speech.new_id(), created=created, model=asks.deployment.answered_name)
-        dropped = self._lane.pipeline.not_carried_out(asks.request, asks.dropped, self._lease)
+        target = self._lease.target
+        provider = asks.plan[target.provider].provider if target is not None else None
+        dropped = not_carried_out(asks.request, asks.dropped, provider)
         self._about = answer_headers(self._lease.quota(), asks.deployment, asks.snapshot, dropped)
         if asks.speech.stream is not None and asks.request.stream:
             self.writer = asks.speech.stream(self._head, asks.request, self._way.reasoning)

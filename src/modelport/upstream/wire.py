@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import ssl
+from collections.abc import Collection
 from typing import Final, cast
 from urllib.parse import urlsplit
 
@@ -53,6 +54,18 @@ class Wire:
                 raise UpstreamFailed("The gateway is shutting down.")
             pool = self._pools[address] = Pool(self, address)
         return pool
+
+    @property
+    def addresses(self) -> Collection[Address]:
+        """Those that have pools."""
+        return self._pools.keys()
+
+    def release(self, address: Address) -> None:
+        """Closes the idle connections to an address. A request that is under way there ends as it would have."""
+        pool = self._pools.pop(address, None)
+        if pool is not None:
+            for connection in tuple(pool.idle):
+                connection.drop()
 
     def close(self) -> None:
         """Ends every pool; requests under way break."""

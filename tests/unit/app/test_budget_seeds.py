@@ -7,6 +7,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 import yaml
 
@@ -116,6 +117,28 @@ def test_one_process_refuses_until_the_ledger_has_told(tmp_path: Path, monkeypat
             await asyncio.sleep(0.01)
         assert kept.budgets.spent(DAILY, now) == (Decimal("1.5"), 100)
         assert not isinstance(kept.budgets.reserve((DAILY,), Decimal("0.1"), 1, now), Refusal)
+        await kept.close()
+
+    asyncio.run(lived())
+
+
+def test_a_budget_that_comes_later_begins_with_what_was_used_and_holds_up_nobody_else(tmp_path: Path) -> None:
+    ledger = Told(row("batch-team", "1.5", 100))
+    other = msgspec.structs.replace(DAILY, subject="key:another")
+
+    async def lived() -> None:
+        owner: Any = OneProcess(ledger)
+        kept = KeptBudgets(settings(tmp_path), (other,), owner, SystemClock())
+        await kept.start()
+        now = SystemClock().now()
+        kept.follow((DAILY, other))
+        assert isinstance(kept.budgets.reserve((DAILY,), Decimal("0.1"), 1, now), Refusal)
+        assert not isinstance(kept.budgets.reserve((other,), Decimal("0.1"), 1, now), Refusal)
+        while kept.states()[0].state != "ready":
+            await asyncio.sleep(0.01)
+        assert kept.budgets.spent(DAILY, now) == (Decimal("1.5"), 100)
+        kept.follow((DAILY,))
+        assert kept.states()[0].state == "ready"
         await kept.close()
 
     asyncio.run(lived())

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
+from modelport.app.configuration import configure
 from modelport.app.redactor import build_redactor
-from modelport.app.runtime import open_providers
 from modelport.config.load import load
 from modelport.core.redaction import MASK
 
@@ -56,6 +56,6 @@ def test_every_secret_and_every_address_of_the_settings_is_known(tmp_path: Path,
     file = tmp_path / "modelport.yaml"
     file.write_text(CONFIG)
     settings = load(file, {**ENVIRON, "MODELPORT_DATA_DIR": str(tmp_path)})
-    redactor = build_redactor(settings, None, open_providers(settings))
+    redactor = build_redactor(configure(settings, None))
     assert redactor.all_out(f"it says {word} here") == f"it says {MASK} here"
     assert redactor.all_out(f"it lies in {tmp_path}") == f"it lies in {MASK}"

@@ -223,3 +223,16 @@ def test_calls_cost_nothing_beside_the_hours_of_a_worker_of_ours_and_a_share_of_
     assert ours.bound(10**6, 10**6) == 0
     assert theirs.total(used, milliseconds=2500) == Decimal("0.0025")
     assert book.version != Book(None, OwnList(prices=rows)).version
+
+
+def test_a_new_price_counts_from_the_next_record_on() -> None:
+    notes, clock = Notes(), SettableClock(NOON)
+    hours = meter(notes, clock)
+    hours.running("w", True)
+    dearer = Book(None, OwnList(prices=(row("2.40"),)), run_here={TARGET.provider})
+    hours.follow(dearer, served_by(Snapshot(id="t", deployments={SMALL.name: SMALL}), {TARGET.provider: "w"}), "t")
+    clock.time += HOUR
+    hours.tick()
+    clock.time += HOUR
+    hours.tick()
+    assert [(record.cost, record.snapshot) for record in notes.closed] == [("1.2", "t"), ("2.4", "t")]

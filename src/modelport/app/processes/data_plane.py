@@ -11,15 +11,17 @@ import socket
 import ssl
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from types import FrameType
 from typing import Any, Final, TextIO, cast
 
 import msgspec
 import uvloop
 
-from modelport.app.build import serving
+from modelport.app.build import Application, serving
+from modelport.app.configuration import Configuration
 from modelport.app.http_server import http_server
 from modelport.app.processes.output import WholeLines
 from modelport.app.processes.peer import Peer
@@ -27,10 +29,9 @@ from modelport.app.processes.plan import Plan
 from modelport.app.processes.remote_owner import RemoteOwner, told_figures
 from modelport.config.secrets import Secret
 from modelport.config.settings import Settings
-from modelport.core.catalog import Snapshot
+from modelport.config.tls import renew_certificate
 from modelport.core.clock import SystemClock
 from modelport.core.ports.states import StoreState
-from modelport.engine.supervisor import WorkerSpec
 from modelport.lane.server import Server
 from modelport.telemetry.logging import configure_logging
 from modelport.telemetry.metrics import Metrics
@@ -49,17 +50,14 @@ _logger = logging.getLogger("modelport.processes")
 class Inherited:
     """What the nursery has loaded, once for all workers."""
 
-    settings: Settings
-    generated: Secret | None
-    snapshot: Snapshot
-    specs: Sequence[WorkerSpec]
+    configuration: Configuration
     context: ssl.SSLContext | None
 
 
 def run(plan: Plan, inherited: Inherited, listener: int) -> int:
     """Serves until told to end; the exit code."""
     threading.Thread(target=end_with_owner, args=(plan.life,), name="owner-watch", daemon=True).start()
-    telemetry = inherited.settings.telemetry
+    telemetry = inherited.configuration.settings.telemetry
     configure_logging(telemetry.log, telemetry.log_level, cast(TextIO, WholeLines(2)))
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
@@ -83,13 +81,16 @@ def end_with_owner(life: int) -> None:
 
 async def serve(plan: Plan, inherited: Inherited, listener: int) -> None:
     """Opens the application, says so, serves."""
-    settings = inherited.settings
-    owner = RemoteOwner(plan, inherited.specs, SystemClock(), settings, listener)
-    async with serving(settings, inherited.generated, owner, inherited.snapshot) as application:
+    first = inherited.configuration
+    settings = first.settings
+    owner = RemoteOwner(plan, first.specs, SystemClock(), settings, listener)
+    async with serving(settings, first.generated, owner, first) as application:
+        owner.configure_with(partial(reconfigured, application, inherited.context))
         server = http_server(settings, application, inherited.context, WorkerServer)
         server.attach(owner.peer, [socket.socket(fileno=os.dup(found)) for found in plan.listeners])
         owner.on(server.orders())
         owner.on({"figures": lambda _: told_figures(application.metrics)})
+        owner.on({"calls_ended": lambda _: application.reconciler.calls_ended()})
         tasks = [
             asyncio.create_task(ended_with(owner, server)),
             asyncio.create_task(figures_told(owner.peer, application.metrics)),
@@ -100,6 +101,15 @@ async def serve(plan: Plan, inherited: Inherited, listener: int) -> None:
         finally:
             for task in tasks:
                 task.cancel()
+
+
+def reconfigured(
+    application: Application, context: ssl.SSLContext | None, settings: Settings, generated: Secret | None
+) -> None:
+    """The worker serves what the owner serves. Raises what `configure` raises."""
+    application.reconciler.apply(settings, generated)
+    if context is not None:
+        renew_certificate(context, settings)
 
 
 async def ended_with(owner: RemoteOwner, server: WorkerServer) -> None:

@@ -79,7 +79,21 @@ class DistantEngines:
     """All of them."""
 
     def __init__(self, specs: Sequence[WorkerSpec], start: Callable[[str], Awaitable[Any]]) -> None:
+        self._start = start
         self.by_name: Mapping[str, DistantEngine] = {spec.name: DistantEngine(spec, start) for spec in specs}
+        self.news: list[EngineNews] = []
+        """How the engines are that `reconcile` makes."""
+
+    def reconcile(self, specs: Sequence[WorkerSpec]) -> None:
+        """From now on these are the engines. One whose spec is the same is kept."""
+        before = self.by_name
+        kept = {
+            spec.name: before[spec.name] for spec in specs if spec.name in before and before[spec.name].spec == spec
+        }
+        self.by_name = {spec.name: kept.get(spec.name) or DistantEngine(spec, self._start) for spec in specs}
+        for news in self.news:
+            if news.name not in kept and news.name in self.by_name:
+                self.by_name[news.name].learn(news)
 
     def learn(self, body: Any) -> None:
         """The owner's message `engines`."""

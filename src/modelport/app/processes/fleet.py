@@ -7,7 +7,7 @@ import logging
 import os
 import signal
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -106,11 +106,22 @@ class Fleet:
         self._has_served = True
         self._do(self._watch())
 
-    async def reload(self) -> None:
+    def connected(self) -> list[tuple[Member, Peer]]:
+        """The workers that can be asked something."""
+        members = self.members.values()
+        return [(member, member.peer) for member in members if member.peer is not None and not member.peer.is_gone]
+
+    async def renew(self, loaded: Callable[[], Awaitable[object]]) -> None:
         """New workers, with the configuration as it is now, take over the sockets one by one; the old ones end with
-        their last connection. Raises NurseryFailed; the old ones then go on."""
+        their last connection. `loaded` is awaited before the first one is forked. Raises NurseryFailed; the old ones
+        then go on."""
         async with self._changing:
             nursery = await self._new_nursery()
+            try:
+                await loaded()
+            except BaseException:
+                nursery.end()
+                raise
             old, self._nursery = self._nursery, nursery
             for place in self.places:
                 before = place.member

@@ -19,13 +19,11 @@ from typing import Final, NoReturn
 
 import msgspec
 
+from modelport.app.configuration import UNLOADABLE, configure
 from modelport.app.http_server import settle_memory
 from modelport.app.processes import data_plane
 from modelport.app.processes.data_plane import Inherited
 from modelport.app.processes.plan import Order, Plan, Report, owned
-from modelport.app.runtime import ProviderFault, open_providers, worker_specs
-from modelport.app.snapshot import build as build_snapshot
-from modelport.auth import api_key
 from modelport.config.faults import ConfigError
 from modelport.config.load import read
 from modelport.config.preflight import problems
@@ -33,11 +31,8 @@ from modelport.config.secrets import Secret, stored_key
 from modelport.config.settings import Settings
 from modelport.config.sources import Flags
 from modelport.config.tls import server_context, tls_files
-from modelport.control.profiles import ProfileError
-from modelport.engine.weights.faults import WeightsError
 
 REPORTS: Final = 1
-UNLOADABLE: Final = (ConfigError, ProfileError, ProviderFault, WeightsError, OSError)
 
 
 def main() -> None:
@@ -50,7 +45,7 @@ def main() -> None:
     except UNLOADABLE as error:
         report(Report(failed=str(error)))
         return
-    report(Report(ready=owned(inherited.settings, inherited.specs)))
+    report(Report(ready=owned(inherited.configuration.settings)))
     settle_memory()
     Nursery(msgspec.structs.replace(plan, environ={}), inherited).run()
 
@@ -61,15 +56,9 @@ def loaded(plan: Plan) -> Inherited:
     settings = read_now.settings
     if found := list(problems(settings)):
         raise ConfigError(read_now.fault(item.path, item.what) for item in found)
-    generated = generated_key(plan, settings)
-    open_providers(settings)  # a worker opens its own; this imports what they need
     files = tls_files(settings)
-    specs, _ = worker_specs(settings)
     return Inherited(
-        settings=settings,
-        generated=generated,
-        snapshot=build_snapshot(settings, api_key.fresh_salt(), generated),
-        specs=specs,
+        configuration=configure(settings, generated_key(plan, settings)),
         context=server_context(files) if files is not None else None,
     )
 

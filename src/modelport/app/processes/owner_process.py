@@ -10,7 +10,7 @@ import shutil
 import signal
 import socket
 import tempfile
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -21,22 +21,34 @@ import msgspec
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
 from modelport.app.budgets import budgets_of
+from modelport.app.configuration import UNLOADABLE, Configuration, configure
+from modelport.app.drain import Drain
 from modelport.app.ledger import LocalLedger
 from modelport.app.owner import LocalOwner
 from modelport.app.processes.distant_ledger import ledger_handlers
 from modelport.app.processes.engines import news_of, told
 from modelport.app.processes.fleet import Fleet, Member, first
-from modelport.app.processes.nursery_process import NurseryFailed
-from modelport.app.processes.peer import LINE_LIMIT_BYTES, Handler, Peer, introduced
+from modelport.app.processes.handover import Reconfiguration, packed
+from modelport.app.processes.nursery_process import NurseryFailed, kill
+from modelport.app.processes.peer import LINE_LIMIT_BYTES, Handler, Peer, PeerGone, PeerRefused, introduced
 from modelport.app.processes.plan import Plan, owned
 from modelport.app.quota import open_bank
-from modelport.app.runtime import open_providers, states, worker_specs
-from modelport.app.snapshot import build as build_snapshot
-from modelport.app.worker_hours import metered_by_owner
-from modelport.auth import api_key
+from modelport.app.reload import (
+    OF_A_PROCESS,
+    OF_THE_SERVER,
+    NeedsRestart,
+    changes_below,
+    is_package_replaced,
+    operators_key,
+    reread,
+    restart_needed,
+)
+from modelport.app.runtime import states
+from modelport.app.worker_hours import WorkerHours, has_hours, metered_by_owner, served_by
 from modelport.config.secrets import Secret
 from modelport.config.settings import Settings
 from modelport.config.sources import Flags
+from modelport.control.prices import Book
 from modelport.core.catalog import Snapshot
 from modelport.core.clock import SystemClock
 from modelport.core.ports.states import DeploymentState, StoreState
@@ -60,6 +72,8 @@ class Serving:
 
     states: Callable[[], list[DeploymentState]]
     snapshot: Snapshot
+    apply: Callable[[Settings], Awaitable[Snapshot]]
+    """Changes what every worker serves."""
 
 
 Display = Callable[[Serving], Coroutine[Any, Any, None]]
@@ -75,14 +89,12 @@ async def run(
 ) -> None:
     """Serves with several processes until a signal has drained them. Raises what loading raises, NurseryFailed,
     FleetFailed."""
-    open_providers(settings)
     open_bank(settings)  # the workers open theirs: a fault is found here
-    snapshot = build_snapshot(settings, api_key.fresh_salt(), generated)
-    specs, worker_of = worker_specs(settings)
+    configuration = configure(settings, generated)
+    snapshot = configuration.snapshot
     clock = SystemClock()
-    owner = LocalOwner(specs, clock, LocalLedger(settings))
-    hours = metered_by_owner(owner, settings.server.data_dir / "journal", snapshot, worker_of, clock)
-    engines = {name: EngineProvider(owner.engines[worker]) for name, worker in worker_of.items()}
+    owner = LocalOwner(configuration.specs, clock, LocalLedger(settings))
+    hours = metered_by_owner(owner, settings.server.data_dir / "journal", snapshot, configuration.worker_of, clock)
     directory = Path(tempfile.mkdtemp(prefix=f"modelport-{os.getpid()}-"))
     life, held = os.pipe()
     plan = Plan(
@@ -95,15 +107,14 @@ async def run(
         listeners=tuple(listener.fileno() for listener in listeners),
         life=life,
     )
-    process = OwnerProcess(plan, owner, settings.server.limits.request_seconds)
+    process = OwnerProcess(plan, owner, configuration, lambda: reread(config, flags))
     try:
-        async with owner.ledger.running(), hours, process.reachable():
+        async with owner.ledger.running(), hours as process.hours, process.reachable():
             if budgets_of(snapshot):  # they begin with what the ledger knows: also of calls that a kill has cut
                 async with FileJournal.opened(settings.server.data_dir / "journal"):
                     pass
             await owner.start()
-            shown = Serving(lambda: states(snapshot, engines), snapshot)
-            await process.serve(owned(settings, specs), lambda: display(shown))
+            await process.serve(owned(settings), lambda: display(Serving(process.states, snapshot, process.apply)))
     finally:
         await owner.close()
         os.close(life)
@@ -114,10 +125,22 @@ async def run(
 class OwnerProcess:
     """The owner's side of everything."""
 
-    def __init__(self, plan: Plan, owner: LocalOwner, drain_seconds: float) -> None:
+    def __init__(
+        self, plan: Plan, owner: LocalOwner, configuration: Configuration, reread_settings: Callable[[], Settings]
+    ) -> None:
+        """`reread_settings` raises what `reload.reread` raises."""
         self._plan = plan
         self._owner = owner
-        self._drain_seconds = drain_seconds
+        self._current = configuration
+        self._forked_with = configuration.settings
+        """What a worker reads once, it has from these."""
+        self._reread = reread_settings
+        self._reconfiguration: Any = None
+        """The last message `configure`; None while the workers serve what their nursery has read."""
+        self._changing = asyncio.Lock()
+        self._drain_seconds = configuration.settings.server.limits.request_seconds
+        self._drain = Drain(self._calls_ended, self._drain_seconds)
+        self.hours: WorkerHours | None = None
         self.fleet = Fleet(plan, self._welcome)
         self._metrics = Metrics((*owner.sources, fleet_source(self.fleet)))
         self._stop = asyncio.Event()
@@ -142,6 +165,7 @@ class OwnerProcess:
                 await asyncio.gather(starting, return_exceptions=True)
                 for task in self._tasks:
                     task.cancel()
+                await self._drain.close()
                 await self.fleet.close(now=not self.fleet.is_drained.is_set())
 
     async def _drained(self) -> None:
@@ -162,6 +186,7 @@ class OwnerProcess:
         finally:
             for number in handlers:
                 loop.remove_signal_handler(number)
+            signal.signal(signal.SIGHUP, lambda *_: None)
 
     def _told_to_stop(self) -> None:
         if self._stop.is_set():
@@ -175,12 +200,63 @@ class OwnerProcess:
             self._do(self._renewed())
 
     async def _renewed(self) -> None:
-        try:
-            await self.fleet.reload()
-        except NurseryFailed as error:
-            _logger.error("the server goes on as it was: %s", error)
+        """Reads the configuration again; what running workers cannot take up is served by new ones."""
+        async with self._changing:
+            try:
+                settings = await asyncio.to_thread(self._reread)
+                if refused := changes_below(self._current.settings, settings, OF_THE_SERVER):
+                    raise restart_needed(refused)
+                if changes_below(self._forked_with, settings, OF_A_PROCESS) or is_package_replaced():
+                    await self.fleet.renew(lambda: self._apply(settings, operators_key(settings)))
+                    self._forked_with = settings
+                    _logger.info("new worker processes serve, with the configuration as it is now")
+                else:
+                    await self._apply(settings, operators_key(settings))
+                    _logger.info("the configuration as it is now is served")
+            except (*UNLOADABLE, NeedsRestart, NurseryFailed) as error:
+                _logger.error("the server goes on as it was: %s", error)
+
+    async def apply(self, settings: Settings) -> Snapshot:
+        """The snapshot that every worker serves when this returns. Raises what `configure` raises; nothing has changed
+        then."""
+        async with self._changing:
+            if is_package_replaced():
+                raise NeedsRestart("another version of the package is installed: that needs a restart of the server")
+            return await self._apply(settings, self._current.generated)
+
+    async def _apply(self, settings: Settings, generated: Secret | None) -> Snapshot:
+        new = configure(settings, generated, self._current)
+        if self.hours is None and has_hours(new.snapshot):
+            raise NeedsRestart("prices: the first price by the hour of a model that runs here needs a restart")
+        retired = self._owner.reconcile(new.specs)
+        self._current = new
+        if self.hours is not None and isinstance(new.snapshot.prices, Book):
+            self.hours.follow(new.snapshot.prices, served_by(new.snapshot, new.worker_of), new.snapshot.id)
+        if is_package_replaced():
+            self._reconfiguration = None  # the workers to come read the file, and settings of theirs are not ours
         else:
-            _logger.info("new worker processes serve, with the configuration as it is now")
+            await self._tell_settings(new)
+        self._drain.add(retired)
+        return new.snapshot
+
+    async def _tell_settings(self, new: Configuration) -> None:
+        """Returns when all workers serve them."""
+        engines = news_of(self._owner.supervisor)
+        self._reconfiguration = msgspec.to_builtins(Reconfiguration(packed(new.settings, new.generated), engines))
+        # All are sent before anything else is told: what follows of engines is of those in this message.
+        asked = [(m, peer.ask("configure", self._reconfiguration)) for m, peer in self.fleet.connected()]
+        await asyncio.gather(*(reconfigured(member, answer) for member, answer in asked))
+
+    async def _calls_ended(self) -> None:
+        """Every call that runs now has ended, in each worker."""
+        asked = [peer.ask("calls_ended", None, self._drain_seconds) for _, peer in self.fleet.connected()]
+        await asyncio.gather(*asked, return_exceptions=True)
+
+    def states(self) -> list[DeploymentState]:
+        """How every deployment is."""
+        workers = self._owner.engines
+        engines = {name: EngineProvider(workers[worker]) for name, worker in self._current.worker_of.items()}
+        return states(self._current.snapshot, engines)
 
     def _do(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.create_task(work)
@@ -221,6 +297,7 @@ class OwnerProcess:
     def _handlers(self, member: Member) -> dict[str, Handler]:
         """What a worker can say, and ask."""
         return {
+            "configuration": lambda _: self._reconfiguration,
             "serving": lambda _: self.fleet.serves(member),
             "retiring": lambda _: self.fleet.retires(member),
             "drained": lambda _: self.fleet.drained(member),
@@ -245,7 +322,7 @@ class OwnerProcess:
         while True:
             await asyncio.sleep(NEWS_SECONDS)
             now = news_of(self._owner.supervisor)
-            changed = [news for news, before in zip(now, last, strict=True) if news != before]
+            changed = [news for news in now if news not in last]
             if changed:
                 for member in self.fleet.members.values():
                     member.tell("engines", told(changed))
@@ -281,6 +358,15 @@ class OwnerProcess:
         total.add(self.fleet.past.figures())
         total.add(figures_of(self._metrics.families()))
         return rendered(total.figures()).decode()
+
+
+async def reconfigured(member: Member, answer: Awaitable[None]) -> None:
+    """A worker that cannot take up the configuration is ended: its successor begins with what is served now."""
+    try:
+        await answer
+    except (PeerGone, PeerRefused):
+        _logger.error("worker process %d cannot take up the configuration and is ended", member.process_id)
+        kill(member.process_id, signal.SIGKILL)
 
 
 def learn_journal(member: Member, body: Any) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import hmac
 import logging
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from typing import Any, Final
 
 import msgspec
@@ -67,14 +67,16 @@ class Peer:
         """Sends a message that nobody answers. What is told to a peer that is gone is lost."""
         self._send(Message(name=name, body=body))
 
-    async def ask(self, name: str, body: Any = None, seconds: float = ANSWER_SECONDS) -> Any:
-        """The other's answer. Raises PeerGone, PeerRefused."""
+    def ask(self, name: str, body: Any = None, seconds: float = ANSWER_SECONDS) -> Coroutine[Any, Any, Any]:
+        """Sends at once; what it returns awaits the other's answer. Both raise PeerGone, the latter PeerRefused."""
         if self.is_gone:
             raise PeerGone
         self._last += 1
-        number = self._last
-        answer = self._asked[number] = asyncio.get_running_loop().create_future()
-        self._send(Message(name=name, body=body, ask=number))
+        answer = self._asked[self._last] = asyncio.get_running_loop().create_future()
+        self._send(Message(name=name, body=body, ask=self._last))
+        return self._answer_to(self._last, answer, seconds)
+
+    async def _answer_to(self, number: int, answer: asyncio.Future[Any], seconds: float) -> Any:
         try:
             async with asyncio.timeout(seconds):
                 return await answer
@@ -116,7 +118,11 @@ class Peer:
         if handler is None:
             _logger.error("nobody knows what %r means", message.name)
             return
-        result = handler(message.body)
+        try:
+            result = handler(message.body)
+        except Exception as error:  # noqa: BLE001  the end of a request: who asks must hear of it
+            self._failed(message, error)
+            return
         if isinstance(result, Awaitable):
             task = asyncio.ensure_future(self._awaited(message, result))
             self._tasks.add(task)
@@ -126,12 +132,17 @@ class Peer:
 
     async def _awaited(self, message: Message, result: Awaitable[Any]) -> None:
         try:
-            body, failed = await result, False
-        except Exception as error:  # the end of a task: who asks must hear of it
-            _logger.error("%s failed: %s", message.name, type(error).__name__, exc_info=error)
-            body, failed = type(error).__name__, True
+            body = await result
+        except Exception as error:  # noqa: BLE001  the end of a task: who asks must hear of it
+            self._failed(message, error)
+            return
         if message.ask is not None:
-            self._send(Message(answer=message.ask, body=body, failed=failed))
+            self._send(Message(answer=message.ask, body=body))
+
+    def _failed(self, message: Message, error: Exception) -> None:
+        _logger.error("%s failed: %s", message.name, type(error).__name__, exc_info=error)
+        if message.ask is not None:
+            self._send(Message(answer=message.ask, body=type(error).__name__, failed=True))
 
     def _send(self, message: Message) -> None:
         if not self.is_gone and not self._writer.is_closing():

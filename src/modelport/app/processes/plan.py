@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from msgspec import Struct
 
 from modelport.config.settings import Settings
-from modelport.engine.supervisor import WorkerSpec
 
 
 class Plan(Struct, frozen=True):
@@ -54,15 +52,10 @@ class Report(Struct, frozen=True, omit_defaults=True):
     code: int = 0
 
 
-def owned(settings: Settings, specs: Sequence[WorkerSpec]) -> dict[str, str]:
-    """What a new configuration cannot change while the owner runs, by setting: the address, the data directory, the
-    number of processes and the engines."""
-    server = settings.server
-    found = {f"server.{name}": str(getattr(server, name)) for name in ("host", "port", "data_dir", "workers")}
-    for spec in specs:
-        options = {**spec.options, "load": spec.load, "idle_unload_seconds": spec.idle_unload_seconds}
-        found[f"the engine of {spec.name}"] = json.dumps([spec.backend, options], sort_keys=True, default=str)
-    return found
+def owned(settings: Settings) -> dict[str, str]:
+    """What a new configuration cannot change while the owner runs, by setting: the address, the data directory and the
+    number of processes."""
+    return {f"server.{name}": str(getattr(settings.server, name)) for name in ("host", "port", "data_dir", "workers")}
 
 
 def differences_of(before: Mapping[str, str], after: Mapping[str, str]) -> str:

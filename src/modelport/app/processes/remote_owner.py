@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Any
 
 import msgspec
 
+from modelport.app.drain import End
 from modelport.app.owner import Ledger, quota_sources
 from modelport.app.processes.distant_ledger import DistantLedger
 from modelport.app.processes.engines import DistantEngines
+from modelport.app.processes.handover import Reconfiguration, unpacked
 from modelport.app.processes.peer import Handler, Peer, PeerGone, PeerRefused, connected
 from modelport.app.processes.plan import Plan
 from modelport.app.quota import close_quota, open_quota, start_quota
+from modelport.config.secrets import Secret
 from modelport.config.settings import Settings
 from modelport.core.clock import Clock
 from modelport.core.ports.quota import Quota
@@ -37,7 +40,14 @@ class RemoteOwner:
         self._peer: Peer | None = None
         self._reading: asyncio.Task[None] | None = None
         self.ledger: Ledger = (ledger := DistantLedger(lambda: self.peer))
-        self._handlers: dict[str, Handler] = {"engines": self._engines.learn, "ledger": ledger.learn}
+        self._handlers: dict[str, Handler] = {
+            "engines": self._engines.learn,
+            "ledger": ledger.learn,
+            "configure": self._configured,
+        }
+        self._latest: Reconfiguration | None = None
+        """What the owner has told and this process does not serve yet."""
+        self._apply: Callable[[Settings, Secret | None], None] | None = None
         self.quota: Quota = open_quota(settings, clock, OwnersBank(self), number)
         self.budget_bank: budgets.Bank | None = OwnersBudgetBank(self)
         self.sources: Sequence[Source] = quota_sources(self.quota)
@@ -46,6 +56,28 @@ class RemoteOwner:
     def engines(self) -> Mapping[str, EngineWorker]:
         """Owner"""
         return self._engines.by_name
+
+    def reconcile(self, specs: Sequence[WorkerSpec]) -> Mapping[Hashable, End]:
+        """Owner"""
+        self._engines.reconcile(specs)
+        return {}  # the owner ends its engines when the calls of every process have ended
+
+    def configure_with(self, apply: Callable[[Settings, Secret | None], None]) -> None:
+        """How this process takes up the owner's settings: those told until now at once, the others as they come."""
+        self._apply = apply
+        if self._latest is not None:
+            self._take_up(self._latest)
+
+    def _configured(self, body: Any) -> None:
+        """The owner's message `configure`; its answer says that this process serves it."""
+        self._latest = msgspec.convert(body, Reconfiguration)
+        if self._apply is not None:
+            self._take_up(self._latest)
+
+    def _take_up(self, told: Reconfiguration) -> None:
+        assert self._apply is not None
+        self._engines.news = told.engines
+        self._apply(*unpacked(told.settings))
 
     @property
     def peer(self) -> Peer:
@@ -63,6 +95,9 @@ class RemoteOwner:
         plan = self._plan
         self._peer = await connected(plan.owner_socket, plan.owner_secret, os.getpid(), self._handlers)
         self._reading = asyncio.create_task(self._peer.run(), name="owner")
+        told = await self._peer.ask("configuration")
+        if told is not None and self._latest is None:
+            self._latest = msgspec.convert(told, Reconfiguration)
         await start_quota(self.quota)
 
     async def gone(self) -> None:

@@ -7,7 +7,7 @@ import asyncio
 import errno
 import logging
 import os
-from collections.abc import AsyncIterator, Collection
+from collections.abc import AsyncIterator, Collection, Set
 from contextlib import asynccontextmanager
 from pathlib import Path
 from types import TracebackType
@@ -220,6 +220,11 @@ class FileJournal:
     def open_calls(self) -> int:
         """Calls that have not ended."""
         return len(self._open)
+
+    @property
+    def open_ids(self) -> Set[str]:
+        """Their ids; changes with them."""
+        return self._open.keys()
 
     def stop(self) -> None:
         """Flushes, syncs and lets the files go. Raises OSError if the last lines cannot be written."""

@@ -35,14 +35,14 @@ class MemoryBudgets:
         self._thresholds = tuple(sorted(thresholds))
         self._accounts: dict[tuple[str, Period], Account] = {}
         self._tell: Callable[[BudgetCrossed], None] | None = None
-        self.is_restored = True
-        """Until it is known what was used before, nothing is given."""
+        self.unread: set[tuple[str, Period]] = set()
+        """Budgets of which it is not known yet what was used before: nothing is given of them."""
 
     def reserve(
         self, budgets: tuple[Budget, ...], amount: Decimal, tokens: int, now: float
     ) -> BudgetHold | BudgetRefusal | Refusal:
         """Takes from all of them, or from none."""
-        if not self.is_restored:
+        if self.unread and any((budget.subject, budget.per) in self.unread for budget in budgets):
             return Refusal(Unavailable("The budgets of this call cannot be checked now.", retry_after=RETRY_SECONDS))
         pairs = tuple((budget, self._account(budget, now)) for budget in budgets)
         full = [(account.window.ends_at, budget) for budget, account in pairs if account.lacks(budget, amount, tokens)]

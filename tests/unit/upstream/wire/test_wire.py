@@ -523,3 +523,29 @@ async def test_a_sweep_before_the_first_request_does_not_close_a_fresh_connectio
         connection.sweep(loop.time() + IDLE_CONNECTION_SECONDS + 1)
         assert transport.is_closing()
         await asyncio.wait_for(gone.wait(), 10)
+
+
+async def test_an_address_that_is_released_has_no_connection_left_but_those_under_way(wire, serving):
+    closed, asked, go_on = asyncio.Event(), asyncio.Event(), asyncio.Event()
+
+    async def script(connection):
+        request = await connection.request()
+        if b"slow" in request:
+            asked.set()
+            await go_on.wait()
+            await connection.send(OK)
+        else:
+            await connection.send(OK)
+            await connection.request()
+            closed.set()
+
+    async with serving(script) as server:
+        address = Address(server.base_url)
+        slow = asyncio.create_task(whole(wire, address, UpstreamRequest(path="/slow", body=b"")))
+        await asked.wait()
+        await whole(wire, address)
+        wire.release(address)
+        assert address not in wire.addresses
+        await closed.wait()
+        go_on.set()
+        assert (await slow)[0] == 200

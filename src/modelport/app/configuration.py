@@ -1,0 +1,50 @@
+"""Settings, and everything that follows from them alone: built before anything that runs is touched."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from modelport.app.runtime import ProviderFault, open_providers, worker_specs
+from modelport.app.snapshot import build as build_snapshot
+from modelport.auth import api_key
+from modelport.config.faults import ConfigError
+from modelport.config.secrets import Secret
+from modelport.config.settings import Settings
+from modelport.control.profiles import ProfileError
+from modelport.core.catalog import Snapshot
+from modelport.core.ports.providers import OpeningProvider, Provider
+from modelport.engine.supervisor import WorkerSpec
+from modelport.engine.weights.faults import WeightsError
+
+UNLOADABLE: Final = (ConfigError, ProfileError, ProviderFault, WeightsError, OSError)
+"""What a configuration that cannot be served raises."""
+
+
+@dataclass(frozen=True)
+class Configuration:
+    """What one process serves. `worker_of`: provider name → the engine worker behind it."""
+
+    settings: Settings
+    generated: Secret | None
+    """The operator's key that was made at the first start, where the settings have none."""
+    snapshot: Snapshot
+    specs: tuple[WorkerSpec, ...]
+    worker_of: Mapping[str, str]
+    providers: Mapping[str, Provider | OpeningProvider]
+    """All but the engines, by the runtime's name."""
+
+
+def configure(settings: Settings, generated: Secret | None, before: Configuration | None = None) -> Configuration:
+    """Providers whose section is the same as `before` are kept. Raises UNLOADABLE."""
+    specs, worker_of = worker_specs(settings)
+    kept = (before.settings, before.providers) if before is not None else None
+    return Configuration(
+        settings=settings,
+        generated=generated,
+        snapshot=build_snapshot(settings, before.snapshot.key_salt if before else api_key.fresh_salt(), generated),
+        specs=tuple(specs),
+        worker_of=worker_of,
+        providers=open_providers(settings, kept),
+    )
