@@ -5,10 +5,12 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMPS := $(VENV)/.made
-JOBS ?= 4
+JOBS ?= 6
 DATA_DIR ?= $(if $(MODELPORT_DATA_DIR),$(MODELPORT_DATA_DIR),$(HOME)/.local/share/modelport)
 export MODELPORT_TEST_DATA_DIR := $(DATA_DIR)
 test test-clients bench-full: export MODELPORT_DATA_DIR := $(DATA_DIR)
+# Hundreds of processes start: each would compile the package anew where this is set.
+test test-clients: export PYTHONDONTWRITEBYTECODE :=
 
 .PHONY: help ready serve test test-clients check format bench bench-full bench-peers bench-gate bench-ledger bench-soak clean
 
@@ -21,7 +23,7 @@ serve: $(STAMPS)/local $(STAMPS)/weights ## set up and run the endpoint with the
 	@$(BIN)/modelport serve
 
 test: $(STAMPS)/dev $(STAMPS)/weights ## set up and run every test but the client matrix, JOBS files at a time (TESTS='tests/failures -x' JOBS=0)
-	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile $(TESTS)
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder $(TESTS)
 
 test-clients: $(STAMPS)/dev $(STAMPS)/weights ## run the genuine clients, each in its own environment; writes CONFORMANCE.md
 	$(BIN)/python -m tests.clients.matrix $(MATRIX)

@@ -38,7 +38,12 @@ def running_worker(weights: Path, **options: Any) -> Iterator[LocalHttp]:
     """A worker that is ready."""
     with tempfile.TemporaryDirectory() as folder:
         socket_path = Path(folder) / "worker.sock"
-        given = {"socket": str(socket_path), "secret": SECRET, "options": {"weights": str(weights), **options}}
+        # One thread: beside other tests, threads that wait for each other burn what they wait for.
+        given = {
+            "socket": str(socket_path),
+            "secret": SECRET,
+            "options": {"weights": str(weights), "threads": 1, **options},
+        }
         command = [sys.executable, "-m", "modelport.engine.worker", "--backend", "llama_cpp"]
         with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
             assert process.stdin is not None and process.stdout is not None

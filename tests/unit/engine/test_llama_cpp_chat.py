@@ -34,7 +34,7 @@ TIME = {"type": "function", "function": {"name": "get_time"}}
 @pytest.fixture(scope="module")
 def worker() -> Iterator[LocalHttp]:
     weights = find_weights("smollm2-135m-instruct", "*[sS]mol[lL][mM]2*.gguf")
-    with running_worker(weights, name="smol", slots=2, context=2048, queue=8) as client:
+    with running_worker(weights, name="smol", slots=2, context=1024, queue=8) as client:
         yield client
 
 
@@ -138,7 +138,7 @@ async def test_a_prompt_that_does_not_fit_is_refused(worker: LocalHttp) -> None:
     status, error = await refusal(worker, messages=[{"role": "user", "content": "hello " * 2000}], max_tokens=10)
     assert (status, error["code"], error["param"]) == (400, "context_length_exceeded", "messages")
     assert error["message"] == (
-        "This model's maximum context length is 1024 tokens. However, you requested 2041 tokens "
+        "This model's maximum context length is 512 tokens. However, you requested 2041 tokens "
         "(2031 in the messages, 10 in the completion). Please reduce the length of the messages or completion."
     )
 
@@ -149,7 +149,7 @@ async def test_a_prompt_that_does_not_fit_is_refused(worker: LocalHttp) -> None:
         {"messages": [{"role": "user", "content": "x" * 20_000_000}]},
         {"messages": [{"role": "user", "content": [{"type": "text", "text": " " * 100_000}] * 9}]},
         {"messages": [{"role": "user", "content": "word " * 400}, {"role": "assistant", "content": "yes"}] * 500},
-        {"max_tokens": 1025},
+        {"max_tokens": 513},
         {"max_completion_tokens": 10**9},
     ],
     ids=["one text", "parts", "many turns", "answer", "answer's newer name"],
@@ -159,16 +159,16 @@ async def test_what_never_fits_is_refused_before_it_is_tokenised(worker: LocalHt
     assert (status, error["code"], error["param"]) == (400, "context_length_exceeded", "messages")
 
 
-@pytest.mark.parametrize("prompt", ["x" * 20_000_000, ["a", "x" * 2_000_000], [7] * 1025, [[7], [7] * 100_000]])
+@pytest.mark.parametrize("prompt", ["x" * 20_000_000, ["a", "x" * 2_000_000], [7] * 513, [[7], [7] * 100_000]])
 async def test_a_completion_s_prompt_that_never_fits_is_refused(worker: LocalHttp, prompt: Any) -> None:
     status, error = await refusal(worker, "/v1/completions", prompt=prompt, echo=True, max_tokens=1)
     assert (status, error["code"], error["param"]) == (400, "context_length_exceeded", "prompt")
 
 
 async def test_more_tokens_than_fit_are_as_many_as_fit(worker: LocalHttp) -> None:
-    words = [{"role": "user", "content": "hello " * 970}]
-    answer = await ask(worker, messages=words, max_tokens=1000, ignore_eos=True)
-    assert answer["usage"]["total_tokens"] == 1024
+    words = [{"role": "user", "content": "hello " * 460}]
+    answer = await ask(worker, messages=words, max_tokens=500, ignore_eos=True)
+    assert answer["usage"]["total_tokens"] == 512
     assert answer["choices"][0]["finish_reason"] == "length"
 
 
@@ -241,7 +241,7 @@ async def test_a_conversation_with_tool_results_is_answered(worker: LocalHttp) -
     assert (await ask(worker, messages=messages, tools=[WEATHER], tool_choice="none"))["usage"]["prompt_tokens"] > 60
 
 
-@pytest.mark.parametrize("fields", [{}, {"tool_choice": "auto"}, {"tool_choice": "auto", "parallel_tool_calls": False}])
+@pytest.mark.parametrize("fields", [{}, {"tool_choice": "auto", "parallel_tool_calls": False}])
 async def test_offered_tools_leave_the_model_its_choice(worker: LocalHttp, fields: dict[str, Any]) -> None:
     """Whatever it chooses: text without a call in it, or whole calls with arguments that fit."""
     for seed in range(2):
@@ -465,7 +465,7 @@ async def test_a_text_completion_refuses_what_it_cannot_do(worker: LocalHttp) ->
 
 
 async def test_hanging_up_frees_the_slot(worker: LocalHttp) -> None:
-    body = {"messages": CAPITAL, "max_tokens": 900, "ignore_eos": True}
+    body = {"messages": CAPITAL, "max_tokens": 400, "ignore_eos": True}
     async with aclosing(worker.events("/v1/chat/completions", {**body, "stream": True})) as events:
         async for event in events:
             if event["choices"][0]["delta"].get("content"):
