@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator
 
+from modelport.config.carried import read_carried
 from modelport.config.deployments import InlineProviderSettings, ProviderSettings
-from modelport.config.prices import read_carried, read_prices
 from modelport.config.settings import Settings
 from modelport.control.prices import Book
 
@@ -13,8 +13,11 @@ from modelport.control.prices import Book
 def price_book(settings: Settings, inline_name: Callable[[str], str], run_here: Collection[str]) -> Book:
     """The operator's list over the carried one. `inline_name`: the runtime's name of a provider that is written in its
     deployment. `run_here`: the runtime's names of those whose workers are ours. Raises ConfigError."""
-    given = settings.prices
-    own = read_prices(given.file, given.currency)[0] if given.file is not None else None
+    given, own = settings.prices, None
+    if given.file is not None:
+        from modelport.config.prices import read_prices
+
+        own, _ = read_prices(given.file, given.currency)
     return Book(
         read_carried(),
         own,

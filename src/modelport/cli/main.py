@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from importlib import import_module
 from typing import Any, Final
 
@@ -75,4 +76,6 @@ def version() -> None:
 
 def main() -> None:
     """The console script."""
+    # A plug-in would see every secret, and looking for one reads the metadata of all packages.
+    os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
     app()

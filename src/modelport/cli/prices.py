@@ -14,8 +14,8 @@ from modelport.app.prices import price_book
 from modelport.app.snapshot import deployments, inline_name, run_here
 from modelport.cli.keys import ConfigOption, settings_or_fail
 from modelport.cli.output import ExitCode, application, fail, write_error_line, write_json, write_line, write_table
+from modelport.config.carried import read_carried
 from modelport.config.faults import ConfigError
-from modelport.config.prices import read_carried, read_prices
 from modelport.config.profiles import load_profiles
 from modelport.config.settings import Settings
 from modelport.config.sources import Flags
@@ -64,6 +64,8 @@ def check(
 
     Example: modelport prices check prices.yaml
     """
+    from modelport.config.prices import read_prices
+
     try:
         own, slips = read_prices(file, currency)
     except ConfigError as exc:
@@ -111,6 +113,8 @@ def of_model(model: str, settings: Settings, today: date) -> Iterator[dict[str, 
     wanted = model.lower()
     currency = settings.prices.currency
     if settings.prices.file is not None:
+        from modelport.config.prices import read_prices
+
         own, _ = read_prices(settings.prices.file, currency)
         for row in own.prices:
             if row.model is not None and wanted in row.model.lower() and row.holds_on(today):

@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from datetime import date
 from decimal import Decimal
-from functools import cache
-from importlib.resources import files
 from pathlib import Path as FilePath
 from typing import Annotated, Any, Final
 
 from pydantic import BeforeValidator, Field, ValidationError, model_validator
 
 from modelport.config.budgets import Currency
+from modelport.config.carried import read_carried
 from modelport.config.document import Document, read_file
 from modelport.config.faults import ConfigError, Fault, Path, dotted
 from modelport.config.messages import Explainer
@@ -20,12 +19,10 @@ from modelport.config.section import Count, Name, Section, Version, Word, exact,
 from modelport.control.prices import (
     CLASSES,
     NO_HOST,
-    CarriedList,
     OwnList,
     OwnRow,
     RateRow,
     TierRow,
-    carried_list,
     doubts,
     overlaps,
 )
@@ -150,12 +147,6 @@ class PriceList(Section):
             estimate=RateRow(**self.estimate.rates()) if self.estimate is not None else None,
             prices=tuple(entry.row() for entry in self.prices),
         )
-
-
-@cache
-def read_carried() -> CarriedList:
-    """The list that comes with the package, read once."""
-    return carried_list(files("modelport.control").joinpath("prices_data", "prices.json").read_bytes())
 
 
 def read_prices(file: FilePath, currency: str | None = None) -> tuple[OwnList, tuple[str, ...]]:

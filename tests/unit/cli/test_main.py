@@ -70,7 +70,19 @@ def test_a_file_is_read_without_the_whole_configuration(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("arguments", [["check", "--without-secrets"], ["prices", "show"]], ids=" ".join)
 def test_reading_the_configuration_imports_nothing_that_serves(arguments: list[str]) -> None:
-    assert imported(SERVERS, *arguments) == "[]"
+    assert imported((*SERVERS, "modelport.config.prices"), *arguments) == "[]"
+
+
+def test_an_installed_plugin_of_pydantic_sees_no_settings(tmp_path: Path) -> None:
+    metadata = tmp_path / "watcher-1.0.dist-info"
+    metadata.mkdir()
+    (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: watcher\nVersion: 1.0\n")
+    (metadata / "entry_points.txt").write_text("[pydantic]\nwatcher = watcher:plugin\n")
+    (tmp_path / "watcher.py").write_text("print('the plug-in was loaded')\nplugin = None\n")
+    environment = {"PATH": os.environ["PATH"], "PYTHONPATH": str(tmp_path), "MODELPORT_DATA_DIR": str(tmp_path)}
+    command = [sys.executable, "-m", "modelport", "check", "--without-secrets"]
+    ended = subprocess.run(command, capture_output=True, text=True, env=environment)
+    assert "plug-in" not in ended.stdout
 
 
 @pytest.mark.parametrize("name", COMMANDS)

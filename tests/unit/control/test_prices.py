@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from modelport.config.prices import read_carried
+from modelport.config.carried import read_carried
 from modelport.control.prices import Book, OwnList, OwnRow, PriceRow, RateRow, doubts, overlaps
 from modelport.core.catalog import Deployment, Model, Sku, Target
 from modelport.core.pricing import Price

@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from modelport.config.prices import read_carried
+from modelport.config.carried import read_carried
 from modelport.control.prices import Book
 from modelport.core.catalog import Deployment, Model, Sku, Target
 from modelport.core.pricing import Price, plain
