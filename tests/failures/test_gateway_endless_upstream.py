@@ -187,9 +187,16 @@ def test_a_server_asked_to_stop_ends_in_each_of_these_states(
     assert upstream.left.acquire(timeout=60)
 
 
-def test_a_packed_answer_that_grows_without_an_end_is_broken_off(served: Served, upstream: Endless) -> None:
+@pytest.fixture(scope="module")
+def bomb() -> bytes:
+    """Half a megabyte that grows a thousandfold."""
     packed = zlib.compressobj(9, zlib.DEFLATED, 31)
-    bomb = packed.compress(b" " * (512 * 1024 * 1024)) + packed.flush()
+    return packed.compress(b" " * (512 * 1024 * 1024)) + packed.flush()
+
+
+def test_a_packed_answer_that_grows_without_an_end_is_broken_off(
+    served: Served, upstream: Endless, bomb: bytes
+) -> None:
     before = memory_bytes(served)
     upstream.says(HEAD + b"content-encoding: gzip\r\ncontent-length: %d\r\n\r\n" % len(bomb) + bomb, b"x", 0.1)
     got = served.call("POST", CHAT, asked(model="brief"))
