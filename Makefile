@@ -12,7 +12,7 @@ test test-clients bench-full: export MODELPORT_DATA_DIR := $(DATA_DIR)
 # Hundreds of processes start: each would compile the package anew where this is set.
 test test-clients: export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: help ready serve test test-clients check format bench bench-full bench-peers bench-gate bench-ledger bench-soak clean
+.PHONY: help ready serve test test-clients check format bench bench-mix bench-full bench-peers bench-gate bench-ledger bench-soak clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -38,8 +38,12 @@ format: $(STAMPS)/dev ## rewrite the files as `check` wants them
 	$(BIN)/ruff format src tests bench scripts
 	$(BIN)/ruff check --fix src tests bench scripts
 
-bench: $(STAMPS)/dev ## measure, two minutes: what a request costs, against nginx and a plain relay
+bench: $(STAMPS)/dev ## measure, ten minutes: what a request costs, against nginx and a plain relay; then the mix
 	$(BIN)/python -m bench $(BENCH)
+	$(BIN)/python -m bench.mix $(MIX)
+
+bench-mix: $(STAMPS)/dev ## measure the mix alone: what programs of a team send (MIX='--only tool --no-load')
+	$(BIN)/python -m bench.mix $(MIX)
 
 bench-full: $(STAMPS)/dev $(STAMPS)/weights ## measure every scenario, a quarter of an hour (BENCH='--python /usr/bin/python3')
 	$(BIN)/python -m bench --full --name full $(BENCH)

@@ -74,6 +74,8 @@ def between(process_id: int, folder: Path) -> Iterator[Counted]:
             yield counted
         counted.loop, counted.whole = (perf_count((folder / name).read_text()) for name in ("loop", "whole"))
         return
+    for dump in folder.glob("server.[0-9]*"):
+        dump.unlink()
     control(process_id, "-i", "on")
     try:
         yield counted

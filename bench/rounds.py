@@ -46,7 +46,7 @@ class Load:
         self.contender = contender
         door = contender.doors[scenario.door]
         body_file = where.folder / "body.json"
-        body_file.write_bytes(scenarios.body(scenario, door.model))
+        body_file.write_bytes(scenario.body(door.model))
         self.seconds = max(where.seconds, scenario.least_seconds)
         self.command = [str(servers.compiled() / "lg"), "-p", str(door.port), "-u", door.path, "-b", str(body_file)]
         for header in door.headers:

@@ -36,6 +36,10 @@ class Scenario:
     with_direct: bool = False
     """The mock is measured without a gateway, too: what is added to it counts."""
 
+    def body(self, model: str) -> bytes:
+        """A request of this load."""
+        return body(self, model)
+
 
 def whole(connections: int, turns: int = 0) -> Scenario:
     """Whole answers, as fast as they come."""

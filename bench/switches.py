@@ -8,6 +8,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 
+from modelport.app.budgets import KeptBudgets
 from modelport.cli.main import main
 from modelport.stores.journal import FileJournal
 from modelport.stores.ledger_process.parent import ShipperProcess
@@ -16,6 +17,10 @@ from modelport.telemetry.observer import CallObserver, Completed
 
 def nothing(*_: object) -> None:
     """Instead of the part's work."""
+
+
+async def finished(*_: object) -> None:
+    """Instead of the part's work, where it is awaited."""
 
 
 def without_journal() -> None:
@@ -34,8 +39,9 @@ def without_metrics() -> None:
 
 
 def without_ledger() -> None:
-    """The journal stays where it is."""
+    """The journal stays where it is, and every budget begins unused."""
     ShipperProcess.start = nothing  # type: ignore[method-assign, assignment]
+    KeptBudgets.start = finished  # type: ignore[method-assign, assignment]
 
 
 PARTS: dict[str, Callable[[], None]] = {

@@ -43,7 +43,7 @@ struct connection {
     size_t used;
     char *out; /* what the socket did not take yet */
     size_t out_used, out_size;
-    bool streaming, wants_stream, closing;
+    bool streaming, wants_stream, wants_vector, closing;
     enum habit habit;
     int events_left;
     uint64_t interval_ns;
@@ -57,7 +57,8 @@ static unsigned long requests, streams, aborted, open_connections;
 
 static const char USAGE[] = "\"usage\":{\"prompt_tokens\":150,\"completion_tokens\":42,\"total_tokens\":192}";
 static char whole_body[1024], whole[1400];
-static int whole_body_length, whole_length;
+static char vector_body[4096], vector[4200];
+static int whole_body_length, whole_length, vector_length;
 
 static uint64_t now_ns(void) {
     struct timespec t;
@@ -76,6 +77,18 @@ static void make_whole(void) {
                                  "{\"role\":\"assistant\",\"content\":\"%.232s\"},\"finish_reason\":\"stop\"}],%s}", text, USAGE);
     whole_length = snprintf(whole, sizeof whole, "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n%s",
                             whole_body_length, whole_body);
+}
+
+/* The answer to a request for embeddings: one vector of 256 numbers. */
+static void make_vector(void) {
+    int n = snprintf(vector_body, sizeof vector_body,
+                     "{\"object\":\"list\",\"data\":[{\"object\":\"embedding\",\"index\":0,\"embedding\":[");
+    for (int i = 0; i < 256; i++)
+        n += snprintf(vector_body + n, sizeof vector_body - n, "%s%.8f", i ? "," : "", 0.5 / (i + 1));
+    n += snprintf(vector_body + n, sizeof vector_body - n,
+                  "]}],\"model\":\"mock\",\"usage\":{\"prompt_tokens\":150,\"total_tokens\":150}}");
+    vector_length = snprintf(vector, sizeof vector, "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n%s",
+                             n, vector_body);
 }
 
 static void drop(struct connection *c) {
@@ -182,6 +195,7 @@ static void answer(struct connection *c) {
     case ERROR_429: refuse(c, "429 Too Many Requests", "retry-after: 1\r\n"); return;
     default: break;
     }
+    if (c->wants_vector) { put(c, vector, vector_length); return; }
     if (c->wants_stream) { begin_stream(c); return; }
     switch (c->habit) {
     case CUT:
@@ -254,6 +268,8 @@ static void consume(struct connection *c) {
         } else {
             const char *text = c->in + head;
             read_habit(c, text, body);
+            char *line_end = memchr(c->in, '\r', head);
+            c->wants_vector = memmem(c->in, line_end - c->in, "/embeddings", 11) != NULL;
             c->wants_stream = memmem(text, body, "\"stream\":true", 13) || memmem(text, body, "\"stream\": true", 14);
             if (delay_us) schedule(c, now_ns() + delay_us * 1000ull);
             else answer(c);
@@ -351,6 +367,7 @@ int main(int argc, char **argv) {
     setrlimit(RLIMIT_NOFILE, &files);
     for (int i = 0; i < MAX_FD; i++) connections[i].fd = -1;
     make_whole();
+    make_vector();
     int listener = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK, 0);
     setsockopt(listener, SOL_SOCKET, SO_REUSEADDR, &yes, sizeof yes);
     struct sockaddr_in address = {.sin_family = AF_INET, .sin_port = htons(port), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};

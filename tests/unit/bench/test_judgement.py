@@ -9,16 +9,18 @@ from bench import bar, gate, peers
 
 
 def test_the_limit_holds_whatever_the_baseline_is() -> None:
-    assert gate.judged(gate.LIMIT, "3.11.2-pgo", {}) == []
-    assert gate.judged(gate.LIMIT + 1, "3.11.2-pgo", {}) != []
-    assert gate.judged(gate.LIMIT + 1, "3.11.2-pgo", {"3.11.2-pgo": gate.LIMIT + 1}) != []
+    above = {gate.PLAIN.name: gate.LIMIT + 1}
+    assert gate.judge({gate.PLAIN.name: gate.LIMIT}, "3.11.2-pgo", {}) == []
+    assert gate.judge(above, "3.11.2-pgo", {}) != []
+    assert gate.judge(above, "3.11.2-pgo", {"3.11.2-pgo": above}) != []
 
 
 def test_fifteen_per_cent_above_the_baseline_of_this_build_is_too_much() -> None:
-    baselines = {"3.11.2-pgo": 100_000, "3.11.7-plain": 50_000}
-    assert gate.judged(114_999, "3.11.2-pgo", baselines) == []
-    assert gate.judged(115_001, "3.11.2-pgo", baselines) != []
-    assert gate.judged(90_000, "3.13.0-pgo", baselines) == []
+    baselines = {"3.11.2-pgo": {"plain": 100_000, "other": 500_000}, "3.11.7-plain": {"plain": 50_000}}
+    assert gate.judge({"plain": 114_999, "other": 574_999}, "3.11.2-pgo", baselines) == []
+    assert gate.judge({"plain": 115_001, "other": 500_000}, "3.11.2-pgo", baselines) != []
+    assert gate.judge({"plain": 100_000, "other": 575_001}, "3.11.2-pgo", baselines) != []
+    assert gate.judge({"plain": 90_000}, "3.13.0-pgo", baselines) == []
 
 
 def test_a_bar_says_by_how_much_it_is_missed() -> None:
