@@ -33,12 +33,13 @@ UNLIMITED = {"tokens_per_minute": None, "requests_per_minute": None}
 PAUSE_SECONDS = 0.02
 
 
-def answering(text: str) -> list[bytes]:
+def answering(text: str, *, has_counts: bool = True) -> list[bytes]:
     """A whole chat completion with this text."""
     message = {"role": "assistant", "content": text}
     choice = {"index": 0, "message": message, "finish_reason": "stop"}
     usage = {"prompt_tokens": 5, "completion_tokens": 2, "total_tokens": 7}
-    body = json.dumps({"id": "c", "model": "m", "choices": [choice], "usage": usage}).encode()
+    counts = {"usage": usage} if has_counts else {}
+    body = json.dumps({"id": "c", "model": "m", "choices": [choice], **counts}).encode()
     return [b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n%b" % (len(body), body)]
 
 
@@ -185,15 +186,16 @@ async def test_changes_under_load_in_one_process(tmp_path: Path, monkeypatch: py
                     await asyncio.sleep(0.05)
 
 
+@pytest.mark.parametrize("is_usual", [True, False], ids=["usual answer", "answer without counts"])
 @pytest.mark.parametrize("lane", [True, False], ids=["lane", "coroutine"])
 async def test_a_call_in_flight_ends_with_the_snapshot_it_began_with(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lane: bool
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lane: bool, is_usual: bool
 ) -> None:
     async with two_upstreams() as (first, second):
         start = document(first.port, second.port, comes=True, has_key=True, moved=False)
         text = yaml.safe_dump(start)
         async with gateway(tmp_path, text, monkeypatch, lane=lane, secrets={"TEAM_KEY": TEAM}) as served:
-            (answer,) = first.pieces
+            (answer,) = first.pieces if is_usual else answering("first", has_counts=False)
             first.pieces = [answer[:-30], answer[-30:]]
             first.pause_seconds = 0.5
             team = await connected(served.port, TEAM)
@@ -204,6 +206,7 @@ async def test_a_call_in_flight_ends_with_the_snapshot_it_began_with(
             served.application.reconciler.apply(settings_of(tmp_path, served, given), None)
             operator = await connected(served.port)
             assert (await operator.chat("comes"))[0] == 404
+            assert (await operator.chat("moves"))[0] == 200
             status, body = await running
             assert (status, json.loads(body)["choices"][0]["message"]["content"]) == (200, "first")
             assert (await team.chat("stays"))[0] == 401

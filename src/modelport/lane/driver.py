@@ -40,7 +40,7 @@ from modelport.lane.refused import Refused
 from modelport.lane.relay import TextRelay
 from modelport.lane.reply import Reply
 from modelport.lane.understood import Understood, call_of, understood
-from modelport.lane.ways import Way
+from modelport.lane.ways import Plan, Way
 from modelport.surfaces.answer import stopped, too_late
 from modelport.surfaces.app import drop_frames, frames
 from modelport.surfaces.headers import RequestHead
@@ -153,17 +153,18 @@ class LaneCall:
         reservation: Reservation,
         started: tuple[float, float],
         deadline: float,
+        plan: Plan,
         exchange: Exchange | None,
         *,
         is_settled: bool,
     ) -> None:
         """Takes over what lane.plain.PlainCall has begun: its reservation, whose line is journalled, and its request,
-        if that is under way. `started`: by both clocks."""
+        if that is under way. `started`: by both clocks. `plan`: of the call's own snapshot, perhaps an earlier one."""
         lane, pipeline = self._lane, self._lane.pipeline
         speech = self._way.inference.speech()
         call = call_of(lane, self._way, self._head, speech)
         facts = CallFacts.of(call, principal, snapshot, pipeline.clock)
-        asks = understood(call, speech, facts, body, principal, snapshot, lane.plan_of)
+        asks = understood(call, speech, facts, body, principal, snapshot, lambda *_: plan)
         assert isinstance(asks, Understood), "a plain call has passed these stages already"
         self._asks = asks
         facts.started_at, facts.started = started

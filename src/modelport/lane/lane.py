@@ -14,12 +14,12 @@ from uvicorn.server import ServerState
 
 from modelport.core.catalog import Deployment, Snapshot
 from modelport.core.errors import ModelportError
-from modelport.core.ports.providers import Provider, Readiness
+from modelport.core.ports.providers import Provider
 from modelport.gateway.gateway import Gateway
 from modelport.gateway.lease import write_out
 from modelport.lane.callers import Standings
 from modelport.lane.request_rules import target_fault
-from modelport.lane.ways import Asked, Plan, Way
+from modelport.lane.ways import Plan, Way, asked_by
 from modelport.surfaces.app import Doors, frames
 from modelport.surfaces.asgi import Headers
 from modelport.surfaces.door import Inference
@@ -145,22 +145,17 @@ class Lane:
         )
 
     def plan(self, deployment: Deployment, snapshot: Snapshot) -> Plan | None:
-        """How this deployment is asked; None: not from here, or not now."""
-        plan = self.plan_of(deployment, snapshot)
-        if plan is not None:
-            for asked in plan.values():
-                if asked.readiness is not None and asked.readiness.readiness() is not None:
-                    return None
-        return plan
-
-    def plan_of(self, deployment: Deployment, snapshot: Snapshot) -> Plan | None:
-        """The same, whether or not its targets are ready."""
+        """How this deployment of the current snapshot is asked; None: not from here, or not now."""
         if snapshot is not self._planned:
             self._planned, self._plans = snapshot, {}
         try:
             plan = self._plans[deployment.name]
         except KeyError:
             plan = self._plans[deployment.name] = self._planned_for(deployment)
+        if plan is not None:
+            for asked in plan.values():
+                if asked.readiness is not None and asked.readiness.readiness() is not None:
+                    return None
         return plan
 
     def _planned_for(self, deployment: Deployment) -> Plan | None:
@@ -169,7 +164,7 @@ class Lane:
             provider = self.pipeline.runtime.provider(target.provider)
             if not isinstance(provider, Provider) or not Wire.reaches(provider.address):
                 return None
-            plan[target.provider] = Asked(provider, provider if isinstance(provider, Readiness) else None)
+            plan[target.provider] = asked_by(provider)
         return plan or None
 
     def default_headers(self, fields: Headers) -> tuple[bytes, bool]:

@@ -29,7 +29,7 @@ from modelport.lane.driver import LaneCall, raised
 from modelport.lane.lane import Connection, Lane
 from modelport.lane.repeated import RepeatedHead
 from modelport.lane.standing import NO_REQUEST, Ask, Standing, answer_form
-from modelport.lane.ways import Way
+from modelport.lane.ways import Way, asked_by
 from modelport.surfaces.headers import ECHOABLE
 from modelport.upstream.wire import Exchange, RawHeaders
 
@@ -329,6 +329,7 @@ class PlainCall(Exchange):
             self._held(),
             (self._started_at, self._started),
             self._began + self._lane.options.limits.request_seconds,
+            {standing.target.provider: asked_by(standing.provider)},
             self if self._is_asked and not is_settled else None,
             is_settled=is_settled,
         )

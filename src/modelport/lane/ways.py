@@ -37,6 +37,11 @@ class Asked(Struct, frozen=True):
     readiness: Readiness | None
 
 
+def asked_by(provider: Provider) -> Asked:
+    """The same of a provider that can be asked from the lane."""
+    return Asked(provider, provider if isinstance(provider, Readiness) else None)
+
+
 Plan = dict[str, Asked]
 """By the name of the provider; all that a deployment's targets need."""
 
