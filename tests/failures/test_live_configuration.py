@@ -7,20 +7,25 @@ import asyncio
 import json
 import os
 import signal
+import ssl
 import subprocess
 import sys
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
 from tests.lane.harness import KEY, Gateway, Upstream, gateway, upstream
 
 from modelport.config.load import load
 from modelport.config.settings import Settings
+from modelport.config.tls import TlsFiles, self_signed
 from modelport.core.ports.providers import Address
 from served import Served, eventually, serve, until, until_closed
 from worker_processes import connections_to_each, workers_of
@@ -407,3 +412,30 @@ def test_a_hangup_signal_never_ends_a_server_not_even_while_it_starts_or_ends(da
         for _ in range(20):
             served.process.send_signal(signal.SIGHUP)
         assert served.ended() == 0, served.stderr()
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_hangup_signal_takes_up_a_certificate_that_was_renewed(data_dir: Path, tmp_path: Path, workers: int) -> None:
+    made = [self_signed(tmp_path / name, "127.0.0.1", datetime.now(UTC)) for name in ("first", "second")]
+    first, second = made
+
+    def shown() -> set[bytes]:
+        """The certificates of some connections, whichever worker has them."""
+        return {ssl.PEM_cert_to_DER_cert(ssl.get_server_certificate(served.address)) for _ in range(6)}
+
+    def held(files: TlsFiles) -> set[bytes]:
+        return {x509.load_pem_x509_certificate(files.certificate.read_bytes()).public_bytes(Encoding.DER)}
+
+    given = configured(workers, "one")
+    given["server"]["tls"] = {"cert": str(first.certificate), "key": str(first.key)}
+    held_at_first = held(first)
+    with serve(given, data_dir) as served:
+        assert shown() == held_at_first
+        first.certificate.write_bytes(second.certificate.read_bytes())
+        written(served, given)
+        eventually(lambda: "the server goes on as it was" in served.stderr(), "half of the pair is refused")
+        assert shown() == held_at_first
+        first.key.write_bytes(second.key.read_bytes())
+        written(served, given)
+        eventually(lambda: "the configuration as it is now is served" in served.stderr(), "it is taken up")
+        assert shown() == held(second)
