@@ -117,7 +117,11 @@ def fork_server() -> socket.socket:
     with its:
         command = [sys.executable, "-P", __file__, str(its.fileno())]
         process = subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, pass_fds=[its.fileno()]
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            pass_fds=[its.fileno()],
+            start_new_session=True,  # Ctrl-C is for the tests: they end what they have started
         )
     atexit.register(process.wait)
     atexit.register(ours.close)
@@ -142,6 +146,8 @@ def fork_on_order(orders: socket.socket) -> None:
                     continue
                 message, descriptors, *_ = socket.recv_fds(orders, MESSAGE_BYTES, 3)
                 if not message:
+                    for process_id in reported:
+                        os.kill(process_id, signal.SIGKILL)
                     os._exit(0)
                 process_id = os.fork()
                 if process_id == 0:
