@@ -53,6 +53,14 @@ class _Form(Struct, frozen=True, forbid_unknown_fields=True):
     auth: _Auth = _Auth()
 
 
+_FORMS: Final[Mapping[Path, type[Struct]]] = {
+    (): _Form,
+    ("server",): _Server,
+    ("server", "tls"): _Tls,
+    ("auth",): _Auth,
+}
+
+
 @dataclass(frozen=True, slots=True)
 class ClientSettings:
     """Where a server with these settings listens, keeps its data and finds its keys."""
@@ -116,11 +124,12 @@ def _read_form(data: Mapping[str, Any], sources: SecretSources) -> ClientSetting
 
 
 def _given(data: Mapping[str, Any], path: Path = ()) -> dict[str, Any]:
-    """Without `null`, which is the default, and without the keys that are not read."""
+    """Without `null` where it is the default, and without the keys that are not read."""
+    read_keys = _FORMS[path].__struct_fields__ if path in _FORMS else ()
     return {
         key: _given(value, (*path, key)) if isinstance(value, Mapping) else value
         for key, value in data.items()
-        if value is not None and key not in UNREAD_KEYS.get(path, ())
+        if key not in UNREAD_KEYS.get(path, ()) and not (value is None and key in read_keys)
     }
 
 

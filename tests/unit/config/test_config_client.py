@@ -30,6 +30,8 @@ RIGHT: list[dict[str, Any]] = [
 ]
 WRONG: list[dict[str, Any]] = [
     {"servr": {"port": 1}},
+    {"servr": None},
+    {"server": {"hosts": None}},
     {"server": {"prot": 1}},
     {"server": {"tls": {"certificate": "c.pem"}}},
     {"auth": {"key": "env:ONE"}},
@@ -133,9 +135,8 @@ def test_odd_values_are_taken_only_as_a_server_takes_them(server: Any, tls: Any,
 
 
 def test_the_form_knows_every_key() -> None:
-    forms = {(): client._Form, ("server",): client._Server, ("server", "tls"): client._Tls, ("auth",): client._Auth}
     models = {(): Settings, ("server",): ServerSettings, ("server", "tls"): TlsSettings, ("auth",): AuthSettings}
-    for path, form in forms.items():
+    for path, form in client._FORMS.items():
         read_keys = {field.name for field in fields(form)}
         unread = set(client.UNREAD_KEYS.get(path, ()))
         assert read_keys.isdisjoint(unread)
