@@ -1,10 +1,9 @@
 """The mix: what a call costs in the forms that programs of a team send, whole and streamed.
 
-python -m bench.mix [--write] [--no-instructions] [--no-load] [--only NAME] [--rounds 5] [--seconds 0.6]
+python -m bench.mix [--name mix] [--no-instructions] [--no-load] [--only NAME] [--rounds 5] [--seconds 0.6]
 
 Of each form: instructions (in fixed batches, see `bench.batched`); files and functions of the package that one call
-passes after the same call has been made before; requests a second beside nginx and rolter with the same body. `--write`
-makes the results bench/results/mix.json.
+passes after the same call has been made before; requests a second beside nginx and rolter with the same body.
 """
 
 from __future__ import annotations
@@ -50,7 +49,7 @@ def main() -> None:
     parser.add_argument("--no-load", action="store_true")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=0.6)
-    parser.add_argument("--write", action="store_true", help="to bench/results/mix.json")
+    parser.add_argument("--name", help="of the file in bench/results; without it, results/local/mix.json")
     wanted = parser.parse_args()
     machines.allow_many_files()
     forms = [form for form in FORMS if wanted.only in form.name]
@@ -70,7 +69,7 @@ def main() -> None:
     print(table(rows))
     for what, why in left_out.items():
         print(f"Left out: {what}: {why}")
-    written.write("mix", "mix" if wanted.write else None, {"rows": rows, "left_out": left_out})
+    written.write("mix", wanted.name, {"rows": rows, "left_out": left_out})
 
 
 def kinds(form: Form) -> Sequence[bool]:
