@@ -1,4 +1,4 @@
-"""Instructions of a request in the forms of the mix, counted in fixed batches, which other load does not change.
+"""Instructions of a request in the forms of the mix, counted in fixed batches, which other load changes little.
 
 python -m bench.batched [NAME ...] [--batches 30] [--python PATH]
 """

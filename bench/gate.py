@@ -1,7 +1,7 @@
 """Instructions per request of three forms of chat, against a limit and the baselines of this Python.
 
 All threads of the server count, with its key, quota, journal and metrics on. The requests come in fixed batches
-(`bench.batches`), so other load on the machine changes a figure by less than 2 %.
+(`bench.batches`), so other load on the machine changes a figure by up to 4 %.
 
 python -m bench.gate [--python PATH] [--write]
 
