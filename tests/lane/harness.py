@@ -25,7 +25,6 @@ from modelport.app.http_server import http_server
 from modelport.config.load import load
 from modelport.core.record_forms import RecordForm
 from modelport.core.usage import TokenUsage, UsageRecord, UsageRow
-from modelport.lane.driver import LaneCall
 from modelport.lane.plain import PlainCall
 from modelport.lane.protocol import LaneProtocol
 from modelport.lane.server import Server
@@ -155,10 +154,8 @@ class Gateway(Struct):
     server: Any
     data_dir: Path
     seen: Any
-    taken: list[bool]
-    """One for each call that was offered to the lane's general form: whether it kept it."""
     plain: list[bool]
-    """The same of its plain form, which is asked first."""
+    """One for each call that was offered to the plain form: whether it kept it."""
     repeated: list[bool]
     """One for each read that came where a head is known: whether it was taken as the same head again."""
     context: ssl.SSLContext | None = None
@@ -230,7 +227,6 @@ async def gateway(
     async with serving(settings, None) as application:
         pipeline = application.gateway.pipeline
         pipeline.observer = seen = Seen(pipeline.observer)
-        taken: list[bool] = []
         plain: list[bool] = []
         repeated: list[bool] = []
         if lane:
@@ -240,7 +236,6 @@ async def gateway(
                 raising=True,
             )
             monkeypatch.setattr("modelport.lane.protocol.PlainCall.start", noting(PlainCall, plain), raising=True)
-            monkeypatch.setattr("modelport.lane.protocol.LaneCall.start", noting(LaneCall, taken), raising=True)
         server = http_server(settings, application, tls[0] if tls else None, Server)
         server.capture_signals = contextlib.nullcontext  # type: ignore[method-assign]
         listener = socket.socket()
@@ -251,7 +246,7 @@ async def gateway(
             await asyncio.sleep(0.005)
         port = listener.getsockname()[1]
         try:
-            yield Gateway(port, application, server, data_dir, seen, taken, plain, repeated, tls[1] if tls else None)
+            yield Gateway(port, application, server, data_dir, seen, plain, repeated, tls[1] if tls else None)
         finally:
             server.should_exit = server.force_exit = True
             await task
@@ -264,7 +259,7 @@ def noting(driver: type[Any], taken: list[bool], name: str = "start") -> Callabl
 
     def noted(self: Any, *given: Any) -> Any:
         kept = start(self, *given)
-        taken.append(bool(kept))
+        taken.append(kept is not False)
         return kept
 
     return noted

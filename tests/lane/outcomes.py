@@ -18,8 +18,8 @@ from usage_records import read_lines
 from .corpus import CONFIG, PRICES, SECRETS, UNLIMITED, WHOLE, Case
 from .harness import Gateway, Upstream, gateway, normal_record, normal_request, read_answer, upstream, whole
 
-DRIVERS: dict[str, dict[str, str]] = {"lane": {"MODELPORT_LANE": "1"}, "coroutine": {"MODELPORT_LANE": "0"}}
-"""The environment that chooses each driver of a call."""
+DRIVERS: dict[str, dict[str, str]] = {"plain": {"MODELPORT_LANE": "1"}, "machine": {"MODELPORT_LANE": "0"}}
+"""The environment with which calls may have their plain form, or never have it."""
 ONCE = ("silent", "stops", "cut-by-quota", "fails-504", "falls-silent")
 """How the names of cases begin that are slow, so they are not sent twice."""
 VERSIONS = {"snapshot", "price_version", "x-modelport-snapshot"}
@@ -70,7 +70,6 @@ class Run(Struct):
     """A part of the corpus through one driver."""
 
     results: dict[str, CaseResult]
-    taken: list[bool]
     plain: list[bool]
     repeated: list[bool]
 
@@ -96,7 +95,7 @@ async def run_cases(folder: Path, patches: Any, driver: str, cases: Iterable[Cas
                 before = after
             await asyncio.sleep(0.01)
             add_journal(results, served)
-            return Run(results, served.taken, served.plain, served.repeated)
+            return Run(results, served.plain, served.repeated)
 
 
 async def outcomes_of(served: Gateway, above: Upstream, case: Case) -> list[Outcome]:
@@ -125,7 +124,7 @@ async def outcome(
     try:
         answer = await read_answer(reader, is_head=case.request.startswith(b"HEAD "))
     except TimeoutError:
-        raise AssertionError(f"no answer to {case.name}, in the lane: {served.application.lane is not None}") from None
+        raise AssertionError(f"no answer to {case.name}") from None
     stays = answer.is_complete and ("connection", "close") not in answer.headers and b" HTTP/1.1\r\n" in case.request
     if not stays:
         writer.transport.abort()

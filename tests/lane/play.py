@@ -45,7 +45,7 @@ class Play:
 
     async def limit(self) -> None:
         """The request's own time is over."""
-        if self.lane is not None:  # the coroutine driver looks at the clock itself
+        if self.lane is not None:  # calls are swept with it
             for connection in self.lane.connections.watched():
                 connection.sweep(asyncio.get_running_loop().time() + 2)
 

@@ -28,7 +28,7 @@ class Shared(Struct):
 
     @property
     def has_lane(self) -> bool:
-        """Or the coroutine driver does all."""
+        """Or no call has the plain form."""
         return self.gateway.application.lane is not None
 
     def again(self) -> None:
@@ -37,7 +37,7 @@ class Shared(Struct):
         self.upstream.gone = asyncio.Event()
         for seen in (self.upstream.seen, self.gateway.seen.started, self.gateway.seen.records):
             seen.clear()
-        for kept in (self.gateway.taken, self.gateway.plain, self.gateway.repeated):
+        for kept in (self.gateway.plain, self.gateway.repeated):
             kept.clear()
 
 

@@ -43,7 +43,7 @@ STREAMED = b'{"messages":[{"role":"user","content":"u"}],"max_tokens":9,"stream"
 CHAT = "/v1/chat/completions"
 
 
-@pytest.fixture(params=[True, False], ids=["lane", "coroutine"])
+@pytest.fixture(params=[True, False], ids=["plain", "machine"])
 def lane(request: pytest.FixtureRequest) -> bool:
     found: bool = request.param
     return found

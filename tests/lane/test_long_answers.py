@@ -12,7 +12,7 @@ from contextlib import ExitStack
 import pytest
 
 from modelport.dialects.openai_chat.upstream_answers import CompletionDecoder
-from modelport.lane.driver import LaneCall
+from modelport.gateway.machine import CallMachine
 from modelport.lane.plain import PlainCall
 
 from .harness import post
@@ -134,7 +134,7 @@ def test_nothing_of_it_is_kept(
             client.go()
             await at_rest(server.gateway)
             await asyncio.sleep(0.1)
-            kept = [item for item in gc.get_objects() if isinstance(item, PlainCall | LaneCall | CompletionDecoder)]
+            kept = [item for item in gc.get_objects() if isinstance(item, PlainCall | CallMachine | CompletionDecoder)]
             assert kept == []
         finally:
             gc.enable()

@@ -17,7 +17,7 @@ ARGUMENTS = '{"at":"it"}'
 OPENAI = [base for base in TARGETS if base != "models"]
 
 
-@pytest.fixture(scope="module", params=[True, False], ids=["lane", "coroutine"])
+@pytest.fixture(scope="module", params=[True, False], ids=["plain", "machine"])
 def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shared]:
     with shared(tmp_path_factory.mktemp("older"), CONFIG, lane=request.param) as found:
         yield found

@@ -36,7 +36,7 @@ USAGE = {"prompt_tokens": 9, "completion_tokens": 4, "total_tokens": 13}
 HALF, OTHER_HALF = b"\\ud83d", b"\\ude00"
 
 
-@pytest.fixture(scope="module", params=[True, False], ids=["lane", "coroutine"])
+@pytest.fixture(scope="module", params=[True, False], ids=["plain", "machine"])
 def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shared]:
     with shared(tmp_path_factory.mktemp("passing"), CONFIG, lane=request.param) as found:
         yield found

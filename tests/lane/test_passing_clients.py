@@ -24,7 +24,7 @@ class Verdict(pydantic.BaseModel):
     is_good: bool
 
 
-@pytest.fixture(scope="module", params=[True, False], ids=["lane", "coroutine"])
+@pytest.fixture(scope="module", params=[True, False], ids=["plain", "machine"])
 def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shared]:
     with shared(tmp_path_factory.mktemp("passing-clients"), CONFIG, lane=request.param) as found:
         yield found

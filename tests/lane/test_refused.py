@@ -41,7 +41,7 @@ REFUSED = {
 }
 
 
-@pytest.fixture(scope="module", params=[True, False], ids=["lane", "coroutine"])
+@pytest.fixture(scope="module", params=[True, False], ids=["plain", "machine"])
 def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shared]:
     with shared(tmp_path_factory.mktemp("refused"), CONFIG, lane=request.param) as found:
         yield found
@@ -63,18 +63,12 @@ def play(server: Shared) -> Callable[[Scenario], None]:
     return played
 
 
-def in_the_lane(server: Shared) -> bool:
-    """Whether the lane has answered the last call."""
-    return server.gateway.taken[-1:] == [True]
-
-
 @pytest.mark.parametrize("status", REFUSED)
 def test_one_answer_and_one_record(play: Callable[[Scenario], None], status: str) -> None:
     async def scenario(server: Shared, client: Client) -> None:
         known = len(server.gateway.lines())
         answer = await client.ask(REFUSED[status])
         assert str(answer.status) == status
-        assert in_the_lane(server) == server.has_lane
         server.gateway.application.gateway.pipeline.journal.flush()
         lines = server.gateway.lines()[known:]
         # Whom nobody knows leaves a number alone.
@@ -136,7 +130,6 @@ def test_what_another_deployment_can_take_over_is_not_refused(play: Callable[[Sc
     async def scenario(server: Shared, client: Client) -> None:
         assert (await client.ask(chat(model="spills"))).status == 200
         assert server.gateway.records()[-1]["spilled_from"] == "spills"
-        assert not in_the_lane(server)
 
     play(scenario)
 

@@ -27,7 +27,7 @@ deployments:
 """
 
 
-@pytest.fixture(scope="module", params=[True, False], ids=["lane", "coroutine"])
+@pytest.fixture(scope="module", params=[True, False], ids=["plain", "machine"])
 def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shared]:
     with shared(tmp_path_factory.mktemp("repeated"), CONFIG, lane=request.param, OTHER=OTHER, ENDING=ENDING) as found:
         yield found

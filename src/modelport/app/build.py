@@ -52,7 +52,7 @@ class Application:
     """Everything that serves, while it serves."""
 
     asgi: Callable[..., Any]
-    lane: Lane | None
+    lane: Lane
     gateway: Gateway
     states: Callable[[], Sequence[DeploymentState]]
     snapshot: Snapshot
@@ -124,7 +124,7 @@ async def serving(
             await owner.start()
             await budgets.start()
             doors = build_surfaces(gateway, surface_options(settings), admin_routes(owner.ledger, settings, clock))
-            lane = Lane(gateway, doors, wire) if lane_is_wanted() else None
+            lane = Lane(gateway, doors, wire, takes_plain=plain_is_wanted())
             yield Application(
                 asgi=doors,
                 lane=lane,
@@ -168,15 +168,15 @@ def follower(
 async def calls_ended(gateway: Gateway, journal: FileJournal, hours: WorkerHours | None) -> None:
     """Returns when every call that runs now has ended."""
     kept = hours.open_ids if hours is not None else set()
-    calls, ids = gateway.coroutine_calls.copy(), journal.open_ids - kept
+    calls, ids = gateway.calls.copy(), journal.open_ids - kept
     while not (  # noqa: ASYNC110  nothing tells of the end of a call, so that calls pay nothing for this
-        calls.isdisjoint(gateway.coroutine_calls) and ids.isdisjoint(journal.open_ids)
+        calls.isdisjoint(gateway.calls) and ids.isdisjoint(journal.open_ids)
     ):
         await asyncio.sleep(DRAIN_SECONDS)
 
 
-def lane_is_wanted() -> bool:
-    """The lane changes nothing but speed; without it, whoever compares the two has the other one."""
+def plain_is_wanted() -> bool:
+    """The plain form of a call changes nothing but speed; without it, whoever compares the two has the other one."""
     return os.environ.get("MODELPORT_LANE") != "0"
 
 

@@ -10,7 +10,7 @@ from functools import partial
 
 from modelport.core.catalog import Deployment, RateLimits, Snapshot
 from modelport.core.clock import Clock
-from modelport.core.errors import BudgetExhausted, RateLimited
+from modelport.core.errors import BudgetExhausted, ModelportError, RateLimited, TokensLimitReached
 from modelport.core.ports.quota import Quota, Reservation
 from modelport.core.ports.records import Journal, Observer
 from modelport.core.ports.stages import NeedsWaiting, Refusal
@@ -195,3 +195,14 @@ def opened(
         if hold is not None:
             hold.cancel()
         return Refusal(unrecordable())
+
+
+def sooner(first: ModelportError, second: ModelportError) -> ModelportError:
+    """Of two refusals for want of room, the one that ends first; one that no time ends is the last resort."""
+    if isinstance(second, TokensLimitReached):
+        return first
+    if isinstance(first, TokensLimitReached):
+        return second
+    if isinstance(second, RateLimited) and (second.retry_after or 1) >= (first.retry_after or 1):
+        return first
+    return second

@@ -8,18 +8,18 @@ from __future__ import annotations
 
 import msgspec
 
-from modelport.core.catalog import Snapshot
+from modelport.core.catalog import Deployment, Snapshot
 from modelport.core.errors import InvalidParameters, ModelportError
 from modelport.core.identity import Principal
 from modelport.core.ports.stages import Refusal
 from modelport.core.requests import Request
 from modelport.gateway.authorize import authorize
-from modelport.gateway.call import Call
+from modelport.gateway.call import CallHead
 from modelport.gateway.resolve import resolve
 from modelport.gateway.shape import Shaped, shape
 
 
-def ask(call: Call, body: bytes, snapshot: Snapshot, principal: Principal) -> Request:
+def ask(call: CallHead, body: bytes, snapshot: Snapshot, principal: Principal) -> Request:
     """The request. Raises MalformedBody, InvalidParameters and what else the dialect refuses with."""
     try:
         return call.decode(body)
@@ -28,7 +28,7 @@ def ask(call: Call, body: bytes, snapshot: Snapshot, principal: Principal) -> Re
 
 
 def everything_wrong(
-    error: InvalidParameters, call: Call, body: bytes, snapshot: Snapshot, principal: Principal
+    error: InvalidParameters, call: CallHead, body: bytes, snapshot: Snapshot, principal: Principal
 ) -> ModelportError:
     """The schema's refusal with the model's added: what is left of the request without the fields already refused is
     held against the profile. Any other outcome leaves the refusal as it is, also a model that is not the caller's."""
@@ -44,11 +44,18 @@ def everything_wrong(
     return error
 
 
-def shaped(call: Call, request: Request, snapshot: Snapshot, principal: Principal) -> Shaped | Refusal:
-    """What the deployment's profile says of it."""
+def shaped(call: CallHead, request: Request, snapshot: Snapshot, principal: Principal) -> Shaped | Refusal:
+    """What its deployment's profile says of it."""
     deployment = resolve(call.selector, request.model, request.operation, snapshot, principal)
     if isinstance(deployment, Refusal):
         return deployment
+    return shaped_for(call, request, principal, deployment, snapshot)
+
+
+def shaped_for(
+    call: CallHead, request: Request, principal: Principal, deployment: Deployment, snapshot: Snapshot
+) -> Shaped | Refusal:
+    """What this deployment would be asked, if this caller may."""
     if (no := authorize(principal, request.operation)) is not None:
         return no
     header, checks = call.extra_parameters, call.checks_extras

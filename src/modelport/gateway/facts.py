@@ -12,7 +12,7 @@ from modelport.core.ports.money import PriceBook
 from modelport.core.ports.records import Journal, Observer
 from modelport.core.usage import Ending, TokenUsage, UsageRecord, UsageSource
 from modelport.gateway.admissions import Repeat
-from modelport.gateway.call import Call
+from modelport.gateway.call import CallHead
 from modelport.gateway.charge import NOT_PRICED, Priced, nothing_made
 
 NOTHING = TokenUsage()
@@ -88,7 +88,7 @@ class CallFacts:
         self.spilled_from: str | None = None
 
     @classmethod
-    def of(cls, call: Call, principal: Principal, snapshot: Snapshot, clock: Clock) -> CallFacts:
+    def of(cls, call: CallHead, principal: Principal, snapshot: Snapshot, clock: Clock) -> CallFacts:
         """The facts at the moment that we know who asks."""
         return cls(
             id=call.request_id,
@@ -189,7 +189,7 @@ def record_refusal(
     observer.call_ended(record)
 
 
-def note_unauthenticated(call: Call, error: ModelportError, observer: Observer, clock: Clock) -> None:
+def note_unauthenticated(call: CallHead, error: ModelportError, observer: Observer, clock: Clock) -> None:
     """Counts a call of nobody we know. It leaves no record: anyone could fill the journal."""
     facts = CallFacts(
         id=call.request_id,
@@ -205,3 +205,9 @@ def note_unauthenticated(call: Call, error: ModelportError, observer: Observer, 
     observer.call_started(call.operation, call.surface)
     reason = error.reason if isinstance(error, Unauthenticated) else None
     observer.call_ended(facts.record(ending=Ending.REFUSED, status=error.status, error_code=error.code), reason)
+
+
+def ended_by(error: ModelportError, is_streamed: bool, has_begun: bool) -> tuple[Ending, int, str]:
+    """What the record says of a call that ended like this; its status is the one that the caller saw."""
+    ending = Ending.FAILED if has_begun or error.status >= 500 else Ending.REFUSED
+    return ending, 200 if has_begun and is_streamed else error.status, error.code

@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from collections.abc import Awaitable, Callable, Sequence
 
 from modelport.core.catalog import Deployment, Snapshot
-from modelport.core.errors import Unavailable
 from modelport.core.identity import Credential, Principal
 from modelport.core.operations import Operation
+from modelport.core.ports.stages import passed
 from modelport.core.ports.states import DeploymentState, StoreState
 from modelport.gateway.authorize import authorize, may_use
-from modelport.gateway.call import Answer, Call, Selector
+from modelport.gateway.call import Selector
 from modelport.gateway.identify import identify
-from modelport.gateway.pipeline import Pipeline, passed
+from modelport.gateway.pipeline import Pipeline
 from modelport.gateway.resolve import find, visible
-
-DRAIN_RETRY_SECONDS = 5
 
 
 class Gateway:
@@ -36,26 +33,8 @@ class Gateway:
         self.metrics = metrics
         self.draining = False
         self.running = 0
-        self.coroutine_calls: set[object] = set()
-        """One for each call of the coroutine driver that runs."""
-
-    def run(self, call: Call) -> AbstractAsyncContextManager[Answer]:
-        """The way (gateway/pipeline.py); 503 while draining."""
-        return self._counted(call)
-
-    @asynccontextmanager
-    async def _counted(self, call: Call) -> AsyncIterator[Answer]:
-        if self.draining:
-            raise Unavailable("The server is shutting down.", retry_after=DRAIN_RETRY_SECONDS)
-        self.running += 1
-        running = object()
-        self.coroutine_calls.add(running)
-        try:
-            async with self.pipeline.run(call) as answer:
-                yield answer
-        finally:
-            self.running -= 1
-            self.coroutine_calls.discard(running)
+        self.calls: set[object] = set()
+        """Those that run and are not plain."""
 
     def snapshot(self) -> Snapshot:
         """The current one."""

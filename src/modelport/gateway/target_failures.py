@@ -18,7 +18,7 @@ _logger = logging.getLogger("modelport.upstream")
 
 
 class TargetFailures:
-    """What both drivers do with an error of a target before they use it."""
+    """What is done with an error of a target before it is used."""
 
     def __init__(self, redactor: Redactor, clock: Clock) -> None:
         self.redactor = redactor

@@ -1,4 +1,4 @@
-"""What all calls of the lane share: where a URL leads, whether a deployment can be asked from here, and the one write
+"""What all calls of a process share: where a URL leads, how a target is reached, and the one write
 of the journal per turn of the loop."""
 
 from __future__ import annotations
@@ -12,32 +12,27 @@ import httptools
 from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.server import ServerState
 
-from modelport.core.catalog import Deployment, Snapshot
+from modelport.core.catalog import Timeouts
 from modelport.core.errors import ModelportError
-from modelport.core.ports.providers import Provider
+from modelport.core.faults import frames
+from modelport.core.ports.providers import Provider, UpstreamRequest
+from modelport.gateway.call import Asking, Receiver, Shell, Written
 from modelport.gateway.gateway import Gateway
 from modelport.gateway.lease import write_out
 from modelport.lane.callers import Standings
 from modelport.lane.request_rules import target_fault
-from modelport.lane.ways import Plan, Way, asked_by
-from modelport.surfaces.app import Doors, frames
+from modelport.lane.ways import Way
+from modelport.surfaces.app import Doors
 from modelport.surfaces.asgi import Headers
 from modelport.surfaces.door import Inference
 from modelport.surfaces.headers import RequestHead, printable
 from modelport.surfaces.local_names import refusal_of
+from modelport.upstream import pushing
 from modelport.upstream.sweep import Sweep
 from modelport.upstream.wire import Wire
 
 KNOWN_URLS: Final = 1024
 log = logging.getLogger("modelport.surfaces")
-
-
-class Waiting(Protocol):
-    """Goes on once the journal's lines are with the kernel."""
-
-    def written(self, failure: ModelportError | None) -> None:
-        """`failure`: they are not, and what cannot be recorded is not served."""
-        ...
 
 
 class Serving(Protocol):
@@ -51,7 +46,7 @@ class Serving(Protocol):
         """Ends what is late."""
         ...
 
-    def stop(self) -> None:
+    def end_now(self) -> None:
         """The time to drain is over."""
         ...
 
@@ -64,23 +59,19 @@ class Serving(Protocol):
         ...
 
 
-class Connection(Protocol):
-    """What a call needs of the connection that it came by: lane.protocol.LaneProtocol."""
+class Connection(Shell, Protocol):
+    """What a call and its reply need of the connection that it came by: lane.protocol.LaneProtocol."""
 
     transport: asyncio.Transport
     loop: asyncio.AbstractEventLoop
     flow: FlowControl
     server_state: ServerState
 
-    def call_over(self, reply: object) -> None:
-        """The answer is written, or nobody is there to read it."""
-        ...
-
     def replaced(self, old: object, new: Serving, reply: object) -> None:
         """The call has taken its general form."""
         ...
 
-    def stop_call(self) -> None:
+    def end_call(self) -> None:
         """The time to drain is over."""
         ...
 
@@ -88,7 +79,9 @@ class Connection(Protocol):
 class Lane:
     """One per process."""
 
-    def __init__(self, gateway: Gateway, doors: Doors, wire: Wire) -> None:
+    def __init__(self, gateway: Gateway, doors: Doors, wire: Wire, *, takes_plain: bool = True) -> None:
+        """`takes_plain`: whether calls may have their plain form (lane/plain.py)."""
+        self.takes_plain = takes_plain
         self.gateway = gateway
         self.pipeline = gateway.pipeline
         self.doors = doors
@@ -98,17 +91,15 @@ class Lane:
         self.region = printable(doors.options.region)
         self._dates: tuple[Headers, bytes, bool] = ([], b"", False)
         self._ways: dict[bytes, Way | None] = {}
-        self._plans: dict[str, Plan | None] = {}
-        self._planned: Snapshot | None = None
-        self._waiting: list[Waiting] = []
+        self._waiting: list[Written] = []
         self.standings = Standings(self)
 
-    def admits(self, host: bytes | None, origin: bytes | None) -> bool:
-        """Whether a request with these fields need not be refused for them: the application does that, and says why."""
-        return not self.pipeline.snapshot().anonymous or refusal_of(host, origin, self.options) is None
+    def refusal(self, host: bytes | None, origin: bytes | None) -> str | None:
+        """Why a request with these fields is refused, if it is: an anonymous server answers to its own names alone."""
+        return refusal_of(host, origin, self.options) if self.pipeline.snapshot().anonymous else None
 
     def way(self, url: bytes) -> Way | None:
-        """Where a POST to this URL leads; None: not into the lane."""
+        """Where a POST to this URL leads; None: to no inference."""
         try:
             return self._ways[url]
         except KeyError:
@@ -118,7 +109,7 @@ class Lane:
             return way
 
     def _looked_up(self, url: bytes) -> Way | None:
-        if target_fault(b"POST", url, None) is not None or not url.startswith(b"/"):
+        if target_fault(b"POST", url, None) is not None:
             return None
         try:
             parsed = httptools.parse_url(url)
@@ -133,39 +124,30 @@ class Lane:
         if route is None or not isinstance(route.endpoint, Inference):
             return None
         inference = route.endpoint
+        version = head.query.get("api-version")
         try:
-            version = head.api_version
+            is_odd = head.api_version is None and inference.needs_api_version_when_strict and self.options.strict
         except ModelportError:
-            return None
-        if version is None and inference.needs_api_version_when_strict and self.options.strict:
-            return None
-        reasoning = inference.reasoning(version)
+            is_odd = True
+        reasoning, plain = inference.reasoning(version), None if is_odd else inference.speech().plain
         return Way(
-            url, head.path, head.query, match.parameters, match.door, inference, reasoning, inference.speech().plain
+            url,
+            head.path,
+            head.query,
+            match.parameters,
+            match.door,
+            inference,
+            reasoning,
+            plain,
+            has_odd_version=is_odd,
         )
 
-    def plan(self, deployment: Deployment, snapshot: Snapshot) -> Plan | None:
-        """How this deployment of the current snapshot is asked; None: not from here, or not now."""
-        if snapshot is not self._planned:
-            self._planned, self._plans = snapshot, {}
-        try:
-            plan = self._plans[deployment.name]
-        except KeyError:
-            plan = self._plans[deployment.name] = self._planned_for(deployment)
-        if plan is not None:
-            for asked in plan.values():
-                if asked.readiness is not None and asked.readiness.readiness() is not None:
-                    return None
-        return plan
-
-    def _planned_for(self, deployment: Deployment) -> Plan | None:
-        plan: Plan = {}
-        for target in deployment.targets:
-            provider = self.pipeline.runtime.provider(target.provider)
-            if not isinstance(provider, Provider) or not Wire.reaches(provider.address):
-                return None
-            plan[target.provider] = asked_by(provider)
-        return plan or None
+    def ask(self, provider: Provider, request: UpstreamRequest, timeouts: Timeouts, receiver: Receiver) -> Asking:
+        """gateway.call.Shell"""
+        address = provider.address
+        if self.wire.carries(address):
+            return self.wire.send(address, request, timeouts, receiver)
+        return pushing.asked(self.pipeline.runtime.transport, address, request, timeouts, receiver)
 
     def default_headers(self, fields: Headers) -> tuple[bytes, bool]:
         """uvicorn's own (it makes a new list every second) as bytes, and whether they close the connection."""
@@ -178,17 +160,17 @@ class Lane:
         """Ends every call that still runs: the time to drain is over."""
         for connection in self.connections.watched():
             try:
-                cast(Connection, connection).stop_call()
+                cast(Connection, connection).end_call()
             except Exception as error:  # noqa: BLE001 - it must not be the end of the others
                 log.error("unhandled %s\n%s", type(error).__name__, frames(error))
 
-    def when_written(self, call: Waiting) -> None:
+    def when_written(self, call: Written) -> None:
         """Lets the call go on when all lines queued by now are written: with all others of this turn of the loop."""
         if not self._waiting:
             asyncio.get_running_loop().call_soon(self._write)
         self._waiting.append(call)
 
-    def write_now(self) -> None:
+    def write_lines(self) -> None:
         """For a call that has failed: its lines go out if they can, else with the next ones."""
         with suppress(ModelportError):
             write_out(self.pipeline.journal)

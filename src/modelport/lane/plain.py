@@ -2,9 +2,9 @@
 
     start → (journal written) → ask → answered → (journal written) → finish
 
-It is driver.LaneCall in a few steps instead of many, with what `lane/standing.py` knows beforehand. Whatever turns out
-differently (another status, an answer that is not one text, a time-out, a client that goes) becomes a LaneCall at that
-moment, with all that was taken until then; so how calls fail is written in one place.
+It is gateway.machine.CallMachine in a few steps instead of many, with what `lane/standing.py` knows beforehand.
+Whatever turns out differently (another status, an answer that is not one text, a time-out, a client that goes) becomes
+a CallMachine at that moment, with all that was taken until then; so how calls fail is written in one place.
 """
 
 from __future__ import annotations
@@ -25,11 +25,13 @@ from modelport.dialects import fresh_ids
 from modelport.dialects.plain_chat import PlainAnswer
 from modelport.gateway.estimate import MESSAGE_TOKENS, RESERVED_BYTES_PER_TOKEN, byte_length
 from modelport.gateway.forms import CLOSED_BY_CLASS_VALUES, CLOSED_VALUES, OPENED_VALUES, PriceForms, encoded
-from modelport.lane.driver import LaneCall, raised
+from modelport.gateway.machine import CallMachine
+from modelport.gateway.receiving import raised
+from modelport.lane.calls import call_made
 from modelport.lane.lane import Connection, Lane
 from modelport.lane.repeated import RepeatedHead
 from modelport.lane.standing import NO_REQUEST, Ask, Standing, answer_form
-from modelport.lane.ways import Way, asked_by
+from modelport.lane.ways import Way
 from modelport.surfaces.headers import ECHOABLE
 from modelport.upstream.wire import Exchange, RawHeaders
 
@@ -79,7 +81,7 @@ class PlainCall(Exchange):
     _pieces: list[bytes] | None
     _prices: PriceForms
     _standing: Standing
-    _successor: LaneCall | None
+    _successor: CallMachine | None
     keep_alive: bool
     """Cleared by uvicorn when it shuts down."""
     repeated: RepeatedHead | None
@@ -226,7 +228,7 @@ class PlainCall(Exchange):
         self._has_begun, self._pieces = True, [body] if body else None
         self.become().answer_ended()
 
-    def answer_failed(self, error: ModelportError) -> None:
+    def answer_failed(self, error: Exception) -> None:
         """upstream.wire.Receiver"""
         self.become().answer_failed(error)
 
@@ -315,24 +317,28 @@ class PlainCall(Exchange):
 
     # --- other ends --------------------------------------------------------------------------------------------------
 
-    def become(self) -> LaneCall:
+    def become(self) -> CallMachine:
         """The same call in the general form, as far as it has come."""
         standing, pieces, is_settled = self._standing, self._pieces, self._answer is not None
         if not is_settled:
             self._count_in_general()
+        is_under_way = self._is_asked and not is_settled and self.receiver is not None
         headers = self.head_given if self.repeated is None else self.repeated.headers(self.head_given)
-        call = LaneCall(self._lane, self._connection, self._way, headers, self.keep_alive, request_id=self._id)
+        call = call_made(self._lane, self._connection, self._way, headers, self.keep_alive, request_id=self._id)
         call.adopt(
             self._received,
             standing.snapshot,
+            standing.runtime,
             standing.principal,
             self._held(),
             (self._started_at, self._started),
             self._began + self._lane.options.limits.request_seconds,
-            {standing.target.provider: asked_by(standing.provider)},
-            self if self._is_asked and not is_settled else None,
+            self if is_under_way else None,
+            is_asked=self._is_asked and not is_settled,
             is_settled=is_settled,
         )
+        if is_under_way:
+            self.receiver = call
         self._successor = call
         self._connection.replaced(self, call, call.reply)
         if is_settled:
@@ -368,6 +374,6 @@ class PlainCall(Exchange):
         if now > self._began + self._lane.options.limits.request_seconds:
             self.become().sweep(now)
 
-    def stop(self) -> None:
+    def end_now(self) -> None:
         """The time to drain is over."""
-        self.become().stop()
+        self.become().end_now()

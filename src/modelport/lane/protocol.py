@@ -1,47 +1,67 @@
-"""The protocol that a server listens with: one HTTP/1.1 connection (lane/connection.py), with the lane.
+"""The protocol that a server listens with: one HTTP/1.1 connection (lane/connection.py), and the shell of its calls.
 
-A POST to an inference route is offered to the lane (lane/driver.py) once its body is here. Everything else, and what
-the lane hands back, becomes a cycle of uvicorn's and goes to the application, on the same connection.
+A POST to an inference route becomes a call (gateway/machine.py), or its plain form (lane/plain.py), once its body is
+here: before that only where the head alone says that something is due (a client that waits for our word, a body that is
+too long or packed or slow). Everything else becomes a cycle of uvicorn's and goes to the application, on the same
+connection.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Final
 
+from modelport.core.errors import BodyTooLarge, Forbidden, ModelportError, RequestTimedOut, UnsupportedEncoding
+from modelport.gateway.machine import CallMachine
+from modelport.lane.calls import call_made
 from modelport.lane.connection import NEVER, HttpConnection
-from modelport.lane.driver import LaneCall
 from modelport.lane.lane import Lane, Serving
 from modelport.lane.plain import PlainCall
 from modelport.lane.repeated import CLIENT_REQUEST_ID, RepeatedHead
+from modelport.lane.request_rules import target_fault
+from modelport.lane.shell import ShellConnection
 from modelport.lane.ways import Way
 from modelport.surfaces.headers import DECISIVE
+from modelport.surfaces.options import Limits
 from modelport.upstream.sweep import Sweep
 
 NO_VALUES: Final = (b"",) * len(DECISIVE)
 BODY_SECONDS: Final = 1.0
-"""A body that takes longer to arrive is awaited by the coroutine driver, which has the time limits for it."""
+"""Who asks is looked at when a body takes longer to arrive."""
+DISCARDED_BYTES: Final = 64 * 1024 * 1024
+DISCARD_SECONDS: Final = 30.0
+DISCARD_IDLE_SECONDS: Final = 2.0
+"""What still comes of a request that is refused is read away within these, so that its client reads the answer."""
+CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 
-class LaneProtocol(HttpConnection):
+class LaneProtocol(ShellConnection):
     """One connection. What all connections of a server share is set on a subclass by `bound`."""
-
-    lane: Lane | None = None
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self._suits_lane = False
-        """Whether the last head that was acceptable leaves nothing to the application alone."""
+        self._is_usual_head = False
+        """Whether the last head that was acceptable says nothing that is due before the body."""
+        self._version = "1.1"
         self._way: Way | None = None
-        """Where the request leads whose body is arriving for the lane."""
+        """Where the request leads whose body is arriving for a call."""
         self._keeps_alive = False
         self._body: bytes | bytearray = b""
         self._body_due = NEVER
-        self._call: Serving | None = None
+        self._early: CallMachine | None = None
+        """The call whose body is still arriving."""
+        self._after_body: Callable[[], None] | None = None
+        """What waits for the rest of a body that nobody reads."""
+        self._body_end = NEVER
+        """When the rest of a body is not waited for any longer."""
+        self._is_late = False
+        """It is not waited for at all."""
         self._last: RepeatedHead | None = None
 
     # --- time ------------------------------------------------------------------------------------------------------
 
     def connection_lost(self, exc: Exception | None) -> None:
+        self._after_body = None
         if self._call is not None:
             self._call.client_gone()
         super().connection_lost(exc)
@@ -49,15 +69,23 @@ class LaneProtocol(HttpConnection):
     def sweep(self, now: float) -> None:
         """Ends what is late."""
         super().sweep(now)
-        if self._call is not None:
+        if self._way is not None and now > self._body_due:
+            self._body_is_late()
+        elif self._call is not None:
             self._call.sweep(now)
-        elif self._way is not None and now > self._body_due:
-            self._hand_over()
+
+    def _body_is_late(self) -> None:
+        if self._after_body is not None:
+            self._stop_reading()
+        elif self._early is None:
+            self._begin_call()
+        else:
+            self._refuse_body(RequestTimedOut(), is_late=True)
 
     def shutdown(self) -> None:
-        """As uvicorn's, to whom a request whose body is still arriving for the lane would look like none."""
-        if self._way is not None:
-            self._hand_over()
+        """As uvicorn's, to whom a request whose body is still arriving for a call would look like none."""
+        if self._way is not None and self._early is None:
+            self._begin_call()
         super().shutdown()
 
     # --- whose request it is ---------------------------------------------------------------------------------------
@@ -94,39 +122,52 @@ class LaneProtocol(HttpConnection):
     def _check_head(self, version: str) -> None:
         super()._check_head(version)
         fields, lane = self._fields, self.lane
-        self._suits_lane = (
+        self._is_usual_head = (
             lane is not None
             and version == "1.1"
             and b"expect" not in fields
             and b"content-encoding" not in fields
-            and lane.admits(fields.get(b"host"), fields.get(b"origin"))
+            and lane.refusal(fields.get(b"host"), fields.get(b"origin")) is None
         )
 
     def _begin_request(self, version: str) -> None:
         self._way = None
-        if self._suits_lane and self.parser.get_method() == b"POST":
-            assert self.lane is not None
+        if self.lane is not None and self.parser.get_method() == b"POST":
             self._way = self.lane.way(self.url)
-        if self._way is None:
+        if self._way is None or (not self.url.startswith(b"/") and not self._is_ours()):
+            self._way = None
             super()._begin_request(version)
-        else:
-            self._keeps_alive = self.parser.should_keep_alive()
-            self._body = b""
+            return
+        self._version, self._is_late = version, False
+        self._keeps_alive = version == "1.1" and self.parser.should_keep_alive()
+        self._body = b""
+        if not self._is_usual_head:
+            self._begin_call()
+
+    def _is_ours(self) -> bool:
+        return target_fault(b"POST", self.url, self._fields.get(b"host")) is None
 
     def on_body(self, body: bytes) -> None:
         if self._way is None:
             super().on_body(body)
             return
         self._body_bytes += len(body)
+        if self._after_body is not None:
+            if self._body_bytes > DISCARDED_BYTES:
+                self._stop_reading()
+            else:
+                self._body_due = min(self._body_end, self.loop.time() + DISCARD_IDLE_SECONDS)
+            return
+        if self._early is not None:
+            self._body_due = min(self._body_end, self.loop.time() + self._limits().idle_seconds)
         if not self._body:
             self._body = body
         elif isinstance(self._body, bytearray):
             self._body += body
         else:
             self._body = bytearray(self._body) + body
-        assert self.lane is not None
-        if self._body_bytes > self.lane.options.limits.body_bytes:
-            self._hand_over()
+        if self._body_bytes > self._limits().body_bytes:
+            self._refuse_body(BodyTooLarge(self._limits().body_bytes))
 
     def _await_body(self) -> None:
         super()._await_body()
@@ -139,16 +180,25 @@ class LaneProtocol(HttpConnection):
             super()._end_request()
             return
         assert self.lane is not None
-        body = bytes(self._body)
-        if way.plain is not None and not self.lane.gateway.draining and self._starts_plain(way, body):
+        body, then = bytes(self._body), self._after_body
+        if self._early is None and self._is_plain(way, body):
             return
-        call = LaneCall(self.lane, self, way, self._head, self._keeps_alive)
-        serving = call.start(body)
-        if serving is not None:
-            self._serves(serving, call.reply)
-        else:
-            self._hand_over()
-            super()._end_request()
+        call = self._early
+        if call is None:
+            self._begin_call()
+            call, then = self._early, self._after_body
+        self._body_is_over()
+        if then is not None:
+            then()
+        elif call is not None:
+            call.body_received(body)
+
+    def _is_plain(self, way: Way, body: bytes) -> bool:
+        lane = self.lane
+        assert lane is not None
+        return (
+            way.plain is not None and lane.takes_plain and not lane.gateway.draining and self._starts_plain(way, body)
+        )
 
     def _starts_plain(self, way: Way, body: bytes) -> bool:
         lane, headers = self.lane, self._head
@@ -170,55 +220,88 @@ class LaneProtocol(HttpConnection):
         return True
 
     def _serves(self, call: Serving, reply: object) -> None:
-        self._way = None
-        self._body = b""
+        self._body_is_over()
         self._head = []  # the call has its own
-        self._body_due = NEVER
         self._call = call
         self.cycle = reply  # type: ignore[assignment]
 
-    def _hand_over(self) -> None:
-        """Makes what has arrived of the request a cycle of uvicorn's; the rest, if any, goes there as it comes."""
-        self._way = None
+    # --- a call whose body is not here yet -------------------------------------------------------------------------
+
+    def _limits(self) -> Limits:
+        assert self.lane is not None
+        return self.lane.options.limits
+
+    def _begin_call(self) -> None:
+        """Makes a call of the head, and asks what it has to say before its body is read."""
+        lane, way, fields = self.lane, self._way, self._fields
+        assert lane is not None
+        assert way is not None
+        is_modern = self._version == "1.1"
+        call = call_made(lane, self, way, self._head, self._keeps_alive, has_chunks=is_modern)
+        self._call = self._early = call
+        self.cycle = call.reply  # type: ignore[assignment]
+        limits, now = lane.options.limits, self.loop.time()
+        self._body_end = now + limits.request_seconds
+        self._body_due = min(self._body_end, now + limits.idle_seconds)
+        refusal = lane.refusal(fields.get(b"host"), fields.get(b"origin"))
+        if refusal is not None:
+            call.turn_away(Forbidden(refusal))
+            return
+        if not call.begin() or self._answering:
+            return
+        given = dict(self._head)
+        length = given.get(b"content-length", b"").strip()
+        announced = int(length) if length.isdigit() else 0
+        encoding = fields.get(b"content-encoding", b"").strip().decode("latin-1")
+        if encoding and encoding.lower() != "identity" and (announced or self._is_chunked):
+            self._refuse_body(UnsupportedEncoding(encoding))
+        elif announced > limits.body_bytes:
+            self._refuse_body(BodyTooLarge(limits.body_bytes))
+        elif self._waits_for_word():
+            self.transport.write(CONTINUE)
+
+    def _waits_for_word(self) -> bool:
+        """Whether the client sends its body only when it is told to."""
+        is_asked = self._version != "1.0" and self._fields.get(b"expect", b"").lower() == b"100-continue"
+        return is_asked and not self._body_bytes
+
+    def _refuse_body(self, error: ModelportError, *, is_late: bool = False) -> None:
+        if self._early is None:
+            self._begin_call()
+        call, self._body = self._early, b""
+        if call is None or self._after_body is not None:
+            return
+        self._is_late = is_late
+        call.turn_away(error)
+
+    def when_read(self, step: Callable[[], None]) -> None:
+        """gateway.call.Shell"""
+        if not self._in_body:
+            step()
+        elif self._is_late or self._waits_for_word():
+            self._after_body = step
+            self._stop_reading()
+        else:
+            now = self.loop.time()
+            self._body, self._after_body = b"", step
+            self._body_end = now + DISCARD_SECONDS
+            self._body_due = now + DISCARD_IDLE_SECONDS
+
+    def _stop_reading(self) -> None:
+        """Answers now, and closes."""
+        step = self._after_body
+        self._body_is_over()
+        self._refused = True
+        reply: Any = self.cycle
+        if reply is not None:
+            reply.keep_alive = False
+        if step is not None:
+            step()
+
+    def _body_is_over(self) -> None:
+        self._way = self._early = self._after_body = None
+        self._body = b""
         self._body_due = NEVER
-        body, self._body = bytes(self._body), b""
-        trailers = self.headers
-        self._start_cycle("1.1")
-        self.headers = trailers
-        if body:
-            self._body_bytes -= len(body)
-            super().on_body(body)
-
-    # --- the lane's call -------------------------------------------------------------------------------------------
-
-    def call_over(self, reply: object) -> None:
-        """lane.Connection"""
-        self._call = None
-        if self.cycle is reply:
-            self.cycle = None  # type: ignore[assignment]
-        self.on_response_complete()
-
-    def replaced(self, old: object, new: Serving, reply: object) -> None:
-        """lane.Connection"""
-        self._call = new
-        standing: object = self.cycle
-        if standing is old:
-            self.cycle = reply  # type: ignore[assignment]
-
-    def pause_writing(self) -> None:
-        super().pause_writing()
-        if self._call is not None:
-            self._call.pause()
-
-    def resume_writing(self) -> None:
-        super().resume_writing()
-        if self._call is not None:
-            self._call.resume()
-
-    def stop_call(self) -> None:
-        """lane.Connection"""
-        if self._call is not None:
-            self._call.stop()
 
 
 def bound(

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Final
+import socket
+from typing import Any, Final
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE
 
 from modelport.core.errors import ModelportError
+from modelport.gateway.call import Origin
+from modelport.lane.http10 import NO_RESET, RESET
 from modelport.lane.lane import Connection, Lane
 from modelport.lane.ways import Way
 from modelport.surfaces import cors
-from modelport.surfaces.answer import STREAM_HEADERS
+from modelport.surfaces.answer import STREAM_HEADERS, answer_headers
 from modelport.surfaces.app import refusal
 from modelport.surfaces.asgi import EVENT_STREAM, JSON, Headers
 from modelport.surfaces.headers import RequestHead, common_headers
@@ -19,10 +22,11 @@ LAST_CHUNK: Final = b"0\r\n\r\n"
 
 
 class Reply:
-    """One answer on its connection. To uvicorn it is the connection's cycle until it is complete."""
+    """gateway.call.Reply on its connection. To uvicorn it is the connection's cycle until it is complete."""
 
     __slots__ = (
         "_connection",
+        "_has_chunks",
         "_head",
         "_lane",
         "_pieces",
@@ -33,7 +37,18 @@ class Reply:
         "response_started",
     )
 
-    def __init__(self, lane: Lane, connection: Connection, way: Way, head: RequestHead, keep_alive: bool) -> None:
+    def __init__(
+        self,
+        lane: Lane,
+        connection: Connection,
+        way: Way,
+        head: RequestHead,
+        keep_alive: bool,
+        *,
+        has_chunks: bool = True,
+    ) -> None:
+        self._has_chunks = has_chunks
+        """HTTP/1.0 has none: there a stream ends with the connection."""
         self._lane = lane
         self._connection = connection
         self._way = way
@@ -45,8 +60,9 @@ class Reply:
         self._unwritten = b""
         self._pieces: list[bytes] = []
 
-    def whole(self, body: bytes, about: Headers) -> None:
-        """The answer as one JSON object; `about`: surfaces.answer.answer_headers."""
+    def whole(self, body: bytes, origin: Origin) -> None:
+        """gateway.call.Reply"""
+        about = answer_headers(origin)
         about.append((b"content-length", b"%d" % len(body)))
         head = self._begun(200, JSON, about)
         if len(body) > 16 * 1024:
@@ -55,10 +71,14 @@ class Reply:
             self._connection.transport.write(head + body)
         self._over()
 
-    def stream(self, about: Headers) -> None:
-        """Begins a stream."""
+    def stream(self, origin: Origin) -> None:
+        """gateway.call.Reply"""
+        about = answer_headers(origin)
         about += STREAM_HEADERS
-        self._unwritten = self._begun(200, EVENT_STREAM, about, is_chunked=True)
+        if not self._has_chunks:
+            self.keep_alive = False
+            self._linger(RESET)  # a client that reads until the end must not take a broken answer for a whole one
+        self._unwritten = self._begun(200, EVENT_STREAM, about, is_chunked=self._has_chunks)
 
     def piece(self, data: bytes) -> None:
         """More of a stream. What one read of the target gives is one write to the client: `flush` makes it."""
@@ -72,15 +92,26 @@ class Reply:
     def last(self, data: bytes) -> None:
         """The end of a stream."""
         self._pieces.append(data)
-        self._connection.transport.write(self._pending() + LAST_CHUNK)
+        if self._has_chunks:
+            self._connection.transport.write(self._pending() + LAST_CHUNK)
+        else:
+            self._connection.transport.write(self._pending())
+            self._linger(NO_RESET)
         self._over()
+
+    def _linger(self, option: bytes) -> None:
+        connection: Any = self._connection.transport.get_extra_info("socket")
+        if connection is not None:
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, option)
 
     def _pending(self) -> bytes:
         pieces, self._pieces = self._pieces, []
-        if not self._unwritten and len(pieces) == 1 and pieces[0]:
+        if self._has_chunks and not self._unwritten and len(pieces) == 1 and pieces[0]:
             return b"%x\r\n%b\r\n" % (len(pieces[0]), pieces[0])
         head, self._unwritten = self._unwritten, b""
         data = pieces[0] if len(pieces) == 1 else b"".join(pieces)
+        if not self._has_chunks:
+            return head + data
         return b"%b%x\r\n%b\r\n" % (head, len(data), data) if data else head
 
     def refuse(self, error: ModelportError) -> None:

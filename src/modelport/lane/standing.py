@@ -18,7 +18,7 @@ from modelport.core.catalog import Deployment, Range, RateLimits, Snapshot, Targ
 from modelport.core.events import FinishReason
 from modelport.core.identity import ANONYMOUS, Principal
 from modelport.core.operations import Operation
-from modelport.core.ports.providers import Address, Provider
+from modelport.core.ports.providers import Address, Provider, Runtime
 from modelport.core.ports.quota import DirectAccount, DirectQuota
 from modelport.core.ports.records import Series
 from modelport.core.ports.stages import Refusal
@@ -28,7 +28,9 @@ from modelport.core.usage import Ending, TokenUsage, UsageRecord, UsageSource
 from modelport.dialects.plain_chat import PlainChat, PlainCodec
 from modelport.gateway import guard
 from modelport.gateway.authorize import authorize
+from modelport.gateway.call import Origin
 from modelport.gateway.charge import Charge
+from modelport.gateway.codec import Speech
 from modelport.gateway.fitting import LONGEST_TOKEN_BYTES
 from modelport.gateway.forms import DAY_SECONDS, Forms, PriceForms, forms
 from modelport.gateway.identify import identify
@@ -38,9 +40,8 @@ from modelport.lane.ways import Ground, Way
 from modelport.surfaces import cors
 from modelport.surfaces.answer import answer_headers
 from modelport.surfaces.asgi import JSON, Headers
-from modelport.surfaces.door import Speech
 from modelport.surfaces.headers import DECISIVE, RequestHead, common_headers, quota_headers
-from modelport.upstream.wire import Pool
+from modelport.upstream.wire import Pool, Wire
 
 FOREVER: Final = float("inf")
 NO_REQUEST: Final = ChatRequest(messages=())
@@ -73,6 +74,8 @@ class Standing(Struct):
     expires_at: float
     """Until when the credential counts, in unix seconds."""
     snapshot: Snapshot
+    runtime: Runtime
+    """The one of that snapshot."""
     principal: Principal
     deployment: Deployment
     target: Target
@@ -187,22 +190,22 @@ def made(lane: Ground, way: Way, decisive: Sequence[bytes], model: str | None, s
     quota = pipeline.quota.quota
     if not isinstance(quota, DirectQuota):
         return None
-    plan = lane.plan(deployment, snapshot)
     target = deployment.targets[0]
-    asked = plan.get(target.provider) if plan is not None else None
-    codec_of = getattr(asked.provider, "plain", None) if asked is not None else None
+    asked = pipeline.asked(target.provider)
+    codec_of = getattr(asked.codec, "plain", None)
     codec = codec_of(target) if codec_of is not None else None
-    if asked is None or codec is None:
+    if asked.codec is None or codec is None or not Wire.reaches(asked.codec.address):
         return None
     profile = deployment.profile
     before, between, after = written(lane, head, deployment, snapshot)
     return Standing(
         expires_at=expires_at,
         snapshot=snapshot,
+        runtime=pipeline.runtime,
         principal=principal,
         deployment=deployment,
         target=target,
-        provider=asked.provider,
+        provider=asked.codec,
         readiness=asked.readiness.readiness if asked.readiness is not None else None,
         codec=codec,
         speech=speech,
@@ -294,7 +297,7 @@ def recorded(
 def written(lane: Ground, head: RequestHead, deployment: Deployment, snapshot: Snapshot) -> tuple[bytes, bytes, bytes]:
     """The lines of the answer's head: between the ids and the quota, between that and the length, and after it."""
     fixed = [*common_headers(head, lane.region)[3:], (b"content-type", JSON)]
-    named = answer_headers(QuotaState(), deployment, snapshot, ())
+    named = answer_headers(Origin(QuotaState(), deployment, snapshot))
     return (
         lines(fixed),
         lines(named) + b"content-length: ",

@@ -7,8 +7,6 @@ from typing import Protocol
 
 from msgspec import Struct
 
-from modelport.core.catalog import Deployment, Snapshot
-from modelport.core.ports.providers import Provider, Readiness
 from modelport.dialects.plain_chat import PlainChat
 from modelport.dialects.reasoning import ReasoningPlace
 from modelport.gateway.pipeline import Pipeline
@@ -28,22 +26,8 @@ class Way(Struct, frozen=True):
     reasoning: ReasoningPlace
     plain: Callable[[bytes], PlainChat | None] | None
     """Reads the bodies that lane/plain.py takes."""
-
-
-class Asked(Struct, frozen=True):
-    """A provider as the lane asks it."""
-
-    provider: Provider
-    readiness: Readiness | None
-
-
-def asked_by(provider: Provider) -> Asked:
-    """The same of a provider that can be asked from the lane."""
-    return Asked(provider, provider if isinstance(provider, Readiness) else None)
-
-
-Plan = dict[str, Asked]
-"""By the name of the provider; all that a deployment's targets need."""
+    has_odd_version: bool = False
+    """Its api-version is none, or one is missing that must be there."""
 
 
 class Ground(Protocol):
@@ -52,7 +36,3 @@ class Ground(Protocol):
     pipeline: Pipeline
     options: Options
     region: bytes
-
-    def plan(self, deployment: Deployment, snapshot: Snapshot) -> Plan | None:
-        """How this deployment is asked; None: not from here, or not now."""
-        ...

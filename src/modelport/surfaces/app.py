@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import traceback
 from collections.abc import Sequence
 
 from modelport.core.errors import (
@@ -14,17 +13,18 @@ from modelport.core.errors import (
     MethodNotAllowed,
     ModelportError,
     PermissionDenied,
+    RouteNotFound,
     Unauthenticated,
 )
+from modelport.core.faults import drop_frames, frames
 from modelport.core.identity import Role
 from modelport.core.operations import Operation
+from modelport.gateway.machine import stopped
 from modelport.surfaces import azure_inference, azure_openai, cors, health, openai_v1, pages
-from modelport.surfaces.answer import infer, stopped
 from modelport.surfaces.asgi import Receive, Reply, Scope, Send
 from modelport.surfaces.door import Door, Inference, Route
 from modelport.surfaces.exchange import Exchange
 from modelport.surfaces.gateway_port import Gateway
-from modelport.surfaces.hangup import Hangup
 from modelport.surfaces.headers import RequestHead, error_headers
 from modelport.surfaces.limits import Body
 from modelport.surfaces.local_names import refusal_of
@@ -62,19 +62,17 @@ class Doors:
     async def _exchange(self, scope: Scope, receive: Receive, send: Send) -> None:
         head = RequestHead.of(scope)
         body = Body(receive, head, self.options.limits)
+        exchange = Exchange(
+            head=head,
+            gateway=self.gateway,
+            options=self.options,
+            body=body,
+            send=send,
+            cors=cors.answer_headers(head, self.options.cors_origins),
+            scheme=scope.get("scheme", "http"),
+        )
         try:
-            async with Hangup(receive) as hangup:
-                exchange = Exchange(
-                    head=head,
-                    gateway=self.gateway,
-                    options=self.options,
-                    body=body,
-                    hangup=hangup,
-                    send=send,
-                    cors=cors.answer_headers(head, self.options.cors_origins),
-                    scheme=scope.get("scheme", "http"),
-                )
-                await self._answered(exchange)
+            await self._answered(exchange)
         except asyncio.CancelledError:
             if not body.client_gone:
                 raise
@@ -84,21 +82,19 @@ class Doors:
         was started makes the server cut the connection."""
         match = self.router.match(exchange.head.path)
         route = match.route(exchange.head.method)
-        operation = route.endpoint.operation if route and isinstance(route.endpoint, Inference) else None
         try:
             await self._routed(exchange, match, route)
         except ModelportError as error:
-            if operation is None:
-                note_refused(exchange.head, error)
+            note_refused(exchange.head, error)
             if not exchange.started:
-                await exchange.reply(refusal(error, exchange.head, match.door, operation))
+                await exchange.reply(refusal(error, exchange.head, match.door, None))
             drop_frames(error)
         except asyncio.CancelledError:
             if not exchange.is_stopped_by_us:
                 raise
             # The task ends here either way; raised, it would be reported as a fault of ours.
             if not exchange.started:
-                await exchange.reply(refusal(stopped(), exchange.head, match.door, operation))
+                await exchange.reply(refusal(stopped(), exchange.head, match.door, None))
         except Exception as error:  # noqa: BLE001 - the end of a request
             log.error(
                 "unhandled %s: %s %s request_id=%s\n%s",
@@ -109,7 +105,7 @@ class Doors:
                 frames(error),
             )
             if not exchange.started:
-                await exchange.reply(refusal(InternalError(), exchange.head, match.door, operation))
+                await exchange.reply(refusal(InternalError(), exchange.head, match.door, None))
 
     async def _routed(self, exchange: Exchange, match: Match, route: Route | None) -> None:
         head = exchange.head
@@ -127,8 +123,7 @@ class Doors:
             raise MethodNotAllowed(match.allow)
         exchange.parameters = match.parameters
         if isinstance(route.endpoint, Inference):
-            await infer(exchange, match.door, route.endpoint)
-            return
+            raise RouteNotFound  # the server's protocol answers these itself (lane/protocol.py)
         if route.permission != "public":
             exchange.principal = self.gateway.identify(head.credential)
             if route.permission == "administrator" and exchange.principal.role is not Role.ADMINISTRATOR:
@@ -169,18 +164,6 @@ def note_refused(head: RequestHead, error: ModelportError) -> None:
     """One line for a request that is no inference call, which would have its line in the access log."""
     why = error.reason if isinstance(error, Unauthenticated) else error.message
     log.info("%s %s: %d %s request_id=%s", head.method, shown(head.path), error.status, why, head.request_id)
-
-
-def frames(error: BaseException) -> str:
-    """Where it happened. Not the exception's own text, which may quote what the caller sent."""
-    return "".join(
-        f"  {frame.filename}:{frame.lineno} {frame.name}\n" for frame in traceback.extract_tb(error.__traceback__)
-    )
-
-
-def drop_frames(error: BaseException) -> None:
-    """Releases what the frames hold that the error came through: an upstream's answer, and the error itself."""
-    error.__traceback__ = error.__context__ = None
 
 
 async def lifespan(receive: Receive, send: Send) -> None:

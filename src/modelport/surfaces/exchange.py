@@ -9,7 +9,6 @@ from modelport.core.errors import Unauthenticated
 from modelport.core.identity import Principal
 from modelport.surfaces.asgi import Headers, Reply, Send
 from modelport.surfaces.gateway_port import Gateway
-from modelport.surfaces.hangup import Hangup
 from modelport.surfaces.headers import RequestHead, common_headers, printable
 from modelport.surfaces.limits import Body
 from modelport.surfaces.options import Options
@@ -23,7 +22,6 @@ class Exchange:
     gateway: Gateway
     options: Options
     body: Body
-    hangup: Hangup
     send: Send
     cors: Headers
     scheme: str = "http"
@@ -36,7 +34,7 @@ class Exchange:
     @property
     def is_stopped_by_us(self) -> bool:
         """For a cancellation: the server is ending, it is not that the client has gone."""
-        return self.gateway.draining and not self.hangup.client_gone and not self.body.client_gone
+        return self.gateway.draining and not self.body.client_gone
 
     def caller(self) -> Principal | None:
         """Who asks, where the route wants no credential; None: no valid one was shown."""
@@ -63,7 +61,6 @@ class Exchange:
 
     async def finish(self, data: bytes) -> None:
         """Sends the last piece."""
-        self.hangup.over()
         await self.send({"type": "http.response.body", "body": data, "more_body": False})
 
     async def reply(self, reply: Reply) -> None:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Sequence
-from contextlib import AbstractAsyncContextManager
 from typing import Protocol
 
 from modelport.core.catalog import Deployment, Snapshot
 from modelport.core.identity import Credential, Principal
 from modelport.core.ports.states import DeploymentState, StoreState
-from modelport.gateway.call import Answer, Call, Selector
+from modelport.gateway.call import Selector
 
 
 class Gateway(Protocol):
@@ -17,10 +16,6 @@ class Gateway(Protocol):
 
     draining: bool
     """New calls are turned away; running ones end."""
-
-    def run(self, call: Call) -> AbstractAsyncContextManager[Answer]:
-        """The way. Entering raises ModelportError for every refusal; leaving early stops the work; leaving settles."""
-        ...
 
     def identify(self, credential: Credential) -> Principal:
         """Who it is. Raises Unauthenticated."""

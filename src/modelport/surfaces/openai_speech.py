@@ -10,8 +10,8 @@ from modelport.core.requests import ChatRequest, CompletionsRequest, EmbeddingsR
 from modelport.dialects.openai_chat import answers, requests
 from modelport.dialects.plain_chat import decode_plain
 from modelport.dialects.reasoning import ReasoningPlace
+from modelport.gateway.codec import Speech, StreamWriter
 from modelport.gateway.fold import WholeAnswer
-from modelport.surfaces.door import Speech, StreamWriter
 
 
 def chat_stream(head: AnswerHead, request: Request, reasoning: ReasoningPlace) -> StreamWriter:

@@ -42,6 +42,10 @@ class Wire:
         plain = parts.scheme in DEFAULT_PORTS and bool(parts.hostname) and "@" not in parts.netloc
         return plain and address.proxy is None and address.base_url.isascii() and not (parts.query or parts.fragment)
 
+    def carries(self, address: Address) -> bool:
+        """The same, for one that is asked again and again."""
+        return address in self._pools or self.reaches(address)
+
     def send(self, address: Address, request: UpstreamRequest, timeouts: Timeouts, receiver: Receiver) -> Exchange:
         """Sends the request; the receiver hears the rest, never before this has returned."""
         return self.pool(address).send(request, timeouts, receiver)

@@ -17,11 +17,10 @@ from modelport.core.operations import Operation
 from modelport.core.ports.stages import NeedsWaiting, Refusal
 from modelport.core.requests import ChatRequest, CompletionsRequest, EmbeddingsRequest, Request
 from modelport.gateway.admissions import Admissions
-from modelport.gateway.admit import admit
+from modelport.gateway.admit import admit, sooner
 from modelport.gateway.facts import CallFacts
 from modelport.gateway.fitting import LONGEST_TOKEN_BYTES, beyond_context
 from modelport.gateway.lease import CallLease
-from modelport.gateway.pipeline import sooner
 from modelport.gateway.shape import shape
 from modelport.stores.allotments.bank import MemoryBank
 from modelport.stores.allotments.quota import SharedQuota

@@ -7,28 +7,38 @@ import queue
 import socket
 import threading
 from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.client import HTTPConnection, HTTPResponse
-from typing import Any
+from random import Random
+from types import SimpleNamespace
+from typing import Any, cast
+from unittest.mock import Mock, patch
 
 import uvicorn
 from msgspec.structs import replace
 
 from modelport.core.catalog import Deployment, Model, ModelProfile, Snapshot, Target
-from modelport.core.errors import ModelportError, Unauthenticated, Unavailable
+from modelport.core.clock import SystemClock
+from modelport.core.errors import Unauthenticated
 from modelport.core.events import ChoiceFinished, Embedding, Event, FinishReason, TextDelta, UsageReported
 from modelport.core.identity import Credential, Principal, Role
 from modelport.core.operations import Operation
 from modelport.core.ports.stages import Refusal
 from modelport.core.ports.states import DeploymentState, StoreState
 from modelport.core.quota import QuotaState
-from modelport.core.usage import TokenUsage
-from modelport.gateway.call import Answer, Call, Selector
+from modelport.core.requests import Request
+from modelport.core.usage import TokenUsage, UsageRecord
+from modelport.gateway.call import CallHead, Selector
 from modelport.gateway.identify import ABSENT, MALFORMED
-from modelport.gateway.resolve import find, resolve
+from modelport.gateway.pipeline import Pipeline
+from modelport.gateway.resolve import find
+from modelport.lane.calls import head_of
+from modelport.lane.lane import Lane
+from modelport.lane.protocol import bound
 from modelport.surfaces.app import build
 from modelport.surfaces.options import Options
+from modelport.upstream.wire import Wire
 
 KEY = "the-right-key"
 CALLER = Principal(name="caller", key_id="key1", role=Role.INFERENCE_USER)
@@ -67,7 +77,7 @@ class FakeGateway:
 
     script: Sequence[Step] = HELLO
     refusal: Exception | None = None
-    """Raised once the body has been read."""
+    """Raised where the answer is due."""
     default: str | None = "mistral-large"
     dropped: tuple[str, ...] = ()
     quota: QuotaState = field(default_factory=QuotaState)
@@ -75,7 +85,7 @@ class FakeGateway:
     is_ready: bool = True
     role: Role = Role.INFERENCE_USER
     """The caller's."""
-    calls: list[Call] = field(default_factory=list)
+    calls: list[CallHead] = field(default_factory=list)
     bodies: list[bytes] = field(default_factory=list)
     ended: queue.SimpleQueue[str] = field(default_factory=queue.SimpleQueue)
     working: threading.Event = field(default_factory=threading.Event)
@@ -123,44 +133,49 @@ class FakeGateway:
     def metrics(self) -> bytes:
         return b"modelport_requests_total 1\n"
 
-    @asynccontextmanager
-    async def run(self, call: Call) -> AsyncIterator[Answer]:
-        if self.draining:
-            raise Unavailable("The server is shutting down.", retry_after=5)
-        self.calls.append(call)
-        ending = "refused"
-        try:
-            principal = self.identify(call.credential)
-            body = await call.read()
-            self.bodies.append(body)
-            request = call.decode(body)
-            found = resolve(call.selector, request.model, call.operation, self.snapshot(), principal)
-            if isinstance(found, Refusal):
-                raise found.error
-            if self.refusal is not None:
-                raise self.refusal
-            ending = "left early"
-            finished: list[bool] = []
-            yield Answer(
-                request=request,
-                deployment=found,
-                principal=principal,
-                snapshot=self.snapshot(),
-                events=self._events(finished),
-                dropped=self.dropped,
-                quota=self.quota,
+    def __post_init__(self) -> None:
+        self.running = 0
+        if not hasattr(self, "pipeline"):  # made anew, it keeps the parts that its server knows
+            clock = SystemClock()
+            self.pipeline = Pipeline(
+                snapshot=lambda: self.snapshot(),
+                runtime=cast(Any, SimpleNamespace(provider=lambda _: self, transport=None)),
+                authenticators=(self._authenticate,),
+                quota=cast(Any, SimpleNamespace(reserve=lambda *_, **__: Room(self), when_freed=lambda _: None)),
+                journal=Mock(),
+                observer=cast(Any, self),
+                clock=clock,
+                random=Random(7),
             )
-            ending = "completed" if finished else "left early"
-        except asyncio.CancelledError:
-            ending = "cancelled"
-            raise
-        except Exception as error:
-            ending = error.code if isinstance(error, ModelportError) else type(error).__name__
-            raise
-        finally:
-            self.ended.put(ending)
 
-    async def _events(self, finished: list[bool]) -> AsyncIterator[list[Event]]:
+    def _authenticate(self, shown: tuple[str, ...], snapshot: Snapshot, now: float) -> Principal | Refusal:
+        return replace(CALLER, role=self.role) if KEY in shown else Refusal(Unauthenticated(reason="unknown"))
+
+    def noted(self, head: CallHead) -> CallHead:
+        """The same, and its body is noted when it is read."""
+
+        def decode(body: bytes) -> Request:
+            self.bodies.append(body)
+            return head.decode(body)
+
+        self.calls.append(head)
+        return replace(head, decode=decode)
+
+    def call_started(self, operation: Operation, surface: str) -> None:
+        """core.ports.records.Observer"""
+
+    def call_ended(self, record: UsageRecord, reason: str | None = None) -> None:
+        """core.ports.records.Observer"""
+        self.ended.put(record.error_code or record.ending)
+
+    def ignored(self, request: Request) -> tuple[str, ...]:
+        """What the provider leaves out."""
+        return self.dropped
+
+    async def open(self, request: Request, target: Target) -> AsyncIterator[Event]:
+        """core.ports.providers.OpeningProvider"""
+        if self.refusal is not None:
+            raise self.refusal
         for step in self.script:
             match step:
                 case Exception():
@@ -171,8 +186,26 @@ class FakeGateway:
                 case float():
                     await asyncio.sleep(step)
                 case _:
-                    yield list(step)
-        finished.append(True)
+                    for event in step:
+                        yield event
+
+
+class Room:
+    """core.ports.quota.Reservation: there is always some."""
+
+    reserved_tokens = 0
+
+    def __init__(self, gateway: FakeGateway) -> None:
+        self.state = lambda: gateway.quota
+
+    def top_up(self, tokens: int) -> bool:
+        return True
+
+    def give_back(self, tokens: int) -> None: ...
+
+    def settle(self, actual_tokens: int) -> None: ...
+
+    def cancel(self) -> None: ...
 
 
 @dataclass
@@ -182,6 +215,7 @@ class Served:
     gateway: FakeGateway
     port: int
     loop: asyncio.AbstractEventLoop
+    lane: Lane
 
     @property
     def url(self) -> str:
@@ -206,13 +240,11 @@ class Served:
     def stop_running_calls(self) -> None:
         """What the server does when the time to drain is over."""
 
-        async def cancel() -> None:
+        async def stop() -> None:
             self.gateway.draining = True
-            for task in asyncio.all_tasks():
-                if "run_asgi" in repr(task.get_coro()):
-                    task.cancel()
+            self.lane.stop()
 
-        asyncio.run_coroutine_threadsafe(cancel(), self.loop).result(20)
+        asyncio.run_coroutine_threadsafe(stop(), self.loop).result(20)
 
     def tasks(self) -> int:
         """How many tasks the server's loop has."""
@@ -262,11 +294,13 @@ def until_closed(connection: socket.socket) -> bytes:
 @contextmanager
 def serving(gateway: FakeGateway, options: Options | None = None) -> Iterator[Served]:
     """The doors on a free port, in a thread of their own."""
+    doors = build(gateway, options)
+    lane = Lane(cast(Any, gateway), doors, Wire())
     config = uvicorn.Config(
-        build(gateway, options),
+        doors,
         host="127.0.0.1",
         port=0,
-        http="httptools",
+        http=bound(32768, 20, lane, idle_seconds=doors.options.limits.idle_seconds),
         ws="none",
         lifespan="off",
         log_config=None,
@@ -291,7 +325,8 @@ def serving(gateway: FakeGateway, options: Options | None = None) -> Iterator[Se
     assert started.wait(20)
     port = server.servers[0].sockets[0].getsockname()[1]
     try:
-        yield Served(gateway, port, found[0])
+        with patch("modelport.lane.calls.head_of", lambda *given: gateway.noted(head_of(*given))):
+            yield Served(gateway, port, found[0], lane)
     finally:
         server.should_exit = True
         thread.join(20)

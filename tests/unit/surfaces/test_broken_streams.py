@@ -15,7 +15,7 @@ from azure.core.credentials import AzureKeyCredential
 from azure.core.exceptions import HttpResponseError
 from openai import APIError, OpenAI
 
-from modelport.core.errors import EngineFailed
+from modelport.core.errors import EngineFailed, Unavailable, UpstreamTimedOut
 from modelport.core.events import ChoiceFinished, FinishReason, TextDelta
 from modelport.surfaces.options import Limits, Options
 
@@ -179,7 +179,7 @@ def test_a_stream_that_takes_too_long_is_broken() -> None:
     assert b"Hel" in received
     assert b"longer than the server allows" in received
     assert not received.endswith(b"0\r\n\r\n")
-    assert gateway.endings() == ["cancelled"]
+    assert gateway.endings() == [UpstreamTimedOut.code]
 
 
 def test_a_reader_that_never_reads_does_not_hold_a_stream_for_ever() -> None:
@@ -187,7 +187,7 @@ def test_a_reader_that_never_reads_does_not_hold_a_stream_for_ever() -> None:
     with serving(gateway, Options(limits=Limits(request_seconds=0.5))) as hasty:
         idle = hasty.tasks()
         with hasty.open(request(DOORS[0], STREAMED)):
-            assert gateway.endings() == ["cancelled"]
+            assert gateway.endings() == [UpstreamTimedOut.code]
             while hasty.tasks() > idle:
                 threading.Event().wait(0.05)
 
@@ -207,5 +207,5 @@ def test_a_call_that_outlasts_the_drain_is_told_so(served: Served, path: str, ca
     assert b"retry-after: 5" in refused
     assert b"The server is shutting down." in cut
     assert not cut.endswith(b"0\r\n\r\n")
-    assert served.gateway.endings(2) == ["cancelled"] * 2
+    assert served.gateway.endings(2) == [Unavailable.code] * 2
     assert "Traceback" not in caplog.text

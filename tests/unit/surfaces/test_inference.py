@@ -269,7 +269,7 @@ def test_an_answer_that_takes_too_long_is_504() -> None:
     gateway = FakeGateway(script=(60.0,))
     with serving(gateway, Options(limits=Limits(request_seconds=0.05))) as hasty:
         assert hasty.send("POST", "/models/chat/completions", CHAT).status == 504
-        assert gateway.endings() == ["cancelled"]
+        assert gateway.endings() == [UpstreamTimedOut.code]
 
 
 def test_while_draining_new_calls_are_turned_away_and_told_to_come_back(served: Served) -> None:

@@ -1,5 +1,4 @@
-"""What the gateway needs of others, as promises. Push-style and sans-I/O where it can be, so that two drivers
-(coroutines now, protocol callbacks later) run the same stages.
+"""What the gateway needs of others, as promises. Push-style and sans-I/O where it can be.
 
 A *stage* is a plain synchronous function over the Snapshot and local state. It returns its value, or a Refusal, or
 NeedsWaiting: nothing was taken, and `resume()` is a coroutine function that gives the same stage's value.
@@ -36,3 +35,10 @@ class Authenticator(Protocol):
     """Finds out whose a credential is, from the current snapshot."""
 
     def __call__(self, shown: tuple[str, ...], snapshot: Snapshot, now: float) -> Principal | Refusal: ...
+
+
+def passed(outcome: Value | Refusal) -> Value:
+    """The stage's value; raises what it refuses with."""
+    if isinstance(outcome, Refusal):
+        raise outcome.error
+    return outcome

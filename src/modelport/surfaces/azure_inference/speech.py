@@ -11,8 +11,8 @@ from modelport.dialects.azure_inference import answers, requests
 from modelport.dialects.azure_inference.errors import Form
 from modelport.dialects.plain_chat import decode_plain_inference
 from modelport.dialects.reasoning import ReasoningPlace
+from modelport.gateway.codec import Speech, StreamWriter
 from modelport.gateway.fold import WholeAnswer
-from modelport.surfaces.door import Speech, StreamWriter
 
 
 def chat(form: Form) -> Speech:

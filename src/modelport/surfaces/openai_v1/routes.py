@@ -10,8 +10,9 @@ from modelport.dialects.error_body import ErrorBody
 from modelport.dialects.openai_chat import errors
 from modelport.dialects.reasoning import ReasoningPlace
 from modelport.gateway.call import Selector
+from modelport.gateway.codec import Speech
 from modelport.surfaces import listing
-from modelport.surfaces.door import Door, Inference, Parameters, Route, Speech, always
+from modelport.surfaces.door import Door, Inference, Parameters, Route, always
 from modelport.surfaces.headers import RequestHead
 from modelport.surfaces.openai_speech import PATHS, SPEECHES
 

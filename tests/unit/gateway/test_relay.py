@@ -20,7 +20,7 @@ from modelport.dialects.azure_inference import answers as azure_answers
 from modelport.dialects.openai_chat import answers as openai_answers
 from modelport.dialects.openai_chat.upstream_answers import decoder
 from modelport.gateway.count import Count
-from modelport.lane.relay import TextRelay
+from modelport.gateway.relay import TextRelay
 
 HEAD = AnswerHead(id="ours", created=7, model="served")
 REQUEST = ChatRequest(messages=(Message(role="user", content="u"),), stream=True)

@@ -15,8 +15,8 @@ import msgspec
 from modelport.core.errors import ModelportError
 from modelport.core.events import Answered, ChoiceFinished, Event, ExtraFields, FinishReason, TextDelta
 from modelport.core.ports.providers import Decoder
+from modelport.gateway.codec import StreamWriter
 from modelport.gateway.count import Count
-from modelport.surfaces.door import StreamWriter
 
 BOUNDARY: Final = b"\n\n"
 HELD_BYTES_LIMIT: Final = 64 * 1024

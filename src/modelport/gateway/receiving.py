@@ -1,0 +1,303 @@
+"""What a target's answer becomes: bytes into events, counted and passed on, and what came while something was waited
+for, in order."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from functools import partial
+from typing import Any, Final
+
+from modelport.core.catalog import Target
+from modelport.core.errors import ModelportError
+from modelport.core.events import Event
+from modelport.core.ports.dispatch import TargetFailed
+from modelport.core.ports.providers import Decoder, Provider, UpstreamRequest
+from modelport.core.requests import Request
+from modelport.gateway import guard
+from modelport.gateway.answering import Answering
+from modelport.gateway.call import Asking, Cancellable, RawHeaders, Reply, Shell
+from modelport.gateway.count import Count
+from modelport.gateway.pipeline import Asked, Pipeline
+from modelport.gateway.relay import TextRelay
+
+ERROR_BODY_BYTES: Final = 64 * 1024
+
+
+class AnswerReceiver:
+    """gateway.call.Receiver. The rest of a call is gateway/exchange.py and gateway/machine.py."""
+
+    __slots__ = (
+        "_asked",
+        "_asking",
+        "_completion",
+        "_decoder",
+        "_error_body",
+        "_has_begun",
+        "_has_stopped_asking",
+        "_held_back",
+        "_pipeline",
+        "_refused_with",
+        "_relay",
+        "_request",
+        "_shell",
+        "_target",
+        "_then",
+        "_unread",
+        "_upstream",
+        "_waiting",
+        "answering",
+        "count",
+        "reply",
+    )
+
+    answering: Answering
+    count: Count
+    _asked: Asked
+    _completion: guard.Completion
+    _request: Request
+    _target: Target
+    _then: Callable[[Any], None]
+
+    def __init__(self, pipeline: Pipeline, shell: Shell, reply: Reply) -> None:
+        self._pipeline = pipeline
+        self._shell = shell
+        self.reply = reply
+        self._asking: Asking | None = None
+        self._waiting: Cancellable | None = None
+        """For what cannot be had at once: room, a target that has to load, a longer answer."""
+        self._held_back: list[Callable[[], None]] = []
+        """What came meanwhile."""
+        self._decoder: Decoder | None = None
+        self._upstream: UpstreamRequest | None = None
+        """What the target was sent; None: a plain call has sent it."""
+        self._refused_with: tuple[int, RawHeaders] | None = None
+        self._error_body = b""
+        self._has_begun = False
+        self._has_stopped_asking = False
+        """The target that was asked last is not listened to any more."""
+        self._relay: TextRelay | None = None
+        self._unread = b""
+        """What came in the same read as what is being decoded, after it."""
+
+    # --- what the rest of a call adds --------------------------------------------------------------------------------
+
+    def guarded(self, step: Callable[..., None], *arguments: Any) -> None:
+        """Runs a step. What it raises ends the call."""
+        raise NotImplementedError
+
+    def ask_next(self, outcome: TargetFailed) -> None:
+        """The target has failed before anything of its answer was used."""
+        raise NotImplementedError
+
+    def stop_asking(self) -> None:
+        """The target is not listened to any more."""
+        raise NotImplementedError
+
+    def complete(self) -> None:
+        """All of the answer is here."""
+        raise NotImplementedError
+
+    # --- waiting -----------------------------------------------------------------------------------------------------
+
+    def wait(self, resume: Callable[[], Awaitable[Any]], then: Callable[[Any], None]) -> None:
+        """Goes on with `then` and what `resume` gives."""
+        self._then = then
+        self._waiting = self._shell.wait(resume, self._resumed)
+
+    def _resumed(self, value: Any, error: Exception | None) -> None:
+        self._waiting = None
+        if error is not None:
+            self.guarded(raised, error)
+        else:
+            self.guarded(self._then, value)
+
+    # --- its answer --------------------------------------------------------------------------------------------------
+
+    def answer_began(self, status: int, headers: Callable[[], RawHeaders]) -> None:
+        """gateway.call.Receiver"""
+        if 200 <= status < 300:
+            request, codec = self._request, self._codec()
+            self._decoder = codec.decoder(request)
+            if self._upstream is not None:
+                self.count.asked(shows_progress=self._upstream.shows_progress)
+            if request.stream and request.choices == 1:
+                self._relay = TextRelay(partial(codec.decoder, request), self.count)
+        else:
+            self._refused_with, self._error_body = (status, headers()), b""
+
+    def _codec(self) -> Provider:
+        assert self._asked.codec is not None
+        return self._asked.codec
+
+    def answer_grew(self, data: bytes) -> None:
+        """gateway.call.Receiver"""
+        if self._has_stopped_asking:
+            return
+        if self._waiting is None:
+            self.guarded(self._grew, data)
+        else:
+            self._held_back.append(partial(self._grew, data))
+
+    def events_made(self, events: list[Event]) -> None:
+        """gateway.call.Receiver"""
+        if self._has_stopped_asking:
+            return
+        if self._waiting is None:
+            self.guarded(self._made, events)
+        else:
+            self._held_back.append(partial(self._made, events))
+
+    def answer_ended(self) -> None:
+        """gateway.call.Receiver"""
+        self._asking = None
+        if self._has_stopped_asking:
+            return
+        if self._waiting is None:
+            self.guarded(self._ended)
+        else:
+            self._held_back.append(self._ended)
+
+    def answer_whole(self, body: bytes) -> None:
+        """gateway.call.Receiver"""
+        self.answer_began(200, list)
+        if body:
+            self.answer_grew(body)
+        self.answer_ended()
+
+    def answer_failed(self, error: Exception) -> None:
+        """gateway.call.Receiver"""
+        self._asking = None
+        if self._has_stopped_asking:
+            return
+        step = partial(self._broke, error) if isinstance(error, ModelportError) else partial(raised, error)
+        if self._waiting is None:
+            self.guarded(step)
+        else:
+            self._held_back.append(step)
+
+    def _grew(self, data: bytes) -> None:
+        if self._decoder is None:
+            self._error_body += data
+            if len(self._error_body) >= ERROR_BODY_BYTES:
+                self._ended()
+            return
+        relay = self._relay
+        if relay is None:
+            self._decode(data)
+            return
+        while data:
+            relayed, unread, data = relay.take(data)
+            self._unread = data
+            if relayed:
+                self.reply.piece(relayed)
+            if not unread:
+                return
+            events = self._decode(unread)
+            if events is None or self.count.stopped:
+                return
+            relay.learn(unread, events, self.answering.writer)
+            if self._waiting is not None:
+                self._held_back.insert(0, partial(self._grew, data))
+                return
+
+    def _decode(self, data: bytes) -> list[Event] | None:
+        """The events in it, passed on; None: this target has failed."""
+        assert self._decoder is not None
+        try:
+            events = self._decoder.feed(data)
+        except ModelportError as error:
+            self._broke(error)
+            return None
+        if events:
+            self._made(events)
+        return events
+
+    def _ended(self) -> None:
+        if self._decoder is None:
+            self._broke(self._target_refused())
+            return
+        if self._relay is not None:
+            held, self._relay = self._relay.release(), None
+            if held:
+                self._held_back += [partial(self._grew, held), self._ended]
+                self._go_on()
+                return
+        try:
+            events = self._decoder.end()
+        except ModelportError as error:
+            self._broke(error)
+            return
+        if events:
+            self._held_back.append(self.complete)
+            self._made(events)
+        else:
+            self.complete()
+
+    def _made(self, events: list[Event]) -> None:
+        """Counts, filters and passes on."""
+        self._has_begun = True
+        self.answering.feed(self._completion.feed(self.count.feed(events)))
+        self._go_on()
+
+    def _go_on(self) -> None:
+        """What the count has to say first, then what was held back, until something has to wait again."""
+        if self.count.waiting is not None:
+            self.pause()
+            self.wait(self.count.waiting.resume, self._covered)
+        elif self.count.stopped:
+            self._held_back.clear()
+            if self._unread:
+                self.count.overtaken(self._leftover())
+            self.complete()
+        else:
+            while self._held_back and self._waiting is None:
+                self._held_back.pop(0)()
+
+    def _leftover(self) -> list[Event]:
+        """As if the whole read had been decoded at once."""
+        assert self._decoder is not None
+        try:
+            return self._decoder.feed(self._unread)
+        except ModelportError:
+            return []
+
+    def _covered(self, granted: object) -> None:
+        if not self._shell.is_blocked():
+            self.resume()
+        self.answering.feed(self._completion.feed(self.count.resumed(granted)))
+        self._go_on()
+
+    def _target_refused(self) -> ModelportError:
+        assert self._refused_with is not None
+        status, headers = self._refused_with
+        named = {name.decode("latin-1").lower(): value.decode("utf-8", "surrogateescape") for name, value in headers}
+        return self._codec().failure(status, named, self._error_body[:ERROR_BODY_BYTES])
+
+    def _broke(self, error: ModelportError) -> None:
+        """Another target may still be tried, unless something of this one's answer has been used."""
+        self.stop_asking()
+        if self._decoder is None and self._refused_with is not None:
+            error = self._target_refused()  # what came of the error's body before it broke is its text
+        self.count.failed(error)
+        outcome = self.failed(error)
+        if self._has_begun:
+            raise error
+        self.ask_next(outcome)
+
+    def failed(self, error: ModelportError) -> TargetFailed:
+        return self._pipeline.target_failures.take(self._target, error, self._request)
+
+    def pause(self) -> None:
+        """The client reads more slowly than the target writes."""
+        if self._asking is not None:
+            self._asking.pause()
+
+    def resume(self) -> None:
+        """It has caught up."""
+        if self._asking is not None:
+            self._asking.resume()
+
+
+def raised(error: Exception) -> None:
+    """For a step that failed elsewhere."""
+    raise error
