@@ -194,11 +194,13 @@ class LaneProtocol(ShellConnection):
             call.body_received(body)
 
     def _is_plain(self, way: Way, body: bytes) -> bool:
-        lane = self.lane
+        lane, fields = self.lane, self._fields
         assert lane is not None
-        return (
-            way.plain is not None and lane.takes_plain and not lane.gateway.draining and self._starts_plain(way, body)
-        )
+        if way.plain is None or not lane.takes_plain or lane.gateway.draining:
+            return False
+        # Again, for the configuration may be another since the head was looked at first.
+        refusal = lane.refusal(fields.get(b"host"), fields.get(b"origin"))
+        return refusal is None and self._starts_plain(way, body)
 
     def _starts_plain(self, way: Way, body: bytes) -> bool:
         lane, headers = self.lane, self._head

@@ -4,8 +4,8 @@ providers that make their events themselves."""
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from contextlib import aclosing, asynccontextmanager
 from typing import Protocol
 
 from modelport.core.catalog import Deployment, Target, Timeouts
@@ -14,6 +14,8 @@ from modelport.core.events import Event
 from modelport.core.ports.providers import Address, OpeningProvider, Transport, UpstreamRequest
 from modelport.core.requests import Request
 from modelport.upstream.reply_head import RawHeaders
+
+Steps = AsyncGenerator[Callable[[], None], None]
 
 
 class Receiver(Protocol):
@@ -40,15 +42,16 @@ class Pushed:
         self.connection: object | None = self
         """Nobody can say whether the target has been reached, so it counts as reached."""
 
-    def runs(self, receiver: Receiver, work: Callable[[], AsyncIterator[Callable[[], None]]]) -> None:
+    def runs(self, receiver: Receiver, work: Callable[[], Steps]) -> None:
         """Takes each step of `work` when the one before is done and more can be taken."""
         self._task = asyncio.get_running_loop().create_task(self._run(receiver, work))
 
-    async def _run(self, receiver: Receiver, work: Callable[[], AsyncIterator[Callable[[], None]]]) -> None:
+    async def _run(self, receiver: Receiver, work: Callable[[], Steps]) -> None:
         try:
-            async for step in work():
-                step()
-                await self._flowing.wait()
+            async with aclosing(work()) as steps:
+                async for step in steps:
+                    step()
+                    await self._flowing.wait()
         except Exception as error:  # noqa: BLE001 - whatever it is, it ends the call and not this task
             receiver.answer_failed(error)
         else:
@@ -73,7 +76,7 @@ def asked(
 ) -> Pushed:
     """A request that a transport carries."""
 
-    async def work() -> AsyncIterator[Callable[[], None]]:
+    async def work() -> Steps:
         async with transport.send(address, request, timeouts) as answer:
             fields = [
                 (name.encode(), value.encode("utf-8", "surrogateescape")) for name, value in answer.headers.items()
@@ -92,7 +95,7 @@ def made(
 ) -> Pushed:
     """The events of a provider that makes them itself, under the deployment's time-outs."""
 
-    async def work() -> AsyncIterator[Callable[[], None]]:
+    async def work() -> Steps:
         async with timed_events(provider, request, deployment, target) as events:
             async for event in events:
                 yield lambda event=event: receiver.events_made([event])  # type: ignore[misc]

@@ -85,7 +85,7 @@ class FakeGateway:
     is_ready: bool = True
     role: Role = Role.INFERENCE_USER
     """The caller's."""
-    calls: list[CallHead] = field(default_factory=list)
+    heads: list[CallHead] = field(default_factory=list)
     bodies: list[bytes] = field(default_factory=list)
     ended: queue.SimpleQueue[str] = field(default_factory=queue.SimpleQueue)
     working: threading.Event = field(default_factory=threading.Event)
@@ -134,7 +134,7 @@ class FakeGateway:
         return b"modelport_requests_total 1\n"
 
     def __post_init__(self) -> None:
-        self.running = 0
+        self.running, self.calls = 0, set[object]()
         if not hasattr(self, "pipeline"):  # made anew, it keeps the parts that its server knows
             clock = SystemClock()
             self.pipeline = Pipeline(
@@ -158,7 +158,7 @@ class FakeGateway:
             self.bodies.append(body)
             return head.decode(body)
 
-        self.calls.append(head)
+        self.heads.append(head)
         return replace(head, decode=decode)
 
     def call_started(self, operation: Operation, surface: str) -> None:

@@ -96,7 +96,7 @@ def test_a_client_that_hangs_up_stops_the_work(served: Served, path: str, body: 
 def test_a_client_that_hangs_up_in_its_body_is_not_answered(served: Served) -> None:
     whole = request(DOORS[0], CHAT)
     with served.open(whole[:-10]):
-        while not served.gateway.calls:
+        while not served.gateway.heads:
             threading.Event().wait(0.01)
     assert served.gateway.endings() == ["cancelled"]
     assert served.gateway.bodies == []

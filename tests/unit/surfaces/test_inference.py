@@ -105,7 +105,7 @@ def test_the_path_and_the_headers_make_the_call(
         "x-ms-client-request-id": "mine",
     }
     reply = served.send("POST", path, CHAT, headers)
-    (call,) = served.gateway.calls
+    (call,) = served.gateway.heads
     assert (call.surface, call.selector, call.checks_extras) == (surface, selector, checks)
     assert call.operation is Operation.CHAT_COMPLETIONS
     assert call.extra_parameters == ("drop" if checks else None)
@@ -296,6 +296,6 @@ def test_reasoning_is_in_the_content_of_old_versions_and_beside_it_in_new_ones(s
 
 def test_the_decoded_request_is_the_bodys(served: Served) -> None:
     served.send("POST", "/models/chat/completions", CHAT)
-    request = served.gateway.calls[0].decode(served.gateway.bodies[0])
+    request = served.gateway.heads[0].decode(served.gateway.bodies[0])
     assert isinstance(request, ChatRequest)
     assert request.model == "mistral-large"
