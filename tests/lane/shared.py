@@ -29,7 +29,7 @@ class Shared(Struct):
     @property
     def has_lane(self) -> bool:
         """Or no call has the plain form."""
-        return self.gateway.application.lane is not None
+        return self.gateway.application.lane.takes_plain
 
     def again(self) -> None:
         """Forgets what was seen and done."""

@@ -28,7 +28,7 @@ class Answering:
         self._head = head
         self._request = request
         self._reply = reply
-        self._origin_of = origin
+        self._origin_of: Callable[[], Origin] | None = origin
         self._made = made
         self._fold: Fold[WholeAnswer] | None = None
         self.writer: StreamWriter | None = None
@@ -48,6 +48,7 @@ class Answering:
             self._begin(events)
 
     def _begin(self, events: list[Event]) -> None:
+        assert self._origin_of is not None
         origin, speech, request = self._origin_of(), self._head.speech, self._request
         created, name = math.floor(self._made()), origin.deployment.answered_name
         self._named = AnswerHead(id=speech.new_id(), created=created, model=name)
@@ -59,6 +60,10 @@ class Answering:
             self._origin = origin
             self._fold = fold_of(request)
             self._fold.feed(events)
+
+    def forget(self) -> None:
+        """The call is over: nothing of it is held any more."""
+        self._origin_of = None
 
     def end(self) -> None:
         """The last bytes of an answer that is complete."""

@@ -196,4 +196,6 @@ class TargetExchange(AnswerReceiver):
     def forget(self) -> None:
         """It is over."""
         self._held_back.clear()
-        self._decoder = self._relay = None
+        self._decoder = self._relay = self._then = None
+        if self._lease is not None:
+            self.answering.forget()  # else the two would hold each other, until a collector comes

@@ -56,7 +56,6 @@ class AnswerReceiver:
     _completion: guard.Completion
     _request: Request
     _target: Target
-    _then: Callable[[Any], None]
 
     def __init__(self, pipeline: Pipeline, shell: Shell, reply: Reply) -> None:
         self._pipeline = pipeline
@@ -65,6 +64,8 @@ class AnswerReceiver:
         self._asking: Asking | None = None
         self._waiting: Cancellable | None = None
         """For what cannot be had at once: room, a target that has to load, a longer answer."""
+        self._then: Callable[[Any], None] | None = None
+        """What goes on with what is waited for."""
         self._held_back: list[Callable[[], None]] = []
         """What came meanwhile."""
         self._decoder: Decoder | None = None
@@ -105,11 +106,11 @@ class AnswerReceiver:
         self._waiting = self._shell.wait(resume, self._resumed)
 
     def _resumed(self, value: Any, error: Exception | None) -> None:
-        self._waiting = None
+        then, self._then, self._waiting = self._then, None, None
         if error is not None:
             self.guarded(raised, error)
-        else:
-            self.guarded(self._then, value)
+        elif then is not None:
+            self.guarded(then, value)
 
     # --- its answer --------------------------------------------------------------------------------------------------
 
