@@ -114,7 +114,9 @@ def compiled() -> Path:
     for name in ("mock", "lg"):
         source, target = HERE / "c" / f"{name}.c", folder / name
         if not target.exists() or target.stat().st_mtime < source.stat().st_mtime:
-            subprocess.run([compiler, "-O2", "-Wall", "-o", str(target), str(source), "-lm"], check=True)
+            made = folder / f"{name}.{os.getpid()}"  # others may build it, or run it, at the same time
+            subprocess.run([compiler, "-O2", "-Wall", "-o", str(made), str(source), "-lm"], check=True)
+            made.replace(target)
     return folder
 
 
