@@ -18,7 +18,7 @@ from typer.testing import CliRunner, Result
 
 from modelport.cli.main import app
 from modelport.cli.output import ExitCode
-from served import KEY, Served
+from served import KEY, Served, eventually
 from usage_records import journaled, record
 
 MODEL = {"format": "Custom", "name": "script", "version": "1"}
@@ -62,6 +62,7 @@ def test_usage_is_the_servers_while_it_runs_and_the_files_afterwards(
     with serve({**CONFIG, "prices": {"file": str(prices)}}) as served:
         used = served.chat("How much is this?").usage
         assert served.chat(model="gratis").status == 200
+        eventually(lambda: len(served.call("GET", "/admin/v1/usage?by=deployment").json) == 2, "both calls")
         running = command("usage", "--json", MODELPORT_ENDPOINT=served.url, MODELPORT_API_KEY=KEY)
         found = {row["deployment"]: row for row in rows(running)}
         table = command("usage", MODELPORT_ENDPOINT=served.url, MODELPORT_API_KEY=KEY)
