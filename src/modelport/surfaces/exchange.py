@@ -55,10 +55,6 @@ class Exchange:
         self.started = True
         await self.send({"type": "http.response.start", "status": status, "headers": headers})
 
-    async def write(self, data: bytes) -> None:
-        """Sends a piece of the body. Waits while the client does not read."""
-        await self.send({"type": "http.response.body", "body": data, "more_body": True})
-
     async def finish(self, data: bytes) -> None:
         """Sends the last piece."""
         await self.send({"type": "http.response.body", "body": data, "more_body": False})
