@@ -11,7 +11,7 @@ from msgspec import Meta, Struct
 
 from modelport.core.events import ExtraFields, FinishReason
 from modelport.core.usage import TokenUsage
-from modelport.dialects import bounds
+from modelport.dialects.openai_shape import bounds
 
 
 class PlainMessage(Struct, omit_defaults=True, forbid_unknown_fields=True, gc=False):

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Sequence
 
 from modelport.core.catalog import Deployment
-from modelport.dialects.model_list import ListedModel, model, model_list
+from modelport.dialects.openai_shape.model_list import ListedModel, model, model_list
 from modelport.surfaces.asgi import Reply
 from modelport.surfaces.door import Door, Route
 from modelport.surfaces.exchange import Exchange

@@ -30,9 +30,9 @@ from modelport.dialects.azure_inference import answers as azure_inference
 from modelport.dialects.azure_inference import errors as azure_inference_errors
 from modelport.dialects.azure_inference.score import ScoreRequest
 from modelport.dialects.error_body import ErrorBody
-from modelport.dialects.model_list import ListedModel, model, model_list
 from modelport.dialects.openai_chat import answers as openai_chat
 from modelport.dialects.openai_chat import errors as openai_chat_errors
+from modelport.dialects.openai_shape.model_list import ListedModel, model, model_list
 
 HERE = Path(__file__).parent
 HEAD = AnswerHead("0a1234b5de6789f01a2b3c4d5e6f7a8b", 1718726686, "Meta-Llama-3.1-405B-Instruct")

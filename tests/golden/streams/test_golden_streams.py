@@ -24,8 +24,8 @@ from modelport.core.events import (
 )
 from modelport.core.usage import TokenUsage
 from modelport.dialects.azure_inference import answers as azure_inference
-from modelport.dialects.chat_stream import ChunkStream
 from modelport.dialects.openai_chat import answers as openai_chat
+from modelport.dialects.openai_shape.stream import ChunkStream
 
 HERE = Path(__file__).parent
 AZURE_HEAD = AnswerHead("f9a9e06e5c844339aee30ecb9f61ca8b", 1739300519, "mistral-large")

@@ -29,8 +29,8 @@ from modelport.core.events import (
 )
 from modelport.core.usage import TokenUsage
 from modelport.dialects.azure_inference import answers as azure_inference
-from modelport.dialects.chat_stream import ChunkStream
 from modelport.dialects.openai_chat import answers as openai_chat
+from modelport.dialects.openai_shape.stream import ChunkStream
 
 HEAD = AnswerHead("the-id", 1739300519, 'a "model"')
 USAGE = TokenUsage(input=19, output=45)

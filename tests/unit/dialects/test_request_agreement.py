@@ -12,10 +12,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from modelport.core.errors import BadRequest, InvalidParameters
-from modelport.dialects import chat_request, completions_request, embeddings_request
 from modelport.dialects.azure_inference import requests as azure_inference
-from modelport.dialects.chat_request import ChatCompletionsOptions
 from modelport.dialects.openai_chat import requests as openai_chat
+from modelport.dialects.openai_shape import completions as completions_request
+from modelport.dialects.openai_shape import embeddings as embeddings_request
+from modelport.dialects.openai_shape import request as chat_request
+from modelport.dialects.openai_shape.request import ChatCompletionsOptions
 
 words = st.text(max_size=4)
 names = st.sampled_from(["f", "get_it", "F-9"] * 9 + ["a b", ""])

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from modelport.core.events import ToolCallDelta
-from modelport.dialects.tool_order import ToolCallOrder
+from modelport.dialects.openai_shape.tool_order import ToolCallOrder
 
 
 def ordered(*fragments: ToolCallDelta) -> list[ToolCallDelta]:

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from modelport.core.usage import TokenUsage
 from modelport.dialects.openai_chat.upstream_usage import usage_report
-from modelport.dialects.usage_counts import usage_counts
+from modelport.dialects.openai_shape.usage_counts import usage_counts
 
 COUNTED = ("input", "cached_input", "cache_write", "output", "reasoning", "audio_input", "audio_output")
 USAGES = st.builds(TokenUsage, **dict.fromkeys(COUNTED, st.integers(0, 10**6)))

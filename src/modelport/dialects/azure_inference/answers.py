@@ -13,11 +13,11 @@ from modelport.core.requests import EncodingFormat
 from modelport.dialects.azure_inference.chunks import InferenceFrame
 from modelport.dialects.azure_inference.errors import Form
 from modelport.dialects.azure_inference.score import whole_score
-from modelport.dialects.chat_stream import ChatChunkStream, TextChunkStream
 from modelport.dialects.fresh_ids import hexadecimal
-from modelport.dialects.open_fields import wire
+from modelport.dialects.openai_shape.open_fields import wire
+from modelport.dialects.openai_shape.stream import ChatChunkStream, TextChunkStream
+from modelport.dialects.openai_shape.usage_counts import usage_counts
 from modelport.dialects.reasoning import ReasoningPlace, with_thinking
-from modelport.dialects.usage_counts import usage_counts
 from modelport.dialects.vectors import encode_vector
 
 __all__ = [

@@ -8,8 +8,8 @@ from modelport.core.answers import AnswerHead
 from modelport.core.errors import ModelportError
 from modelport.core.usage import TokenUsage
 from modelport.dialects.azure_inference.errors import Form, payload
-from modelport.dialects.chat_stream import ChunkFrame
-from modelport.dialects.usage_counts import usage_counts
+from modelport.dialects.openai_shape.stream import ChunkFrame
+from modelport.dialects.openai_shape.usage_counts import usage_counts
 
 _encode = msgspec.json.Encoder().encode
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 import msgspec
 
 from modelport.core.requests import ChatRequest, CompletionsRequest, EmbeddingsRequest, ImageEmbeddingsRequest
-from modelport.dialects import chat_request, completions_request, embeddings_request
 from modelport.dialects.azure_inference.score import ScoreRequest, read_score
 from modelport.dialects.body import JSON_DEPTH, read_object
-from modelport.dialects.chat_request import ChatCompletionsOptions
+from modelport.dialects.openai_shape import completions, embeddings
+from modelport.dialects.openai_shape import request as chat_request
+from modelport.dialects.openai_shape.request import ChatCompletionsOptions
 
 __all__ = [
     "ScoreRequest",
@@ -30,20 +31,20 @@ def decode_chat(body: bytes, *, json_depth: int = JSON_DEPTH) -> ChatRequest:
 
 def decode_completions(body: bytes, *, json_depth: int = JSON_DEPTH) -> CompletionsRequest:
     """A text completion. Raises MalformedBody, InvalidParameters."""
-    request = completions_request.decode_fast(body)
-    return request or completions_request.decode_slow(read_object(body, json_depth), len(body))
+    request = completions.decode_fast(body)
+    return request or completions.decode_slow(read_object(body, json_depth), len(body))
 
 
 def decode_embeddings(body: bytes, *, json_depth: int = JSON_DEPTH) -> EmbeddingsRequest:
     """Texts to embed. Raises MalformedBody, InvalidParameters."""
-    request = embeddings_request.decode_texts_fast(body)
-    return request or embeddings_request.decode_texts_slow(read_object(body, json_depth), len(body))
+    request = embeddings.decode_texts_fast(body)
+    return request or embeddings.decode_texts_slow(read_object(body, json_depth), len(body))
 
 
 def decode_image_embeddings(body: bytes, *, json_depth: int = JSON_DEPTH) -> ImageEmbeddingsRequest:
     """Pictures to embed. Raises MalformedBody, InvalidParameters."""
-    request = embeddings_request.decode_images_fast(body)
-    return request or embeddings_request.decode_images_slow(read_object(body, json_depth), len(body))
+    request = embeddings.decode_images_fast(body)
+    return request or embeddings.decode_images_slow(read_object(body, json_depth), len(body))
 
 
 def decode_score(body: bytes, *, json_depth: int = JSON_DEPTH) -> ScoreRequest:

@@ -11,9 +11,10 @@ from msgspec import Struct
 from modelport.core.answers import ChatAnswer, CompletionsAnswer
 from modelport.core.errors import InvalidParameters, Offence
 from modelport.core.requests import ChatRequest, CompletionsRequest
-from modelport.dialects import chat_request, completions_request
-from modelport.dialects.chat_request import ChatCompletionsOptions
 from modelport.dialects.fields import FieldWalk, Place
+from modelport.dialects.openai_shape import completions
+from modelport.dialects.openai_shape import request as chat_request
+from modelport.dialects.openai_shape.request import ChatCompletionsOptions
 
 
 class ScoreRequest(Struct, frozen=True):
@@ -55,7 +56,7 @@ def read_score(fields: dict[str, Any], body_bytes: int) -> ScoreRequest:
         )
     text = {**options, "prompt": data}
     return ScoreRequest(
-        _placed(lambda: completions_request.decode_slow(text, body_bytes), "prompt", place, place_of_parameters),
+        _placed(lambda: completions.decode_slow(text, body_bytes), "prompt", place, place_of_parameters),
         is_listed=isinstance(data, list),
     )
 

@@ -9,12 +9,12 @@ import msgspec
 from modelport.core.answers import AnswerHead, ChatAnswer, ChatChoice, CompletionsAnswer, EmbeddingsAnswer
 from modelport.core.events import FinishReason, ToolCallDelta
 from modelport.core.requests import EncodingFormat
-from modelport.dialects.chat_stream import ChatChunkStream, StreamedChoice, TextChunkStream
 from modelport.dialects.fresh_ids import alphanumeric
-from modelport.dialects.open_fields import wire
 from modelport.dialects.openai_chat.chunks import OpenAIFrame
+from modelport.dialects.openai_shape.open_fields import wire
+from modelport.dialects.openai_shape.stream import ChatChunkStream, StreamedChoice, TextChunkStream
+from modelport.dialects.openai_shape.usage_counts import usage_counts
 from modelport.dialects.reasoning import ReasoningPlace, with_thinking
-from modelport.dialects.usage_counts import usage_counts
 from modelport.dialects.vectors import encode_vector
 
 _CHAT_IDS: Final = alphanumeric("chatcmpl-", 29)

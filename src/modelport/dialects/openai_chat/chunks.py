@@ -7,9 +7,9 @@ import msgspec
 from modelport.core.answers import AnswerHead
 from modelport.core.errors import ModelportError
 from modelport.core.usage import TokenUsage
-from modelport.dialects.chat_stream import ChunkFrame
 from modelport.dialects.openai_chat.errors import payload
-from modelport.dialects.usage_counts import usage_counts
+from modelport.dialects.openai_shape.stream import ChunkFrame
+from modelport.dialects.openai_shape.usage_counts import usage_counts
 
 _encode = msgspec.json.Encoder().encode
 

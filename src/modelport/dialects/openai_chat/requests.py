@@ -6,15 +6,16 @@ import msgspec
 
 from modelport.core.errors import InvalidParameters
 from modelport.core.requests import ChatRequest, CompletionsRequest, EmbeddingsRequest
-from modelport.dialects import bounds, chat_request, completions_request, embeddings_request
 from modelport.dialects.body import JSON_DEPTH, read_object
-from modelport.dialects.chat_request import ChatCompletionsOptions
 from modelport.dialects.openai_chat.legacy_functions import (
     may_hold_functions,
     named_as_sent,
     speaks_functions,
     with_tools,
 )
+from modelport.dialects.openai_shape import bounds, completions, embeddings
+from modelport.dialects.openai_shape import request as chat_request
+from modelport.dialects.openai_shape.request import ChatCompletionsOptions
 
 
 class OpenAIChatOptions(ChatCompletionsOptions, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -42,11 +43,11 @@ def decode_chat(body: bytes, *, json_depth: int = JSON_DEPTH) -> ChatRequest:
 
 def decode_completions(body: bytes, *, json_depth: int = JSON_DEPTH) -> CompletionsRequest:
     """A text completion. Raises MalformedBody, InvalidParameters."""
-    request = completions_request.decode_fast(body)
-    return request or completions_request.decode_slow(read_object(body, json_depth), len(body))
+    request = completions.decode_fast(body)
+    return request or completions.decode_slow(read_object(body, json_depth), len(body))
 
 
 def decode_embeddings(body: bytes, *, json_depth: int = JSON_DEPTH) -> EmbeddingsRequest:
     """Texts to embed. Raises MalformedBody, InvalidParameters."""
-    request = embeddings_request.decode_texts_fast(body)
-    return request or embeddings_request.decode_texts_slow(read_object(body, json_depth), len(body))
+    request = embeddings.decode_texts_fast(body)
+    return request or embeddings.decode_texts_slow(read_object(body, json_depth), len(body))

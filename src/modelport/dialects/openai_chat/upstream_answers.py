@@ -18,12 +18,12 @@ from modelport.core.events import Answered, Embedding, Event
 from modelport.core.ports.providers import ANSWER_BYTES_LIMIT, Decoder
 from modelport.core.requests import ChatRequest, CompletionsRequest, Request
 from modelport.dialects.body import JSON_CONTAINERS_MAXIMUM, holds_more
-from modelport.dialects.open_fields import rest
 from modelport.dialects.openai_chat.upstream_chunks import ChunkReader, new_call_id
 from modelport.dialects.openai_chat.upstream_failures import broken, failure_in_stream
 from modelport.dialects.openai_chat.upstream_json import read_json, whole_characters
 from modelport.dialects.openai_chat.upstream_simple import is_shallow, plain_events, usual_answer, usual_events
 from modelport.dialects.openai_chat.upstream_usage import usage_report
+from modelport.dialects.openai_shape.open_fields import rest
 from modelport.dialects.plain_chat import PlainAnswer
 from modelport.dialects.sse import DONE_PAYLOAD, EventStreamParser
 

@@ -27,7 +27,6 @@ from modelport.core.events import (
     merge_fields,
 )
 from modelport.core.usage import TokenUsage
-from modelport.dialects.open_fields import rest
 from modelport.dialects.openai_chat.upstream_failures import broken
 from modelport.dialects.openai_chat.upstream_json import HalfCharacters
 from modelport.dialects.openai_chat.upstream_usage import (
@@ -37,6 +36,7 @@ from modelport.dialects.openai_chat.upstream_usage import (
     service_tier,
     usage_report,
 )
+from modelport.dialects.openai_shape.open_fields import rest
 
 FINISH_REASONS: Final = {
     "length": FinishReason.LENGTH,

@@ -18,7 +18,7 @@ from modelport.core.requests import (
     NamedToolChoice,
     Request,
 )
-from modelport.dialects.open_fields import wire, wire_message
+from modelport.dialects.openai_shape.open_fields import wire, wire_message
 
 MaxTokensName = Literal["max_tokens", "max_completion_tokens"]
 

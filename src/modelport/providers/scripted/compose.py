@@ -12,7 +12,7 @@ from modelport.core.errors import InvalidParameters, Offence
 from modelport.core.events import ChoiceFinished, Event, FinishReason, ReasoningDelta, TextDelta, ToolCallDelta
 from modelport.core.requests import CHAT_DEFAULTS, ChatRequest, CompletionsRequest
 from modelport.core.usage import TokenUsage
-from modelport.dialects.open_fields import wire_message
+from modelport.dialects.openai_shape.open_fields import wire_message
 from modelport.providers.scripted.calling import choose_calls
 from modelport.providers.scripted.examples import NoExample, example
 from modelport.providers.scripted.logprobs import chat_logprobs, completion_logprobs

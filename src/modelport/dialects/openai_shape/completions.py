@@ -9,10 +9,10 @@ import msgspec
 from msgspec import Meta, Struct
 
 from modelport.core.requests import CompletionsRequest
-from modelport.dialects import bounds
-from modelport.dialects.chat_options import walk_sampling
-from modelport.dialects.chat_request import StreamOptions, stop_strings
 from modelport.dialects.fields import FieldWalk, Place, split_fields
+from modelport.dialects.openai_shape import bounds
+from modelport.dialects.openai_shape.options import walk_sampling
+from modelport.dialects.openai_shape.request import StreamOptions, stop_strings
 
 _Choices = Annotated[int, Meta(ge=1, le=bounds.CHOICES_LIMIT)]
 _TokenIds = tuple[bounds.TokenId, ...]

@@ -14,8 +14,8 @@ from modelport.core.content import (
     Tool,
 )
 from modelport.core.requests import NamedToolChoice, ToolChoice
-from modelport.dialects import bounds
 from modelport.dialects.fields import FieldWalk, Place
+from modelport.dialects.openai_shape import bounds
 
 _FORMATS = ("text", "json_object", "json_schema")
 _CHOICES: dict[str, ToolChoice] = {"auto": "auto", "none": "none", "required": "required"}

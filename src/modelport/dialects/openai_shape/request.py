@@ -9,11 +9,11 @@ from msgspec import Meta, Struct
 
 from modelport.core.content import Message, ResponseFormat, Tool
 from modelport.core.requests import ChatRequest, NamedToolChoice, ToolChoice
-from modelport.dialects import bounds
 from modelport.dialects.body import check_depth
-from modelport.dialects.chat_messages import is_sound, walk_message
-from modelport.dialects.chat_options import walk_options
 from modelport.dialects.fields import FieldWalk, Place, split_fields
+from modelport.dialects.openai_shape import bounds
+from modelport.dialects.openai_shape.messages import is_sound, walk_message
+from modelport.dialects.openai_shape.options import walk_options
 
 
 class StreamOptions(Struct, frozen=True, forbid_unknown_fields=True):

@@ -22,10 +22,10 @@ from modelport.core.events import (
     UsageReported,
 )
 from modelport.core.usage import TokenUsage
-from modelport.dialects.open_fields import encoded_tail, merge
+from modelport.dialects.openai_shape.open_fields import encoded_tail, merge
+from modelport.dialects.openai_shape.tool_order import ToolCallOrder
 from modelport.dialects.reasoning import CLOSE_THINKING, OPEN_THINKING, ReasoningPlace
 from modelport.dialects.sse import DONE
-from modelport.dialects.tool_order import ToolCallOrder
 
 _encode = msgspec.json.Encoder().encode
 

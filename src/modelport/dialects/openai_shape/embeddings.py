@@ -9,9 +9,9 @@ import msgspec
 from msgspec import Meta, Struct
 
 from modelport.core.requests import EmbeddingsRequest, EncodingFormat, ImageEmbeddingsRequest, ImageInput
-from modelport.dialects import bounds
-from modelport.dialects.completions_request import inputs_of, walk_inputs
 from modelport.dialects.fields import FieldWalk, Place, split_fields
+from modelport.dialects.openai_shape import bounds
+from modelport.dialects.openai_shape.completions import inputs_of, walk_inputs
 
 InputType = Literal["text", "query", "document"]
 

@@ -28,8 +28,8 @@ from modelport.core.content import (
     TextPart,
     ToolCall,
 )
-from modelport.dialects.bounds import PARTS_LIMIT, TOOL_CALLS_LIMIT
 from modelport.dialects.fields import FieldWalk, Place
+from modelport.dialects.openai_shape.bounds import PARTS_LIMIT, TOOL_CALLS_LIMIT
 
 _ROLES: tuple[str, ...] = get_args(RoleName)
 
