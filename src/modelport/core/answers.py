@@ -33,6 +33,22 @@ class ChatAnswer(Struct, frozen=True):
     extra: dict[str, Any] = {}
 
 
+class PlainAnswer(Struct, frozen=True, gc=False):
+    """A whole answer of one choice that is text, as its source gave it. `prompt`, `completion`: tokens; 0: the source
+    has not counted. `usage`: the same by class, where the source says more. `service_tier`: a word for the usual one,
+    or None. `extra`: fields that nothing here reads."""
+
+    text: str
+    finish_reason: FinishReason
+    model: str | None
+    id: str | None
+    prompt: int = 0
+    completion: int = 0
+    usage: TokenUsage | None = None
+    service_tier: str | None = None
+    extra: ExtraFields | None = None
+
+
 class CompletionChoice(Struct, frozen=True):
     """One finished text."""
 

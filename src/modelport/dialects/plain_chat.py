@@ -9,8 +9,7 @@ from typing import Annotated, Final, Literal
 import msgspec
 from msgspec import Meta, Struct
 
-from modelport.core.events import ExtraFields, FinishReason
-from modelport.core.usage import TokenUsage
+from modelport.core.answers import PlainAnswer
 from modelport.dialects.openai_shape import bounds
 
 
@@ -40,24 +39,6 @@ class PlainChat(Struct, omit_defaults=True, forbid_unknown_fields=True, kw_only=
     max_completion_tokens: bounds.MaxTokens | None = None
     stop: bounds.Stop | None = None
     stream: Literal[False] | None = None
-
-
-class PlainAnswer(Struct, frozen=True, gc=False):
-    """A whole answer of one choice that is text."""
-
-    text: str
-    finish_reason: FinishReason
-    model: str | None
-    id: str | None
-    prompt: int = 0
-    """Tokens; 0: the source has not counted."""
-    completion: int = 0
-    usage: TokenUsage | None = None
-    """The same by class, where the source says more than these two."""
-    service_tier: str | None = None
-    """A word for the usual one, or nothing."""
-    extra: ExtraFields | None = None
-    """Fields that nothing here reads."""
 
 
 class PlainCodec(Struct, frozen=True):

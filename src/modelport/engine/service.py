@@ -8,9 +8,10 @@ from typing import Any, Literal, Protocol
 
 import msgspec
 
+from modelport.core.answers import PlainAnswer
 from modelport.core.catalog import Target
 from modelport.core.errors import ModelportError, Unavailable
-from modelport.core.ports.providers import Address, Decoder, UpstreamRequest
+from modelport.core.ports.providers import Address, Codec, Decoder, UpstreamRequest
 from modelport.core.ports.stages import NeedsWaiting, Refusal
 from modelport.core.requests import ChatRequest, CompletionsRequest, Request
 from modelport.dialects.openai_chat.upstream import UpstreamCodec, UpstreamFacts
@@ -58,7 +59,7 @@ class EngineWorker(Protocol):
         ...
 
 
-class EngineProvider:
+class EngineProvider(Codec):
     """One worker, seen from the way."""
 
     def __init__(self, worker: EngineWorker) -> None:
@@ -124,13 +125,16 @@ class EngineProvider:
         )
 
     def ignored(self, request: Request) -> tuple[str, ...]:
-        """The parameters that have no effect on a model here, by name. Those that would change an answer are refused
-        by the worker."""
+        """core.ports.providers.Codec: the worker refuses those that would change an answer."""
         return (*self._codec.ignored(request), *(name for name in request.extra if name not in HEEDED_EXTRAS))
 
     def decoder(self, request: Request) -> Decoder:
         """core.ports.providers.Provider"""
         return self._codec.decoder(request)
+
+    def whole_answer(self, body: bytes) -> PlainAnswer | None:
+        """core.ports.providers.Codec"""
+        return self._codec.whole_answer(body)
 
     def failure(self, status: int, headers: Mapping[str, str], body: bytes) -> ModelportError:
         """core.ports.providers.Provider"""

@@ -80,10 +80,9 @@ class TargetExchange(AnswerReceiver):
 
     def _origin(self) -> Origin:
         assert self._lease is not None
-        dropped = self._dropped
-        ignored = getattr(self._asked.codec or self._asked.maker, "ignored", None)
-        if ignored is not None:  # what its target says that it leaves out
-            dropped = (*dropped, *(name for name in ignored(self._request) if name not in dropped))
+        asked, dropped = self._asked.codec or self._asked.maker, self._dropped
+        if asked is not None and (ignored := asked.ignored(self._request)):
+            dropped = (*dropped, *(name for name in ignored if name not in dropped))
         return Origin(self._lease.quota(), self._deployment, self._snapshot, dropped)
 
     def is_asked_already(self, asking: Asking | None) -> None:

@@ -14,7 +14,7 @@ from typing import Any, Final
 
 import msgspec
 
-from modelport.core.answers import AnswerHead, ChatAnswer, ChatChoice
+from modelport.core.answers import AnswerHead, ChatAnswer, ChatChoice, PlainAnswer
 from modelport.core.errors import ModelportError
 from modelport.core.events import FinishReason
 from modelport.core.excerpts import optional_excerpt
@@ -22,7 +22,6 @@ from modelport.core.ports.providers import ANSWER_BYTES_LIMIT, UpstreamRequest
 from modelport.core.ports.quota import DirectAccount, Reservation
 from modelport.core.usage import TokenUsage, UsageRow
 from modelport.dialects import fresh_ids
-from modelport.dialects.plain_chat import PlainAnswer
 from modelport.gateway.estimate import MESSAGE_TOKENS, RESERVED_BYTES_PER_TOKEN, byte_length
 from modelport.gateway.forms import CLOSED_BY_CLASS_VALUES, CLOSED_VALUES, OPENED_VALUES, PriceForms, encoded
 from modelport.gateway.machine import CallMachine

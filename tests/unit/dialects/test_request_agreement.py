@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from modelport.core.errors import BadRequest, InvalidParameters
 from modelport.dialects.azure_inference import requests as azure_inference
+from modelport.dialects.fields import split_fields
 from modelport.dialects.openai_chat import requests as openai_chat
 from modelport.dialects.openai_shape import completions as completions_request
 from modelport.dialects.openai_shape import embeddings as embeddings_request
@@ -130,9 +131,7 @@ CHAT = msgspec.json.Decoder(ChatCompletionsOptions)
 
 def without_conversion(value: dict[str, Any], size: int) -> Any:
     """The walk alone, as if the typed conversion had refused too."""
-    known = ChatCompletionsOptions.__struct_fields__
-    given = {name: item for name, item in value.items() if name in known and item is not None}
-    extra = {name: item for name, item in value.items() if name not in known and item is not None}
+    given, extra = split_fields(value, ChatCompletionsOptions.__struct_fields__)
     return chat_request._walk(given, extra, size)
 
 

@@ -8,9 +8,11 @@ import msgspec
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from modelport.core.answers import PlainAnswer
 from modelport.core.errors import ModelportError
-from modelport.core.events import Event, UsageReported
+from modelport.core.events import Event, FinishReason, UsageReported
 from modelport.core.usage import TokenUsage
+from modelport.dialects.openai_chat.upstream import UpstreamCodec
 from modelport.dialects.openai_chat.upstream_chunks import ChunkReader
 from modelport.dialects.openai_chat.upstream_simple import usual_events
 
@@ -90,6 +92,17 @@ def test_the_usual_answer_is_read_quickly() -> None:
     choice = {"index": 0, "message": message, "finish_reason": "stop", "logprobs": None}
     answer = {"id": "c", "object": "chat.completion", "model": "m", "choices": [choice], "usage": usage}
     assert usual_events(msgspec.json.encode(answer)) == slowly(answer)
+
+
+def test_the_codec_gives_a_whole_answer_or_leaves_it_to_the_decoder() -> None:
+    codec, choices = UpstreamCodec(), [{"message": {"content": "a"}, "finish_reason": "length"}]
+    answer = {"id": "c", "choices": choices, "usage": {"prompt_tokens": 3, "completion_tokens": 1}}
+    body = msgspec.json.encode(answer)
+    assert codec.whole_answer(body) == PlainAnswer("a", FinishReason.LENGTH, None, "c", 3, 1)
+    for other in (b"", b"data: [DONE]\n\n", body[:-1], b"\xef\xbb\xbf" + body, b'{"error":{"message":"no"}}'):
+        assert codec.whole_answer(other) is None
+    two = msgspec.json.encode({**answer, "choices": [*choices, {**choices[0], "index": 1}]})
+    assert codec.whole_answer(two) is None
 
 
 def test_a_tier_that_is_not_the_usual_one_is_left_to_the_slow_reading() -> None:

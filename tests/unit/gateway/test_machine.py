@@ -31,7 +31,7 @@ from modelport.core.errors import (
 from modelport.core.events import Answered, ChoiceFinished, Event, FinishReason, TextDelta, UsageReported
 from modelport.core.identity import Credential
 from modelport.core.operations import Operation
-from modelport.core.ports.providers import Address, UpstreamRequest
+from modelport.core.ports.providers import Address, Codec, OpeningProvider, UpstreamRequest
 from modelport.core.ports.stages import NeedsWaiting, Refusal
 from modelport.core.requests import ChatRequest, Request
 from modelport.core.usage import TokenUsage, UsageRecord
@@ -72,7 +72,7 @@ class Seen:
         self.ended.append(record)
 
 
-class Playing:
+class Playing(OpeningProvider):
     """core.ports.providers.OpeningProvider: gives events, raises errors, waits for asyncio.Events, as it is told."""
 
     def __init__(self, *script: Any) -> None:
@@ -110,7 +110,7 @@ class Loading(Playing):
         return NeedsWaiting(resume)  # type: ignore[arg-type]
 
 
-class Codec:
+class Upstream(Codec):
     """core.ports.providers.Provider: each byte chunk of the upstream is the text of one delta."""
 
     address = Address("http://upstream.example/v1")
@@ -419,7 +419,7 @@ async def test_the_last_bytes_wait_for_the_record(house: House) -> None:
 
 async def test_a_codec_is_driven_over_the_transport_which_is_left_at_the_end(house: House) -> None:
     wire = Wire(200, b"Hel", b"", b"lo")
-    assert (await Calling(house.gateway(Codec(), transport=wire)).ended()).data == b"Hello"
+    assert (await Calling(house.gateway(Upstream(), transport=wire)).ended()).data == b"Hello"
     await asyncio.sleep(0)
     assert wire.open == 0
     assert [request.body for request in wire.sent] == [b"m0"]
@@ -427,7 +427,7 @@ async def test_a_codec_is_driven_over_the_transport_which_is_left_at_the_end(hou
 
 async def test_an_upstreams_refusal_is_translated_and_the_next_target_asked(house: House) -> None:
     wire = Wire(500)
-    assert (await Calling(house.gateway(Codec(), Playing(*WHOLE), transport=wire)).ended()).data == b"Hello"
+    assert (await Calling(house.gateway(Upstream(), Playing(*WHOLE), transport=wire)).ended()).data == b"Hello"
     assert wire.open == 0
     assert house.record.target == "p1/m1"
 

@@ -8,6 +8,7 @@ from typing import Final, Protocol, runtime_checkable
 from msgspec import Struct
 from msgspec.structs import replace
 
+from modelport.core.answers import PlainAnswer
 from modelport.core.catalog import Target, Timeouts
 from modelport.core.errors import ModelportError
 from modelport.core.events import Event
@@ -61,13 +62,9 @@ class Decoder(Protocol):
 
 
 @runtime_checkable
-class Provider(Protocol):
-    """A codec plus an address: it opens no socket."""
-
-    @property
-    def address(self) -> Address:
-        """Where it is now. Asked before each request: a restarted worker has moved."""
-        ...
+class Codec(Protocol):
+    """How an upstream is asked and understood, without I/O. An implementation names it as its base class, and gets
+    what is optional from it."""
 
     def encode(self, request: Request, target: Target) -> UpstreamRequest:
         """The upstream's own request. Raises ModelportError when this provider cannot ask that."""
@@ -81,14 +78,38 @@ class Provider(Protocol):
         """Our error for the upstream's. Header names are lower case; `body` is at most 64 KiB of it."""
         ...
 
+    def ignored(self, request: Request) -> tuple[str, ...]:
+        """The parameters of `request` that `encode` leaves out, by wire name: the caller gets them in a header."""
+        return ()
+
+    def whole_answer(self, body: bytes) -> PlainAnswer | None:
+        """The body of a 200 answer to a chat of one choice in one step, if it is JSON and one text is all that it
+        says. None: the decoder reads it, and says what is wrong with it. Both ways give the same answer."""
+        return None
+
+
+@runtime_checkable
+class Provider(Codec, Protocol):
+    """A codec plus an address: it opens no socket."""
+
+    @property
+    def address(self) -> Address:
+        """Where it is now. Asked before each request: a restarted worker has moved."""
+        ...
+
 
 @runtime_checkable
 class OpeningProvider(Protocol):
-    """A provider that makes its events itself (the scripted one). Closing the iterator cancels the work."""
+    """A provider that makes its events itself (the scripted one). Closing the iterator cancels the work. An
+    implementation names it as its base class."""
 
     def open(self, request: Request, target: Target) -> AsyncIterator[Event]:
         """The answer's events. Raises ModelportError before or between them."""
         ...
+
+    def ignored(self, request: Request) -> tuple[str, ...]:
+        """The parameters of `request` that have no effect, by wire name: the caller gets them in a header."""
+        return ()
 
 
 @runtime_checkable

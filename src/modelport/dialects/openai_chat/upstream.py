@@ -7,11 +7,12 @@ from functools import partial
 
 from msgspec.structs import replace
 
+from modelport.core.answers import PlainAnswer
 from modelport.core.catalog import Target
 from modelport.core.errors import ModelportError
-from modelport.core.ports.providers import Decoder, UpstreamRequest
+from modelport.core.ports.providers import Codec, Decoder, UpstreamRequest
 from modelport.core.requests import ChatRequest, Request
-from modelport.dialects.openai_chat.upstream_answers import decoder, plain_answer
+from modelport.dialects.openai_chat.upstream_answers import decoder, plain_answer, whole_answer
 from modelport.dialects.openai_chat.upstream_failures import failure
 from modelport.dialects.openai_chat.upstream_requests import MaxTokensName, UpstreamFacts, encode
 from modelport.dialects.plain_chat import PlainCodec, encoder
@@ -19,8 +20,8 @@ from modelport.dialects.plain_chat import PlainCodec, encoder
 __all__ = ["MaxTokensName", "UpstreamCodec", "UpstreamFacts"]
 
 
-class UpstreamCodec:
-    """core.ports.providers.Provider without its address. `headers` go with each request and may hold the credential."""
+class UpstreamCodec(Codec):
+    """core.ports.providers.Codec. `headers` go with each request and may hold the credential."""
 
     def __init__(
         self,
@@ -38,7 +39,7 @@ class UpstreamCodec:
         return f"UpstreamCodec({self._facts!r})"
 
     def encode(self, request: Request, target: Target) -> UpstreamRequest:
-        """core.ports.providers.Provider"""
+        """core.ports.providers.Codec"""
         facts = self._facts
         if target.max_tokens_name is not None and facts.max_tokens_name is None:
             facts = replace(facts, max_tokens_name=target.max_tokens_name)
@@ -55,7 +56,7 @@ class UpstreamCodec:
         )
 
     def ignored(self, request: Request) -> tuple[str, ...]:
-        """What `encode` leaves out, by name."""
+        """core.ports.providers.Codec"""
         if not isinstance(request, ChatRequest):
             return ()
         names = []
@@ -66,9 +67,13 @@ class UpstreamCodec:
         return tuple(names)
 
     def decoder(self, request: Request) -> Decoder:
-        """core.ports.providers.Provider"""
+        """core.ports.providers.Codec"""
         return decoder(request, engine=self._is_engine)
 
+    def whole_answer(self, body: bytes) -> PlainAnswer | None:
+        """core.ports.providers.Codec"""
+        return whole_answer(body)
+
     def failure(self, status: int, headers: Mapping[str, str], body: bytes) -> ModelportError:
-        """core.ports.providers.Provider"""
+        """core.ports.providers.Codec"""
         return failure(status, headers, body, engine=self._is_engine)

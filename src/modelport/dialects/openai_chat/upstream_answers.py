@@ -13,6 +13,7 @@ from typing import Any, Final
 import msgspec
 from msgspec import Struct
 
+from modelport.core.answers import PlainAnswer
 from modelport.core.errors import ModelportError
 from modelport.core.events import Answered, Embedding, Event
 from modelport.core.ports.providers import ANSWER_BYTES_LIMIT, Decoder
@@ -24,7 +25,6 @@ from modelport.dialects.openai_chat.upstream_json import read_json, whole_charac
 from modelport.dialects.openai_chat.upstream_simple import is_shallow, plain_events, usual_answer, usual_events
 from modelport.dialects.openai_chat.upstream_usage import usage_report
 from modelport.dialects.openai_shape.open_fields import rest
-from modelport.dialects.plain_chat import PlainAnswer
 from modelport.dialects.sse import DONE_PAYLOAD, EventStreamParser
 
 _BYTE_ORDER_MARK: Final = b"\xef\xbb\xbf"
@@ -37,6 +37,11 @@ def decoder(request: Request, *, engine: bool = False, new_id: Callable[[], str]
     if isinstance(request, ChatRequest | CompletionsRequest):
         return CompletionDecoder(ChunkReader(request.choices, engine=engine, new_id=new_id), engine=engine)
     return EmbeddingsDecoder(len(request.input), engine=engine)
+
+
+def whole_answer(raw: bytes) -> PlainAnswer | None:
+    """A whole answer of one choice, if it says one text in the usual words; None: read it as events."""
+    return None if holds_more(raw, JSON_CONTAINERS_MAXIMUM) else usual_answer(raw)
 
 
 def plain_answer(raw: bytes, *, engine: bool = False) -> PlainAnswer | None:

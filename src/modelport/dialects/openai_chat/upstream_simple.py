@@ -9,12 +9,12 @@ from typing import Annotated, Any, Final, Literal
 import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType
 
+from modelport.core.answers import PlainAnswer
 from modelport.core.errors import MalformedBody
 from modelport.core.events import Answered, ChoiceFinished, Event, ExtraFields, FinishReason, TextDelta, UsageReported
 from modelport.core.usage import TokenUsage
 from modelport.dialects.body import check_depth
 from modelport.dialects.openai_chat.upstream_usage import COUNT_DIGITS, usage_report
-from modelport.dialects.plain_chat import PlainAnswer
 
 
 class _Message(Struct, forbid_unknown_fields=True):

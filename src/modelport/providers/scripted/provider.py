@@ -15,6 +15,7 @@ import msgspec
 from modelport.core.catalog import Target
 from modelport.core.errors import InvalidParameters, ModelportError, Offence
 from modelport.core.events import Answered, ChoiceFinished, Embedding, Event, UsageReported
+from modelport.core.ports.providers import OpeningProvider
 from modelport.core.requests import (
     ChatRequest,
     CompletionsRequest,
@@ -58,7 +59,7 @@ class Stats:
     """The caller went away first."""
 
 
-class Scripted:
+class Scripted(OpeningProvider):
     """core.ports.providers.OpeningProvider."""
 
     def __init__(self, script: Script) -> None:
@@ -84,7 +85,7 @@ class Scripted:
         self.stats.completed += 1
 
     def ignored(self, request: Request) -> tuple[str, ...]:
-        """The parameters that change nothing in what a script says, by name."""
+        """core.ports.providers.OpeningProvider"""
         given = (name for name in _WITHOUT_EFFECT if getattr(request, name, None) is not None)
         return (*given, *(name for name in request.extra if name not in _HEEDED_EXTRAS))
 
