@@ -9,7 +9,7 @@ from typing import Final
 
 from modelport.core.catalog import Snapshot
 from modelport.core.errors import Unauthenticated
-from modelport.core.identity import KeyEntry, Principal
+from modelport.core.identity import Credential, Identified, KeyEntry
 from modelport.core.ports.stages import Refusal
 
 JWT_BEGINS: Final = "eyJ"
@@ -26,16 +26,17 @@ def digest(salt: bytes, key: str) -> bytes:
     return hmac.digest(salt, key.encode("utf-8", "surrogateescape"), hashlib.sha256)
 
 
-def authenticate(shown: tuple[str, ...], snapshot: Snapshot, now: float) -> Principal | Refusal:
-    """Whose key it is. Any valid credential among those shown is enough.
+def authenticate(credential: Credential, snapshot: Snapshot, now: float) -> Identified | Refusal:
+    """Whose key it is. Any valid key among those shown is enough, in whichever header.
 
     Looking up a keyed hash takes the same time whatever the key: nothing of a stored key is compared with the caller's.
     """
     reason = "unknown key"
-    for value in shown:
+    for shown in credential.shown:
+        value = shown.value
         entry: KeyEntry | None = snapshot.keys.get(digest(snapshot.key_salt, value))
         if entry is not None and (entry.expires_at is None or now < entry.expires_at):
-            return entry.principal
+            return Identified(entry.principal, entry.expires_at)
         if entry is not None:
             reason = f"expired key {entry.principal.key_id}"
         elif value.startswith(JWT_BEGINS) and value.count(".") == 2:

@@ -18,22 +18,24 @@ class Role(StrEnum):
     INFERENCE_USER = "Inference User"
 
 
-class Credential(Struct, frozen=True):
-    """What was shown, in the order of precedence: every header that may hold a key or token. Never logged."""
+class Shown(Struct, frozen=True):
+    """A key or token in a request's head. `header` and `scheme` in lower case; the scheme is empty where the header
+    holds the value alone. Never logged."""
 
-    api_key: str | None = None
-    bearer: str | None = None
-    subscription_key: str | None = None
-    is_malformed: bool = False
-    """A header for a key is empty, or an `Authorization` is no `Bearer KEY`."""
-
-    def candidates(self) -> tuple[str, ...]:
-        """The distinct values shown; any valid one authenticates."""
-        shown = (self.api_key, self.bearer, self.subscription_key)
-        return tuple(dict.fromkeys(value for value in shown if value))
+    header: str
+    scheme: str
+    value: str
 
     def __repr__(self) -> str:
-        return f"Credential({len(self.candidates())} shown)"
+        return f"Shown({self.header!r}, {self.scheme!r})"
+
+
+class Credential(Struct, frozen=True):
+    """Every key and token in a request's head, in order of precedence; any valid one authenticates. Never logged."""
+
+    shown: tuple[Shown, ...] = ()
+    is_malformed: bool = False
+    """A header for a key is empty, or an `Authorization` is no `Bearer KEY`."""
 
 
 class Principal(Struct, frozen=True):
@@ -52,6 +54,14 @@ class Principal(Struct, frozen=True):
     """Whose costs its calls are booked with."""
     budgets: tuple[Budget, ...] = ()
     """Its own and its project's."""
+
+
+class Identified(Struct, frozen=True):
+    """An authenticator's yes. `expires_at`: the moment from which the credential no longer counts, in unix seconds;
+    None: it does not expire."""
+
+    principal: Principal
+    expires_at: float | None = None
 
 
 ANONYMOUS = Principal(name="anonymous", key_id=None, role=Role.INFERENCE_USER)

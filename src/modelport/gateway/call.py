@@ -198,6 +198,10 @@ class Shell(Protocol):
         """Takes a step after so many seconds."""
         ...
 
+    def want_body(self) -> None:
+        """The caller is known and its body still arrives: a client that waits for our word sends it now."""
+        ...
+
     def when_read(self, step: Callable[[], None]) -> None:
         """Takes a step once the rest of the request is out of the way: an answer before that would not be read."""
         ...

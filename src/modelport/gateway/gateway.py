@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from modelport.core.catalog import Deployment, Snapshot
 from modelport.core.identity import Credential, Principal
 from modelport.core.operations import Operation
-from modelport.core.ports.stages import passed
+from modelport.core.ports.stages import NeedsWaiting, passed
 from modelport.core.ports.states import DeploymentState, StoreState
 from modelport.gateway.authorize import authorize, may_use
 from modelport.gateway.call import Selector
@@ -40,10 +40,11 @@ class Gateway:
         """The current one."""
         return self.pipeline.snapshot()
 
-    def identify(self, credential: Credential) -> Principal:
-        """Who it is. Raises Unauthenticated."""
+    async def identify(self, credential: Credential) -> Principal:
+        """Who it is. Raises Unauthenticated, and what an authenticator refuses with that cannot decide."""
         pipeline = self.pipeline
-        return passed(identify(credential, pipeline.snapshot(), pipeline.authenticators, pipeline.clock.now()))
+        found = identify(credential, pipeline.snapshot(), pipeline.authenticators, pipeline.clock)
+        return passed(await found.resume() if isinstance(found, NeedsWaiting) else found).principal
 
     def visible(self, principal: Principal) -> list[Deployment]:
         """The deployments this principal may use, in order of their names."""

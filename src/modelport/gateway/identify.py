@@ -3,28 +3,52 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Final
 
 from modelport.core.catalog import Snapshot
+from modelport.core.clock import Clock
 from modelport.core.errors import Unauthenticated
-from modelport.core.identity import Credential, Principal
-from modelport.core.ports.stages import Authenticator, Refusal
+from modelport.core.identity import Credential, Identified
+from modelport.core.ports.stages import Authenticator, NeedsWaiting, Refusal
 
 ABSENT: Final = "no key"
 MALFORMED: Final = "malformed: the header is `api-key: KEY` or `Authorization: Bearer KEY`"
 
 
 def identify(
-    credential: Credential, snapshot: Snapshot, authenticators: Sequence[Authenticator], now: float
-) -> Principal | Refusal:
-    """The first authenticator that knows one of the credentials shown decides. `now`: unix seconds, for expiry."""
-    shown = credential.candidates()
-    refusals: list[Refusal] = []
-    for authenticate in authenticators:
-        found = authenticate(shown, snapshot, now)
-        if isinstance(found, Principal):
+    credential: Credential,
+    snapshot: Snapshot,
+    authenticators: Sequence[Authenticator],
+    clock: Clock,
+    refusal: Refusal | None = None,
+) -> Identified | Refusal | NeedsWaiting[Identified]:
+    """The first authenticator that knows the credential decides; one that has to wait is waited for before the next is
+    asked. `refusal`: of an authenticator before these, whose error is the answer if these do not know the credential.
+    """
+    for place, authenticate in enumerate(authenticators):
+        found = authenticate(credential, snapshot, clock.now())
+        if isinstance(found, Identified):
             return found
-        refusals.append(found)
-    if shown and refusals:
-        return refusals[0]
+        if isinstance(found, NeedsWaiting):
+            rest = authenticators[place + 1 :]
+            return NeedsWaiting(partial(_after_waiting, found, credential, snapshot, rest, clock, refusal))
+        refusal = refusal or found
+    if credential.shown and refusal is not None:
+        return refusal
     return Refusal(Unauthenticated(reason=MALFORMED if credential.is_malformed else ABSENT))
+
+
+async def _after_waiting(
+    waiting: NeedsWaiting[Identified],
+    credential: Credential,
+    snapshot: Snapshot,
+    rest: Sequence[Authenticator],
+    clock: Clock,
+    refusal: Refusal | None,
+) -> Identified | Refusal:
+    found = await waiting.resume()
+    if isinstance(found, Identified):
+        return found
+    outcome = identify(credential, snapshot, rest, clock, refusal or found)
+    return await outcome.resume() if isinstance(outcome, NeedsWaiting) else outcome

@@ -17,7 +17,7 @@ from typing import Any, Final
 from modelport.core.catalog import Deployment, Snapshot
 from modelport.core.errors import InternalError, ModelportError, Unavailable, UpstreamTimedOut
 from modelport.core.faults import drop_frames, frames
-from modelport.core.identity import Principal
+from modelport.core.identity import Identified, Principal
 from modelport.core.ports.providers import Runtime
 from modelport.core.ports.quota import Reservation
 from modelport.core.ports.stages import NeedsWaiting, Refusal, passed
@@ -45,6 +45,8 @@ class CallMachine(TargetExchange):
 
     __slots__ = (
         "_awaits_lines",
+        "_body",
+        "_body_refusal",
         "_deadline",
         "_facts",
         "_gateway",
@@ -71,6 +73,9 @@ class CallMachine(TargetExchange):
         self._steps: Steps | None = None
         """The stages, while one of them waits."""
         self._is_reading = True
+        self._body = b""
+        """What has arrived before we know who asks."""
+        self._body_refusal: ModelportError | None = None
         self._is_ending = self._is_recorded = self._awaits_lines = False
         self._deadline = shell.now() + request_seconds
         gateway.running += 1
@@ -78,21 +83,37 @@ class CallMachine(TargetExchange):
 
     # --- before a target is asked ------------------------------------------------------------------------------------
 
-    def begin(self) -> bool:
-        """Who asks: before the body is read. False: turned away."""
+    def begin(self) -> None:
+        """Finds out who asks. A body that arrives while that takes time is looked at afterwards."""
+        self.guarded(self._begin)
+
+    def _begin(self) -> None:
         pipeline, head = self._pipeline, self._head
         self._snapshot = snapshot = pipeline.snapshot()
         if self._gateway.draining:
             self.turn_away(stopped())
-            return False
-        found = identify(head.credential, snapshot, pipeline.authenticators, pipeline.clock.now())
+            return
+        found = identify(head.credential, snapshot, pipeline.authenticators, pipeline.clock)
+        if isinstance(found, NeedsWaiting):
+            self.wait(found.resume, self._identified)
+        else:
+            self._identified(found)
+
+    def _identified(self, found: Identified | Refusal) -> None:
+        pipeline, head = self._pipeline, self._head
         if isinstance(found, Refusal):
             note_unauthenticated(head, found.error, pipeline.observer, pipeline.clock)
             self.turn_away(found.error)
-            return False
-        self._knows(found)
+            return
+        self._knows(found.principal)
         pipeline.observer.call_started(head.operation, head.surface)
-        return True
+        if self._body_refusal is not None:
+            self.turn_away(self._body_refusal)
+        elif self._is_reading:
+            self._shell.want_body()
+        else:
+            body, self._body = self._body, b""
+            self._received(body)
 
     def _knows(self, principal: Principal) -> None:
         self._principal = principal
@@ -102,7 +123,17 @@ class CallMachine(TargetExchange):
         """All of it is here."""
         if self._is_reading and not self._is_ending:
             self._is_reading = False
-            self.guarded(self._received, body)
+            if self._facts is not None:
+                self.guarded(self._received, body)
+            else:
+                self._body = body
+
+    def refuse_body(self, error: ModelportError) -> None:
+        """The body cannot be taken. A caller that is not known yet is told so once it is."""
+        if self._facts is not None:
+            self.turn_away(error)
+        else:
+            self._body_refusal = self._body_refusal or error
 
     def _received(self, body: bytes) -> None:
         self._steps = self._stages(body)

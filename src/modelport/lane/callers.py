@@ -13,7 +13,7 @@ from typing import Final
 
 from modelport.core.catalog import Snapshot
 from modelport.core.excerpts import EXCERPT_CHARACTERS
-from modelport.core.ports.stages import Refusal
+from modelport.core.identity import Identified
 from modelport.dialects.body import excess
 from modelport.dialects.plain_chat import UNREADABLE, around_turns, decode_turns, encode_turns
 from modelport.lane.standing import Ask, Standing, asking, made
@@ -118,15 +118,15 @@ class Standings:
         self._known: dict[bytes, Caller] = {}
 
     def caller(self, way: Way, decisive: Sequence[bytes]) -> Caller | None:
-        """`decisive`: the values of surfaces.headers.DECISIVE, empty where absent. None: a stranger, of whom nothing is
-        read, and nothing kept that would be in the way of others."""
+        """`decisive`: the values of surfaces.headers.DECISIVE, empty where absent. None: not known, or not without
+        waiting: nothing of it is read or kept here."""
         snapshot = self._lane.pipeline.snapshot()
         if snapshot is not self._snapshot:
             self._snapshot, self._known = snapshot, {}
         key = blake2b(b"\n".join((way.url, *decisive)), digest_size=16, key=self._salt).digest()
         caller = self._known.get(key)
         if caller is None:
-            if isinstance(asking(self._lane, way, decisive, snapshot)[1], Refusal):
+            if not isinstance(asking(self._lane, way, decisive, snapshot)[1], Identified):
                 return None
             if len(self._known) >= KNOWN_HEADS:
                 self._known.clear()

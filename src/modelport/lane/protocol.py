@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Final
 
-from modelport.core.errors import BodyTooLarge, Forbidden, ModelportError, RequestTimedOut, UnsupportedEncoding
+from modelport.core.errors import BodyTooLarge, Forbidden, RequestTimedOut, UnsupportedEncoding
 from modelport.gateway.machine import CallMachine
 from modelport.lane.calls import call_made
 from modelport.lane.connection import NEVER, HttpConnection
@@ -80,7 +80,7 @@ class LaneProtocol(ShellConnection):
         elif self._early is None:
             self._begin_call()
         else:
-            self._refuse_body(RequestTimedOut(), is_late=True)
+            self._refuse_late_body()
 
     def shutdown(self) -> None:
         """As uvicorn's, to whom a request whose body is still arriving for a call would look like none."""
@@ -167,7 +167,11 @@ class LaneProtocol(ShellConnection):
         else:
             self._body = bytearray(self._body) + body
         if self._body_bytes > self._limits().body_bytes:
-            self._refuse_body(BodyTooLarge(self._limits().body_bytes))
+            if self._early is None:
+                self._begin_call()
+            self._body = b""
+            if self._early is not None and self._after_body is None:
+                self._early.refuse_body(BodyTooLarge(self._limits().body_bytes))
 
     def _await_body(self) -> None:
         super()._await_body()
@@ -249,17 +253,19 @@ class LaneProtocol(ShellConnection):
         if refusal is not None:
             call.turn_away(Forbidden(refusal))
             return
-        if not call.begin() or self._answering:
-            return
         given = dict(self._head)
         length = given.get(b"content-length", b"").strip()
         announced = int(length) if length.isdigit() else 0
         encoding = fields.get(b"content-encoding", b"").strip().decode("latin-1")
         if encoding and encoding.lower() != "identity" and (announced or self._is_chunked):
-            self._refuse_body(UnsupportedEncoding(encoding))
+            call.refuse_body(UnsupportedEncoding(encoding))
         elif announced > limits.body_bytes:
-            self._refuse_body(BodyTooLarge(limits.body_bytes))
-        elif self._waits_for_word():
+            call.refuse_body(BodyTooLarge(limits.body_bytes))
+        call.begin()
+
+    def want_body(self) -> None:
+        """gateway.call.Shell"""
+        if self._early is not None and self._waits_for_word():
             self.transport.write(CONTINUE)
 
     def _waits_for_word(self) -> bool:
@@ -267,14 +273,11 @@ class LaneProtocol(ShellConnection):
         is_asked = self._version != "1.0" and self._fields.get(b"expect", b"").lower() == b"100-continue"
         return is_asked and not self._body_bytes
 
-    def _refuse_body(self, error: ModelportError, *, is_late: bool = False) -> None:
-        if self._early is None:
-            self._begin_call()
-        call, self._body = self._early, b""
-        if call is None or self._after_body is not None:
-            return
-        self._is_late = is_late
-        call.turn_away(error)
+    def _refuse_late_body(self) -> None:
+        """At once, even where we do not know yet who asks."""
+        assert self._early is not None
+        self._body, self._is_late = b"", True
+        self._early.turn_away(RequestTimedOut())
 
     def when_read(self, step: Callable[[], None]) -> None:
         """gateway.call.Shell"""

@@ -16,12 +16,12 @@ from msgspec import Struct
 from modelport.core.answers import AnswerHead, ChatAnswer, ChatChoice
 from modelport.core.catalog import Deployment, Range, RateLimits, Snapshot, Target
 from modelport.core.events import FinishReason
-from modelport.core.identity import ANONYMOUS, Principal
+from modelport.core.identity import Identified, Principal
 from modelport.core.operations import Operation
 from modelport.core.ports.providers import Address, Provider, Runtime
 from modelport.core.ports.quota import DirectAccount, DirectQuota
 from modelport.core.ports.records import Series
-from modelport.core.ports.stages import Refusal
+from modelport.core.ports.stages import NeedsWaiting, Refusal
 from modelport.core.quota import QuotaState
 from modelport.core.requests import ChatRequest
 from modelport.core.usage import Ending, TokenUsage, UsageRecord, UsageSource
@@ -168,10 +168,12 @@ def made(lane: Ground, way: Way, decisive: Sequence[bytes], model: str | None, s
     speech = inference.speech()
     if speech.plain is None or snapshot.strict or inference.operation is not Operation.CHAT_COMPLETIONS:
         return None
-    head, principal = asking(lane, way, decisive, snapshot)
-    if isinstance(principal, Refusal) or principal.limits is not None or principal.budgets:
+    head, found = asking(lane, way, decisive, snapshot)
+    if not isinstance(found, Identified):
         return None
-    expires_at = expiry(principal, snapshot)
+    principal = found.principal
+    if principal.limits is not None or principal.budgets:
+        return None
     selector = inference.selector(head, way.parameters)
     deployment = resolve(selector, model, inference.operation, snapshot, principal)
     if isinstance(deployment, Refusal) or authorize(principal, inference.operation) is not None:
@@ -179,8 +181,7 @@ def made(lane: Ground, way: Way, decisive: Sequence[bytes], model: str | None, s
     extra = head.extra_parameters if inference.checks_extras else None
     rules = rules_of(deployment)
     if (
-        expires_at is None
-        or rules is None
+        rules is None
         or mode_of(extra, deployment.extra_parameters) is None
         or deployment.content_filter != guard.NEUTRAL
         or deployment.budget is not None
@@ -199,7 +200,7 @@ def made(lane: Ground, way: Way, decisive: Sequence[bytes], model: str | None, s
     profile = deployment.profile
     before, between, after = written(lane, head, deployment, snapshot)
     return Standing(
-        expires_at=expires_at,
+        expires_at=FOREVER if found.expires_at is None else found.expires_at,
         snapshot=snapshot,
         runtime=pipeline.runtime,
         principal=principal,
@@ -228,22 +229,12 @@ def made(lane: Ground, way: Way, decisive: Sequence[bytes], model: str | None, s
 
 def asking(
     lane: Ground, way: Way, decisive: Sequence[bytes], snapshot: Snapshot
-) -> tuple[RequestHead, Principal | Refusal]:
-    """A head with these fields, and who asks by it."""
+) -> tuple[RequestHead, Identified | Refusal | NeedsWaiting[Identified]]:
+    """A head with these fields, and whose it is."""
     headers = {name: value for name, value in zip(DECISIVE, decisive, strict=True) if value}
     head = RequestHead(method="POST", path=way.path, headers=headers, query=way.query, request_id="")
     pipeline = lane.pipeline
-    return head, identify(head.credential, snapshot, pipeline.authenticators, pipeline.clock.now())
-
-
-def expiry(principal: Principal, snapshot: Snapshot) -> float | None:
-    """Until when this caller is known to be known; None: nobody can tell."""
-    if principal is ANONYMOUS:
-        return FOREVER
-    for entry in snapshot.keys.values():
-        if entry.principal is principal:
-            return FOREVER if entry.expires_at is None else float(entry.expires_at)
-    return None
+    return head, identify(head.credential, snapshot, pipeline.authenticators, pipeline.clock)
 
 
 def rules_of(deployment: Deployment) -> tuple[Rule, ...] | None:

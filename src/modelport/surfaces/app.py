@@ -125,7 +125,7 @@ class Doors:
         if isinstance(route.endpoint, Inference):
             raise RouteNotFound  # the server's protocol answers these itself (lane/protocol.py)
         if route.permission != "public":
-            exchange.principal = self.gateway.identify(head.credential)
+            exchange.principal = await self.gateway.identify(head.credential)
             if route.permission == "administrator" and exchange.principal.role is not Role.ADMINISTRATOR:
                 raise PermissionDenied
         reply = route.endpoint(exchange)

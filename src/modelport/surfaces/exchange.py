@@ -36,10 +36,10 @@ class Exchange:
         """For a cancellation: the server is ending, it is not that the client has gone."""
         return self.gateway.draining and not self.body.client_gone
 
-    def caller(self) -> Principal | None:
+    async def caller(self) -> Principal | None:
         """Who asks, where the route wants no credential; None: no valid one was shown."""
         try:
-            return self.gateway.identify(self.head.credential)
+            return await self.gateway.identify(self.head.credential)
         except Unauthenticated:
             return None
 

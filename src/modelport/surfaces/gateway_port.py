@@ -17,8 +17,8 @@ class Gateway(Protocol):
     draining: bool
     """New calls are turned away; running ones end."""
 
-    def identify(self, credential: Credential) -> Principal:
-        """Who it is. Raises Unauthenticated."""
+    async def identify(self, credential: Credential) -> Principal:
+        """Who it is. Raises Unauthenticated, and what an authenticator refuses with that cannot decide."""
         ...
 
     def visible(self, principal: Principal) -> list[Deployment]:

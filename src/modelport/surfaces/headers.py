@@ -20,7 +20,7 @@ from modelport.core.errors import (
     UnsupportedEncoding,
 )
 from modelport.core.excerpts import NAMES_SHOWN, excerpt
-from modelport.core.identity import Credential
+from modelport.core.identity import Credential, Shown
 from modelport.core.quota import QuotaState
 from modelport.dialects import fresh_ids
 from modelport.dialects.error_body import ErrorBody
@@ -93,13 +93,15 @@ class RequestHead(Struct, frozen=True, kw_only=True):
         headers = self.headers
         authorization = headers.get(b"authorization", b"").strip().decode("latin-1")
         scheme, _, token = authorization.partition(" ")
-        api_key = self.text(b"api-key") if b"api-key" in headers else None
-        bearer = token.strip() or None if scheme.lower() == "bearer" else None
+        bearer = token.strip() if scheme.lower() == "bearer" else ""
+        found = (
+            ("api-key", "", self.text(b"api-key")),
+            ("authorization", "bearer", bearer),
+            ("ocp-apim-subscription-key", "", self.text(b"ocp-apim-subscription-key")),
+        )
         return Credential(
-            api_key=api_key,
-            bearer=bearer,
-            subscription_key=self.text(b"ocp-apim-subscription-key"),
-            is_malformed=bearer is None and (bool(authorization) or b"api-key" in headers),
+            shown=tuple(Shown(header, scheme, value) for header, scheme, value in found if value),
+            is_malformed=not bearer and (bool(authorization) or b"api-key" in headers),
         )
 
     @property

@@ -36,12 +36,12 @@ def alive(exchange: Exchange) -> Reply:
     return Reply(b'{"status":"ok"}', headers=(NEVER_STORED,))
 
 
-def ready(exchange: Exchange) -> Reply:
+async def ready(exchange: Exchange) -> Reply:
     """200 when every deployment can answer. A caller with a credential reads which of the deployments that it may use
     cannot, and why; an administrator reads the same of the stores."""
     is_ready = exchange.gateway.ready()
     answer: dict[str, Any] = {"status": "ready" if is_ready else "not_ready"}
-    caller = exchange.caller()
+    caller = await exchange.caller()
     if caller is not None:
         answer["draining"] = exchange.gateway.draining
         answer["deployments"] = [

@@ -43,10 +43,10 @@ def routes(door: Door) -> list[Route]:
     """The one page, or the word that health probes of managed endpoints look for."""
     frame = Template(files("modelport.surfaces").joinpath("front.html").read_text(encoding="utf-8"))
 
-    def front(exchange: Exchange) -> Reply:
+    async def front(exchange: Exchange) -> Reply:
         if b"text/html" not in exchange.head.headers.get(b"accept", b"").lower():
             return Reply(b"healthy", content_type=TEXT, headers=((b"vary", b"Accept"),))
-        gateway, caller = exchange.gateway, exchange.caller()
+        gateway, caller = exchange.gateway, await exchange.caller()
         states = gateway.visible_states(caller) if caller is not None else None
         page = rendered(frame, states, address(exchange), gateway.snapshot().default)
         return Reply(page.encode(), content_type=HTML, headers=HEADERS)

@@ -7,12 +7,16 @@ from hypothesis import strategies as st
 
 from modelport.auth import anonymous, api_key
 from modelport.core.catalog import Snapshot
-from modelport.core.identity import KeyEntry, Principal, Role
+from modelport.core.identity import Credential, Identified, KeyEntry, Principal, Role, Shown
 from modelport.core.ports.stages import Refusal
 
 ANY = st.text(alphabet=st.characters(max_codepoint=255), max_size=50)
 """A header's bytes, as the server reads them."""
 OWNER = Principal(name="owner", key_id="owner/1", role=Role.ADMINISTRATOR)
+
+
+def showing(*keys: str) -> Credential:
+    return Credential(tuple(Shown("api-key", "", key) for key in keys))
 
 
 @given(ANY, ANY)
@@ -26,7 +30,7 @@ def test_anything_shown_is_judged(shown: str) -> None:
     salt = api_key.fresh_salt()
     hashed = api_key.digest(salt, "the-key")
     known = Snapshot(id="s", deployments={}, keys={hashed: KeyEntry(hashed, OWNER)}, key_salt=salt)
-    found = api_key.authenticate((shown, shown + "x"), known, 0.0)
+    found = api_key.authenticate(showing(shown, shown + "x"), known, 0.0)
     assert isinstance(found, Refusal) is ("the-key" not in (shown, shown + "x"))
 
 
@@ -37,7 +41,8 @@ def test_a_salt_is_new_each_time_and_long() -> None:
 
 
 def test_everybody_is_anonymous_only_where_the_operator_said_so() -> None:
-    assert isinstance(anonymous.authenticate((), Snapshot(id="s", deployments={}), 0.0), Refusal)
-    allowed = anonymous.authenticate(("anything",), Snapshot(id="s", deployments={}, anonymous=True), 0.0)
-    assert isinstance(allowed, Principal)
-    assert allowed.role is Role.INFERENCE_USER
+    assert isinstance(anonymous.authenticate(Credential(), Snapshot(id="s", deployments={}), 0.0), Refusal)
+    allowed = anonymous.authenticate(showing("anything"), Snapshot(id="s", deployments={}, anonymous=True), 0.0)
+    assert isinstance(allowed, Identified)
+    assert allowed.principal.role is Role.INFERENCE_USER
+    assert allowed.expires_at is None

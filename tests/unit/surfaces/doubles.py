@@ -22,7 +22,7 @@ from modelport.core.catalog import Deployment, Model, ModelProfile, Snapshot, Ta
 from modelport.core.clock import SystemClock
 from modelport.core.errors import Unauthenticated
 from modelport.core.events import ChoiceFinished, Embedding, Event, FinishReason, TextDelta, UsageReported
-from modelport.core.identity import Credential, Principal, Role
+from modelport.core.identity import Credential, Identified, Principal, Role
 from modelport.core.operations import Operation
 from modelport.core.ports.stages import Refusal
 from modelport.core.ports.states import DeploymentState, StoreState
@@ -99,10 +99,11 @@ class FakeGateway:
         both = {one.name.lower(): one for one in (CHAT, EMBED)}
         return Snapshot(id="snapshot-7", deployments=both, default=self.default)
 
-    def identify(self, credential: Credential) -> Principal:
-        if KEY not in credential.candidates():
+    async def identify(self, credential: Credential) -> Principal:
+        found = self._authenticate(credential, self.snapshot(), 0.0)
+        if isinstance(found, Refusal):
             raise Unauthenticated(reason=MALFORMED if credential.is_malformed else ABSENT)
-        return replace(CALLER, role=self.role)
+        return found.principal
 
     def visible(self, principal: Principal) -> list[Deployment]:
         return [EMBED, CHAT]
@@ -148,8 +149,10 @@ class FakeGateway:
                 random=Random(7),
             )
 
-    def _authenticate(self, shown: tuple[str, ...], snapshot: Snapshot, now: float) -> Principal | Refusal:
-        return replace(CALLER, role=self.role) if KEY in shown else Refusal(Unauthenticated(reason="unknown"))
+    def _authenticate(self, credential: Credential, snapshot: Snapshot, now: float) -> Identified | Refusal:
+        if any(shown.value == KEY for shown in credential.shown):
+            return Identified(replace(CALLER, role=self.role))
+        return Refusal(Unauthenticated(reason="unknown"))
 
     def noted(self, head: CallHead) -> CallHead:
         """The same, and its body is noted when it is read."""

@@ -5,8 +5,10 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from modelport.core.errors import BadRequest, InternalError, MethodNotAllowed, ModelportError, RateLimited, Unavailable
+from modelport.core.identity import Shown
 from modelport.core.quota import QuotaState
 from modelport.dialects.error_body import ErrorBody
 from modelport.surfaces.headers import RequestHead, common_headers, error_headers, listed, quota_headers
@@ -24,28 +26,31 @@ def head(*headers: tuple[str, str], query: str = "", path: str = "/models/chat/c
     )
 
 
+API_KEY, BEARER = Shown("api-key", "", "K"), Shown("authorization", "bearer", "K")
+
+
 @pytest.mark.parametrize(
     ("headers", "shown"),
     [
-        ([("api-key", "K")], ("K",)),
-        ([("authorization", "Bearer K")], ("K",)),
-        ([("authorization", "bearer K")], ("K",)),
-        ([("authorization", "BEARER   K ")], ("K",)),
-        ([("api-key", "K"), ("authorization", "Bearer K")], ("K",)),
-        ([("api-key", "wrong"), ("authorization", "Bearer right")], ("wrong", "right")),
-        ([("ocp-apim-subscription-key", "K")], ("K",)),
+        ([("api-key", "K")], (API_KEY,)),
+        ([("authorization", "Bearer K")], (BEARER,)),
+        ([("authorization", "bearer K")], (BEARER,)),
+        ([("authorization", "BEARER   K ")], (BEARER,)),
+        ([("authorization", "Bearer K"), ("api-key", "K")], (API_KEY, BEARER)),
+        ([("api-key", "1"), ("authorization", "Bearer 2")], (replace(API_KEY, value="1"), replace(BEARER, value="2"))),
+        ([("ocp-apim-subscription-key", "K")], (Shown("ocp-apim-subscription-key", "", "K"),)),
         ([("authorization", "Basic K")], ()),
-        ([("api-key", " my key 1 ")], ("my key 1",)),
-        ([("authorization", "Bearer my key 1")], ("my key 1",)),
-        ([("authorization", "bearer  two  spaces ")], ("two  spaces",)),
+        ([("api-key", " my key 1 ")], (replace(API_KEY, value="my key 1"),)),
+        ([("authorization", "Bearer my key 1")], (replace(BEARER, value="my key 1"),)),
+        ([("authorization", "bearer  two  spaces ")], (replace(BEARER, value="two  spaces"),)),
         ([("authorization", "Bearer")], ()),
         ([("authorization", "Bearer ")], ()),
         ([("api-key", " ")], ()),
         ([], ()),
     ],
 )
-def test_every_form_of_a_credential_is_found(headers: list[tuple[str, str]], shown: tuple[str, ...]) -> None:
-    assert head(*headers).credential.candidates() == shown
+def test_every_form_of_a_credential_is_found(headers: list[tuple[str, str]], shown: tuple[Shown, ...]) -> None:
+    assert head(*headers).credential.shown == shown
 
 
 @pytest.mark.parametrize(
@@ -107,7 +112,7 @@ def test_who_sends_no_request_id_is_told_ours_under_both_names() -> None:
 
 def test_the_first_of_two_equal_headers_or_query_names_wins() -> None:
     asked = head(("api-key", "one"), ("api-key", "two"), query="model=a&model=b")
-    assert asked.credential.api_key == "one"
+    assert asked.credential.shown == (Shown("api-key", "", "one"),)
     assert asked.query["model"] == "a"
 
 

@@ -13,7 +13,7 @@ from msgspec import Struct
 
 from modelport.core.catalog import Snapshot
 from modelport.core.errors import ModelportError
-from modelport.core.identity import Principal
+from modelport.core.identity import Credential, Identified
 
 Value = TypeVar("Value")
 
@@ -32,9 +32,16 @@ class NeedsWaiting(Struct, Generic[Value], frozen=True):
 
 
 class Authenticator(Protocol):
-    """Finds out whose a credential is, from the current snapshot."""
+    """Finds out whose a credential is, from the current snapshot. `now`: unix seconds.
 
-    def __call__(self, shown: tuple[str, ...], snapshot: Snapshot, now: float) -> Principal | Refusal: ...
+    A Refusal leaves the credential to the next authenticator; its error is the caller's answer if no authenticator
+    knows the credential. NeedsWaiting: something has to be fetched first, such as a set of signing keys. What `resume`
+    raises ends the call at once. A caller that leaves cancels `resume`, so a fetch that others share is shielded.
+    """
+
+    def __call__(
+        self, credential: Credential, snapshot: Snapshot, now: float
+    ) -> Identified | Refusal | NeedsWaiting[Identified]: ...
 
 
 def passed(outcome: Value | Refusal) -> Value:
