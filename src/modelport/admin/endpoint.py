@@ -3,25 +3,77 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Literal
+from typing import Any, Literal
 
+import msgspec
 from msgspec import Struct
+
+from modelport.core.errors import MalformedBody, ModelportError
+from modelport.core.identity import Principal
+from modelport.core.ports.control import Actor
+from modelport.dialects.error_body import ErrorBody
 
 JSON = b"application/json"
 CSV = b"text/csv; charset=utf-8"
+NEVER_STORED = (b"cache-control", b"no-store")
+
+Method = Literal["GET", "POST", "PUT", "PATCH", "DELETE"]
+
+
+class AdminRequest(Struct, frozen=True, kw_only=True):
+    """One request, as it also goes to the owner over its socket: everything but the credential."""
+
+    method: str
+    path: str
+    """As sent, still percent-encoded."""
+    query: dict[str, str] = {}
+    headers: dict[str, str] = {}
+    """Lower-case names, without those that hold a credential."""
+    body: bytes = b""
+    scheme: str = "http"
+    source: str | None = None
+    """The caller's address."""
+    principal: Principal | None = None
+    """None: no valid credential was shown."""
+
+    @property
+    def actor(self) -> Actor:
+        """For the audit."""
+        name, key_id = (self.principal.name, self.principal.key_id) if self.principal is not None else ("", None)
+        return Actor(name, key_id, self.source)
+
+    def json(self) -> dict[str, Any]:
+        """The body. Raises MalformedBody."""
+        try:
+            return msgspec.json.decode(self.body, type=dict[str, Any])
+        except msgspec.MsgspecError:
+            raise MalformedBody("The body is not a JSON object.") from None
 
 
 class Answer(Struct, frozen=True):
     """A whole answer."""
 
     body: bytes
-    content_type: bytes = JSON
-    headers: tuple[tuple[bytes, bytes], ...] = ((b"cache-control", b"no-store"),)
+    content_type: bytes | None = JSON
+    """None: there is no body (204)."""
+    headers: tuple[tuple[bytes, bytes], ...] = (NEVER_STORED,)
+    status: int = 200
 
 
-class Endpoint(Struct, frozen=True):
-    """One method on one path below `/admin/v1`. It is given the query's names and values, and raises ModelportError."""
+class Endpoint(Struct, frozen=True, kw_only=True):
+    """One method on one path. `{name}` stands for a segment, and is in `parameters`, decoded. `answer` raises
+    ModelportError."""
 
-    method: Literal["GET"]
+    method: Method
     path: str
-    answer: Callable[[Mapping[str, str]], Awaitable[Answer]]
+    answer: Callable[[AdminRequest, Mapping[str, str]], Awaitable[Answer]]
+    permission: Literal["administrator", "public"] = "administrator"
+    refuse: Callable[[ModelportError], ErrorBody] | None = None
+    """How this API words refusals; None: as `/admin/v1` does."""
+    is_case_sensitive: bool = True
+    """False: the fixed segments of the path are found whatever their case."""
+
+
+def json_answer(value: Any, status: int = 200, *headers: tuple[bytes, bytes]) -> Answer:
+    """A JSON document."""
+    return Answer(msgspec.json.encode(value), headers=(NEVER_STORED, *headers), status=status)

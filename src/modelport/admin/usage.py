@@ -8,7 +8,7 @@ from typing import Any, Final, Protocol
 
 import msgspec
 
-from modelport.admin.endpoint import CSV, Answer, Endpoint
+from modelport.admin.endpoint import CSV, AdminRequest, Answer, Endpoint
 from modelport.control import focus
 from modelport.control.usage import as_csv, question, shown
 from modelport.core.clock import Clock
@@ -41,7 +41,8 @@ class Ledger(Protocol):
 def endpoints(ledger: Ledger, clock: Clock, account: str, region: str) -> Sequence[Endpoint]:
     """`account` and `region` are what FOCUS rows name."""
 
-    async def usage(query: Mapping[str, str]) -> Answer:
+    async def usage(request: AdminRequest, names: Mapping[str, str]) -> Answer:
+        query = request.query
         only(query, ("by", "since", "until", "format"))
         form = query.get("format", "json")
         if form not in FORMATS:
@@ -55,7 +56,8 @@ def endpoints(ledger: Ledger, clock: Clock, account: str, region: str) -> Sequen
         text = as_csv(rows, asked.by) if form == "csv" else focus.as_focus(rows, account, region)
         return Answer(text.encode(), CSV)
 
-    async def records(query: Mapping[str, str]) -> Answer:
+    async def records(request: AdminRequest, names: Mapping[str, str]) -> Answer:
+        query = request.query
         only(query, ("since", "until", "before", "limit"))
         with worded():
             span = question("", query.get("since"), query.get("until"), clock.now())
@@ -67,7 +69,10 @@ def endpoints(ledger: Ledger, clock: Clock, account: str, region: str) -> Sequen
         found: dict[str, Any] = {"records": page.records, "next": page.next}
         return Answer(msgspec.json.encode(found))
 
-    return (Endpoint("GET", "/admin/v1/usage", usage), Endpoint("GET", "/admin/v1/usage/records", records))
+    return (
+        Endpoint(method="GET", path="/admin/v1/usage", answer=usage),
+        Endpoint(method="GET", path="/admin/v1/usage/records", answer=records),
+    )
 
 
 def only(query: Mapping[str, str], known: Sequence[str]) -> None:

@@ -1,39 +1,79 @@
-"""Gives the administration's endpoints to the doors' router: one table of routes, one place that asks who may."""
+"""Gives the administration to the doors' router: whole subtrees of paths, answered here or by the owner's process."""
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Final, Literal
 
-from modelport.admin.endpoint import Endpoint
-from modelport.admin.usage import endpoints
+from modelport.admin import resources, usage
+from modelport.admin.app import AdminApp
+from modelport.admin.endpoint import AdminRequest, Answer, Endpoint
+from modelport.admin.errors import encode
 from modelport.app.owner import Ledger
 from modelport.config.settings import Settings
+from modelport.control.plane import LocalControlPlane
 from modelport.core.clock import Clock
-from modelport.surfaces import azure_inference
+from modelport.core.errors import ModelportError
+from modelport.core.operations import Operation
+from modelport.dialects.error_body import ErrorBody
 from modelport.surfaces.asgi import Reply
-from modelport.surfaces.door import Route
+from modelport.surfaces.door import Door, Route
 from modelport.surfaces.exchange import Exchange
+from modelport.surfaces.headers import RequestHead
+
+SUBTREES: Final = ("/admin",)
+METHODS: Final[tuple[Literal["GET", "POST", "PUT", "PATCH", "DELETE"], ...]] = ("GET", "POST", "PUT", "PATCH", "DELETE")
+CREDENTIALS: Final = frozenset({b"api-key", b"authorization", b"ocp-apim-subscription-key", b"cookie"})
+
+Handler = Callable[[AdminRequest], Awaitable[Answer]]
 
 
-def admin_routes(ledger: Ledger, settings: Settings, clock: Clock) -> list[Route]:
-    """All of `/admin/v1`. Refusals have the shape of the root form."""
+def admin_app(ledger: Ledger, settings: Settings, clock: Clock, plane: LocalControlPlane | None) -> AdminApp:
+    """Every endpoint of the administration. Without a control plane, the reports alone."""
+    found: Sequence[Endpoint] = usage.endpoints(ledger, clock, account="modelport", region=settings.server.region)
+    return AdminApp([*found, *(resources.endpoints(plane) if plane is not None else ())])
+
+
+def admin_routes(handler: Handler) -> list[Route]:
+    """All of `/admin`, to be answered by `handler`: `admin_app`'s, or one that relays to it."""
+
+    def refuse(error: ModelportError, head: RequestHead, operation: Operation | None) -> ErrorBody:
+        return encode(error)
+
+    door = Door(surface="admin", refuse=refuse)
+    endpoint = answered_by(handler)
     return [
-        Route(
-            method=endpoint.method,
-            path=endpoint.path,
-            permission="administrator",
-            door=azure_inference.ROOT,
-            endpoint=adapted(endpoint),
-        )
-        for endpoint in endpoints(ledger, clock, account="modelport", region=settings.server.region)
+        Route(method=method, path=f"{base}/{{*}}", permission="endpoint", door=door, endpoint=endpoint)
+        for base in SUBTREES
+        for method in METHODS
     ]
 
 
-def adapted(endpoint: Endpoint) -> Callable[[Exchange], Awaitable[Reply]]:
-    """The endpoint for an exchange."""
+def answered_by(handler: Handler) -> Callable[[Exchange], Awaitable[Reply]]:
+    """The handler for an exchange."""
 
     async def answered(exchange: Exchange) -> Reply:
-        answer = await endpoint.answer(exchange.head.query)
-        return Reply(answer.body, content_type=answer.content_type, headers=answer.headers)
+        answer = await handler(await request_of(exchange))
+        return Reply(answer.body, answer.status, answer.content_type, answer.headers)
 
     return answered
+
+
+async def request_of(exchange: Exchange) -> AdminRequest:
+    """Who asks is found here: each process that serves knows the keys. Raises what reading a body raises."""
+    head = exchange.head
+    principal = await exchange.caller()
+    return AdminRequest(
+        method=head.method,
+        path=head.path,
+        query=head.query,
+        headers={
+            name.decode("latin-1"): value.decode("latin-1")
+            for name, value in head.headers.items()
+            if name not in CREDENTIALS
+        },
+        body=await exchange.body.read() if principal is not None else b"",
+        scheme=exchange.scheme,
+        source=exchange.source,
+        principal=principal,
+    )

@@ -5,15 +5,17 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from random import Random
 from typing import Any, Final
 
-from modelport.app.admin import admin_routes
+from modelport.app.admin import Handler, admin_app, admin_routes
 from modelport.app.budgets import KeptBudgets, budgets_of, kept
 from modelport.app.configuration import Configuration, configure
+from modelport.app.control.opening import ControlPlaneOfServer, OpenedControl
+from modelport.app.control.serving import serve_in_one_process
 from modelport.app.journal import journal_state
 from modelport.app.ledger import LocalLedger
 from modelport.app.owner import LocalOwner, Owner
@@ -60,6 +62,8 @@ class Application:
     reconciler: Reconciler
     metrics: Metrics
     journal_state: Callable[[], StoreState]
+    control: ControlPlaneOfServer | None = None
+    """Where this process owns the control plane."""
 
 
 @asynccontextmanager
@@ -68,13 +72,17 @@ async def serving(
     generated: Secret | None,
     owner: Owner | None = None,
     configuration: Configuration | None = None,
+    *,
+    opened: OpenedControl | None = None,
+    relay: Handler | None = None,
 ) -> AsyncIterator[Application]:
-    """Opens stores, workers and pools; closes them in reverse. Without an owner, this process is one.
+    """Opens stores, workers and pools; closes them in reverse. Without an owner, this process is one. `opened`: the
+    control plane, if it is this process that owns it; `relay` brings requests of the administration to its owner.
 
     Raises WeightsError, ProfileError, OSError."""
     clock = SystemClock()
     if configuration is None:
-        configuration = configure(settings, generated)
+        configuration = configure(settings, generated, control=opened.state if opened is not None else None)
     snapshot = configuration.snapshot
     if owner is None:
         owner = LocalOwner(configuration.specs, clock, LocalLedger(settings), open_quota(settings, clock))
@@ -107,6 +115,9 @@ async def serving(
         metrics.sources.append(waiting_source(pipeline.quota.queue.__len__))
         metrics.sources.append(budgets.source)
         journal_now = partial(journal_state, journal)
+        control: ControlPlaneOfServer | None = None
+        if opened is not None:
+            control = opened.plane(generated, serve_in_one_process(reconciler), clock)
         gateway = Gateway(
             pipeline,
             states=lambda: reconciler.runtime.states(reconciler.current.snapshot),
@@ -115,6 +126,7 @@ async def serving(
                 *store_states(owner.quota, reconciler.current.settings),
                 *budgets.states(),
                 *owner.ledger.states(),
+                *(control.states() if control is not None else ()),
                 journal_now(),
             ],
         )
@@ -123,18 +135,21 @@ async def serving(
         try:
             await owner.start()
             await budgets.start()
-            doors = build_surfaces(gateway, surface_options(settings), admin_routes(owner.ledger, settings, clock))
+            app = admin_app(owner.ledger, settings, clock, control.plane if control is not None else None)
+            doors = build_surfaces(gateway, surface_options(settings), admin_routes(relay or app))
             lane = Lane(gateway, doors, wire, takes_plain=plain_is_wanted())
-            yield Application(
-                asgi=doors,
-                lane=lane,
-                gateway=gateway,
-                states=gateway.states,
-                snapshot=snapshot,
-                reconciler=reconciler,
-                metrics=metrics,
-                journal_state=journal_now,
-            )
+            async with control.following() if control is not None else nullcontext():
+                yield Application(
+                    asgi=doors,
+                    lane=lane,
+                    gateway=gateway,
+                    states=gateway.states,
+                    snapshot=snapshot,
+                    reconciler=reconciler,
+                    metrics=metrics,
+                    journal_state=journal_now,
+                    control=control,
+                )
         finally:
             if lane is not None:
                 lane.stop()

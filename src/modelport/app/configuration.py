@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
+
+from msgspec import Struct
 
 from modelport.app.runtime import ProviderFault, open_providers, worker_specs
 from modelport.app.snapshot import build as build_snapshot
@@ -22,6 +24,23 @@ UNLOADABLE: Final = (ConfigError, ProfileError, ProviderFault, WeightsError, OSE
 """What a configuration that cannot be served raises."""
 
 
+class ControlState(Struct, frozen=True):
+    """What the control plane adds to the settings."""
+
+    version: int = 0
+    """Of the stored objects; 0: there never were any."""
+    salt: bytes | None = None
+    """The key of callers' hashes; None: each process makes its own."""
+    prices: tuple[dict[str, Any], ...] = ()
+    """Stored prices, in the price list's words."""
+
+    def __repr__(self) -> str:
+        return f"ControlState({self.version})"
+
+
+NO_CONTROL: Final = ControlState()
+
+
 @dataclass(frozen=True)
 class Configuration:
     """What one process serves. `worker_of`: provider name → the engine worker behind it."""
@@ -34,17 +53,27 @@ class Configuration:
     worker_of: Mapping[str, str]
     providers: Mapping[str, Provider | OpeningProvider]
     """All but the engines, by the runtime's name."""
+    control: ControlState = NO_CONTROL
 
 
-def configure(settings: Settings, generated: Secret | None, before: Configuration | None = None) -> Configuration:
-    """Providers whose section is the same as `before` are kept. Raises UNLOADABLE."""
+def configure(
+    settings: Settings,
+    generated: Secret | None,
+    before: Configuration | None = None,
+    control: ControlState | None = None,
+) -> Configuration:
+    """Providers whose section is the same as `before` are kept, and `control` where it is None. Raises UNLOADABLE."""
+    if control is None:
+        control = before.control if before is not None else NO_CONTROL
+    salt = control.salt or (before.snapshot.key_salt if before is not None else api_key.fresh_salt())
     specs, worker_of = worker_specs(settings)
     kept = (before.settings, before.providers) if before is not None else None
     return Configuration(
         settings=settings,
         generated=generated,
-        snapshot=build_snapshot(settings, before.snapshot.key_salt if before else api_key.fresh_salt(), generated),
+        snapshot=build_snapshot(settings, salt, generated, control.version, control.prices),
         specs=tuple(specs),
         worker_of=worker_of,
         providers=open_providers(settings, kept),
+        control=control,
     )

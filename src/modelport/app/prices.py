@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from typing import Any
 
 from modelport.config.carried import read_carried
 from modelport.config.deployments import InlineProviderSettings, ProviderSettings
@@ -10,14 +11,24 @@ from modelport.config.settings import Settings
 from modelport.control.prices import Book
 
 
-def price_book(settings: Settings, inline_name: Callable[[str], str], run_here: Collection[str]) -> Book:
+def price_book(
+    settings: Settings,
+    inline_name: Callable[[str], str],
+    run_here: Collection[str],
+    stored: Sequence[Mapping[str, Any]] = (),
+) -> Book:
     """The operator's list over the carried one. `inline_name`: the runtime's name of a provider that is written in its
-    deployment. `run_here`: the runtime's names of those whose workers are ours. Raises ConfigError."""
+    deployment. `run_here`: the runtime's names of those whose workers are ours. `stored`: prices of the control plane,
+    added to the list. Raises ConfigError."""
     given, own = settings.prices, None
     if given.file is not None:
         from modelport.config.prices import read_prices
 
         own, _ = read_prices(given.file, given.currency)
+    if stored:
+        from modelport.config.prices import with_prices
+
+        own = with_prices(own, stored, given.currency)
     return Book(
         read_carried(),
         own,

@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Hashable
 from functools import partial
 
-from modelport.app.configuration import Configuration, configure
+from modelport.app.configuration import Configuration, ControlState, configure
 from modelport.app.drain import Drain, End
 from modelport.app.owner import Owner
 from modelport.app.runtime import LiveRuntime
@@ -42,9 +42,10 @@ class Reconciler:
         self.calls_ended = calls_ended
         self._drain = Drain(calls_ended, self.current.settings.server.limits.request_seconds)
 
-    def apply(self, settings: Settings, generated: Secret | None) -> Snapshot:
-        """The snapshot that each call gets from now on. Raises what `configure` raises; nothing has changed then."""
-        new = configure(settings, generated, self.current)
+    def apply(self, settings: Settings, generated: Secret | None, control: ControlState | None = None) -> Snapshot:
+        """The snapshot that each call gets from now on. `control` None: as before. Raises what `configure` raises;
+        nothing has changed then."""
+        new = configure(settings, generated, self.current, control)
         before = self.runtime
         retired: dict[Hashable, End] = {**self._owner.reconcile(new.specs)}
         self.current = new

@@ -6,20 +6,12 @@ import asyncio
 import logging
 import signal
 import ssl
-from collections.abc import Callable
 
 from modelport.app.build import Application
 from modelport.app.configuration import UNLOADABLE
-from modelport.app.reload import (
-    OF_A_PROCESS,
-    OF_THE_SERVER,
-    NeedsRestart,
-    changes_below,
-    operators_key,
-    restart_needed,
-)
-from modelport.config.settings import Settings
+from modelport.app.control.opening import ControlPlaneOfServer
 from modelport.config.tls import renew_certificate
+from modelport.core.errors import ModelportError
 
 _logger = logging.getLogger("modelport.reload")
 
@@ -27,11 +19,8 @@ _logger = logging.getLogger("modelport.reload")
 class ReloadOnSignal:
     """From its making until `close`. Reads one configuration after the other."""
 
-    def __init__(
-        self, reread_settings: Callable[[], Settings], application: Application, context: ssl.SSLContext | None
-    ) -> None:
-        """`reread_settings` raises what `reload.reread` raises."""
-        self._reread = reread_settings
+    def __init__(self, control: ControlPlaneOfServer, application: Application, context: ssl.SSLContext | None) -> None:
+        self._control = control
         self._application = application
         self._context = context
         self._due = asyncio.Event()
@@ -50,16 +39,12 @@ class ReloadOnSignal:
             self._due.clear()
             try:
                 await self._reload()
-            except (*UNLOADABLE, NeedsRestart) as error:
+            except (*UNLOADABLE, ModelportError) as error:
                 _logger.error("the server goes on as it was: %s", error)
             else:
                 _logger.info("the configuration as it is now is served")
 
     async def _reload(self) -> None:
-        settings = await asyncio.to_thread(self._reread)
-        reconciler = self._application.reconciler
-        if refused := changes_below(reconciler.current.settings, settings, (*OF_THE_SERVER, *OF_A_PROCESS)):
-            raise restart_needed(refused)
+        await self._control.reread()
         if self._context is not None:
-            renew_certificate(self._context, settings)
-        reconciler.apply(settings, operators_key(settings))
+            renew_certificate(self._context, self._application.reconciler.current.settings)

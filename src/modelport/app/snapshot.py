@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, overload
 
 import msgspec
@@ -218,7 +218,7 @@ def keys(settings: Settings, salt: bytes, generated: Secret | None) -> dict[byte
                 project=entry.project,
                 budgets=tuple(key_budgets(name, entry, settings)),
             )
-            hashed = digest(salt, given.reveal())
+            hashed = bytes.fromhex(given.reveal()) if given.is_hash else digest(salt, given.reveal())
             found[hashed] = KeyEntry(hashed, principal, expires_at)
     return found
 
@@ -241,14 +241,22 @@ def budget(subject: str, given: BudgetSettings | None) -> Budget | None:
     return None if given is None else Budget(subject, given.per, given.amount, given.tokens, given.on_store_outage)
 
 
-def build(settings: Settings, salt: bytes, generated: Secret | None) -> Snapshot:
-    """The snapshot of this configuration. Its id is the same for the same deployments, whatever the process."""
+def build(
+    settings: Settings,
+    salt: bytes,
+    generated: Secret | None,
+    version: int = 0,
+    prices: Sequence[Mapping[str, Any]] = (),
+) -> Snapshot:
+    """The snapshot of this configuration. `version` and `prices` are the control plane's. Its id is the same for the
+    same deployments and the same version, whatever the process."""
     built = {d.name.lower(): d for d in deployments(settings, load_profiles())}
     default = next((key for key, deployment in built.items() if deployment.default), None)
     if default is None and len(built) == 1:
         default = next(iter(built))
     return Snapshot(
-        id=identity(built),
+        id=f"{version}.{identity(built)}" if version else identity(built),
+        version=version,
         deployments=built,
         keys=keys(settings, salt, generated),
         key_salt=salt,
@@ -256,7 +264,7 @@ def build(settings: Settings, salt: bytes, generated: Secret | None) -> Snapshot
         anonymous=settings.auth.anonymous,
         strict=settings.server.strict,
         region=settings.server.region,
-        prices=price_book(settings, inline_name, set(run_here(settings))),
+        prices=price_book(settings, inline_name, set(run_here(settings)), prices),
     )
 
 

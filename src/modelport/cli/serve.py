@@ -15,12 +15,12 @@ import typer
 import uvloop
 
 from modelport.app.build import serving
+from modelport.app.control.opening import open_control
 from modelport.app.http_server import http_server, settle_memory
 from modelport.app.processes import owner_process
 from modelport.app.processes.fleet import FleetFailed
 from modelport.app.processes.listening import shared
 from modelport.app.processes.nursery_process import NurseryFailed
-from modelport.app.reload import reread
 from modelport.app.reload_on_signal import ReloadOnSignal
 from modelport.app.runtime import ProviderFault
 from modelport.cli.keys import ConfigOption, DataDirOption
@@ -143,10 +143,13 @@ async def run(
     """Opens the application and serves it until a signal has drained it."""
     files = tls_files(settings)
     context = server_context(files) if files is not None else None
-    async with serving(settings, key.secret if key is not None else None) as application:
+    opened = await open_control(settings, config, flags, os.environ)
+    secret = key.secret if key is not None else None
+    async with serving(opened.settings, secret, opened=opened) as application:
         server = http_server(settings, application, context, Server)
         display = asyncio.create_task(announce(settings, key, listener, application, files, config))
-        reloading = ReloadOnSignal(lambda: reread(config, flags), application, context)
+        assert application.control is not None
+        reloading = ReloadOnSignal(application.control, application, context)
         settle_memory()
         try:
             await server.serve(sockets=[listener])

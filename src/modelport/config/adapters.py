@@ -16,7 +16,7 @@ from importlib.metadata import entry_points
 from pathlib import Path as FilePath
 from typing import Any, Final, get_args
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, SecretStr, ValidationError
 
 from modelport.config.deployments import revealed
 from modelport.config.embedded import EMBEDDED
@@ -113,7 +113,7 @@ class ProviderCheck:
         model = self._model(kind)
         if model is None or isinstance(model, AdapterFault):
             return {}
-        names = [name for name, field in model.model_fields.items() if _is_path(field.annotation)]
+        names = path_fields(model)
         given = {name: data[name] for name in names if isinstance(data.get(name), str) and data[name]}
         given = {name: value for name, value in given.items() if "://" not in value}
         return {
@@ -123,12 +123,14 @@ class ProviderCheck:
     def _resolved(self, value: Any, path: Path, key: str, found: list[tuple[Path, Fault]], depth: int = 0) -> Any:
         """A copy with secrets for references. Deep inside, where a script may say anything, only a reference under
         a secret's name is one."""
+        if isinstance(value, Secret):
+            return value
         if isinstance(value, Mapping):
             inside = depth if key == "headers" else depth + 1
             return {name: self._resolved(item, (*path, name), name, found, inside) for name, item in value.items()}
         if isinstance(value, list):
             return [self._resolved(item, (*path, index), key, found, depth) for index, item in enumerate(value)]
-        is_named_secret = _SECRET_NAME.fullmatch(key.replace("-", "_")) is not None
+        is_named_secret = is_secret_name(key)
         is_due = is_named_secret and depth == 0 and value is not None and not isinstance(value, bool)
         may_refer = is_named_secret or depth == 0
         if is_due or (may_refer and isinstance(value, str) and is_reference(value)):
@@ -169,8 +171,23 @@ class ProviderCheck:
                 yield at, _without(fault, places.values())
 
 
-def _is_path(annotation: Any) -> bool:
-    return annotation is FilePath or any(_is_path(argument) for argument in get_args(annotation))
+def path_fields(model: type[BaseModel]) -> list[str]:
+    """The settings that are typed as a path."""
+    return [name for name, field in model.model_fields.items() if _holds(field.annotation, FilePath)]
+
+
+def secret_fields(model: type[BaseModel]) -> list[str]:
+    """The settings that hold a secret, whatever they are called."""
+    return [name for name, field in model.model_fields.items() if _holds(field.annotation, SecretStr)]
+
+
+def is_secret_name(key: str) -> bool:
+    """Whether a setting of this name holds a secret in any adapter."""
+    return _SECRET_NAME.fullmatch(key.replace("-", "_")) is not None
+
+
+def _holds(annotation: Any, kind: type) -> bool:
+    return annotation is kind or any(_holds(argument, kind) for argument in get_args(annotation))
 
 
 def _secrets(value: Any, path: Path) -> Iterator[tuple[Path, Secret]]:

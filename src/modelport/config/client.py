@@ -23,8 +23,17 @@ UNREAD_KEYS: Final[Mapping[Path, tuple[str, ...]]] = {
     (): (
         *("extra_parameters", "providers", "models", "deployments", "engine", "content_filters", "blocklists"),
         *("projects", "keys", "prices", "budgets", "quota", "database_url", "ledger", "redis_url", "telemetry"),
+        *("control", "secrets_key"),
     ),
-    ("server",): ("workers", "allowed_hosts", "strict", "cors_origins", "default_content_filter", "limits"),
+    ("server",): (
+        "public_url",
+        "workers",
+        "allowed_hosts",
+        "strict",
+        "cors_origins",
+        "default_content_filter",
+        "limits",
+    ),
     ("auth",): ("anonymous", "oidc"),
 }
 """Keys that are right and that no client command reads. `load` names every other one as unknown."""

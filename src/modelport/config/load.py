@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path as FilePath
 from typing import Any, Final
@@ -20,6 +20,7 @@ from modelport.config.messages import Explainer
 from modelport.config.secrets import SecretSources
 from modelport.config.settings import Settings
 from modelport.config.sources import Flags, chosen_file, overlay
+from modelport.config.stored import STORED, StoredEntry, lay_stored
 
 _BY_ENTRY: Final = ("providers", "deployments", "keys", "content_filters", "blocklists", "projects")
 NO_FLAGS: Final = Flags()
@@ -65,16 +66,19 @@ def parse(
     flags: Flags = NO_FLAGS,
     *,
     with_secrets: bool = True,
+    stored: Sequence[StoredEntry] = (),
 ) -> Loaded:
-    """The same for a document that is read already. `file` gives relative paths their start."""
+    """The same for a document that is read already. `file` gives relative paths their start; `stored` are the control
+    plane's objects."""
     laid = overlay(document.data, environ, flags)
     laid.data.setdefault("server", {})  # so that defaults, too, know this environment's home directory
+    origins = {**laid.origins, **dict.fromkeys(lay_stored(laid.data, stored), STORED)}
 
     def place(path: Path) -> tuple[str, int | None]:
         for length in range(len(path), -1, -1):
             known = path[:length]
-            if known in laid.origins:
-                return laid.origins[known], None
+            if known in origins:
+                return origins[known], None
             if known in document.lines:
                 return str(file), document.lines[known]
         return str(file) if file is not None else "configuration", 1 if file is not None else None

@@ -125,3 +125,9 @@ class BlocklistItem(Section):
 
 
 Blocklist = Annotated[tuple[BlocklistItem, ...], AfterValidator(at_most(10_000, "entries"))]
+
+
+class BlocklistSettings(Section):
+    """A blocklist as an object of the control plane."""
+
+    items: Blocklist = ()

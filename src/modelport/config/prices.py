@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import date
 from decimal import Decimal
 from pathlib import Path as FilePath
 from typing import Annotated, Any, Final
 
+from msgspec import structs
 from pydantic import BeforeValidator, Field, ValidationError, model_validator
 
 from modelport.config.budgets import Currency
@@ -16,6 +17,7 @@ from modelport.config.document import Document, read_file
 from modelport.config.faults import ConfigError, Fault, Path, dotted
 from modelport.config.messages import Explainer
 from modelport.config.section import Count, Name, Section, Version, Word, exact, refuse, shown
+from modelport.config.stored import STORED
 from modelport.control.prices import (
     CLASSES,
     NO_HOST,
@@ -152,6 +154,17 @@ class PriceList(Section):
 def read_prices(file: FilePath, currency: str | None = None) -> tuple[OwnList, tuple[str, ...]]:
     """The list, and what looks like a slip in it. `currency` is the one that it must be in. Raises ConfigError."""
     return parse_prices(read_file(file), str(file), currency)
+
+
+def with_prices(own: OwnList | None, stored: Sequence[Mapping[str, Any]], currency: str) -> OwnList:
+    """The list with the control plane's prices. Raises ConfigError where two are about the same."""
+    rows = tuple(PriceEntry.model_validate(entry).row() for entry in stored)
+    first = own if own is not None else PriceList().own(currency)
+    found = structs.replace(first, prices=(*first.prices, *rows))
+    if same := next(overlaps(found.prices), None):
+        what = "two prices are about the same model, deployment or provider, from the same day on"
+        raise ConfigError([Fault(STORED, None, f"prices[{same[1]}]", what)])
+    return found
 
 
 def parse_prices(document: Document, source: str, currency: str | None = None) -> tuple[OwnList, tuple[str, ...]]:

@@ -32,11 +32,13 @@ _SENDABLE: Final = re.compile(r"[\x21-\x7e]([\x20-\x7e]*[\x21-\x7e])?")
 class Secret:
     """A value that shows itself only to `reveal`. `origin` says where it came from and may be shown."""
 
-    __slots__ = ("_value", "origin")
+    __slots__ = ("_value", "is_hash", "origin")
 
-    def __init__(self, value: str, origin: str) -> None:
+    def __init__(self, value: str, origin: str, *, is_hash: bool = False) -> None:
+        """`is_hash`: the value is the keyed hash of a secret that is known no more, in hexadecimal digits."""
         self._value = value
         self.origin = origin
+        self.is_hash = is_hash
 
     def reveal(self) -> str:
         """The value. Hand it to what needs it; keep it nowhere else."""
@@ -184,9 +186,9 @@ class GeneratedKey:
     is_new: bool
 
 
-def stored_key(data_dir: Path) -> GeneratedKey | None:
+def stored_key(data_dir: Path, name: str = "api-key") -> GeneratedKey | None:
     """The key that an earlier start made, if there was one. Raises OSError when it cannot be read."""
-    path = data_dir / "api-key"
+    path = data_dir / name
     try:
         value = path.read_text("ascii").strip()
     except FileNotFoundError:
@@ -200,23 +202,23 @@ def stored_key(data_dir: Path) -> GeneratedKey | None:
     return GeneratedKey(Secret(value, f"file:{path}"), path, is_new=False)
 
 
-def generated_key(data_dir: Path) -> GeneratedKey:
+def generated_key(data_dir: Path, name: str = "api-key") -> GeneratedKey:
     """The stored key, made now when there is none: 43 URL-safe characters, readable by the owner alone.
 
     Two processes that start at once get the same key. Raises OSError when the directory cannot be written.
     """
     prepare_data_dir(data_dir)
-    known = stored_key(data_dir)
+    known = stored_key(data_dir, name)
     if known is not None:
         return known
-    path = data_dir / "api-key"
-    draft = data_dir / f".api-key.{os.getpid()}.{random_secrets.token_hex(4)}"
+    path = data_dir / name
+    draft = data_dir / f".{name}.{os.getpid()}.{random_secrets.token_hex(4)}"
     value = random_secrets.token_urlsafe(32)
     try:
         write_private(draft, f"{value}\n".encode())
         os.link(draft, path)  # fails if another start was faster, and is never seen half-written
     except FileExistsError:
-        return generated_key(data_dir)
+        return generated_key(data_dir, name)
     finally:
         draft.unlink(missing_ok=True)
     return GeneratedKey(Secret(value, f"file:{path}"), path, is_new=True)

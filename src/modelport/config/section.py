@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable
 from datetime import UTC, datetime, time
 from pathlib import Path
-from typing import Annotated, Any, Final, TypeVar
+from typing import Annotated, Any, TypeVar
 from urllib.parse import urlsplit
 
 from pydantic import (
@@ -25,8 +25,8 @@ from pydantic_core import PydanticCustomError
 
 from modelport.config.rules import is_host, is_path
 from modelport.config.secrets import SecretSources, expanded
+from modelport.core.names import NAME_RULE, is_name
 
-NAME_PATTERN: Final = r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}"
 T = TypeVar("T")
 
 
@@ -87,9 +87,8 @@ def shown(value: Any) -> str:
 
 
 def _name(value: str) -> str:
-    if re.fullmatch(NAME_PATTERN, value) is None:
-        what = "a name has 1 to 64 letters, digits, '.', '_' or '-', and starts with a letter or digit"
-        raise refuse(f"{shown(value)}: {what}")
+    if not is_name(value):
+        raise refuse(f"{shown(value)}: {NAME_RULE}")
     return value
 
 

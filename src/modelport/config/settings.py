@@ -117,6 +117,8 @@ class ServerSettings(Section):
     """Web pages that may call from a browser: `https://app.example`, or `*`."""
     default_content_filter: Name = "Microsoft.Nill"
     """The content filter of deployments that name none. `Microsoft.Nill` filters nothing."""
+    public_url: Url | None = None
+    """`https://host` as callers see it, for the absolute links of Azure's management API."""
     limits: ServerLimits = ServerLimits.model_construct()
 
 
@@ -196,6 +198,22 @@ class LedgerSettings(Section):
     """Single calls are removed from the ledger so many days after they began; their sums stay. null: never."""
 
 
+class ArmSettings(Section):
+    """The names under which Azure's management SDK finds this account. Absent: any name is taken, and echoed."""
+
+    subscription: Word | None = None
+    resource_group: Word | None = None
+    account: Word | None = None
+
+
+class ControlSettings(Section):
+    """How changes over the API are served."""
+
+    stale_seconds: Seconds = 300
+    """For so long calls are answered while the store cannot be reached; then they are answered 503."""
+    arm: ArmSettings = ArmSettings.model_construct()
+
+
 class TelemetrySettings(Section):
     """What the server tells about itself."""
 
@@ -233,6 +251,10 @@ class Settings(Section):
     prices: PriceSettings = PriceSettings.model_construct()
     budgets: BudgetsSettings = BudgetsSettings.model_construct()
     quota: QuotaSettings = QuotaSettings.model_construct()
+    control: ControlSettings = ControlSettings.model_construct()
+    secrets_key: Secret | None = None
+    """Seals the secrets that are set over the API: at least 32 characters. Absent: one is made in the data directory;
+    required with PostgreSQL, and the same for all servers of one database."""
     database_url: Secret | None = None
     """Where the control plane and the ledger live; absent: SQLite in the data directory."""
     ledger: LedgerSettings = LedgerSettings.model_construct()

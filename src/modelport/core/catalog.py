@@ -157,6 +157,8 @@ class Snapshot(Struct, frozen=True, kw_only=True):
     id: str
     deployments: Mapping[str, Deployment]
     """By lower-case name."""
+    version: int = 0
+    """Of the control plane's objects in it; 0: there never were any."""
     keys: Mapping[bytes, Any] = msgspec.field(default_factory=dict)
     """KeyEntry by keyed hash of the key."""
     key_salt: bytes = b""

@@ -70,6 +70,7 @@ class Doors:
             send=send,
             cors=cors.answer_headers(head, self.options.cors_origins),
             scheme=scope.get("scheme", "http"),
+            source=(scope.get("client") or (None,))[0],
         )
         try:
             await self._answered(exchange)
@@ -124,7 +125,7 @@ class Doors:
         exchange.parameters = match.parameters
         if isinstance(route.endpoint, Inference):
             raise RouteNotFound  # the server's protocol answers these itself (lane/protocol.py)
-        if route.permission != "public":
+        if route.permission not in ("public", "endpoint"):
             exchange.principal = await self.gateway.identify(head.credential)
             if route.permission == "administrator" and exchange.principal.role is not Role.ADMINISTRATOR:
                 raise PermissionDenied

@@ -17,9 +17,9 @@ from modelport.surfaces.asgi import Reply
 from modelport.surfaces.exchange import Exchange
 from modelport.surfaces.headers import RequestHead
 
-Permission = Literal["public", "credential", "administrator", "operation"]
-"""`public`: anyone. `credential`: whoever is known. `administrator`: whoever has that role. `operation`: whoever may do
-this there; the way itself asks."""
+Permission = Literal["public", "credential", "administrator", "operation", "endpoint"]
+"""`public`: anyone. `credential`: every known caller. `administrator`: callers of that role. `operation`: callers that
+may do this there; the way itself asks. `endpoint`: a subtree whose own table of endpoints asks (admin/app.py)."""
 
 Parameters = Mapping[str, str]
 """The names in a path's places, decoded."""
@@ -52,9 +52,9 @@ def always(speech: Speech) -> Callable[[], Speech]:
 
 
 class Route(Struct, frozen=True, kw_only=True):
-    """One method on one path. `{name}` in the path stands for one segment."""
+    """One method on one path. `{name}` in the path stands for one segment, `{*}` at its end for all that follow."""
 
-    method: Literal["GET", "POST"]
+    method: Literal["GET", "POST", "PUT", "PATCH", "DELETE"]
     path: str
     permission: Permission | None = None
     """None is no permission: such a route does not start."""

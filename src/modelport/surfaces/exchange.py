@@ -25,6 +25,8 @@ class Exchange:
     send: Send
     cors: Headers
     scheme: str = "http"
+    source: str | None = None
+    """The address of the connection's other end; None on a unix socket."""
     parameters: Mapping[str, str] = field(default_factory=dict)
     principal: Principal | None = None
     """Known where the route wants a credential and is no inference call."""

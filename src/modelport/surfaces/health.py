@@ -44,6 +44,8 @@ async def ready(exchange: Exchange) -> Reply:
     caller = await exchange.caller()
     if caller is not None:
         answer["draining"] = exchange.gateway.draining
+        snapshot = exchange.gateway.snapshot()
+        answer["snapshot"] = {"id": snapshot.id, "version": snapshot.version}
         answer["deployments"] = [
             {"name": state.deployment.name, "state": state.state, "reason": state.reason}
             for state in exchange.gateway.visible_states(caller)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import get_args
+from typing import Final, get_args
 from urllib.parse import unquote
 
 from msgspec import Struct
@@ -11,6 +11,8 @@ from msgspec import Struct
 from modelport.surfaces.door import Door, Inference, Permission, Route
 
 Segments = tuple[str, ...]
+REST: Final = "{*}"
+"""The last segment of a route to a whole subtree."""
 
 
 class UnusableRoute(Exception):
@@ -42,6 +44,7 @@ class Router:
         """`fallbacks`: which surface says that there is nothing, by path prefix; the longest that fits. One is ""."""
         self._fixed: dict[Segments, dict[str, Route]] = {}
         self._patterns: dict[int, list[tuple[Segments, dict[str, Route]]]] = {}
+        self._subtrees: dict[Segments, dict[str, Route]] = {}
         for route in routes:
             checked(route)
             self._add(route)
@@ -58,12 +61,17 @@ class Router:
             parameters = fitted(pattern, segments)
             if parameters is not None:
                 return Match(routes, parameters, next(iter(routes.values())).door)
+        for prefix, routes in self._subtrees.items():
+            if segments[: len(prefix)] == prefix:
+                return Match(routes, {}, next(iter(routes.values())).door)
         door = next(door for prefix, door in self._fallbacks if segments[: len(prefix)] == prefix)
         return Match({}, {}, door)
 
     def _add(self, route: Route) -> None:
         segments = segments_of(route.path)
-        if "{" not in route.path:
+        if segments[-1:] == (REST,):
+            routes = self._subtrees.setdefault(segments[:-1], {})
+        elif "{" not in route.path:
             routes = self._fixed.setdefault(segments, {})
         else:
             patterns = self._patterns.setdefault(len(segments), [])

@@ -21,7 +21,7 @@ import msgspec
 import uvloop
 
 from modelport.app.build import Application, serving
-from modelport.app.configuration import Configuration
+from modelport.app.configuration import Configuration, ControlState
 from modelport.app.http_server import http_server
 from modelport.app.processes.output import WholeLines
 from modelport.app.processes.peer import Peer
@@ -84,7 +84,7 @@ async def serve(plan: Plan, inherited: Inherited, listener: int) -> None:
     first = inherited.configuration
     settings = first.settings
     owner = RemoteOwner(plan, first.specs, SystemClock(), settings, listener)
-    async with serving(settings, first.generated, owner, first) as application:
+    async with serving(settings, first.generated, owner, first, relay=owner.relay) as application:
         owner.configure_with(partial(reconfigured, application, inherited.context))
         server = http_server(settings, application, inherited.context, WorkerServer)
         server.attach(owner.peer, [socket.socket(fileno=os.dup(found)) for found in plan.listeners])
@@ -104,10 +104,14 @@ async def serve(plan: Plan, inherited: Inherited, listener: int) -> None:
 
 
 def reconfigured(
-    application: Application, context: ssl.SSLContext | None, settings: Settings, generated: Secret | None
+    application: Application,
+    context: ssl.SSLContext | None,
+    settings: Settings,
+    generated: Secret | None,
+    control: ControlState,
 ) -> None:
     """The worker serves what the owner serves. Raises what `configure` raises."""
-    application.reconciler.apply(settings, generated)
+    application.reconciler.apply(settings, generated, control)
     if context is not None:
         renew_certificate(context, settings)
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from msgspec import Struct
 
+from modelport.app.configuration import ControlState
 from modelport.app.processes.engines import EngineNews
 from modelport.config.secrets import Secret
 from modelport.config.settings import Settings
@@ -30,17 +31,22 @@ class Packer(pickle.Pickler):
 
     def reducer_override(self, value: Any) -> Any:
         """pickle.Pickler"""
-        return (Secret, (value.reveal(), value.origin)) if isinstance(value, Secret) else NotImplemented
+        return (secret, (value.reveal(), value.origin, value.is_hash)) if isinstance(value, Secret) else NotImplemented
 
 
-def packed(settings: Settings, generated: Secret | None) -> str:
+def secret(value: str, origin: str, is_hash: bool) -> Secret:
+    """A Secret on the other side."""
+    return Secret(value, origin, is_hash=is_hash)
+
+
+def packed(settings: Settings, generated: Secret | None, control: ControlState) -> str:
     """As text, for a message."""
     buffer = io.BytesIO()
-    Packer(buffer).dump((settings, generated))
+    Packer(buffer).dump((settings, generated, control))
     return base64.b64encode(buffer.getvalue()).decode()
 
 
-def unpacked(text: str) -> tuple[Settings, Secret | None]:
+def unpacked(text: str) -> tuple[Settings, Secret | None, ControlState]:
     """What `packed` was given."""
-    found: tuple[Settings, Secret | None] = pickle.loads(base64.b64decode(text))  # noqa: S301  from the owner alone
+    found: tuple[Settings, Secret | None, ControlState] = pickle.loads(base64.b64decode(text))  # noqa: S301  from the owner alone
     return found

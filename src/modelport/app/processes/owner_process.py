@@ -18,10 +18,13 @@ from pathlib import Path
 from typing import Any, Final
 
 import msgspec
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
+from modelport.admin.endpoint import AdminRequest
+from modelport.app.admin import admin_app
 from modelport.app.budgets import budgets_of
-from modelport.app.configuration import UNLOADABLE, Configuration, configure
+from modelport.app.configuration import UNLOADABLE, Configuration, ControlState, configure
+from modelport.app.control.host import NotNow
+from modelport.app.control.opening import OpenedControl, open_control
 from modelport.app.drain import Drain
 from modelport.app.ledger import LocalLedger
 from modelport.app.owner import LocalOwner
@@ -29,8 +32,9 @@ from modelport.app.processes.distant_ledger import ledger_handlers
 from modelport.app.processes.engines import news_of, told
 from modelport.app.processes.fleet import Fleet, Member, first
 from modelport.app.processes.handover import Reconfiguration, packed
-from modelport.app.processes.nursery_process import NurseryFailed, kill
-from modelport.app.processes.peer import LINE_LIMIT_BYTES, Handler, Peer, PeerGone, PeerRefused, introduced
+from modelport.app.processes.members import fleet_source, learn_journal, reconfigured
+from modelport.app.processes.nursery_process import NurseryFailed
+from modelport.app.processes.peer import LINE_LIMIT_BYTES, Handler, Peer, introduced
 from modelport.app.processes.plan import Plan, owned
 from modelport.app.quota import open_bank
 from modelport.app.reload import (
@@ -40,7 +44,6 @@ from modelport.app.reload import (
     changes_below,
     is_package_replaced,
     operators_key,
-    reread,
     restart_needed,
 )
 from modelport.app.runtime import states
@@ -50,7 +53,8 @@ from modelport.config.settings import Settings
 from modelport.config.sources import Flags
 from modelport.control.prices import Book
 from modelport.core.catalog import Snapshot
-from modelport.core.clock import SystemClock
+from modelport.core.clock import Clock, SystemClock
+from modelport.core.errors import ModelportError
 from modelport.core.ports.states import DeploymentState, StoreState
 from modelport.engine.service import EngineProvider
 from modelport.stores import budgets
@@ -90,7 +94,8 @@ async def run(
     """Serves with several processes until a signal has drained them. Raises what loading raises, NurseryFailed,
     FleetFailed."""
     open_bank(settings)  # the workers open theirs: a fault is found here
-    configuration = configure(settings, generated)
+    opened = await open_control(settings, config, flags, os.environ)
+    configuration = configure(opened.settings, generated, control=opened.state)
     snapshot = configuration.snapshot
     clock = SystemClock()
     owner = LocalOwner(configuration.specs, clock, LocalLedger(settings))
@@ -107,9 +112,14 @@ async def run(
         listeners=tuple(listener.fileno() for listener in listeners),
         life=life,
     )
-    process = OwnerProcess(plan, owner, configuration, lambda: reread(config, flags))
+    process = OwnerProcess(plan, owner, configuration, opened, clock)
     try:
-        async with owner.ledger.running(), hours as process.hours, process.reachable():
+        async with (
+            owner.ledger.running(),
+            hours as process.hours,
+            process.reachable(),
+            process.control.following(),
+        ):
             if budgets_of(snapshot):  # they begin with what the ledger knows: also of calls that a kill has cut
                 async with FileJournal.opened(settings.server.data_dir / "journal"):
                     pass
@@ -126,17 +136,19 @@ class OwnerProcess:
     """The owner's side of everything."""
 
     def __init__(
-        self, plan: Plan, owner: LocalOwner, configuration: Configuration, reread_settings: Callable[[], Settings]
+        self, plan: Plan, owner: LocalOwner, configuration: Configuration, opened: OpenedControl, clock: Clock
     ) -> None:
-        """`reread_settings` raises what `reload.reread` raises."""
         self._plan = plan
         self._owner = owner
         self._current = configuration
         self._forked_with = configuration.settings
         """What a worker reads once, it has from these."""
-        self._reread = reread_settings
-        self._reconfiguration: Any = None
-        """The last message `configure`; None while the workers serve what their nursery has read."""
+        self.control = opened.plane(configuration.generated, self._take_up, clock)
+        self._admin = admin_app(owner.ledger, configuration.settings, clock, self.control.plane)
+        self._packed: str | None = None
+        """The settings of the last message `configure`; None while the workers serve what their nursery has read."""
+        if configuration.control.version:
+            self._packed = packed(configuration.settings, configuration.generated, configuration.control)
         self._changing = asyncio.Lock()
         self._drain_seconds = configuration.settings.server.limits.request_seconds
         self._drain = Drain(self._calls_ended, self._drain_seconds)
@@ -200,21 +212,30 @@ class OwnerProcess:
             self._do(self._renewed())
 
     async def _renewed(self) -> None:
-        """Reads the configuration again; what running workers cannot take up is served by new ones."""
+        """Reads the configuration again."""
+        try:
+            await self.control.reread()
+            _logger.info("the configuration as it is now is served")
+        except (*UNLOADABLE, ModelportError, NeedsRestart, NurseryFailed) as error:
+            _logger.error("the server goes on as it was: %s", error)
+
+    async def _take_up(self, settings: Settings, control: ControlState) -> None:
+        """What the control plane asks for. What running workers cannot take up is served by new ones. Raises NotNow."""
         async with self._changing:
+            if refused := changes_below(self._current.settings, settings, OF_THE_SERVER):
+                raise NotNow(str(restart_needed(refused)))
+            is_replaced = is_package_replaced()
+            if is_replaced and control.version:
+                raise NotNow("another version of the package is installed: that needs a restart of the server")
             try:
-                settings = await asyncio.to_thread(self._reread)
-                if refused := changes_below(self._current.settings, settings, OF_THE_SERVER):
-                    raise restart_needed(refused)
-                if changes_below(self._forked_with, settings, OF_A_PROCESS) or is_package_replaced():
-                    await self.fleet.renew(lambda: self._apply(settings, operators_key(settings)))
+                if is_replaced or changes_below(self._forked_with, settings, OF_A_PROCESS):
+                    await self.fleet.renew(lambda: self._apply(settings, operators_key(settings), control))
                     self._forked_with = settings
                     _logger.info("new worker processes serve, with the configuration as it is now")
                 else:
-                    await self._apply(settings, operators_key(settings))
-                    _logger.info("the configuration as it is now is served")
-            except (*UNLOADABLE, NeedsRestart, NurseryFailed) as error:
-                _logger.error("the server goes on as it was: %s", error)
+                    await self._apply(settings, operators_key(settings), control)
+            except NeedsRestart as error:
+                raise NotNow(str(error)) from error
 
     async def apply(self, settings: Settings) -> Snapshot:
         """The snapshot that every worker serves when this returns. Raises what `configure` raises; nothing has changed
@@ -224,8 +245,10 @@ class OwnerProcess:
                 raise NeedsRestart("another version of the package is installed: that needs a restart of the server")
             return await self._apply(settings, self._current.generated)
 
-    async def _apply(self, settings: Settings, generated: Secret | None) -> Snapshot:
-        new = configure(settings, generated, self._current)
+    async def _apply(
+        self, settings: Settings, generated: Secret | None, control: ControlState | None = None
+    ) -> Snapshot:
+        new = configure(settings, generated, self._current, control)
         if self.hours is None and has_hours(new.snapshot):
             raise NeedsRestart("prices: the first price by the hour of a model that runs here needs a restart")
         retired = self._owner.reconcile(new.specs)
@@ -233,7 +256,7 @@ class OwnerProcess:
         if self.hours is not None and isinstance(new.snapshot.prices, Book):
             self.hours.follow(new.snapshot.prices, served_by(new.snapshot, new.worker_of), new.snapshot.id)
         if is_package_replaced():
-            self._reconfiguration = None  # the workers to come read the file, and settings of theirs are not ours
+            self._packed = None  # the workers to come read the file, and settings of theirs are not ours
         else:
             await self._tell_settings(new)
         self._drain.add(retired)
@@ -241,11 +264,17 @@ class OwnerProcess:
 
     async def _tell_settings(self, new: Configuration) -> None:
         """Returns when all workers serve them."""
-        engines = news_of(self._owner.supervisor)
-        self._reconfiguration = msgspec.to_builtins(Reconfiguration(packed(new.settings, new.generated), engines))
+        self._packed = packed(new.settings, new.generated, new.control)
+        message = self._reconfiguration()
         # All are sent before anything else is told: what follows of engines is of those in this message.
-        asked = [(m, peer.ask("configure", self._reconfiguration)) for m, peer in self.fleet.connected()]
+        asked = [(m, peer.ask("configure", message)) for m, peer in self.fleet.connected()]
         await asyncio.gather(*(reconfigured(member, answer) for member, answer in asked))
+
+    def _reconfiguration(self) -> Any:
+        """The message `configure`; None while the workers serve what their nursery has read."""
+        if self._packed is None:
+            return None
+        return msgspec.to_builtins(Reconfiguration(self._packed, news_of(self._owner.supervisor)))
 
     async def _calls_ended(self) -> None:
         """Every call that runs now has ended, in each worker."""
@@ -297,7 +326,8 @@ class OwnerProcess:
     def _handlers(self, member: Member) -> dict[str, Handler]:
         """What a worker can say, and ask."""
         return {
-            "configuration": lambda _: self._reconfiguration,
+            "configuration": lambda _: self._reconfiguration(),
+            "admin": self._administered,
             "serving": lambda _: self.fleet.serves(member),
             "retiring": lambda _: self.fleet.retires(member),
             "drained": lambda _: self.fleet.drained(member),
@@ -309,6 +339,10 @@ class OwnerProcess:
             "budget": lambda ask: msgspec.to_builtins(self._owner.budgets.exchanged(msgspec.convert(ask, budgets.Ask))),
             "quota": lambda ask: msgspec.to_builtins(self._owner.bank.exchanged(msgspec.convert(ask, Ask))),
         }
+
+    async def _administered(self, body: Any) -> Any:
+        """A worker's message `admin`: a request that it relays."""
+        return msgspec.to_builtins(await self._admin(msgspec.convert(body, AdminRequest)))
 
     # --- engines and metrics ------------------------------------------------------------------------------------------
 
@@ -342,7 +376,7 @@ class OwnerProcess:
     def _stores_seen_by(self, member: Member) -> list[StoreState]:
         """The ledger, and the journals of other workers that cannot be written; a worker sees its own by itself."""
         others = (other.journal for other in self.fleet.members.values() if other is not member)
-        return [*self._owner.ledger.states(), *(state for state in others if state is not None)]
+        return [*self._owner.ledger.states(), *self.control.states(), *(state for state in others if state is not None)]
 
     def _start_engine(self, name: str) -> None:
         worker = self._owner.supervisor.workers.get(name)
@@ -358,31 +392,3 @@ class OwnerProcess:
         total.add(self.fleet.past.figures())
         total.add(figures_of(self._metrics.families()))
         return rendered(total.figures()).decode()
-
-
-async def reconfigured(member: Member, answer: Awaitable[None]) -> None:
-    """A worker that cannot take up the configuration is ended: its successor begins with what is served now."""
-    try:
-        await answer
-    except (PeerGone, PeerRefused):
-        _logger.error("worker process %d cannot take up the configuration and is ended", member.process_id)
-        kill(member.process_id, signal.SIGKILL)
-
-
-def learn_journal(member: Member, body: Any) -> None:
-    """A worker's message `journal`."""
-    state = msgspec.convert(body, StoreState)
-    member.journal = None if state.state == "ready" else state
-
-
-def fleet_source(fleet: Fleet) -> Callable[[], Iterator[Metric]]:
-    """`modelport_worker_*`."""
-
-    def families() -> Iterator[Metric]:
-        serving = sum(member.serves.is_set() for member in fleet.members.values())
-        yield GaugeMetricFamily("modelport_worker_processes", "Processes that serve.", serving)
-        yield CounterMetricFamily(
-            "modelport_worker_process_restarts", "Processes that had to be replaced.", fleet.restarts
-        )
-
-    return families

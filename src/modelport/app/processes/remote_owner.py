@@ -5,10 +5,13 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Callable, Hashable, Mapping, Sequence
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
+from modelport.admin.endpoint import AdminRequest
+from modelport.admin.endpoint import Answer as AdminAnswer
+from modelport.app.configuration import ControlState
 from modelport.app.drain import End
 from modelport.app.owner import Ledger, quota_sources
 from modelport.app.processes.distant_ledger import DistantLedger
@@ -20,6 +23,7 @@ from modelport.app.quota import close_quota, open_quota, start_quota
 from modelport.config.secrets import Secret
 from modelport.config.settings import Settings
 from modelport.core.clock import Clock
+from modelport.core.errors import Unavailable
 from modelport.core.ports.quota import Quota
 from modelport.engine.service import EngineWorker
 from modelport.engine.supervisor import EngineUnavailableError, WorkerSpec
@@ -27,6 +31,9 @@ from modelport.stores import budgets
 from modelport.stores.allotments import Answer, Ask, StoreGone
 from modelport.telemetry.figures import figures_of
 from modelport.telemetry.metrics import Metrics, Source
+
+ADMIN_SECONDS: Final = 60.0
+"""For one request of the administration: a change waits until every worker serves it."""
 
 
 class RemoteOwner:
@@ -47,7 +54,7 @@ class RemoteOwner:
         }
         self._latest: Reconfiguration | None = None
         """What the owner has told and this process does not serve yet."""
-        self._apply: Callable[[Settings, Secret | None], None] | None = None
+        self._apply: Callable[[Settings, Secret | None, ControlState], None] | None = None
         self.quota: Quota = open_quota(settings, clock, OwnersBank(self), number)
         self.budget_bank: budgets.Bank | None = OwnersBudgetBank(self)
         self.sources: Sequence[Source] = quota_sources(self.quota)
@@ -62,7 +69,7 @@ class RemoteOwner:
         self._engines.reconcile(specs)
         return {}  # the owner ends its engines when the calls of every process have ended
 
-    def configure_with(self, apply: Callable[[Settings, Secret | None], None]) -> None:
+    def configure_with(self, apply: Callable[[Settings, Secret | None, ControlState], None]) -> None:
         """How this process takes up the owner's settings: those told until now at once, the others as they come."""
         self._apply = apply
         if self._latest is not None:
@@ -119,6 +126,14 @@ class RemoteOwner:
         except (PeerGone, PeerRefused):
             return metrics.render()
         return text.encode()
+
+    async def relay(self, request: AdminRequest) -> AdminAnswer:
+        """The owner's answer to a request of the administration."""
+        try:
+            said = await self.peer.ask("admin", msgspec.to_builtins(request), ADMIN_SECONDS)
+            return msgspec.convert(said, AdminAnswer)
+        except (PeerGone, PeerRefused):
+            raise Unavailable("The process that owns the control plane does not answer.", retry_after=1) from None
 
     async def _start_engine(self, name: str) -> None:
         try:

@@ -36,6 +36,12 @@ def open_for_writing(address: DatabaseAddress) -> Engine:
         return engine
 
 
+def open_as_is(address: DatabaseAddress) -> Engine:
+    """For writing, without a look at its version. Raises LedgerUnavailable."""
+    with told(address):
+        return sqlite(address.path, is_writer=True) if address.path is not None else postgresql(address)
+
+
 def open_for_reading(address: DatabaseAddress) -> Engine:
     """As it is. What is not there shows at the first question, as LedgerUnavailable."""
     if address.path is not None:

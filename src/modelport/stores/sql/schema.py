@@ -14,6 +14,10 @@ from sqlalchemy import Identity as Numbered
 from modelport.stores.sql.columns import COST_COLUMNS, REVISIONS, SUM_COLUMNS, TOKEN_COLUMNS
 
 __all__ = [
+    "CONTROL_AUDIT",
+    "CONTROL_CLAIMS",
+    "CONTROL_OBJECTS",
+    "CONTROL_STATE",
     "COST_COLUMNS",
     "DAYS",
     "HOURS",
@@ -124,3 +128,52 @@ POSITIONS: Final = Table(
     Column("sequence", BigInteger, nullable=False),
 )
 """How far each journal is in the ledger: written in the same transaction as its records."""
+
+CONTROL_OBJECTS: Final = Table(
+    "control_objects",
+    METADATA,
+    Column("kind", Text, primary_key=True),
+    Column("key", Text, primary_key=True),
+    Column("name", Text, nullable=False),
+    Column("body", Text, nullable=False),
+    Column("version", BigInteger, nullable=False),
+    Column("created_us", BigInteger, nullable=False),
+    Column("changed_us", BigInteger, nullable=False),
+)
+"""What was made over the API. `key` is the name in lower case; `body` is JSON with sealed secrets."""
+
+CONTROL_STATE: Final = Table(
+    "control_state",
+    METADATA,
+    Column("id", Integer, primary_key=True, autoincrement=False),
+    Column("version", BigInteger, nullable=False),
+)
+"""One row: how many changes there were. Who changes something locks it."""
+
+CONTROL_CLAIMS: Final = Table(
+    "control_claims",
+    METADATA,
+    Column("name", Text, primary_key=True),
+    Column("value", Text, nullable=False),
+)
+"""What the first server has said and all others must agree with: the fingerprint of the secrets key."""
+
+CONTROL_AUDIT: Final = Table(
+    "control_audit",
+    METADATA,
+    Column("sequence", BigInteger, primary_key=True, autoincrement=False),
+    Column("time_us", BigInteger, nullable=False),
+    Column("version", BigInteger, nullable=False),
+    Column("actor", Text, nullable=False),
+    Column("key_id", Text),
+    Column("source", Text),
+    Column("action", Text, nullable=False),
+    Column("kind", Text, nullable=False),
+    Column("name", Text, nullable=False),
+    Column("before", Text),
+    Column("after", Text),
+    Column("result", Text, nullable=False),
+    Column("previous", Text, nullable=False),
+    Column("digest", Text, nullable=False),
+)
+"""Only ever appended to; `digest` chains the rows (core/audit_chain.py)."""

@@ -1,0 +1,97 @@
+"""Finds the endpoint, asks for what it demands, and words every failure: the control plane over HTTP, without a server.
+It runs where the store is; other processes relay requests to it."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from urllib.parse import unquote
+
+from msgspec import structs
+
+from modelport.admin.endpoint import NEVER_STORED, AdminRequest, Answer, Endpoint
+from modelport.admin.errors import encode
+from modelport.core.errors import (
+    InternalError,
+    MethodNotAllowed,
+    ModelportError,
+    PermissionDenied,
+    RouteNotFound,
+    Unauthenticated,
+)
+from modelport.core.faults import frames
+from modelport.core.identity import Role
+from modelport.dialects.error_body import ErrorBody
+
+_logger = logging.getLogger("modelport.admin")
+
+
+class AdminApp:
+    """A table of endpoints; every one that is not public demands an Administrator."""
+
+    def __init__(self, endpoints: Sequence[Endpoint]) -> None:
+        self._endpoints = [(endpoint, endpoint.path.split("/")[1:]) for endpoint in endpoints]
+
+    @property
+    def endpoints(self) -> Iterator[Endpoint]:
+        """All there are."""
+        return (endpoint for endpoint, _ in self._endpoints)
+
+    async def __call__(self, request: AdminRequest) -> Answer:
+        """Never raises."""
+        refuse: Callable[[ModelportError], ErrorBody] = encode
+        try:
+            found = self._found(request.path)
+            if found and found[0][0].refuse is not None:
+                refuse = found[0][0].refuse
+            answer = await self._answered(request, found)
+        except ModelportError as error:
+            encoded = refuse(error)
+            headers = tuple((name.encode("latin-1"), value.encode("latin-1")) for name, value in encoded.headers)
+            answer = Answer(encoded.body, headers=(NEVER_STORED, *headers), status=encoded.status)
+        except Exception as error:  # noqa: BLE001  the end of a request
+            _logger.error("unhandled %s: %s\n%s", type(error).__name__, request.method, frames(error))
+            encoded = refuse(InternalError())
+            answer = Answer(encoded.body, headers=(NEVER_STORED,), status=encoded.status)
+        return structs.replace(answer, body=b"") if request.method == "HEAD" else answer
+
+    async def _answered(self, request: AdminRequest, found: Sequence[tuple[Endpoint, dict[str, str]]]) -> Answer:
+        method = "GET" if request.method == "HEAD" else request.method
+        chosen = next(((endpoint, names) for endpoint, names in found if endpoint.method == method), None)
+        if chosen is None or chosen[0].permission != "public":
+            check_administrator(request)
+        if chosen is None:
+            if found:
+                raise MethodNotAllowed(tuple(sorted({endpoint.method for endpoint, _ in found})))
+            raise RouteNotFound
+        endpoint, names = chosen
+        return await endpoint.answer(request, names)
+
+    def _found(self, path: str) -> list[tuple[Endpoint, dict[str, str]]]:
+        """Every endpoint of this path, whatever its method."""
+        segments = [unquote(segment) for segment in path.split("/")[1:]]
+        if segments and not segments[-1]:
+            segments.pop()
+        fitting = ((endpoint, fitted(endpoint, pattern, segments)) for endpoint, pattern in self._endpoints)
+        return [(endpoint, names) for endpoint, names in fitting if names is not None]
+
+
+def check_administrator(request: AdminRequest) -> None:
+    """Raises Unauthenticated, PermissionDenied."""
+    if request.principal is None:
+        raise Unauthenticated
+    if request.principal.role is not Role.ADMINISTRATOR:
+        raise PermissionDenied
+
+
+def fitted(endpoint: Endpoint, pattern: Sequence[str], segments: Sequence[str]) -> dict[str, str] | None:
+    """What stands in the places of an endpoint's path; None where it is another path."""
+    if len(pattern) != len(segments):
+        return None
+    names: dict[str, str] = {}
+    for expected, found in zip(pattern, segments, strict=True):
+        if expected.startswith("{"):
+            names[expected[1:-1]] = found
+        elif expected != found and (endpoint.is_case_sensitive or expected.lower() != found.lower()):
+            return None
+    return names

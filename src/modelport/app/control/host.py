@@ -1,0 +1,197 @@
+"""The file's configuration and the stored objects as one: validated as the file is, and served by every process."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from msgspec import structs
+
+from modelport.app.configuration import UNLOADABLE, ControlState, configure
+from modelport.app.snapshot import embedded_deployments
+from modelport.config.document import Document, read_file
+from modelport.config.faults import ConfigError, Fault, dotted
+from modelport.config.load import Loaded, parse
+from modelport.config.preflight import problems
+from modelport.config.secrets import Secret
+from modelport.config.settings import Settings
+from modelport.config.sources import Flags, chosen_file
+from modelport.config.stored import SECTIONS, StoredEntry
+from modelport.control.plane import ACCOUNT
+from modelport.core.ports.control import Body, InvalidResource, Origin, Resource, ResourceConflict, StoredObject
+
+BLOCKLISTS: Final = "blocklists"
+
+
+class NotNow(Exception):
+    """The server cannot take up a change while it runs; the text says why."""
+
+
+Apply = Callable[[Settings, ControlState], Awaitable[object]]
+"""Serves from now on. Raises NotNow."""
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What `apply` takes. `control` has no version yet."""
+
+    settings: Settings
+    control: ControlState
+
+
+class ConfigurationFile:
+    """The document that the server was started with, or has read last."""
+
+    def __init__(self, config: Path | None, flags: Flags, environ: Mapping[str, str]) -> None:
+        """Raises ConfigError."""
+        self._config = config
+        self._flags = flags
+        self._environ = environ
+        self.read()
+
+    def read(self) -> None:
+        """Reads it again. Raises ConfigError; the document is the one before then."""
+        file = chosen_file(self._config, self._environ)
+        document = Document({}) if file is None else read_file(file)
+        self._file, self._document = file, document
+        self.resources = tuple(self._resources())
+
+    @property
+    def state(self) -> tuple[Path | None, Document, tuple[Resource, ...]]:
+        """What was read, to be able to go back to it."""
+        return self._file, self._document, self.resources
+
+    @state.setter
+    def state(self, state: tuple[Path | None, Document, tuple[Resource, ...]]) -> None:
+        self._file, self._document, self.resources = state
+
+    def loaded(self, objects: Sequence[StoredObject]) -> Loaded:
+        """The file with these objects. Raises ConfigError, also for what keeps a server from starting."""
+        document = self._document
+        if self._is_without_deployments and any(o.kind == "deployments" for o in objects):
+            data = {**document.data, "deployments": built_in_deployments()}
+            document = Document(data, document.lines, document.faults)
+        loaded = parse(document, self._file, self._environ, self._flags, stored=tuple(entries_of(objects)))
+        if found := list(problems(loaded.settings)):
+            raise ConfigError(loaded.fault(item.path, item.what) for item in found)
+        return loaded
+
+    @property
+    def _is_without_deployments(self) -> bool:
+        return not self._document.data.get("deployments") and self._flags.model is None
+
+    def _resources(self) -> Iterator[Resource]:
+        for section in (*SECTIONS, "content_filters", BLOCKLISTS):
+            for name, key, body in named(section, self._document.data.get(section)):
+                line = self._document.lines.get((section, key))
+                yield given(section, name, body, "file", f"{self._file}:{line}" if line else str(self._file))
+        if self._is_without_deployments:
+            for name, body in built_in_deployments().items():
+                yield given("deployments", name, body, "built_in", None)
+
+
+class ServingHost:
+    """control.plane_ports.Host."""
+
+    def __init__(self, file: ConfigurationFile, control: ControlState, generated: Secret | None, apply: Apply) -> None:
+        self.file = file
+        self._control = control
+        self.generated = generated
+        self._apply = apply
+
+    def given(self) -> Sequence[Resource]:
+        """Host"""
+        return self.file.resources
+
+    async def prepare(self, objects: Sequence[StoredObject], subject: tuple[str, str] | None) -> Prepared:
+        """Host"""
+        try:
+            return await asyncio.to_thread(self._prepared, objects)
+        except ConfigError as error:
+            if subject is None:
+                raise
+            raise worded(error, objects, subject) from None
+        except UNLOADABLE as error:
+            raise InvalidResource(f"This cannot be served: {error}.") from None
+
+    async def apply(self, prepared: Prepared, version: int) -> None:
+        """Host"""
+        control = structs.replace(prepared.control, version=version)
+        try:
+            await self._apply(prepared.settings, control)
+        except NotNow as error:
+            raise ResourceConflict(f"{error}.") from error
+
+    def _prepared(self, objects: Sequence[StoredObject]) -> Prepared:
+        settings = self.file.loaded(objects).settings
+        control = structs.replace(self._control, prices=prices_of(objects))
+        configure(settings, self.generated, control=control)  # what cannot be served is refused before it is stored
+        return Prepared(settings, control)
+
+
+def entries_of(objects: Sequence[StoredObject]) -> Iterator[StoredEntry]:
+    """What the objects are in the configuration."""
+    for o in objects:
+        if o.kind in SECTIONS:
+            yield StoredEntry(o.kind, o.name, o.body)
+        elif o.kind == ACCOUNT:
+            yield StoredEntry("keys", ACCOUNT, o.body)
+
+
+def prices_of(objects: Sequence[StoredObject]) -> tuple[Body, ...]:
+    """The stored prices, in the price list's words."""
+    return tuple(o.body for o in objects if o.kind == "prices")
+
+
+def built_in_deployments() -> dict[str, Body]:
+    """What is deployed where neither the file nor a flag deploys anything, in the file's words."""
+    return {
+        name: found.model_dump(mode="json", exclude_unset=True, exclude_none=True)
+        for name, found in embedded_deployments().items()
+    }
+
+
+def named(section: str, value: Any) -> Iterator[tuple[str, str | int, Body]]:
+    """Name, key and body of each entry of a section; a catalogue's entries are named by model and version."""
+    if isinstance(value, Mapping):
+        for key, item in value.items():
+            body = {"items": item} if section == BLOCKLISTS else item
+            yield str(key), key, dict(body) if isinstance(body, Mapping) else {}
+    elif isinstance(value, list):
+        seen: set[str] = set()
+        for index, item in enumerate(value):
+            if isinstance(item, Mapping):
+                name = str(item.get("name"))
+                name = f"{name}-{item.get('version', 1)}" if name.lower() in seen else name
+                seen.add(name.lower())
+                yield name, index, dict(item)
+
+
+def given(kind: str, name: str, body: Body, origin: Origin, place: str | None) -> Resource:
+    """One that cannot be changed over the API. References to secrets stay references; nothing of them is secret."""
+    return Resource(kind=kind, name=name, body=body, origin=origin, place=place)
+
+
+def worded(error: ConfigError, objects: Sequence[StoredObject], subject: tuple[str, str] | None) -> InvalidResource:
+    """The configuration's faults as the API says them: places inside the body that was sent."""
+    base = base_of(objects, subject)
+    faults = [(inside(fault, base), fault.what) for fault in error.faults]
+    told = "; ".join(f"{place}: {what}" if place else what for place, what in faults)
+    return InvalidResource(f"This is not valid: {told}.", faults)
+
+
+def base_of(objects: Sequence[StoredObject], subject: tuple[str, str] | None) -> str | None:
+    """The dotted place of the object that has changed; None: of none."""
+    if subject is None or subject[0] == "models":
+        return None
+    return dotted(subject)
+
+
+def inside(fault: Fault, base: str | None) -> str:
+    """The place of a fault; inside of the object where it is about that."""
+    if base is not None and (fault.key == base or fault.key.startswith((f"{base}.", f"{base}["))):
+        return fault.key[len(base) :].lstrip(".")
+    return fault.key

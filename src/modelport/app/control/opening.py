@@ -1,0 +1,178 @@
+"""Opens the control plane at a server's start: the secrets key, the store, and what the two hold."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from msgspec import structs
+
+from modelport.app.configuration import UNLOADABLE, ControlState
+from modelport.app.control.forms import ConfigForms
+from modelport.app.control.host import Apply, ConfigurationFile, ServingHost, prices_of
+from modelport.app.control.store import ThreadedStore
+from modelport.app.ledger import database_address
+from modelport.config.faults import ConfigError, Fault
+from modelport.config.secrets import Secret, generated_key
+from modelport.config.settings import Settings
+from modelport.config.sources import Flags
+from modelport.control.plane import LocalControlPlane
+from modelport.core.clock import Clock
+from modelport.core.errors import ModelportError
+from modelport.core.ports.control import ControlStore, ControlStoreUnavailable, StoredState
+from modelport.core.ports.states import StoreState
+from modelport.stores.sealing import Sealer
+from modelport.stores.sql.address import DatabaseAddress
+
+SECRETS_KEY: Final = "secrets-key"
+"""The file in the data directory."""
+FINGERPRINT: Final = "secrets_key"
+"""The store's name for it."""
+FOLLOW_SECONDS: Final = 1.0
+
+_logger = logging.getLogger("modelport.control")
+
+
+class OtherSecretsKey(Exception):
+    """The store's secrets are sealed with another key."""
+
+
+@dataclass
+class OpenedControl:
+    """The control plane before it serves: `settings` and `state` are what the server begins with."""
+
+    file: ConfigurationFile
+    store: ThreadedStore
+    forms: ConfigForms
+    settings: Settings
+    state: ControlState
+    objects: StoredState
+    name: str
+    is_loaded: bool
+
+    def plane(self, generated: Secret | None, apply: Apply, clock: Clock) -> ControlPlaneOfServer:
+        """The control plane of a server that serves `settings`."""
+        host = ServingHost(self.file, self.state, generated, apply)
+        plane = LocalControlPlane(self.store, self.forms, host, clock, self.objects)
+        return ControlPlaneOfServer(self, host, plane)
+
+
+class ControlPlaneOfServer:
+    """A control plane that serves, and follows what other servers of the same store change."""
+
+    def __init__(self, opened: OpenedControl, host: ServingHost, plane: LocalControlPlane) -> None:
+        self.host = host
+        self.plane = plane
+        self._opened = opened
+        self.failure: str | None = None if opened.is_loaded else "its objects were not read yet"
+
+    def states(self) -> list[StoreState]:
+        """How the store is."""
+        name = f"control plane ({self._opened.name})"
+        if self.failure is not None:
+            return [StoreState(name, "degraded", f"version {self.plane.version} is served: {self.failure}")]
+        return [StoreState(name, "ready", f"version {self.plane.version} is served")]
+
+    @asynccontextmanager
+    async def following(self) -> AsyncIterator[None]:
+        """Until the block ends."""
+        task = asyncio.create_task(self._follow(), name="control plane")
+        try:
+            yield
+        finally:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+            await asyncio.to_thread(self._opened.store.close)
+
+    async def reread(self) -> None:
+        """Serves the file as it is now, with the stored objects. Raises UNLOADABLE, ModelportError."""
+        before = self.host.file.state
+        await asyncio.to_thread(self.host.file.read)
+        try:
+            await self.plane.again()
+        except BaseException:
+            self.host.file.state = before
+            raise
+
+    async def _follow(self) -> None:
+        while True:
+            await asyncio.sleep(FOLLOW_SECONDS)
+            if not self._opened.store.is_open and self._opened.is_loaded:
+                continue
+            try:
+                if await self._opened.store.version() != self.plane.version or not self._opened.is_loaded:
+                    await self.plane.follow()
+                self._opened.is_loaded = True
+                self.failure = None
+            except ControlStoreUnavailable as error:
+                self._note(str(error))
+            except (ModelportError, OtherSecretsKey, *UNLOADABLE) as error:
+                self._note(str(error))
+
+    def _note(self, reason: str) -> None:
+        if self.failure != reason:
+            _logger.error("the control plane goes on with version %d: %s", self.plane.version, reason)
+        self.failure = reason
+
+
+async def open_control(
+    settings: Settings, config: Path | None, flags: Flags, environ: Mapping[str, str]
+) -> OpenedControl:
+    """`settings`: the file's. Raises ConfigError, also for another secrets key or for objects that do not fit the file;
+    OSError, DriverMissing."""
+    return await asyncio.to_thread(_opened, settings, config, flags, environ)
+
+
+def _opened(settings: Settings, config: Path | None, flags: Flags, environ: Mapping[str, str]) -> OpenedControl:
+    address = database_address(settings)
+    key = settings.secrets_key or generated_key(settings.server.data_dir, SECRETS_KEY).secret
+    sealer = Sealer(key.reveal())
+    file = ConfigurationFile(config, flags, environ)
+    forms = ConfigForms(sealer, settings.server.data_dir)
+    store = ThreadedStore(lambda: opened_store(address, sealer))
+    control = ControlState(salt=sealer.salt)
+    opened = OpenedControl(file, store, forms, settings, control, StoredState(), address.kind, is_loaded=True)
+    if address.path is not None:
+        from modelport.stores.sql.control_peek import peeked  # with it comes sqlite3, which a worker does without
+
+        peek = peeked(address.path)
+        if peek.claims.get(FINGERPRINT, sealer.fingerprint) != sealer.fingerprint:
+            raise other_key(settings)
+        if not peek.version:
+            return opened
+    try:
+        state = store.read()
+    except OtherSecretsKey:
+        raise other_key(settings) from None
+    except ControlStoreUnavailable as error:
+        _logger.error("the server begins without the objects of the control plane: %s", error)
+        opened.is_loaded = False
+        return opened
+    objects = tuple(structs.replace(o, body=forms.opened(o.kind, o.name, o.body)) for o in state.objects)
+    opened.objects = StoredState(state.version, objects)
+    opened.settings = file.loaded(objects).settings
+    opened.state = structs.replace(control, version=state.version, prices=prices_of(objects))
+    return opened
+
+
+def opened_store(address: DatabaseAddress, sealer: Sealer) -> ControlStore:
+    """Raises ControlStoreUnavailable, OtherSecretsKey."""
+    from modelport.stores.sql.control import SqlControlStore
+
+    store = SqlControlStore(address)
+    if store.claim(FINGERPRINT, sealer.fingerprint) != sealer.fingerprint:
+        store.close()
+        raise OtherSecretsKey("its secrets are sealed with another secrets key")
+    return store
+
+
+def other_key(settings: Settings) -> ConfigError:
+    """The start is refused: the server could read no secret, and would know no key."""
+    where = settings.secrets_key.origin if settings.secrets_key is not None else f"the file {SECRETS_KEY}"
+    what = f"the control plane's store was sealed with another key than that of {where}; restore that key"
+    return ConfigError([Fault("configuration", None, "secrets_key", what)])

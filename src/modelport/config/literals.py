@@ -1,0 +1,145 @@
+"""Objects that come over the API: their secrets are literals, and nothing in them leads to the server's environment or
+to files outside of its data directory."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path as FilePath
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+from modelport.config.adapters import (
+    AdapterFault,
+    is_secret_name,
+    known_types,
+    path_fields,
+    secret_fields,
+    settings_model,
+)
+from modelport.config.secrets import MASK, Secret, is_reference
+from modelport.config.stored import STORED
+
+REFERENCE: Final = "env: and file: are for the configuration file alone; over the API a secret is written as it is"
+PATHS: Final = ("tokenizer",)
+"""Settings of engines that are paths, and typed as text."""
+Fault = tuple[str, str]
+"""A place inside the body, dotted, and what is wrong there."""
+Body = dict[str, Any]
+
+
+class LiteralError(Exception):
+    """`faults` are never empty, and hold no secret."""
+
+    def __init__(self, faults: list[Fault]) -> None:
+        super().__init__("; ".join(f"{place}: {what}" for place, what in faults))
+        self.faults = tuple(faults)
+
+
+def understood_provider(
+    given: Mapping[str, Any],
+    kept: Mapping[str, Any] | None,
+    before: Mapping[str, Any] | None,
+    data_dir: FilePath,
+    base: str = "",
+) -> Body:
+    """The body of a provider with a Secret for each literal. A secret that is absent or masked is the one of `kept`,
+    unless the provider's address is another than in `before`. `base`: where the provider stands, for faults. Raises
+    LiteralError."""
+    kind = given.get("type")
+    model = None
+    if isinstance(kind, str) and kind in known_types():
+        try:
+            model = settings_model(kind)
+        except AdapterFault:
+            model = None
+    typed = frozenset(secret_fields(model)) if model is not None else frozenset()
+    if before is None or address_of(given, before) != address_of(before, before):
+        kept = None
+    faults: list[Fault] = []
+    body = {
+        key: _understood(value, base + key, key, kept.get(key) if kept else None, faults, is_due=key in typed)
+        for key, value in given.items()
+    }
+    for key, value in (kept or {}).items():
+        if key not in given and (found := only_secrets(value)) is not None:
+            body[key] = found
+    paths = {*(path_fields(model) if model is not None else ()), *PATHS}
+    for key in paths & body.keys():
+        _path_into(body, key, base, data_dir, faults)
+    if faults:
+        raise LiteralError(faults)
+    return {key: value for key, value in body.items() if value is not _Absent}
+
+
+def address_of(given: Mapping[str, Any], before: Mapping[str, Any]) -> tuple[object, ...]:
+    """Where a provider's secret is sent. A masked proxy is the one of `before`."""
+    base_url, proxy = given.get("base_url"), given.get("proxy")
+    if proxy == MASK or "proxy" not in given:
+        proxy = before.get("proxy")
+    try:
+        parts = urlsplit(base_url) if isinstance(base_url, str) else None
+        origin = (
+            (parts.scheme, parts.hostname, parts.port or {"http": 80, "https": 443}.get(parts.scheme))
+            if parts
+            else None
+        )
+    except ValueError:
+        origin = None
+    proxy = proxy.reveal() if isinstance(proxy, Secret) else proxy
+    return given.get("type"), given.get("host"), origin, given.get("unix_socket"), proxy
+
+
+def only_secrets(value: Any) -> Any:
+    """The part of a value that is secret; None: nothing of it."""
+    if isinstance(value, Secret):
+        return value
+    if isinstance(value, Mapping):
+        found = {key: part for key, item in value.items() if (part := only_secrets(item)) is not None}
+        return found or None
+    return None
+
+
+class _Absent:
+    """Stands for a value that is not to be there."""
+
+
+def _understood(
+    value: Any, place: str, key: str, before: Any, faults: list[Fault], *, is_due: bool, depth: int = 0
+) -> Any:
+    if isinstance(value, Mapping):
+        inside = depth if key == "headers" else depth + 1
+        known = before if isinstance(before, Mapping) else {}
+        found = {
+            name: _understood(item, f"{place}.{name}", name, known.get(name), faults, is_due=is_due, depth=inside)
+            for name, item in value.items()
+        }
+        return {name: item for name, item in found.items() if item is not _Absent}
+    if isinstance(value, list):
+        return [
+            _understood(item, f"{place}[{index}]", key, None, faults, is_due=is_due, depth=depth)
+            for index, item in enumerate(value)
+        ]
+    is_secret = is_due or (is_secret_name(key) and depth == 0)
+    if isinstance(value, str) and (depth == 0 or is_secret or is_secret_name(key)) and is_reference(value):
+        faults.append((place, REFERENCE))
+        return _Absent
+    if not is_secret or isinstance(value, bool):
+        return value
+    if value is None:
+        return _Absent
+    if value == MASK:
+        return before if isinstance(before, Secret) else _Absent
+    if not isinstance(value, str) or not value.strip():
+        faults.append((place, "a secret is text, and not empty"))
+        return _Absent
+    return Secret(value, STORED)
+
+
+def _path_into(body: Body, key: str, base: str, data_dir: FilePath, faults: list[Fault]) -> None:
+    value = body[key]
+    if not isinstance(value, str) or not value:
+        return
+    if "://" in value or "\0" in value or not (data_dir / value).resolve().is_relative_to(data_dir.resolve()):
+        faults.append((base + key, "over the API a path leads into the server's data directory"))
+    else:
+        body[key] = str((data_dir / value).resolve())

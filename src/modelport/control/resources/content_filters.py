@@ -1,0 +1,23 @@
+"""Content filters: policies that deployments name. Stored, and not applied in this version."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any, Final
+
+from modelport.control.resources.rules import Everything, Rules, User, is_same
+
+
+def users(name: str, body: Mapping[str, Any], everything: Everything) -> Iterator[User]:
+    """Deployments that name it."""
+    for deployment, found in everything.get("deployments", {}).items():
+        if is_same(found.get("content_filter"), name):
+            yield "deployments", deployment
+
+
+RULES: Final = Rules(
+    kind="content_filters",
+    singular="content filter",
+    description="Content filter policies. They are kept; no deployment can name one in this version.",
+    users=users,
+)

@@ -1,0 +1,316 @@
+"""`/admin/v1/{kind}/{name}`: deployments come, change and go while the server runs, on one process and on several."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from typing import Any
+
+import pytest
+
+from served import KEY, Answer, Served
+
+MODEL = {"format": "Custom", "name": "script", "version": "1"}
+CONFIG: dict[str, Any] = {
+    "providers": {"house": {"type": "scripted"}},
+    "deployments": {"script": {"model": MODEL, "provider": "house", "default": True}},
+    "keys": {"guest": {"key1": "env:GUEST_KEY"}},
+}
+GUEST = "key-of-a-guest-77"
+DEPLOYED: dict[str, Any] = {"model": MODEL, "provider": "house"}
+
+
+@pytest.fixture(scope="module", params=["1", "2"])
+def served(request: pytest.FixtureRequest, serve_module: Callable[..., Served]) -> Served:
+    return serve_module(CONFIG, GUEST_KEY=GUEST, MODELPORT_WORKERS=request.param)
+
+
+@pytest.fixture(autouse=True)
+def _as_before(served: Served) -> Iterator[None]:
+    """Every test begins without stored objects."""
+    yield
+    for kind in ("deployments", "keys", "models", "providers", "projects", "prices", "content_filters", "blocklists"):
+        for found in served.call("GET", f"/admin/v1/{kind}").json["value"]:
+            if found["origin"] == "store":
+                path = f"/admin/v1/{kind}/{found['name']}"
+                if found["settings"].get("default") or found["settings"].get("spillover"):
+                    assert patch(served, path, {"default": None, "spillover": None}).status == 200
+    for kind in ("deployments", "keys", "models", "providers", "projects", "prices", "content_filters", "blocklists"):
+        for found in served.call("GET", f"/admin/v1/{kind}").json["value"]:
+            if found["origin"] == "store":
+                assert served.call("DELETE", f"/admin/v1/{kind}/{found['name']}").status == 204
+
+
+def put(served: Served, path: str, settings: dict[str, Any], **headers: str) -> Answer:
+    given = {name.replace("_", "-"): value for name, value in headers.items()}
+    return served.call("PUT", f"/admin/v1/{path}", {"settings": settings}, headers=given)
+
+
+def patch(served: Served, path: str, settings: dict[str, Any], **headers: str) -> Answer:
+    path = path if path.startswith("/") else f"/admin/v1/{path}"
+    given = {name.replace("_", "-"): value for name, value in headers.items()}
+    return served.call("PATCH", path, {"settings": settings}, headers=given)
+
+
+def chat(served: Served, model: str, key: str | None = KEY) -> Answer:
+    body = {"model": model, "messages": [{"role": "user", "content": "Hello!"}]}
+    return served.call("POST", "/v1/chat/completions", body, key=key)
+
+
+@pytest.mark.check(24)
+def test_a_deployment_is_callable_at_once_and_gone_at_once(served: Served) -> None:
+    for _ in range(5):
+        made = put(served, "deployments/comes", DEPLOYED)
+        assert made.status == 201, made.body
+        assert made.json["settings"] == DEPLOYED
+        assert {chat(served, "comes").status for _ in range(4)} == {200}
+        assert {chat(served, "COMES").status for _ in range(4)} == {200}
+        assert served.call("DELETE", "/admin/v1/deployments/Comes").status == 204
+        assert {chat(served, "comes").status for _ in range(4)} == {404}
+
+
+def test_every_answer_says_which_version_is_served(served: Served) -> None:
+    put(served, "deployments/comes", DEPLOYED)
+    before = chat(served, "comes").headers["x-modelport-snapshot"]
+    patch(served, "deployments/comes", {"answers_as": "deployment"})
+    after = chat(served, "comes")
+    assert after.json["model"] == "comes"
+    versions = [int(text.partition(".")[0]) for text in (before, after.headers["x-modelport-snapshot"])]
+    assert versions[1] == versions[0] + 1
+    assert served.call("GET", "/health/ready").json["snapshot"]["version"] == versions[1]
+
+
+def test_the_same_once_more_changes_nothing(served: Served) -> None:
+    first = put(served, "deployments/comes", DEPLOYED)
+    second = put(served, "deployments/comes", DEPLOYED)
+    assert (first.status, second.status) == (201, 200)
+    assert first.headers["etag"] == second.headers["etag"]
+    third = served.call("PUT", "/admin/v1/deployments/comes", second.json)
+    assert third.headers["etag"] == first.headers["etag"]
+
+
+def test_a_change_may_depend_on_the_etag(served: Served) -> None:
+    made = put(served, "deployments/comes", DEPLOYED, if_none_match="*")
+    assert put(served, "deployments/comes", DEPLOYED, if_none_match="*").status == 412
+    etag = made.headers["etag"]
+    changed = patch(served, "deployments/comes", {"sku": {"capacity": 5}}, if_match=etag)
+    assert changed.status == 200
+    assert changed.headers["etag"] != etag
+    refused = patch(served, "deployments/comes", {"sku": {"capacity": 6}}, if_match=etag)
+    assert (refused.status, refused.json["error"]["code"]) == (412, "PreconditionFailed")
+    assert put(served, "deployments/other", DEPLOYED, if_match="*").status == 412
+    stale = {"if-match": etag}
+    assert served.call("DELETE", "/admin/v1/deployments/comes", headers=stale).status == 412
+
+
+def test_what_the_file_has_is_read_only_and_says_where_it_is(served: Served) -> None:
+    found = served.call("GET", "/admin/v1/deployments/SCRIPT").json
+    assert (found["origin"], found["name"]) == ("file", "script")
+    for refused in (
+        put(served, "deployments/Script", DEPLOYED),
+        patch(served, "deployments/script", {"sku": {"capacity": 5}}),
+        served.call("DELETE", "/admin/v1/deployments/script"),
+    ):
+        assert refused.status == 409
+        assert found["place"] in refused.json["error"]["message"]
+    assert found["place"].rpartition(":")[2].isdigit()
+
+
+def test_every_fault_of_a_body_is_told_with_its_place(served: Served) -> None:
+    answer = put(served, "deployments/comes", {**DEPLOYED, "provider": "nowhere", "limits": {"tpm": 3}, "sku": 4})
+    assert answer.status == 400
+    details = {item["target"]: item["message"] for item in answer.json["error"]["details"]}
+    assert details.keys() == {"provider", "limits.tpm", "sku"}
+    assert "nowhere" in details["provider"]
+    assert chat(served, "comes").status == 404
+
+
+def test_a_content_filter_that_does_not_exist_is_refused(served: Served) -> None:
+    assert put(served, "deployments/comes", {**DEPLOYED, "content_filter": "Microsoft.Nill"}).status == 201
+    answer = patch(served, "deployments/comes", {"content_filter": "Microsoft.DefaultV2"})
+    assert answer.status == 400
+    assert answer.json["error"]["details"][0]["target"] == "content_filter"
+    assert "Microsoft.Nill" in answer.json["error"]["message"]
+
+
+def test_what_others_need_is_not_deleted(served: Served) -> None:
+    assert put(served, "deployments/second", DEPLOYED).status == 201
+    assert put(served, "deployments/first", {**DEPLOYED, "spillover": "second"}).status == 201
+    refused = served.call("DELETE", "/admin/v1/deployments/second")
+    assert refused.status == 409
+    assert "deployments 'first'" in refused.json["error"]["message"]
+    assert put(served, "providers/mine", {"type": "scripted"}).status == 201
+    assert put(served, "deployments/third", {**DEPLOYED, "provider": "mine"}).status == 201
+    refused = served.call("DELETE", "/admin/v1/providers/mine")
+    assert (refused.status, "deployments 'third'" in refused.json["error"]["message"]) == (409, True)
+
+
+@pytest.mark.parametrize("name", ["a b", "-a", "a" * 65, "%00", "a%2Fb"])
+def test_names_are_names(served: Served, name: str) -> None:
+    answer = put(served, f"deployments/{name.replace(' ', '%20')}", DEPLOYED)
+    assert answer.status == 400
+    assert answer.json["error"]["code"] == "InvalidResource"
+
+
+@pytest.mark.parametrize("body", [b"", b"[]", b"{", b'{"settings": 3}', b'{"model": {}}', b"null"])
+def test_bodies_are_objects_with_settings(served: Served, body: bytes) -> None:
+    assert served.call("PUT", "/admin/v1/deployments/comes", body).status == 400
+
+
+def test_methods_and_paths_that_do_not_exist(served: Served) -> None:
+    answer = served.call("POST", "/admin/v1/deployments", {})
+    assert (answer.status, answer.headers["allow"]) == (405, "GET")
+    assert served.call("GET", "/admin/v1/nonsense").status == 404
+    assert served.call("GET", "/admin/v1/deployments/nobody").json["error"]["code"] == "ResourceNotFound"
+
+
+def test_a_key_is_made_here_shown_once_and_rotates(served: Served) -> None:
+    made = put(served, "keys/team", {"deployments": ["script"]})
+    assert made.status == 201
+    first = made.json["secrets"]["key1"]
+    assert chat(served, "script", first).status == 200
+    shown = served.call("GET", "/admin/v1/keys/team")
+    assert first not in shown.body.decode()
+    assert shown.json["settings"]["key1"] == "***"
+    second = served.call("POST", "/admin/v1/keys/team/regenerate", {"key": "key2"}).json["secrets"]["key2"]
+    assert {chat(served, "script", key).status for key in (first, second)} == {200}
+    replaced = served.call("POST", "/admin/v1/keys/team/regenerate", {"key": "key1"}).json["secrets"]["key1"]
+    assert chat(served, "script", first).status == 401
+    assert {chat(served, "script", key).status for key in (replaced, second)} == {200}
+    assert patch(served, "keys/team", {"key2": None}).status == 200
+    assert (chat(served, "script", second).status, chat(served, "script", replaced).status) == (401, 200)
+    assert patch(served, "keys/team", {"key1": None}).status == 400
+    assert patch(served, "keys/team", {"key1": "chosen-by-myself"}).status == 400
+    assert patch(served, "keys/team", {"deployments": ["other-*"]}).status == 200
+    assert chat(served, "script", replaced).status in (401, 404)
+    assert patch(served, "keys/team", {"deployments": ["*"], "expires": "2020-01-01"}).status == 200
+    assert chat(served, "script", replaced).status == 401
+    assert served.call("DELETE", "/admin/v1/keys/team").status == 204
+
+
+SECRET = "sk-upstream-8842-never-shown"
+
+
+def test_a_secret_is_written_and_never_read(served: Served) -> None:
+    house = {"type": "openai_compatible", "base_url": "http://127.0.0.1:9/v1", "api_key": SECRET}
+    made = put(served, "providers/mine", {**house, "headers": {"x-team": "header-secret-3"}})
+    assert made.status == 201, made.body
+    assert made.json["settings"]["api_key"] == "***"
+    assert made.json["settings"]["headers"] == {"x-team": "***"}
+    texts = [made.body, *(served.call("GET", f"/admin/v1/{path}").body for path in ("providers", "audit"))]
+    files = [path.read_bytes() for path in served.data_dir.rglob("*") if path.is_file() and path.name != "secrets-key"]
+    for text in (*texts, *files, served.stderr().encode()):
+        assert SECRET.encode() not in text
+        assert b"header-secret-3" not in text
+
+
+def stored_secrets(served: Served) -> set[str]:
+    """The names of what the provider keeps secret."""
+    settings = served.call("GET", "/admin/v1/providers/mine").json["settings"]
+    return {name for name, value in settings.items() if "***" in json.dumps(value)}
+
+
+@pytest.mark.parametrize(
+    ("change", "kept"),
+    [
+        ({"base_url": "http://127.0.0.1:9/v2"}, {"api_key", "headers"}),
+        ({"base_url": "http://127.0.0.1:9/v1", "api_key": "***"}, {"api_key", "headers"}),
+        ({"base_url": "http://127.0.0.1:10/v1"}, set()),
+        ({"base_url": "http://127.0.0.2:9/v1"}, set()),
+        ({"base_url": "https://127.0.0.1:9/v1"}, set()),
+        ({"base_url": "https://127.0.0.1:9/v1", "api_key": "***"}, set()),
+        ({"base_url": "http://127.0.0.1:10/v1", "api_key": "another"}, {"api_key"}),
+        ({"base_url": "http://127.0.0.1:9/v1", "proxy": "http://127.0.0.1:11"}, {"proxy"}),
+        ({"base_url": "http://127.0.0.1:9/v1", "api_key": None}, {"headers"}),
+    ],
+)
+@pytest.mark.parametrize("method", ["PUT", "PATCH"])
+def test_a_secret_never_follows_its_provider_to_another_address(
+    served: Served, change: dict[str, Any], kept: set[str], method: str
+) -> None:
+    house = {"type": "openai_compatible", "base_url": "http://127.0.0.1:9/v1", "api_key": SECRET}
+    assert put(served, "providers/mine", {**house, "headers": {"x-team": "header-secret-3"}}).status == 201
+    settings = {"type": "openai_compatible", **change} if method == "PUT" else change
+    answer = served.call(method, "/admin/v1/providers/mine", {"settings": settings})
+    assert answer.status == 200, answer.body
+    assert stored_secrets(served) == kept
+
+
+@pytest.mark.parametrize(
+    ("settings", "target"),
+    [
+        ({"type": "openai_compatible", "base_url": "http://127.0.0.1:9/v1", "api_key": "env:HOME"}, "api_key"),
+        ({"type": "openai_compatible", "base_url": "env:HOME"}, "base_url"),
+        (
+            {"type": "openai_compatible", "base_url": "http://127.0.0.1:9", "headers": {"a": "file:/etc/passwd"}},
+            "headers.a",
+        ),
+        ({"type": "openai_compatible", "base_url": "http://127.0.0.1:9", "ca_file": "/etc/ssl/cert.pem"}, "ca_file"),
+        ({"type": "openai_compatible", "base_url": "http://127.0.0.1:9", "unix_socket": "/run/x"}, "unix_socket"),
+        ({"type": "scripted", "script": "/etc/passwd"}, "script"),
+        ({"type": "scripted", "script": "../outside.yaml"}, "script"),
+        ({"type": "llama_cpp", "weights": "/models/x.gguf"}, "weights"),
+        ({"type": "onnx_embeddings", "tokenizer": "/etc/passwd"}, "tokenizer"),
+        (
+            {"type": "openai_compatible", "base_url": "http://127.0.0.1:9", "api_key": {"$sealed": "x"}},
+            "api_key.$sealed",
+        ),
+    ],
+)
+def test_nothing_leads_into_the_environment_or_to_other_files(
+    served: Served, settings: dict[str, Any], target: str
+) -> None:
+    answer = put(served, "providers/mine", settings)
+    assert answer.status == 400
+    if "details" in answer.json["error"]:
+        assert target in {item["target"] for item in answer.json["error"]["details"]}
+    inline = put(served, "deployments/mine", {"model": MODEL, "provider": settings})
+    assert inline.status == 400
+    assert b"root:" not in answer.body + inline.body
+
+
+@pytest.mark.parametrize("kind", ["deployments", "providers", "keys", "audit"])
+@pytest.mark.parametrize(
+    ("key", "code"), [(None, "Unauthorized"), ("wrong", "Unauthorized"), (GUEST, "PermissionDenied")]
+)
+def test_administrators_alone(served: Served, kind: str, key: str | None, code: str) -> None:
+    for method, path in (
+        ("GET", f"/admin/v1/{kind}"),
+        ("PUT", f"/admin/v1/{kind}/x"),
+        ("DELETE", f"/admin/v1/{kind}/x"),
+    ):
+        answer = served.call(method, path, {"settings": {}} if method == "PUT" else None, key=key)
+        assert (answer.status, answer.json["error"]["code"]) == (401, code)
+
+
+def test_the_audit_says_who_did_what(served: Served) -> None:
+    put(served, "deployments/audited", DEPLOYED)
+    put(served, "deployments/audited", {**DEPLOYED, "sku": {"capacity": 2}})
+    put(served, "deployments/audited", {**DEPLOYED, "sku": {"capacity": 0}})
+    served.call("DELETE", "/admin/v1/deployments/audited")
+    entries = served.call("GET", "/admin/v1/audit?kind=deployments&name=Audited").json["value"]
+    assert [(entry["action"], entry["result"]) for entry in entries[-4:]] == [
+        ("create", "done"),
+        ("change", "done"),
+        ("change", "InvalidResource"),
+        ("delete", "done"),
+    ]
+    assert entries[-3]["before"] == DEPLOYED
+    assert entries[-3]["after"] == {**DEPLOYED, "sku": {"capacity": 2}}
+    assert {entry["actor"] for entry in entries} == {"operator"}
+    assert entries[-1]["source"] == "127.0.0.1"
+
+
+def test_what_is_stored_survives_a_restart(serve: Callable[..., AbstractContextManager[Served]]) -> None:
+    secret = {"type": "openai_compatible", "base_url": "http://127.0.0.1:9/v1", "api_key": SECRET}
+    with serve(CONFIG, GUEST_KEY=GUEST) as first:
+        assert put(first, "providers/mine", secret).status == 201
+        assert put(first, "deployments/kept", DEPLOYED).status == 201
+        key = put(first, "keys/team", {}).json["secrets"]["key1"]
+        version = first.call("GET", "/health/ready").json["snapshot"]["version"]
+    with serve(CONFIG, GUEST_KEY=GUEST, MODELPORT_WORKERS="2") as second:
+        for _ in range(8):
+            assert second.call("GET", "/health/ready").json["snapshot"]["version"] == version
+            assert chat(second, "kept", key).status == 200
+        assert second.call("GET", "/admin/v1/providers/mine").json["settings"]["api_key"] == "***"
