@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.metadata
 import logging
-import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Final
@@ -12,13 +11,9 @@ from typing import Final
 from pydantic import BaseModel
 
 from modelport import __version__
-from modelport.config.faults import ConfigError
-from modelport.config.load import read
-from modelport.config.preflight import problems
 from modelport.config.secrets import Secret, generated_key
 from modelport.config.section import shown
 from modelport.config.settings import Settings
-from modelport.config.sources import Flags
 
 OF_THE_SERVER: Final = ("server.host", "server.port", "server.data_dir", "server.workers", "database_url", "ledger")
 """Settings that the first process holds until it ends."""
@@ -33,16 +28,6 @@ Change = tuple[str, object, object]
 
 class NeedsRestart(Exception):
     """Settings have changed that this server cannot take up while it runs; the text names them."""
-
-
-def reread(config: Path | None, flags: Flags) -> Settings:
-    """The settings as they are now. Raises ConfigError for everything that would keep a server from starting."""
-    loaded = read(config, os.environ, flags)
-    if found := list(problems(loaded.settings)):
-        raise ConfigError(loaded.fault(item.path, item.what) for item in found)
-    for warning in loaded.warnings:
-        _logger.warning("%s", warning)
-    return loaded.settings
 
 
 def operators_key(settings: Settings) -> Secret | None:

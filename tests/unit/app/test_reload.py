@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import yaml
 
-from modelport.app.configuration import configure
+from modelport.app.configuration import ControlState, configure
 from modelport.app.processes.handover import packed, unpacked
 from modelport.app.reload import OF_A_PROCESS, OF_THE_SERVER, changes_below, restart_needed
 from modelport.config.load import load
@@ -45,9 +45,10 @@ def settings(folder: Path, given: dict[str, Any] = CONFIG, **environ: str) -> Se
 
 def test_settings_arrive_in_another_process_as_they_are(tmp_path: Path) -> None:
     given, key = settings(tmp_path), Secret("made-key", "the first start")
-    text = packed(given, key)
-    assert unpacked(text) == (given, key)
-    arrived, _ = unpacked(text)
+    control = ControlState(version=3, salt=b"s" * 32, prices=({"model": "m", "input": "1"},))
+    text = packed(given, key, control)
+    assert unpacked(text) == (given, key, control)
+    arrived, _, _ = unpacked(text)
     assert configure(arrived, None).snapshot.id == configure(given, None).snapshot.id
     assert arrived.auth.keys[0].reveal() == "operator-secret-a1"
 

@@ -100,6 +100,8 @@ class ServingHost:
         self.file = file
         self._control = control
         self.generated = generated
+        self.warnings: tuple[str, ...] = ()
+        """Of what was prepared last: what an operator should know although it is no fault."""
         self._apply = apply
 
     def given(self) -> Sequence[Resource]:
@@ -126,7 +128,8 @@ class ServingHost:
             raise ResourceConflict(f"{error}.") from error
 
     def _prepared(self, objects: Sequence[StoredObject]) -> Prepared:
-        settings = self.file.loaded(objects).settings
+        loaded = self.file.loaded(objects)
+        settings, self.warnings = loaded.settings, loaded.warnings
         control = structs.replace(self._control, prices=prices_of(objects))
         configure(settings, self.generated, control=control)  # what cannot be served is refused before it is stored
         return Prepared(settings, control)

@@ -98,6 +98,8 @@ class ControlPlaneOfServer:
         except BaseException:
             self.host.file.state = before
             raise
+        for warning in self.host.warnings:
+            _logger.warning("%s", warning)
 
     async def _follow(self) -> None:
         while True:
