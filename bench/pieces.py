@@ -15,7 +15,7 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -66,11 +66,11 @@ def main() -> None:
     written.write("pieces", wanted.name, content)
 
 
-def counted(python: Path, times: int) -> dict[str, int]:
-    """Instructions of each piece, once."""
+def counted(python: Path, times: int, module: str = "bench.pieces") -> dict[str, int]:
+    """Instructions of each piece of the module, once."""
     with tempfile.TemporaryDirectory(prefix="modelport-pieces-") as name:
         folder = Path(name)
-        command = counters.serving([str(python), "-m", "bench.pieces", "--inside", str(folder)], folder)
+        command = counters.serving([str(python), "-m", module, "--inside", str(folder)], folder)
         environment = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1", KEY: servers.KEY}
         with (
             (folder / "log").open("w") as log,
@@ -101,14 +101,18 @@ async def inside(folder: Path) -> None:
     config = folder / "modelport.yaml"
     config.write_text(instructions.CONFIG.format(port=0, folder=folder, mock=9, limits=servers.GENEROUS))
     async with serving(load(config, os.environ), None) as application:
-        pieces = pieces_of(application)
-        print(";".join(pieces), flush=True)
-        for line in sys.stdin:
-            piece, _, times = line.strip().partition(";")
-            step = pieces[piece]
-            for _ in range(int(times)):
-                step()
-            print("done", flush=True)
+        follow(pieces_of(application))
+
+
+def follow(pieces: Mapping[str, Callable[[], object]]) -> None:
+    """Does each piece as often as a line of the standard input says."""
+    print(";".join(pieces), flush=True)
+    for line in sys.stdin:
+        piece, _, times = line.strip().partition(";")
+        step = pieces[piece]
+        for _ in range(int(times)):
+            step()
+        print("done", flush=True)
 
 
 def pieces_of(application: Any) -> dict[str, Callable[[], object]]:

@@ -26,7 +26,19 @@ class NamedToolChoice(Struct, frozen=True):
     name: str
 
 
-class ChatRequest(Struct, frozen=True, kw_only=True):
+class StreamOptions(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """How a stream is written."""
+
+    include_usage: bool | None = None
+
+
+class OpenStreamOptions(StreamOptions, frozen=True, omit_defaults=True, kw_only=True):
+    """Options with further fields."""
+
+    extra: dict[str, Any]
+
+
+class ChatRequest(Struct, frozen=True):
     """A chat completion. None means: not sent (null on the wire is the same)."""
 
     operation: ClassVar[Operation] = Operation.CHAT_COMPLETIONS
@@ -37,24 +49,21 @@ class ChatRequest(Struct, frozen=True, kw_only=True):
     presence_penalty: float | None = None
     temperature: float | None = None
     top_p: float | None = None
-    max_tokens: int | None = None
-    stream: bool = False
-    include_usage: bool = False
-    """`stream_options.include_usage`"""
-    stream_extra: dict[str, Any] = {}
-    """The other fields of `stream_options`."""
-    stop: tuple[str, ...] = ()
     seed: int | None = None
+    max_tokens: int | None = None
+    stop: tuple[str, ...] = ()
+    stream: bool = False
+    stream_options: StreamOptions | None = None
     response_format: ResponseFormat | None = None
     tools: tuple[Tool, ...] = ()
     tool_choice: ToolChoice | NamedToolChoice | None = None
     modalities: tuple[str, ...] | None = None
     user_security_context: dict[str, Any] | None = None
-    speaks_functions: bool = False
-    """The tools came as `functions`, their older name: a call is answered as `function_call`."""
     extra: dict[str, Any] = msgspec.field(default_factory=dict)
     body_bytes: int = 0
     """Length of the body as received: what the prompt estimate starts from."""
+    speaks_functions: bool = False
+    """The tools came as `functions`, their older name: a call is answered as `function_call`."""
 
     @property
     def choices(self) -> int:
@@ -62,49 +71,37 @@ class ChatRequest(Struct, frozen=True, kw_only=True):
         n = self.extra.get("n")
         return n if isinstance(n, int) and n > 0 else 1
 
+    @property
+    def include_usage(self) -> bool:
+        """Whether a stream ends with what was used."""
+        return self.stream_options is not None and self.stream_options.include_usage is True
+
     def given(self) -> frozenset[str]:
         """The standard parameters that were sent, by wire name (messages, model and stream aside)."""
         return frozenset(name for name, default in CHAT_DEFAULTS.items() if getattr(self, name) != default)
 
 
-CHAT_DEFAULTS: dict[str, Any] = {
-    "frequency_penalty": None,
-    "presence_penalty": None,
-    "temperature": None,
-    "top_p": None,
-    "max_tokens": None,
-    "stop": (),
-    "seed": None,
-    "response_format": None,
-    "tools": (),
-    "tool_choice": None,
-    "modalities": None,
-    "user_security_context": None,
-}
-
-
-class CompletionsRequest(Struct, frozen=True, kw_only=True):
+class CompletionsRequest(Struct, frozen=True):
     """A text completion of one or several prompts, each text or token ids of the model's own vocabulary."""
 
     operation: ClassVar[Operation] = Operation.COMPLETIONS
 
     prompt: tuple[str | tuple[int, ...], ...] = ("<|endoftext|>",)
     model: str | None = None
-    max_tokens: int | None = None
-    temperature: float | None = None
-    top_p: float | None = None
-    stop: tuple[str, ...] = ()
-    stream: bool = False
-    include_usage: bool = False
-    stream_extra: dict[str, Any] = {}
     frequency_penalty: float | None = None
     presence_penalty: float | None = None
+    temperature: float | None = None
+    top_p: float | None = None
     seed: int | None = None
+    max_tokens: int | None = None
+    stop: tuple[str, ...] = ()
+    stream: bool = False
+    stream_options: StreamOptions | None = None
     n: int | None = None
     best_of: int | None = None
-    echo: bool = False
     suffix: str | None = None
     logprobs: int | None = None
+    echo: bool = False
     extra: dict[str, Any] = msgspec.field(default_factory=dict)
     body_bytes: int = 0
 
@@ -113,16 +110,21 @@ class CompletionsRequest(Struct, frozen=True, kw_only=True):
         """How many answers are asked for, over all prompts."""
         return (self.n or 1) * len(self.prompt)
 
+    @property
+    def include_usage(self) -> bool:
+        """Whether a stream ends with what was used."""
+        return self.stream_options is not None and self.stream_options.include_usage is True
 
-class EmbeddingsRequest(Struct, frozen=True, kw_only=True):
+
+class EmbeddingsRequest(Struct, frozen=True):
     """Vectors for texts, or for lists of token ids."""
 
     operation: ClassVar[Operation] = Operation.EMBEDDINGS
 
     input: tuple[str | tuple[int, ...], ...]
     model: str | None = None
-    dimensions: int | None = None
     encoding_format: EncodingFormat = "float"
+    dimensions: int | None = None
     input_type: Literal["text", "query", "document"] | None = None
     extra: dict[str, Any] = msgspec.field(default_factory=dict)
     body_bytes: int = 0
@@ -138,15 +140,15 @@ class ImageInput(Struct, frozen=True, omit_defaults=True):
     text: str | None = None
 
 
-class ImageEmbeddingsRequest(Struct, frozen=True, kw_only=True):
+class ImageEmbeddingsRequest(Struct, frozen=True):
     """Vectors for pictures."""
 
     operation: ClassVar[Operation] = Operation.IMAGE_EMBEDDINGS
 
     input: tuple[ImageInput, ...]
     model: str | None = None
-    dimensions: int | None = None
     encoding_format: EncodingFormat = "float"
+    dimensions: int | None = None
     input_type: Literal["text", "query", "document"] | None = None
     extra: dict[str, Any] = msgspec.field(default_factory=dict)
     body_bytes: int = 0
@@ -156,3 +158,10 @@ class ImageEmbeddingsRequest(Struct, frozen=True, kw_only=True):
 
 
 Request = ChatRequest | CompletionsRequest | EmbeddingsRequest | ImageEmbeddingsRequest
+
+
+_NO_PARAMETERS = frozenset({"messages", "model", "stream", "stream_options", "extra", "body_bytes", "speaks_functions"})
+CHAT_DEFAULTS: dict[str, Any] = {
+    field.name: field.default for field in msgspec.structs.fields(ChatRequest) if field.name not in _NO_PARAMETERS
+}
+"""What stands in a chat request for each parameter that was not sent."""

@@ -36,7 +36,7 @@ _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 def check_counts(body: bytes, containers: int = JSON_CONTAINERS) -> None:
     """Refuses what `excess` finds. Decoding makes a Python object of each value, so this goes before any decoding."""
-    if (found := excess(body, containers)) is not None:
+    if len(body) > containers and (found := excess(body, containers)) is not None:
         raise MalformedBody(f"The request body holds more than {found}.")
 
 
@@ -46,7 +46,8 @@ def excess(body: bytes, containers: int) -> str | None:
     A body that is too short to hold so many costs nothing, a long text a search for the marks, and only a body with
     many marks is read piece by piece."""
     names, values = containers * NAMES_PER_CONTAINER, containers * VALUES_PER_CONTAINER
-    if len(body) <= containers or not any(_has_more(body, mark, containers // 2) for mark in (b"[", b"{", b":", b",")):
+    half = containers // 2
+    if len(body) <= containers or all(_count_to(body, mark, half) <= half for mark in (b"[", b"{", b":", b",")):
         return None
     found = [0, 0, 0]
     for piece in _outside_strings(body, b"[{:,"):
@@ -64,20 +65,21 @@ def excess(body: bytes, containers: int) -> str | None:
 
 def holds_more(document: bytes, containers: int) -> bool:
     """Whether a JSON document has more objects and lists than `containers`, whatever else it holds."""
-    if len(document) <= containers or not any(_has_more(document, mark, containers // 2) for mark in (b"[", b"{")):
+    half = containers // 2
+    if len(document) <= containers or all(_count_to(document, mark, half) <= half for mark in (b"[", b"{")):
         return False
     count = 0
     return any((count := count + len(piece)) > containers for piece in _outside_strings(document, b"[{"))
 
 
-def _has_more(body: bytes, mark: bytes, most: int) -> bool:
-    """Whether the byte occurs more often, inside of strings or not. Quick where it is rare, unlike `bytes.count`."""
-    at = -1
-    for _ in range(most + 1 if len(body) > most else 0):
+def _count_to(body: bytes, mark: bytes, most: int) -> int:
+    """How often the byte occurs, inside of strings or not, but no more than `most` + 1 times. Quick where it is rare,
+    unlike `bytes.count`."""
+    count, at = 0, body.find(mark)
+    while at >= 0 and count <= most:
+        count += 1
         at = body.find(mark, at + 1)
-        if at < 0:
-            return False
-    return at >= 0
+    return count
 
 
 def _outside_strings(body: bytes, marks: bytes) -> Iterator[bytes]:
@@ -102,7 +104,8 @@ def check_depth(body: bytes, limit: int) -> None:
 
     A typed decode that keeps no free-form JSON needs no such look: what it skips is skipped safely at any depth."""
     limit = min(limit, JSON_DEPTH_MAXIMUM)
-    if body.count(b"[") + body.count(b"{") <= limit:
+    objects = _count_to(body, b"{", limit)
+    if objects <= limit and objects + _count_to(body, b"[", limit) <= limit:
         return
     brackets = b"".join(_outside_strings(body, b"[]{}")).translate(_SQUARE)
     for _ in range(limit):  # each turn takes the innermost level away

@@ -16,57 +16,22 @@ _INTEGER = re.compile(r"\s*[+-]?[0-9]{1,20}\s*")
 _NUMBER = re.compile(r"\s*[+-]?([0-9]{1,32}(\.[0-9]{0,32})?|\.[0-9]{1,32})([eE][+-]?[0-9]{1,3})?\s*")
 _TRUTHS = {"true": True, "false": False}
 _OFFENCES_LIMIT = 100
-_INTEGER_EXTRAS = frozenset(["n", "best_of", "logprobs", "top_logprobs", "min_tokens", "max_completion_tokens"])
-_TRUTH_EXTRAS = frozenset(
-    [
-        "ignore_eos",
-        "logprobs",
-        "use_beam_search",
-        "skip_special_tokens",
-        "parallel_tool_calls",
-        "safe_prompt",
-        "safe_mode",
-    ]
-)
-_OTHER_NAMES = """
-model messages prompt input stream stream_options max_tokens temperature top_p frequency_penalty presence_penalty
-stop seed response_format tools tool_choice functions function_call modalities user_security_context echo suffix
-user service_tier dimensions encoding_format input_type logit_bias stop_token_ids
-"""
-READ_NAMES = _INTEGER_EXTRAS | _TRUTH_EXTRAS | frozenset(_OTHER_NAMES.split())
-"""Fields that the gateway reads on some surface, in the schema of this one or not."""
 
 
-def split_fields(fields: dict[str, Any], names: Collection[str]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """A body's fields that are not null: those of the schema, and the others, with numbers and truths in place of
-    texts where the gateway reads them. Raises InvalidParameters for a name that is one we read but for its case."""
-    walk = FieldWalk()
-    given = {name: value for name, value in fields.items() if name in names and value is not None}
-    extra = walk.further(fields, names, ("body",), READ_NAMES)
-    walk.finish()
-    for name in _INTEGER_EXTRAS & extra.keys():
-        extra[name] = _integer(extra[name])
-    for name in _TRUTH_EXTRAS & extra.keys():
-        extra[name] = _truth(extra[name])
-    if isinstance(biases := extra.get("logit_bias"), dict):
-        extra["logit_bias"] = {token: _number(bias) for token, bias in biases.items()}
-    if isinstance(tokens := extra.get("stop_token_ids"), list):
-        extra["stop_token_ids"] = [_integer(token) for token in tokens]
-    return given, extra
-
-
-def _integer(value: Any) -> Any:
+def whole_number_of(value: Any) -> Any:
     """A text or a float that is a whole number, as that number; anything else as it is."""
     if isinstance(value, str) and _INTEGER.fullmatch(value):
         return int(value)
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
-def _truth(value: Any) -> Any:
+def truth_of(value: Any) -> Any:
+    """A text that is `true` or `false`, as that truth; anything else as it is."""
     return _TRUTHS.get(value, value) if isinstance(value, str) else value
 
 
-def _number(value: Any) -> Any:
+def number_of(value: Any) -> Any:
+    """A text that is a number, as that number; anything else as it is."""
     return float(value) if isinstance(value, str) and _NUMBER.fullmatch(value) else value
 
 
@@ -125,7 +90,7 @@ class FieldWalk:
         return parsed if self._is_within(parsed, place, minimum, maximum, value) else None
 
     def boolean(self, value: Any, place: Place) -> bool | None:
-        value = _truth(value)
+        value = truth_of(value)
         if isinstance(value, bool):
             return value
         self.refuse("bool_type", place, "Input should be a valid boolean", value)

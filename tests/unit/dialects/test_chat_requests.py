@@ -28,7 +28,7 @@ from modelport.core.content import (
     ToolCall,
 )
 from modelport.core.errors import InvalidParameters, MalformedBody
-from modelport.core.requests import ChatRequest, NamedToolChoice
+from modelport.core.requests import ChatRequest, NamedToolChoice, OpenStreamOptions
 from modelport.dialects.azure_inference.requests import decode_chat
 from modelport.dialects.openai_chat.requests import decode_chat as decode_openai_chat
 
@@ -323,7 +323,7 @@ def test_extra_survives_beside_a_value_that_needs_coercion() -> None:
 def test_stream_options_are_known_and_their_further_keys_kept() -> None:
     request = decode_chat(chat_body(stream_options={"include_usage": True, "continuous_usage_stats": True}))
     assert (request.include_usage, request.extra) == (True, {})
-    assert request.stream_extra == {"continuous_usage_stats": True}
+    assert request.stream_options == OpenStreamOptions(True, extra={"continuous_usage_stats": True})
 
 
 def test_unknown_nested_keys_are_kept_unless_null() -> None:

@@ -14,6 +14,7 @@ from modelport.core.requests import (
     EmbeddingsRequest,
     ImageEmbeddingsRequest,
     ImageInput,
+    StreamOptions,
 )
 from modelport.dialects.azure_inference.requests import (
     ScoreRequest,
@@ -108,7 +109,7 @@ def test_all_fields_of_a_completion_are_read() -> None:
         top_p=0.5,
         stop=("s",),
         stream=True,
-        include_usage=True,
+        stream_options=StreamOptions(True),
         frequency_penalty=1.0,
         presence_penalty=-1.0,
         seed=4,
@@ -133,9 +134,9 @@ def test_the_bounds_of_a_completion() -> None:
         ("less_than_equal", "body.temperature"),
         ("less_than_equal", "body.n"),
         ("greater_than_equal", "body.best_of"),
-        ("bool_type", "body.echo"),
         ("string_type", "body.suffix"),
         ("less_than_equal", "body.logprobs"),
+        ("bool_type", "body.echo"),
     ]
 
 
@@ -166,11 +167,11 @@ def test_all_fields_of_an_embeddings_call_are_read() -> None:
 def test_the_bounds_of_an_embeddings_call() -> None:
     body = body_of({"model": 1, "dimensions": 0, "encoding_format": "float16", "input_type": "poem"})
     assert [(type, place) for type, place, _ in offences(decode_embeddings, body)] == [
-        ("string_type", "body.model"),
-        ("greater_than_equal", "body.dimensions"),
-        ("literal_error", "body.encoding_format"),
-        ("literal_error", "body.input_type"),
         ("missing", "body.input"),
+        ("string_type", "body.model"),
+        ("literal_error", "body.encoding_format"),
+        ("greater_than_equal", "body.dimensions"),
+        ("literal_error", "body.input_type"),
     ]
 
 

@@ -4,21 +4,22 @@ and no body at all makes either do anything but answer or refuse."""
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from typing import Any
 
-import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from modelport.core.errors import BadRequest, InvalidParameters
+from modelport.core.errors import BadRequest, InvalidParameters, MalformedBody
 from modelport.dialects.azure_inference import requests as azure_inference
-from modelport.dialects.fields import split_fields
 from modelport.dialects.openai_chat import requests as openai_chat
-from modelport.dialects.openai_shape import completions as completions_request
-from modelport.dialects.openai_shape import embeddings as embeddings_request
-from modelport.dialects.openai_shape import request as chat_request
-from modelport.dialects.openai_shape.request import ChatCompletionsOptions
+from modelport.dialects.openai_shape import request as chat
+from modelport.dialects.openai_shape.completions import COMPLETIONS
+from modelport.dialects.openai_shape.embeddings import EMBEDDINGS, IMAGE_EMBEDDINGS
+from modelport.dialects.openai_shape.extras import split_fields
+
+from .refusals import body_of
 
 words = st.text(max_size=4)
 names = st.sampled_from(["f", "get_it", "F-9"] * 9 + ["a b", ""])
@@ -91,6 +92,11 @@ chats = st.fixed_dictionaries(
         "modalities": maybe(st.lists(st.sampled_from(["text", "audio"]), max_size=2)),
         "user_security_context": maybe(fields(application_name=words, source_ip=words)),
         "n": anything,
+        "user": anything,
+        "logit_bias": st.one_of(anything, st.dictionaries(words, numbers, max_size=2)),
+        "stop_token_ids": anything,
+        "logprobs": anything,
+        "functions": st.one_of(st.none(), st.none(), anything),
     },
 )
 inputs = st.one_of(
@@ -126,30 +132,39 @@ embeddings = st.fixed_dictionaries(
 pictures = st.fixed_dictionaries(
     {"input": maybe(st.lists(fields(image=words, text=words), max_size=3))}, optional={"dimensions": maybe(small)}
 )
-CHAT = msgspec.json.Decoder(ChatCompletionsOptions)
+SCHEMAS = {
+    "chat": (chat.INFERENCE, chats),
+    "OpenAI's chat": (chat.OPENAI, chats),
+    "completions": (COMPLETIONS, completions),
+    "embeddings": (EMBEDDINGS, embeddings),
+    "images": (IMAGE_EMBEDDINGS, pictures),
+}
 
 
-def without_conversion(value: dict[str, Any], size: int) -> Any:
-    """The walk alone, as if the typed conversion had refused too."""
-    given, extra = split_fields(value, ChatCompletionsOptions.__struct_fields__)
-    return chat_request._walk(given, extra, size)
-
-
-@given(chats)
-def test_chats(value: dict[str, Any]) -> None:
-    body = json.dumps(value).encode()
-    fast = chat_request.decode_fast(body, CHAT, 64)
+def given_by(read: Callable[[], Any]) -> Any:
+    """The request, or None where it is refused."""
     try:
-        walked = without_conversion(json.loads(body), len(body))
-    except InvalidParameters:
-        walked = None
-    try:
-        slow = chat_request.decode_slow(json.loads(body), ChatCompletionsOptions, len(body))
+        return read()
     except InvalidParameters as refusal:
-        slow = None
         assert refusal.offences
+        return None
+
+
+@pytest.mark.parametrize("operation", SCHEMAS)
+@given(data=st.data())
+def test_all_three_ways_of_reading_agree(operation: str, data: st.DataObject) -> None:
+    schema, bodies = SCHEMAS[operation]
+    value = data.draw(bodies)
+    body = json.dumps(value).encode()
+    fast = schema.read_fast(body, 64)
+    slow = given_by(lambda: schema.read_fields(json.loads(body), len(body)))
+    names = [row.name for row in schema.rows]
+    walked = given_by(lambda: schema.walk(*split_fields(json.loads(body), names), len(body)))
     assert slow == walked
     assert fast is None or fast == slow
+    if fast is not None:
+        assert list(fast.extra) == list(slow.extra)
+        assert given_by(lambda: schema.read(body, 64)) == fast
 
 
 @pytest.mark.parametrize(
@@ -162,49 +177,52 @@ def test_chats(value: dict[str, Any]) -> None:
         {"response_format": {"type": "json_schema", "json_schema": {"name": "n", "schema": {}, "strict": True}}},
         {"messages": [{"role": "user", "content": [{"type": "text", "text": "t"}]}]},
         {"messages": [{"role": "assistant", "tool_calls": [{"id": "c", "function": {"name": "f"}}]}]},
+        {"user": "u", "n": 2, "logit_bias": {"7": "-1"}, "metadata": {"a": [1]}, "top_k": None},
     ],
 )
 def test_what_clients_usually_send_is_taken_fast(value: dict[str, Any]) -> None:
     body = json.dumps({"messages": [{"role": "user", "content": "hi"}], **value}).encode()
-    assert chat_request.decode_fast(body, CHAT, 64) is not None
+    assert chat.OPENAI.read_fast(body, 64) is not None
+    assert chat.INFERENCE.read_fast(body, 64) is not None
 
 
-@given(completions)
-def test_completions(value: dict[str, Any]) -> None:
-    body = json.dumps(value).encode()
-    fast = completions_request.decode_fast(body)
-    try:
-        slow = completions_request.decode_slow(json.loads(body), len(body))
-        given = {name: item for name, item in value.items() if name != "user" and item is not None}
-        assert completions_request._walk(given, slow.extra, len(body)) == slow
-    except InvalidParameters as refusal:
-        slow = None
-        assert refusal.offences
-    assert fast is None or fast == slow
+@pytest.mark.parametrize(
+    "more",
+    [
+        '"User":"u"',
+        '"functions":[{"name":"f"}]',
+        '"function_call":null',
+        '"user":"\\ud800"',
+        '"user":1,"temperature":"1"',
+        '"user":1,"temperature":3',
+    ],
+)
+def test_what_is_not_certain_is_not_taken_fast(more: str) -> None:
+    body = b'{"messages":[{"role":"user","content":"hi"}],' + more.encode() + b"}"
+    assert chat.OPENAI.read_fast(body, 64) is None
 
 
-@given(embeddings)
-def test_embeddings(value: dict[str, Any]) -> None:
-    body = json.dumps(value).encode()
-    fast = embeddings_request.decode_texts_fast(body)
-    try:
-        slow = embeddings_request.decode_texts_slow(json.loads(body), len(body))
-    except InvalidParameters as refusal:
-        slow = None
-        assert refusal.offences
-    assert fast is None or fast == slow
+def test_of_two_fields_with_one_name_the_last_counts() -> None:
+    body = b'{"user":"a","messages":[{"role":"user","content":"hi"}],"user":null,"top_k":1,"top_k":2}'
+    fast = chat.OPENAI.read_fast(body, 64)
+    assert fast is not None
+    assert fast.extra == {"top_k": 2}
 
 
-@given(pictures)
-def test_pictures(value: dict[str, Any]) -> None:
-    body = json.dumps(value).encode()
-    fast = embeddings_request.decode_images_fast(body)
-    try:
-        slow = embeddings_request.decode_images_slow(json.loads(body), len(body))
-    except InvalidParameters as refusal:
-        slow = None
-        assert refusal.offences
-    assert fast is None or fast == slow
+@pytest.mark.parametrize("name", ["metadata", "tools", "response_format"])
+def test_free_json_is_bounded_in_depth(name: str) -> None:
+    deep: Any = []
+    for _ in range(70):
+        deep = [deep]
+    fields = {
+        "metadata": deep,
+        "tools": [{"type": "function", "function": {"name": "f", "parameters": {"a": deep}}}],
+        "response_format": {"type": "json_object", "schema": {"a": deep}},
+    }
+    body = body_of({"messages": [{"role": "user", "content": "hi"}], name: fields[name]})
+    with pytest.raises(MalformedBody):
+        chat.OPENAI.read(body, 64)
+    assert chat.OPENAI.read_fast(body, 80) is not None
 
 
 DECODERS = (

@@ -8,7 +8,7 @@ from modelport.core.catalog import Deployment, Model, Target
 from modelport.core.content import Message
 from modelport.core.errors import BadRequest, ExtraParametersRefused, InvalidParameters
 from modelport.core.ports.stages import Refusal
-from modelport.core.requests import ChatRequest
+from modelport.core.requests import ChatRequest, StreamOptions
 from modelport.gateway.shape import Shaped, shape
 
 DEPLOYMENT = Deployment(name="d", model=Model("Custom", "m"), targets=(Target("p", "m"),))
@@ -18,7 +18,7 @@ HELLO = (Message(role="user", content="Hello"),)
 @pytest.mark.parametrize(
     ("request_", "checks_extras", "expected"),
     [
-        (ChatRequest(messages=HELLO, stream=True, include_usage=True), True, ExtraParametersRefused),
+        (ChatRequest(messages=HELLO, stream=True, stream_options=StreamOptions(True)), True, ExtraParametersRefused),
         (ChatRequest(messages=HELLO, temperature=1.5), True, InvalidParameters),
         (ChatRequest(messages=HELLO, extra={"top_k": 3}), False, BadRequest),
     ],

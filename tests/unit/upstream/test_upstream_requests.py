@@ -24,10 +24,14 @@ from modelport.core.requests import (
     ImageInput,
     NamedToolChoice,
 )
-from modelport.dialects.openai_chat.upstream_requests import UpstreamFacts, encode
+from modelport.dialects.openai_chat.upstream_requests import UpstreamEncoder, UpstreamFacts
 
 HELLO = (Message("user", "hello"),)
 DEFAULTS = UpstreamFacts()
+
+
+def encode(request, model, facts, headers=()):
+    return UpstreamEncoder(request, model, facts, headers).encode(request)
 
 
 def body(request, facts=DEFAULTS):

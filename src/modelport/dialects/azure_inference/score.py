@@ -12,9 +12,8 @@ from modelport.core.answers import ChatAnswer, CompletionsAnswer
 from modelport.core.errors import InvalidParameters, Offence
 from modelport.core.requests import ChatRequest, CompletionsRequest
 from modelport.dialects.fields import FieldWalk, Place
-from modelport.dialects.openai_shape import completions
-from modelport.dialects.openai_shape import request as chat_request
-from modelport.dialects.openai_shape.request import ChatCompletionsOptions
+from modelport.dialects.openai_shape.completions import COMPLETIONS
+from modelport.dialects.openai_shape.request import INFERENCE
 
 
 class ScoreRequest(Struct, frozen=True):
@@ -48,7 +47,7 @@ def read_score(fields: dict[str, Any], body_bytes: int) -> ScoreRequest:
         chat = {**options, "messages": data}
         return ScoreRequest(
             _placed(
-                lambda: chat_request.decode_slow(chat, ChatCompletionsOptions, body_bytes),
+                lambda: INFERENCE.read_fields(chat, body_bytes),
                 "messages",
                 place,
                 place_of_parameters,
@@ -56,7 +55,7 @@ def read_score(fields: dict[str, Any], body_bytes: int) -> ScoreRequest:
         )
     text = {**options, "prompt": data}
     return ScoreRequest(
-        _placed(lambda: completions.decode_slow(text, body_bytes), "prompt", place, place_of_parameters),
+        _placed(lambda: COMPLETIONS.read_fields(text, body_bytes), "prompt", place, place_of_parameters),
         is_listed=isinstance(data, list),
     )
 

@@ -7,11 +7,6 @@ from typing import Any
 from modelport.core.errors import InvalidParameters, Offence
 
 
-def may_hold_functions(body: bytes) -> bool:
-    """Whether the typed decode could overlook one of them. (It refuses the role, so that needs no look.)"""
-    return b'"function_call"' in body or b'"functions"' in body
-
-
 def speaks_functions(fields: dict[str, Any]) -> bool:
     """Whether the caller knows calls as `function_call`, and not as `tool_calls`."""
     return bool(fields.get("functions")) and fields.get("tools") is None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import partial
+from typing import Final
 
 from msgspec.structs import replace
 
@@ -14,10 +15,13 @@ from modelport.core.ports.providers import Codec, Decoder, UpstreamRequest
 from modelport.core.requests import ChatRequest, Request
 from modelport.dialects.openai_chat.upstream_answers import decoder, plain_answer, whole_answer
 from modelport.dialects.openai_chat.upstream_failures import failure
-from modelport.dialects.openai_chat.upstream_requests import MaxTokensName, UpstreamFacts, encode
+from modelport.dialects.openai_chat.upstream_requests import MaxTokensName, UpstreamEncoder, UpstreamFacts
 from modelport.dialects.plain_chat import PlainCodec, encoder
 
 __all__ = ["MaxTokensName", "UpstreamCodec", "UpstreamFacts"]
+
+ENCODERS_LIMIT: Final = 1024
+"""Kinds of requests of which a codec keeps the encoder."""
 
 
 class UpstreamCodec(Codec):
@@ -34,16 +38,26 @@ class UpstreamCodec(Codec):
         self._headers = headers
         self._is_engine = engine
         """A worker of ours answers: it may be loading or full, and when it breaks, the model did."""
+        self._encoders: dict[tuple[type, str, str | None, bool], UpstreamEncoder] = {}
 
     def __repr__(self) -> str:
         return f"UpstreamCodec({self._facts!r})"
 
     def encode(self, request: Request, target: Target) -> UpstreamRequest:
         """core.ports.providers.Codec"""
+        kind = type(request), target.model, target.max_tokens_name, request.stream
+        encoder = self._encoders.get(kind)
+        if encoder is None:
+            if len(self._encoders) >= ENCODERS_LIMIT:
+                self._encoders.clear()
+            encoder = self._encoders[kind] = self._encoder(request, target)
+        return encoder.encode(request)
+
+    def _encoder(self, request: Request, target: Target) -> UpstreamEncoder:
         facts = self._facts
         if target.max_tokens_name is not None and facts.max_tokens_name is None:
             facts = replace(facts, max_tokens_name=target.max_tokens_name)
-        return encode(request, target.model, facts, self._headers)
+        return UpstreamEncoder(request, target.model, facts, self._headers)
 
     def plain(self, target: Target) -> PlainCodec | None:
         """How this target is asked a plain chat; None: not in that way."""

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Final, Literal
 from urllib.parse import quote
 
 import msgspec
-from msgspec import Struct
+from msgspec import UNSET, Struct, structs
 
 from modelport.core.content import Message
 from modelport.core.ports.providers import UpstreamRequest
@@ -18,12 +19,14 @@ from modelport.core.requests import (
     NamedToolChoice,
     Request,
 )
-from modelport.dialects.openai_shape.open_fields import wire, wire_message
+from modelport.dialects.openai_shape.open_fields import encoded_tail, wire, wire_message
 
 MaxTokensName = Literal["max_tokens", "max_completion_tokens"]
 
 _OURS: Final = frozenset({"model", "messages", "prompt", "input", "stream", "stream_options", "encoding_format"})
 """No extra replaces these."""
+_NOT_SENT: Final = frozenset({"extra", "body_bytes", "speaks_functions"})
+_encode: Final = msgspec.json.Encoder().encode
 
 
 class UpstreamFacts(Struct, frozen=True, kw_only=True):
@@ -54,111 +57,122 @@ class UpstreamFacts(Struct, frozen=True, kw_only=True):
     """Parameters that it spells in its own way: (ours, its)."""
 
 
-def encode(
-    request: Request, model: str, facts: UpstreamFacts, headers: tuple[tuple[str, str], ...] = ()
-) -> UpstreamRequest:
-    """The upstream's own request, for its own name of the model."""
-    match request:
-        case ChatRequest():
-            path, body = facts.chat_path, _chat(request, model, facts)
-        case CompletionsRequest():
-            path, body = facts.completions_path, _completions(request, model, facts)
-        case EmbeddingsRequest():
-            path, body = facts.embeddings_path, _vectors(request, list(request.input), model, facts)
-        case ImageEmbeddingsRequest():
-            path, body = facts.image_embeddings_path, _vectors(request, list(request.input), model, facts)
-    for ours, theirs in facts.renamed:
-        if ours in body:
-            body[theirs] = body.pop(ours)
-    for name, value in request.extra.items():
-        if name not in _OURS:
-            body.setdefault(_spelled(name, facts), value)
-    if "{model}" in path:
-        path = path.replace("{model}", quote(model, safe=""))
-    accepted = "text/event-stream" if request.stream else "application/json"
-    return UpstreamRequest(
-        path=f"{path}?{facts.query}" if facts.query else path,
-        body=msgspec.json.encode(body),
-        headers=(("Content-Type", "application/json"), ("Accept", accepted), *headers),
-        streamed=request.stream,
-    )
+class UpstreamEncoder:
+    """Requests of one operation for one model, all of them streamed or none: made once, used for each."""
+
+    def __init__(
+        self, request: Request, model: str, facts: UpstreamFacts, headers: tuple[tuple[str, str], ...] = ()
+    ) -> None:
+        """`request`: any of them; `model`: the upstream's own name of it."""
+        self._model = model
+        self._facts = facts
+        path, self._complete = _OPERATIONS[type(request)]
+        path = getattr(facts, path).replace("{model}", quote(model, safe=""))
+        self._path = f"{path}?{facts.query}" if facts.query else path
+        accepted = "text/event-stream" if request.stream else "application/json"
+        self._headers = (("Content-Type", "application/json"), ("Accept", accepted), *headers)
+        spelled = dict(facts.renamed)
+        if isinstance(request, ChatRequest) and facts.max_tokens_name is not None:
+            spelled["max_tokens"] = facts.max_tokens_name
+        first, _, *rest = [field for field in structs.fields(request) if field.name not in _NOT_SENT]
+        self._count = 2 + len(rest)
+        self._attributes = {spelled.get(field.name, field.name): field.name for field in rest}
+        self._body: Any = msgspec.defstruct(
+            "UpstreamBody",
+            [("model", str), (first.name, Any), *((field.name, Any, _default(field)) for field in rest)],
+            omit_defaults=True,
+            rename=spelled,
+        )
+
+    def encode(self, request: Request) -> UpstreamRequest:
+        """The upstream's own request."""
+        values = structs.astuple(request)
+        body = self._body(self._model, values[0], *values[2 : self._count])
+        self._complete(body, request, self._facts)
+        more = self._further(body, request.extra) if request.extra else None
+        written = _encode(body)
+        if more:
+            written = written[:-1] + encoded_tail(more) + b"}"
+        return UpstreamRequest(self._path, written, self._headers, request.stream)
+
+    def _further(self, body: Any, extra: dict[str, Any]) -> dict[str, Any]:
+        """The extras that come after the body's own fields. One that is such a field fills it, if it is empty."""
+        more: dict[str, Any] = {}
+        for name, value in extra.items():
+            if name in _OURS:
+                continue
+            if name in ("max_tokens", "max_completion_tokens"):
+                name = self._facts.max_tokens_name or name
+            attribute = self._attributes.get(name)
+            if attribute is None:
+                more.setdefault(name, value)
+            elif getattr(body, attribute) is None:
+                setattr(body, attribute, value)
+        return more
 
 
-def _spelled(extra: str, facts: UpstreamFacts) -> str:
-    if extra in ("max_tokens", "max_completion_tokens"):
-        return facts.max_tokens_name or extra
-    return extra
+def _default(field: structs.FieldInfo) -> Any:
+    """The value that is not written."""
+    return UNSET if field.name == "encoding_format" else field.default  # the upstream's default is not ours
 
 
-def _chat(request: ChatRequest, model: str, facts: UpstreamFacts) -> dict[str, Any]:
-    body: dict[str, Any] = {"model": model, "messages": [_message(message, facts) for message in request.messages]}
-    _put_sampling(body, request, facts)
+def _chat(body: Any, request: ChatRequest, facts: UpstreamFacts) -> None:
+    if not all(map(_is_usual, request.messages)):
+        body.messages = [_message(message, facts) for message in request.messages]
     if request.response_format is not None:
-        body["response_format"] = wire(request.response_format)
+        body.response_format = wire(request.response_format)
     if request.tools:
-        body["tools"] = [wire(tool) for tool in request.tools]
+        body.tools = [wire(tool) for tool in request.tools]
     if isinstance(request.tool_choice, NamedToolChoice):
-        body["tool_choice"] = {"type": "function", "function": {"name": request.tool_choice.name}}
-    elif request.tool_choice is not None:
-        body["tool_choice"] = request.tool_choice
-    if request.modalities is not None:
-        body["modalities"] = request.modalities
-    if request.user_security_context is not None and facts.takes_security_context:
-        body["user_security_context"] = request.user_security_context
-    return body
+        body.tool_choice = {"type": "function", "function": {"name": request.tool_choice.name}}
+    if not facts.takes_security_context:
+        body.user_security_context = None
+    _stream(body, request, facts)
+
+
+def _is_usual(message: Message) -> bool:
+    """Whether any upstream takes it as it is."""
+    is_usual = message.role != "developer" and message.content is not None and message.reasoning_content is None
+    return is_usual and type(message) is Message
 
 
 def _message(message: Message, facts: UpstreamFacts) -> Any:
     if message.role == "developer" and not facts.has_developer_role:
-        message = msgspec.structs.replace(message, role="system")
+        message = structs.replace(message, role="system")
     if message.reasoning_content is not None and not facts.takes_reasoning:
-        message = msgspec.structs.replace(message, reasoning_content=None)
+        message = structs.replace(message, reasoning_content=None)
     if message.content is None and not message.tool_calls:
-        message = msgspec.structs.replace(message, content="")  # null and absence are refused by many
+        message = structs.replace(message, content="")  # null and absence are refused by many
     return wire_message(message)
 
 
-def _completions(request: CompletionsRequest, model: str, facts: UpstreamFacts) -> dict[str, Any]:
-    prompt = request.prompt[0] if len(request.prompt) == 1 else request.prompt
-    body: dict[str, Any] = {"model": model, "prompt": prompt}
-    _put_sampling(body, request, facts)
-    for name in ("n", "best_of", "suffix", "logprobs"):
-        if (value := getattr(request, name)) is not None:
-            body[name] = value
-    if request.echo:
-        body["echo"] = True
-    return body
+def _completions(body: Any, request: CompletionsRequest, facts: UpstreamFacts) -> None:
+    if len(request.prompt) == 1:
+        body.prompt = request.prompt[0]
+    _stream(body, request, facts)
 
 
-def _put_sampling(body: dict[str, Any], request: ChatRequest | CompletionsRequest, facts: UpstreamFacts) -> None:
-    for name in ("frequency_penalty", "presence_penalty", "temperature", "top_p", "seed"):
-        if (value := getattr(request, name)) is not None:
-            body[name] = value
-    if request.max_tokens is not None:
-        spelling = facts.max_tokens_name if isinstance(request, ChatRequest) else None
-        body[spelling or "max_tokens"] = request.max_tokens
-    if request.stop:
-        body["stop"] = request.stop
-    if request.stream:
-        body["stream"] = True
-        options = dict(request.stream_extra)
-        if facts.asks_stream_usage:
-            # Asked for whatever the caller wants: the gateway counts what is made.
-            options = {"include_usage": True, **options}
-        if facts.asks_running_usage:
-            options["continuous_usage_stats"] = True
-        if options:
-            body["stream_options"] = options
+def _stream(body: Any, request: ChatRequest | CompletionsRequest, facts: UpstreamFacts) -> None:
+    if not request.stream:
+        body.stream_options = None
+        return
+    options = {} if request.stream_options is None else dict(getattr(request.stream_options, "extra", {}))
+    if facts.asks_stream_usage:
+        # Asked for whatever the caller wants: the gateway counts what is made.
+        options = {"include_usage": True, **options}
+    if facts.asks_running_usage:
+        options["continuous_usage_stats"] = True
+    body.stream_options = options or None
 
 
-def _vectors(
-    request: EmbeddingsRequest | ImageEmbeddingsRequest, items: list[Any], model: str, facts: UpstreamFacts
-) -> dict[str, Any]:
-    body: dict[str, Any] = {"model": model, "input": items}
-    if facts.embeddings_format is not None:
-        body["encoding_format"] = facts.embeddings_format
-    if request.dimensions is not None:
-        body["dimensions"] = request.dimensions
-    if request.input_type is not None:
-        body["input_type"] = request.input_type
-    return body
+def _vectors(body: Any, request: EmbeddingsRequest | ImageEmbeddingsRequest, facts: UpstreamFacts) -> None:
+    body.encoding_format = facts.embeddings_format or UNSET
+
+
+_OPERATIONS: Final[dict[type[Request], tuple[str, Callable[[Any, Any, UpstreamFacts], None]]]] = {
+    ChatRequest: ("chat_path", _chat),
+    CompletionsRequest: ("completions_path", _completions),
+    EmbeddingsRequest: ("embeddings_path", _vectors),
+    ImageEmbeddingsRequest: ("image_embeddings_path", _vectors),
+}
+"""Which of UpstreamFacts has the path, and what an upstream is told otherwise than the request has it."""

@@ -46,7 +46,9 @@ Stop = str | Annotated[tuple[str, ...], Meta(max_length=STOP_LIMIT)]
 
 def is_name(text: str) -> bool:
     """May a function or a schema be called this?"""
-    return len(text) <= NAME_LIMIT and NAME.fullmatch(text) is not None
+    return len(text) <= NAME_LIMIT and (
+        (text.isascii() and text.isidentifier()) or NAME.fullmatch(text) is not None  # the first is quick
+    )
 
 
 SECURITY_CONTEXT = MappingProxyType(

@@ -29,7 +29,7 @@ from modelport.core.content import (
     ToolCall,
 )
 from modelport.dialects.fields import FieldWalk, Place
-from modelport.dialects.openai_shape.bounds import PARTS_LIMIT, TOOL_CALLS_LIMIT
+from modelport.dialects.openai_shape.bounds import MESSAGES_LIMIT, PARTS_LIMIT, TOOL_CALLS_LIMIT
 
 _ROLES: tuple[str, ...] = get_args(RoleName)
 
@@ -54,6 +54,13 @@ def is_sound(message: Message) -> bool:
     if message.role != "user" and not all(isinstance(part, TextPart) for part in content):
         return False
     return len(content) <= PARTS_LIMIT
+
+
+def messages(walk: FieldWalk, value: Any, place: Place, taken: dict[str, Any]) -> tuple[Message, ...]:
+    """The turns; those that are refused are left out, their offences noted."""
+    items = walk.items(value, place, 1, MESSAGES_LIMIT) or []
+    found = [walk_message(walk, item, (*place, str(i))) for i, item in enumerate(items)]
+    return tuple(message for message in found if message is not None)
 
 
 def walk_message(walk: FieldWalk, value: Any, place: Place) -> Message | None:

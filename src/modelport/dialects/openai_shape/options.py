@@ -1,8 +1,8 @@
-"""The slow walk through all of a chat request but its messages."""
+"""Lenient readers of the parameters: take what can be understood as it was meant, and note every offence."""
 
 from __future__ import annotations
 
-from collections.abc import Set
+from collections.abc import Callable, Collection
 from typing import Any
 
 from modelport.core.content import (
@@ -13,7 +13,7 @@ from modelport.core.content import (
     ResponseFormat,
     Tool,
 )
-from modelport.core.requests import NamedToolChoice, ToolChoice
+from modelport.core.requests import NamedToolChoice, OpenStreamOptions, StreamOptions, ToolChoice
 from modelport.dialects.fields import FieldWalk, Place
 from modelport.dialects.openai_shape import bounds
 
@@ -21,61 +21,45 @@ _FORMATS = ("text", "json_object", "json_schema")
 _CHOICES: dict[str, ToolChoice] = {"auto": "auto", "none": "none", "required": "required"}
 
 
-def walk_options(walk: FieldWalk, given: dict[str, Any]) -> dict[str, Any]:
-    """ChatRequest's arguments, by name; `given` holds no nulls."""
-    options = walk_sampling(walk, given)
-    if "response_format" in given:
-        options["response_format"] = _response_format(walk, given["response_format"], ("body", "response_format"))
-    if "tools" in given:
-        options["tools"] = _tools(walk, given["tools"], ("body", "tools"))
-    if "tool_choice" in given:
-        offered = frozenset(tool.function.name for tool in options.get("tools", ()))
-        options["tool_choice"] = _tool_choice(walk, given["tool_choice"], ("body", "tool_choice"), offered)
-    if "modalities" in given:
-        options["modalities"] = _modalities(walk, given["modalities"], ("body", "modalities"))
-    if "user_security_context" in given:
-        place = ("body", "user_security_context")
-        options["user_security_context"] = _security_context(walk, given["user_security_context"], place)
-    return options
+Read = Callable[[FieldWalk, Any, Place, dict[str, Any]], Any]
+"""Walk, value, its place, what was read before it → the value as the request has it, its offences noted."""
 
 
-def walk_sampling(walk: FieldWalk, given: dict[str, Any]) -> dict[str, Any]:
-    """What chats and text completions have in common."""
-    options: dict[str, Any] = {}
-    if "model" in given:
-        options["model"] = walk.string(given["model"], ("body", "model"))
-    numbers = {
-        "frequency_penalty": (-bounds.PENALTY_MAXIMUM, bounds.PENALTY_MAXIMUM),
-        "presence_penalty": (-bounds.PENALTY_MAXIMUM, bounds.PENALTY_MAXIMUM),
-        "temperature": (0.0, bounds.TEMPERATURE_MAXIMUM),
-        "top_p": (0.0, 1.0),
-    }
-    for name, (minimum, maximum) in numbers.items():
-        if name in given:
-            options[name] = walk.number(given[name], ("body", name), minimum, maximum)
-    for name in ("max_tokens", "max_completion_tokens"):
-        if name in given:
-            options["max_tokens"] = walk.integer(given[name], ("body", name), 0, bounds.TOKEN_LIMIT)
-    if "seed" in given:
-        options["seed"] = walk.integer(given["seed"], ("body", "seed"), bounds.SEED_MINIMUM, bounds.SEED_MAXIMUM)
-    if "stream" in given:
-        options["stream"] = walk.boolean(given["stream"], ("body", "stream"))
-    if "stream_options" in given:
-        place = ("body", "stream_options")
-        stream_options = walk.mapping(given["stream_options"], place) or {}
-        options["include_usage"] = _include_usage(walk, stream_options, place)
-        options["stream_extra"] = walk.further(stream_options, ("include_usage",), place)
-    if "stop" in given:
-        options["stop"] = _stop(walk, given["stop"], ("body", "stop"))
-    return options
+def string(walk: FieldWalk, value: Any, place: Place, taken: dict[str, Any]) -> str | None:
+    """A text."""
+    return walk.string(value, place)
 
 
-def _include_usage(walk: FieldWalk, fields: dict[str, Any], place: Place) -> bool:
-    asked = fields.get("include_usage")
-    return False if asked is None else walk.boolean(asked, (*place, "include_usage")) or False
+def boolean(walk: FieldWalk, value: Any, place: Place, taken: dict[str, Any]) -> bool | None:
+    """A truth."""
+    return walk.boolean(value, place)
 
 
-def _stop(walk: FieldWalk, value: Any, place: Place) -> tuple[str, ...]:
+def number(minimum: float, maximum: float) -> Read:
+    """A number within bounds."""
+    return lambda walk, value, place, taken: walk.number(value, place, minimum, maximum)
+
+
+def integer(minimum: int, maximum: int) -> Read:
+    """A whole number within bounds."""
+    return lambda walk, value, place, taken: walk.integer(value, place, minimum, maximum)
+
+
+def literal(words: Collection[str]) -> Read:
+    """One of these words."""
+    return lambda walk, value, place, taken: walk.literal(value, place, words)
+
+
+def stream_options(walk: FieldWalk, value: Any, place: Place, taken: dict[str, Any]) -> StreamOptions:
+    """How a stream is written, and what else is said of that."""
+    fields = walk.mapping(value, place) or {}
+    asked, extra = fields.get("include_usage"), walk.further(fields, ("include_usage",), place)
+    include_usage = None if asked is None else walk.boolean(asked, (*place, "include_usage"))
+    return OpenStreamOptions(include_usage, extra=extra) if extra else StreamOptions(include_usage)
+
+
+def stop(walk: FieldWalk, value: Any, place: Place, taken: dict[str, Any]) -> tuple[str, ...]:
+    """A text, or a list of such."""
     if isinstance(value, str):
         return (value,) if value else ()
     items = walk.items(value, place, 0, bounds.STOP_LIMIT) or []
@@ -83,7 +67,14 @@ def _stop(walk: FieldWalk, value: Any, place: Place) -> tuple[str, ...]:
     return tuple(text for text in strings if text)
 
 
-def _response_format(walk: FieldWalk, value: Any, place: Place) -> ResponseFormat | None:
+def completion_logprobs(walk: FieldWalk, value: Any, place: Place, taken: dict[str, Any]) -> int | None:
+    """A count of alternatives; `true` asks for the chosen token alone, as it does in a chat."""
+    if isinstance(value, bool):
+        return 0 if value else None
+    return walk.integer(value, place, 0, bounds.LOGPROBS_LIMIT)
+
+
+def response_format(walk: FieldWalk, value: Any, place: Place, taken: dict[str, Any]) -> ResponseFormat | None:
     """Five shapes are in use: the three of the specification, the bare word, and the word wrapped twice."""
     if isinstance(value, str):
         value = {"type": value}
@@ -146,10 +137,11 @@ def _name(walk: FieldWalk, fields: dict[str, Any], place: Place) -> str | None:
     return walk.matching(fields["name"], (*place, "name"), bounds.NAME, bounds.NAME_LIMIT)
 
 
-def _tools(walk: FieldWalk, value: Any, place: Place) -> tuple[Tool, ...]:
+def tools(walk: FieldWalk, value: Any, place: Place, taken: dict[str, Any]) -> tuple[Tool, ...]:
+    """A list of functions."""
     items = walk.items(value, place, 0, bounds.TOOLS_LIMIT) or []
-    tools = [_tool(walk, item, (*place, str(i))) for i, item in enumerate(items)]
-    return tuple(tool for tool in tools if tool is not None)
+    found = [_tool(walk, item, (*place, str(i))) for i, item in enumerate(items)]
+    return tuple(tool for tool in found if tool is not None)
 
 
 def _tool(walk: FieldWalk, value: Any, place: Place) -> Tool | None:
@@ -182,9 +174,12 @@ def _tool(walk: FieldWalk, value: Any, place: Place) -> Tool | None:
     return OpenTool(definition, extra=extra) if extra else Tool(definition)
 
 
-def _tool_choice(walk: FieldWalk, value: Any, place: Place, offered: Set[str]) -> ToolChoice | NamedToolChoice | None:
+def tool_choice(
+    walk: FieldWalk, value: Any, place: Place, taken: dict[str, Any]
+) -> ToolChoice | NamedToolChoice | None:
     """A word, an object that names a function, or the bare name of an offered one (LangChain's form)."""
     if not isinstance(value, dict):
+        offered = {tool.function.name for tool in taken.get("tools", ())}
         if isinstance(value, str) and value not in _CHOICES and value in offered:
             return NamedToolChoice(value)
         word = walk.literal(value, place, _CHOICES)
@@ -199,13 +194,15 @@ def _tool_choice(walk: FieldWalk, value: Any, place: Place, offered: Set[str]) -
     return None if name is None else NamedToolChoice(name)
 
 
-def _modalities(walk: FieldWalk, value: Any, place: Place) -> tuple[str, ...] | None:
+def modalities(walk: FieldWalk, value: Any, place: Place, taken: dict[str, Any]) -> tuple[str, ...] | None:
+    """The kinds of output that are wanted."""
     items = walk.items(value, place, 0, bounds.MODALITIES_LIMIT) or []
     words = [walk.literal(item, (*place, str(i)), ("text", "audio")) for i, item in enumerate(items)]
     return tuple(word for word in words if word is not None) or None
 
 
-def _security_context(walk: FieldWalk, value: Any, place: Place) -> dict[str, Any] | None:
+def security_context(walk: FieldWalk, value: Any, place: Place, taken: dict[str, Any]) -> dict[str, Any] | None:
+    """Who the end user is; what is not known is kept."""
     fields = walk.mapping(value, place)
     if fields is None:
         return None

@@ -256,7 +256,7 @@ def _description(asked: Asked) -> str:
         names: Sequence[str] = [name for name in CHAT_DEFAULTS if name in request.given()]
     else:
         told["prompt"] = request.prompt
-        quiet = {"prompt", "model", "stream", "include_usage", "stream_extra", "extra", "body_bytes"}
+        quiet = {"prompt", "model", "stream", "stream_options", "extra", "body_bytes"}
         fields = (name for name in request.__struct_fields__ if name not in quiet)
         names = [name for name in fields if getattr(request, name) not in (None, (), False)]
     told["parameters"] = {name: getattr(request, name) for name in names}

@@ -1,0 +1,49 @@
+"""Fields of a body outside its schema. Those that the gateway reads get numbers and truths in place of texts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+from typing import Any, Final
+
+from modelport.dialects.fields import FieldWalk, number_of, truth_of, whole_number_of
+from modelport.dialects.openai_shape.parameters import NAMES
+
+
+def _logprobs(value: Any) -> Any:
+    return truth_of(whole_number_of(value))
+
+
+def _biases(value: Any) -> Any:
+    return {token: number_of(bias) for token, bias in value.items()} if isinstance(value, dict) else value
+
+
+def _token_ids(value: Any) -> Any:
+    return [whole_number_of(token) for token in value] if isinstance(value, list) else value
+
+
+_COERCED: Final[dict[str, Callable[[Any], Any]]] = {
+    **dict.fromkeys(("n", "best_of", "top_logprobs", "min_tokens", "max_completion_tokens"), whole_number_of),
+    **dict.fromkeys(("ignore_eos", "use_beam_search", "skip_special_tokens", "parallel_tool_calls"), truth_of),
+    **dict.fromkeys(("safe_prompt", "safe_mode"), truth_of),
+    "logprobs": _logprobs,
+    "logit_bias": _biases,
+    "stop_token_ids": _token_ids,
+}
+READ_NAMES: Final = frozenset({"functions", "function_call", "user", "service_tier", *_COERCED, *NAMES})
+"""Fields that the gateway reads on some surface, in the schema of this one or not."""
+
+
+def coerced(name: str, value: Any) -> Any:
+    """The value of an extra as the gateway reads it."""
+    coerce = _COERCED.get(name)
+    return value if coerce is None else coerce(value)
+
+
+def split_fields(fields: dict[str, Any], names: Collection[str]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """A body's fields that are not null: those of the schema, and the others. Raises InvalidParameters for a name that
+    is one we read but for its case."""
+    walk = FieldWalk()
+    given = {name: value for name, value in fields.items() if name in names and value is not None}
+    extra = walk.further(fields, names, ("body",), READ_NAMES)
+    walk.finish()
+    return given, {name: coerced(name, value) for name, value in extra.items()}

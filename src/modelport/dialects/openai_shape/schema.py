@@ -1,0 +1,124 @@
+"""A body as its operation's rows (parameters.py) say: one typed decode when it fits, the lenient walk when not."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Sequence
+from typing import Any, Final, Generic, TypeVar
+
+import msgspec
+from msgspec import NODEFAULT
+from msgspec.structs import astuple
+
+from modelport.core.requests import Request
+from modelport.dialects.body import check_depth, read_object
+from modelport.dialects.fields import FieldWalk
+from modelport.dialects.openai_shape.extras import coerced, split_fields
+from modelport.dialects.openai_shape.parameters import Parameter
+
+R = TypeVar("R", bound=Request)
+Settle = Callable[[Any], bool]
+
+_UNREADABLE: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+_decode_fields: Final = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
+_decode_value: Final = msgspec.json.Decoder().decode
+
+
+class BodySchema(Generic[R]):
+    """How the bodies of one operation become requests.
+
+    `settle` gets what the types have taken, with an attribute for each row, and gives each the form that the request
+    has; False: it is for the walk. `left`: further names that only the caller of `read_fields` understands."""
+
+    def __init__(self, request: type[R], rows: Sequence[Parameter], settle: Settle, left: Collection[str] = ()) -> None:
+        self._request: Any = request
+        self.rows = rows
+        self._settle = settle
+        self._left = frozenset(left)
+        self._names = frozenset(row.name for row in rows)
+        self._free_names = [row.name for row in rows if row.is_free]
+        self._others = [(row.name, row.attribute) for row in rows if row.attribute]
+        self._count = len(rows) - len(self._others)
+        defaults = {field.name: field.default for field in msgspec.structs.fields(request)}
+        self._required = frozenset(name for name in self._names if defaults.get(name) is NODEFAULT)
+        assert request.__struct_fields__[: self._count] == tuple(row.name for row in rows if not row.attribute)
+        columns = [
+            (row.name, row.type) if row.name in self._required else (row.name, row.type | None, defaults.get(row.name))
+            for row in rows
+        ]
+        name = f"{request.__name__}Options"
+        self._options: Any = msgspec.defstruct(name, columns, forbid_unknown_fields=True)
+        self._decode = msgspec.json.Decoder(self._options).decode
+        self._decode_known = msgspec.json.Decoder(msgspec.defstruct(name, columns)).decode
+
+    def read(self, body: bytes, json_depth: int) -> R:
+        """The request. Raises MalformedBody, InvalidParameters."""
+        return self.read_fast(body, json_depth) or self.read_fields(read_object(body, json_depth), len(body))
+
+    def read_fast(self, body: bytes, json_depth: int) -> R | None:
+        """The request, if the body is just as the schema says but for further fields; None leaves the verdict to
+        `read_fields`. Raises MalformedBody for free JSON that is nested too deeply."""
+        try:
+            options = self._decode(body)
+            extra: dict[str, Any] = {}
+        except msgspec.ValidationError:
+            found = self._with_extras(body, json_depth)
+            if found is None:
+                return None
+            options, extra = found
+        except _UNREADABLE:
+            return None
+        request = self._settled(options, extra, len(body))
+        if request is not None and any(getattr(options, name) for name in self._free_names):
+            check_depth(body, json_depth)
+        return request
+
+    def read_fields(self, fields: dict[str, Any], body_bytes: int) -> R:
+        """The request, from a body that is a JSON object. Raises InvalidParameters."""
+        given, extra = split_fields(fields, self._names)
+        try:
+            request = self._settled(msgspec.convert(given, self._options), extra, body_bytes)
+        except msgspec.ValidationError:
+            request = None
+        return request or self.walk(given, extra, body_bytes)
+
+    def walk(self, given: dict[str, Any], extra: dict[str, Any], body_bytes: int) -> R:
+        """The same, field by field and leniently; `given` holds no nulls."""
+        walk = FieldWalk()
+        taken: dict[str, Any] = {}
+        for row in self.rows:
+            place = ("body", row.name)
+            if row.name in given:
+                taken[row.attribute or row.name] = row.read(walk, given[row.name], place, taken)
+            elif row.name in self._required:
+                walk.missing(place, given)
+        walk.finish()
+        request: R = self._request(**taken, extra=extra, body_bytes=body_bytes)
+        return request
+
+    def _with_extras(self, body: bytes, json_depth: int) -> tuple[Any, dict[str, Any]] | None:
+        """What the types take, and the extras; None: they are not the reason why it was refused, or need a look."""
+        extra: dict[str, Any] = {}
+        try:
+            fields = _decode_fields(body)
+            if fields.keys() <= self._names:
+                return None
+            check_depth(body, json_depth)
+            for name, raw in fields.items():
+                if name in self._names:
+                    continue
+                if name in self._left or name.casefold() != name:
+                    return None
+                if (value := _decode_value(raw)) is not None:
+                    extra[name] = coerced(name, value)
+            return self._decode_known(body), extra
+        except _UNREADABLE:
+            return None
+
+    def _settled(self, options: Any, extra: dict[str, Any], body_bytes: int) -> R | None:
+        if not self._settle(options):
+            return None
+        for name, attribute in self._others:
+            if (value := getattr(options, name)) is not None:
+                setattr(options, attribute, value)
+        request: R = self._request(*astuple(options)[: self._count], extra, body_bytes)
+        return request
