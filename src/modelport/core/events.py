@@ -123,6 +123,23 @@ class Answered(Struct, frozen=True):
     extra: dict[str, Any] = {}
 
 
+class Annotation(Struct, frozen=True):
+    """What a content filter says of the prompt, or of a choice. `results`: its verdicts per category, in the spelling
+    of the wire."""
+
+    results: dict[str, Any]
+    choice: int | None = None
+    """None: of the prompt."""
+
+
 Event = (
-    Answered | TextDelta | RefusalDelta | ReasoningDelta | ToolCallDelta | ChoiceFinished | Embedding | UsageReported
+    Answered
+    | TextDelta
+    | RefusalDelta
+    | ReasoningDelta
+    | ToolCallDelta
+    | ChoiceFinished
+    | Embedding
+    | UsageReported
+    | Annotation
 )

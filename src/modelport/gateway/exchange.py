@@ -7,7 +7,9 @@ from functools import partial
 from modelport.core.catalog import Deployment, Snapshot
 from modelport.core.errors import ModelportError, UpstreamFailed
 from modelport.core.events import Event
+from modelport.core.identity import Principal
 from modelport.core.ports.dispatch import GiveUp, Send, TargetFailed, Wait
+from modelport.core.ports.filters import Annotations, ContentFilter, Cut
 from modelport.core.ports.providers import Runtime
 from modelport.core.ports.stages import NeedsWaiting, Refusal
 from modelport.core.requests import Request
@@ -77,6 +79,14 @@ class TargetExchange(AnswerReceiver):
         self._completion = guard.Completion()
         self.answering = Answering(self._head, request, self.reply, self._origin, self._pipeline.clock.now)
         self._dispatch = InOrder(deployment.targets, self._pipeline.random)
+
+    def cleared(self, content_filter: ContentFilter, principal: Principal, annotations: Annotations) -> None:
+        """The prompt may go to a target; `annotations`: what was said of it."""
+        request, policy = self._request, self._deployment.content_filter
+        made = content_filter.completion
+        self._completion = guard.Completion(
+            made(policy, principal, request) if made is not None else None, request.choices, annotations
+        )
 
     def _origin(self) -> Origin:
         assert self._lease is not None
@@ -164,12 +174,24 @@ class TargetExchange(AnswerReceiver):
             self._asking.pause()
 
     def complete(self) -> None:
-        """All is counted: the lease is settled."""
+        """All is counted; what the filter holds back comes before the end."""
         self.stop_asking()
         if not self.count.is_begun:
             raise UpstreamFailed("The model gave an empty answer.")
+        self.answering.feed(self._completion.end())
+        if self._completion.waiting is not None:
+            self.wait(self._completion.waiting.resume, self._judged_all)
+        else:
+            self._close()
+
+    def _judged_all(self, outcome: list[Event] | Cut | Refusal) -> None:
+        self.answering.feed(self._completion.resumed(outcome))
+        self._close()
+
+    def _close(self) -> None:
+        """Nothing more comes: the lease is settled."""
         assert self._lease is not None
-        self.answering.feed([*self._completion.end(), *self.count.end()])
+        self.answering.feed(self.count.end())
         self._lease.settle(Ending.COMPLETED, self.count.usage(), status=200)
         self.is_complete()
 

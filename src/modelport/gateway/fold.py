@@ -9,6 +9,7 @@ from modelport.core.answers import ChatAnswer, ChatChoice, CompletionChoice, Com
 from modelport.core.content import FunctionCall, OpenToolCall, ToolCall
 from modelport.core.errors import UpstreamFailed
 from modelport.core.events import (
+    Annotation,
     Answered,
     ChoiceFinished,
     Embedding,
@@ -52,7 +53,7 @@ class ChoicesFold:
         for event in events:
             if isinstance(event, UsageReported):
                 self._usage = event.usage
-            elif not isinstance(event, Embedding | Answered) and event.choice < self._limit:
+            elif not isinstance(event, Embedding | Answered | Annotation) and event.choice < self._limit:
                 choice = self._choices.get(event.choice)
                 if choice is None:
                     choice = self._choices[event.choice] = _Choice()

@@ -187,11 +187,12 @@ class CallMachine(TargetExchange):
             error, full = outcome.error, deployment
             deployment = spilled_to(outcome, request, snapshot)
         self.leased(outcome, shaped.request, deployment, snapshot, shaped.dropped)
-        cleared = guard.prompt(shaped.request, deployment)
-        if isinstance(cleared, NeedsWaiting):
-            cleared = yield cleared
-        if isinstance(cleared, Refusal):
-            raise cleared.error
+        policy = deployment.content_filter
+        content_filter = guard.filter_of(pipeline.filters, policy)
+        judged = guard.prompt(content_filter, policy, principal, shaped.request)
+        if isinstance(judged, NeedsWaiting):
+            judged = yield judged
+        self.cleared(content_filter, principal, passed(judged))
 
     def adopt(
         self,

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from random import Random
 
 from msgspec import Struct
 
 from modelport.core.catalog import Snapshot
 from modelport.core.clock import Clock
+from modelport.core.ports.filters import ContentFilter
 from modelport.core.ports.money import Budgets
 from modelport.core.ports.providers import OpeningProvider, Provider, Readiness, Runtime
 from modelport.core.ports.quota import Quota
 from modelport.core.ports.records import Journal, Observer
 from modelport.core.ports.stages import Authenticator
 from modelport.core.redaction import Redactor
+from modelport.gateway import guard
 from modelport.gateway.admissions import Admissions
 from modelport.gateway.target_failures import TargetFailures
 
@@ -43,7 +45,9 @@ class Pipeline:
         random: Random,
         budgets: Budgets | None = None,
         redactor: Redactor | None = None,
+        filters: Mapping[str, ContentFilter] | None = None,
     ) -> None:
+        """`filters`: by the name of their policy."""
         self.snapshot = snapshot
         self.runtime = runtime
         self.authenticators = authenticators
@@ -53,6 +57,7 @@ class Pipeline:
         self.observer = observer
         self.clock = clock
         self.random = random
+        self.filters = {**(filters or {}), guard.NEUTRAL: guard.NO_FILTER}
         self.target_failures = TargetFailures(redactor or Redactor(), clock)
         self._asked: dict[int, tuple[object, Asked]] = {}
 

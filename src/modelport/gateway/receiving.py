@@ -11,7 +11,9 @@ from modelport.core.catalog import Target
 from modelport.core.errors import ModelportError
 from modelport.core.events import Event
 from modelport.core.ports.dispatch import TargetFailed
+from modelport.core.ports.filters import Cut
 from modelport.core.ports.providers import Decoder, Provider, UpstreamRequest
+from modelport.core.ports.stages import Refusal
 from modelport.core.requests import Request
 from modelport.gateway import guard
 from modelport.gateway.answering import Answering
@@ -121,7 +123,7 @@ class AnswerReceiver:
             self._decoder = codec.decoder(request)
             if self._upstream is not None:
                 self.count.asked(shows_progress=self._upstream.shows_progress)
-            if request.stream and request.choices == 1:
+            if request.stream and request.choices == 1 and not self._completion.is_filtered:
                 self._relay = TextRelay(partial(codec.decoder, request), self.count)
         else:
             self._refused_with, self._error_body = (status, headers()), b""
@@ -241,8 +243,16 @@ class AnswerReceiver:
         self._go_on()
 
     def _go_on(self) -> None:
-        """What the count has to say first, then what was held back, until something has to wait again."""
-        if self.count.waiting is not None:
+        """First the filter, then the count, then what was held back, until something has to wait again."""
+        if self._completion.waiting is not None:
+            self.pause()
+            self.wait(self._completion.waiting.resume, self._judged)
+        elif self._completion.is_cut:
+            self._held_back.clear()
+            assert self._decoder is not None
+            self.count.cut_short(self._decoder.reported())
+            self.complete()
+        elif self.count.waiting is not None:
             self.pause()
             self.wait(self.count.waiting.resume, self._covered)
         elif self.count.stopped:
@@ -262,9 +272,17 @@ class AnswerReceiver:
         except ModelportError:
             return []
 
-    def _covered(self, granted: object) -> None:
+    def _judged(self, outcome: list[Event] | Cut | Refusal) -> None:
+        self._resume_target()
+        self.answering.feed(self._completion.resumed(outcome))
+        self._go_on()
+
+    def _resume_target(self) -> None:
         if not self._shell.is_blocked():
             self.resume()
+
+    def _covered(self, granted: object) -> None:
+        self._resume_target()
         self.answering.feed(self._completion.feed(self.count.resumed(granted)))
         self._go_on()
 

@@ -8,9 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from modelport.core.answers import ChatAnswer
+from modelport.core.answers import AnswerHead, ChatAnswer
 from modelport.core.errors import UpstreamFailed
 from modelport.core.events import (
+    Annotation,
     Answered,
     ChoiceFinished,
     Embedding,
@@ -22,6 +23,8 @@ from modelport.core.events import (
     UsageReported,
 )
 from modelport.core.usage import TokenUsage
+from modelport.dialects.azure_inference import answers as azure_answers
+from modelport.dialects.openai_chat import answers as openai_answers
 from modelport.gateway.fold import ChatFold, CompletionsFold, EmbeddingsFold, folded
 
 STOP = ChoiceFinished(FinishReason.STOP)
@@ -150,3 +153,14 @@ async def test_how_the_events_are_batched_makes_no_difference(sizes: list[int]) 
         rest = rest[size:]
     answer: ChatAnswer = await folded(in_batches(*batches, rest), ChatFold(2))
     assert answer == await folded(in_batches(EVENTS), ChatFold(2))
+
+
+async def test_annotations_stand_in_no_answer_yet() -> None:
+    said: list[Event] = [Annotation({"hate": "safe"}), Annotation({"hate": "low"}, 0)]
+    events = [TextDelta("Hello"), STOP, USAGE]
+    for fold in (ChatFold, CompletionsFold):
+        assert await folded(in_batches([*said, *events]), fold(1)) == await folded(in_batches(events), fold(1))
+    for writer in (azure_answers.ChatStream, openai_answers.ChatStream, openai_answers.CompletionsStream):
+        with_them, without = (writer(AnswerHead(id="ours", created=7, model="served")) for _ in range(2))
+        assert with_them.feed(said) == b""
+        assert with_them.feed(events) + with_them.end() == without.feed(events) + without.end()

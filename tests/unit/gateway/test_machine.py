@@ -31,6 +31,7 @@ from modelport.core.errors import (
 from modelport.core.events import Answered, ChoiceFinished, Event, FinishReason, TextDelta, UsageReported
 from modelport.core.identity import Credential
 from modelport.core.operations import Operation
+from modelport.core.ports.filters import ContentFilter
 from modelport.core.ports.providers import Address, Codec, OpeningProvider, UpstreamRequest
 from modelport.core.ports.stages import Authenticator, NeedsWaiting, Refusal
 from modelport.core.requests import ChatRequest, Request
@@ -183,6 +184,8 @@ class House:
         self.journal = FileJournal(directory)
         self.seen = Seen()
         self.is_anonymous = True
+        self.filters: dict[str, ContentFilter] = {}
+        self.content_filter = "Microsoft.Nill"
         self.authenticators: tuple[Authenticator, ...] = (anonymous.authenticate,)
         self.limits = RateLimits()
         self.timeouts = Timeouts()
@@ -192,7 +195,12 @@ class House:
         named = {f"p{number}": provider for number, provider in enumerate(providers)}
         targets = tuple(Target(name, f"m{number}", priority=number) for number, name in enumerate(named))
         deployment = Deployment(
-            name="Large", model=Model("Custom", "m"), targets=targets, limits=self.limits, timeouts=self.timeouts
+            name="Large",
+            model=Model("Custom", "m"),
+            targets=targets,
+            content_filter=self.content_filter,
+            limits=self.limits,
+            timeouts=self.timeouts,
         )
         known = Snapshot(id="s1", deployments={"large": deployment}, default="large", anonymous=self.is_anonymous)
         clock = Clock()
@@ -205,6 +213,7 @@ class House:
             observer=self.seen,
             clock=clock,
             random=Random(0),
+            filters=self.filters,
         )
         return Gateway(pipeline, states=list, metrics=bytes)
 
@@ -353,11 +362,17 @@ class Connection:
 class Calling:
     """One call under way."""
 
-    def __init__(self, gateway: Gateway, *, stream: bool = False, model: str | None = "LARGE") -> None:
+    def __init__(
+        self, gateway: Gateway, *, stream: bool = False, model: str | None = "LARGE", choices: int | None = None
+    ) -> None:
+        extra = {} if choices is None else {"n": choices}
+
         def decode(body: bytes) -> Request:
             if body != b"{}":
                 raise MalformedBody("The body is no JSON object.")
-            return ChatRequest(messages=(Message(role="user", content="Hello"),), model=model, stream=stream)
+            return ChatRequest(
+                messages=(Message(role="user", content="Hello"),), model=model, stream=stream, extra=extra
+            )
 
         head = CallHead(
             operation=Operation.CHAT_COMPLETIONS,
@@ -372,6 +387,7 @@ class Calling:
                 new_id=lambda: "id",
             ),
             reasoning="inline",
+            extra_parameters="pass-through" if extra else None,
             request_id="call-1",
             client_request_id="theirs",
         )

@@ -11,6 +11,7 @@ import msgspec
 
 from modelport.core.errors import ModelportError
 from modelport.core.events import (
+    Annotation,
     ChoiceFinished,
     Event,
     ExtraFields,
@@ -94,7 +95,7 @@ class ChunkStream(ABC):
                 self._tool_call(parts, self._open(parts, event.choice), event)
             elif isinstance(event, RefusalDelta):
                 self._refusal(parts, event)
-            else:
+            elif not isinstance(event, Annotation):
                 self._choice(parts, 0)
         return b"".join(parts)
 
