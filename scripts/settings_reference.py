@@ -26,7 +26,7 @@ from modelport.config.embedded import EMBEDDED
 from modelport.config.landed import NOT_LANDED
 from modelport.config.secrets import Secret
 from modelport.config.settings import DEFAULT_DATA_DIR, Settings
-from modelport.config.sources import API_KEY_VARIABLE, CONFIG_VARIABLE, PLACES, URL_VARIABLES, Flags, variable
+from modelport.config.sources import API_KEY_VARIABLE, CONFIG_VARIABLE, PLACES, SECRET_VARIABLES, Flags, variable
 
 PAGE = Path(__file__).parent.parent / "docs" / "reference" / "settings.md"
 WORDS = {
@@ -197,7 +197,7 @@ def outside() -> list[str]:
         f"| `{CONFIG_VARIABLE}` | `--config` | which file is read |",
         f"| `{API_KEY_VARIABLE}` | | `auth.keys`, unless the file's list names this variable |",
     ]
-    rows += [f"| `{name}` | | `{'.'.join(map(str, place))}` |" for name, place in URL_VARIABLES.items()]
+    rows += [f"| `{name}` | | `{'.'.join(map(str, place))}` |" for name, place in SECRET_VARIABLES.items()]
     flags = {field.name for field in dataclasses.fields(Flags)}
     for name, place in PLACES.items():
         flag = f"`--{name.replace('_', '-')}`" if name in flags else ""

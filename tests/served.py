@@ -29,6 +29,8 @@ from modelport.stores.journal.reading import parts
 from modelport.stores.journal.writes import Write
 
 KEY = "operators-key-0f6a52"
+SECRETS_KEY = "secrets-key-of-the-tests-0123456789abcdef"
+"""What servers on PostgreSQL need."""
 WAIT_SECONDS = 60.0
 
 

@@ -17,7 +17,7 @@ from modelport.stores.sql.audit import audit
 from modelport.stores.sql.database import sqlite
 from modelport.stores.sql.ledger import SqlLedger
 from postgres_server import PostgresServer, own_server
-from served import Served, eventually
+from served import SECRETS_KEY, Served, eventually
 from usage_records import journaled, record
 
 MODEL = {"format": "Custom", "name": "script", "version": "1"}
@@ -61,7 +61,9 @@ def test_every_worker_of_a_server_says_how_the_ledger_is(serve: Any, server: Pos
         assert len(found) == len(asked)
         return {(store["state"], store["reason"]) for store in found}
 
-    with serve({**CONFIG, "server": {"workers": 2}}, MODELPORT_DATABASE_URL=server.url) as served:
+    with serve(
+        {**CONFIG, "server": {"workers": 2}}, MODELPORT_DATABASE_URL=server.url, MODELPORT_SECRETS_KEY=SECRETS_KEY
+    ) as served:
         assert served.chat().status == 200
         counts(served, 1)
         eventually(lambda: states(served) == {("ready", None)}, "both know of the ledger")
@@ -74,7 +76,7 @@ def test_every_worker_of_a_server_says_how_the_ledger_is(serve: Any, server: Pos
 
 
 def test_calls_outlive_a_postgresql_that_is_killed(serve: Any, server: PostgresServer, data_dir: Path) -> None:
-    with serve(CONFIG, MODELPORT_DATABASE_URL=server.url) as served:
+    with serve(CONFIG, MODELPORT_DATABASE_URL=server.url, MODELPORT_SECRETS_KEY=SECRETS_KEY) as served:
         assert served.chat().status == 200
         counts(served, 1)
         server.kill()
@@ -101,7 +103,9 @@ def test_calls_outlive_a_postgresql_that_is_killed(serve: Any, server: PostgresS
 
 
 def test_a_server_starts_and_answers_without_its_database(serve: Any, data_dir: Path) -> None:
-    with serve(CONFIG, MODELPORT_DATABASE_URL="postgresql://user:s3cret@127.0.0.1:1/books") as served:
+    with serve(
+        CONFIG, MODELPORT_DATABASE_URL="postgresql://user:s3cret@127.0.0.1:1/books", MODELPORT_SECRETS_KEY=SECRETS_KEY
+    ) as served:
         assert served.chat().status == 200
         eventually(lambda: served.metric("modelport_ledger_backlog_records") == 1, "a backlog")
         assert served.metric("modelport_ledger_failing") == 1

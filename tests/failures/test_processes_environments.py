@@ -10,7 +10,7 @@ from urllib.parse import urlsplit, urlunsplit
 import pytest
 
 from postgres_server import PostgresServer, fresh_database, own_server
-from served import eventually, serve
+from served import SECRETS_KEY, eventually, serve
 from worker_processes import all_of, command_of, nursery_of
 
 pytestmark = pytest.mark.embedded
@@ -64,7 +64,9 @@ def test_password_of_the_database_is_in_no_environment_and_no_command_line(data_
             parts = urlsplit(url)
             place = parts.netloc.rpartition("@")[2]
             named = urlunsplit(parts._replace(netloc=f"{parts.username or 'postgres'}:canary-database-8f9@{place}"))
-            with serve(config(2), data_dir, **CANARIES, MODELPORT_DATABASE_URL=named) as served:
+            with serve(
+                config(2), data_dir, **CANARIES, MODELPORT_DATABASE_URL=named, MODELPORT_SECRETS_KEY=SECRETS_KEY
+            ) as served:
                 served.ready()
                 for child in all_of(served)[1:]:
                     assert "canary" not in shown(child), command_of(child)

@@ -33,6 +33,8 @@ class ControlState(Struct, frozen=True):
     """The key of callers' hashes; None: each process makes its own."""
     prices: tuple[dict[str, Any], ...] = ()
     """Stored prices, in the price list's words."""
+    is_stale: bool = False
+    """The store has been away for longer than `control.stale_seconds`."""
 
     def __repr__(self) -> str:
         return f"ControlState({self.version})"
@@ -71,7 +73,7 @@ def configure(
     return Configuration(
         settings=settings,
         generated=generated,
-        snapshot=build_snapshot(settings, salt, generated, control.version, control.prices),
+        snapshot=build_snapshot(settings, salt, generated, control.version, control.prices, is_stale=control.is_stale),
         specs=tuple(specs),
         worker_of=worker_of,
         providers=open_providers(settings, kept),

@@ -247,9 +247,11 @@ def build(
     generated: Secret | None,
     version: int = 0,
     prices: Sequence[Mapping[str, Any]] = (),
+    *,
+    is_stale: bool = False,
 ) -> Snapshot:
-    """The snapshot of this configuration. `version` and `prices` are the control plane's. Its id is the same for the
-    same deployments and the same version, whatever the process."""
+    """The snapshot of this configuration. `version`, `prices` and `is_stale` are the control plane's. Its id is the
+    same for the same deployments and the same version, whatever the process."""
     built = {d.name.lower(): d for d in deployments(settings, load_profiles())}
     default = next((key for key, deployment in built.items() if deployment.default), None)
     if default is None and len(built) == 1:
@@ -257,6 +259,7 @@ def build(
     return Snapshot(
         id=f"{version}.{identity(built)}" if version else identity(built),
         version=version,
+        is_stale=is_stale,
         deployments=built,
         keys=keys(settings, salt, generated),
         key_salt=salt,

@@ -26,6 +26,10 @@ from modelport.stores.sql.address import DatabaseAddressError, DriverMissing, ad
 
 GGUF_MAGIC: Final = b"GGUF"
 REDIS_SCHEMES: Final = ("redis://", "rediss://", "unix://")
+NO_SECRETS_KEY: Final = (
+    "is required with PostgreSQL, the same for all its servers: at least 32 random characters in env:NAME, file:PATH "
+    "or MODELPORT_SECRETS_KEY"
+)
 NEEDED_MODULES: Final[Mapping[str, tuple[str, ...]]] = {
     "llama_cpp": ("xllamacpp", "jsonschema_rs"),
     "onnx_embeddings": ("onnxruntime", "tokenizers", "numpy"),
@@ -74,7 +78,10 @@ def _stores(settings: Settings) -> Iterator[Problem]:
     database, redis = settings.database_url, settings.redis_url
     try:
         if database is None or not is_placeholder(database):
-            check_driver(address_of(database.reveal() if database else None, settings.server.data_dir))
+            address = address_of(database.reveal() if database else None, settings.server.data_dir)
+            check_driver(address)
+            if address.kind == "postgresql" and settings.secrets_key is None:
+                yield Problem("store", ("secrets_key",), NO_SECRETS_KEY)
     except DatabaseAddressError as error:
         yield Problem("store", ("database_url",), f"is no database address: {error}")
     except DriverMissing as error:

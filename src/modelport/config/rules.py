@@ -11,6 +11,7 @@ DEFAULT_DATA_DIR: Final = "~/.local/share/modelport"
 DEFAULT_REGION: Final = "local"
 MAX_PORT: Final = 65_535
 MAX_KEYS: Final = 64
+SECRETS_KEY_CHARACTERS: Final = 32
 REGION_PATTERN: Final = r"^[!-~]([ -~]{0,62}[!-~])?$"
 _REGION: Final = re.compile(REGION_PATTERN)
 _HOST_NAME: Final = re.compile(r"(?=.{1,253}$)[A-Za-z0-9_]([A-Za-z0-9_.-]*[A-Za-z0-9])?")

@@ -34,6 +34,7 @@ from modelport.config.rules import (
     MAX_KEYS,
     MAX_PORT,
     REGION_PATTERN,
+    SECRETS_KEY_CHARACTERS,
     tls_fault,
 )
 from modelport.config.secrets import Secret
@@ -227,6 +228,12 @@ class TelemetrySettings(Section):
     """Where traces are sent."""
 
 
+def _long(secret: Secret) -> Secret:
+    if len(secret.reveal()) < SECRETS_KEY_CHARACTERS:
+        raise refuse(f"the key from {secret.origin} has fewer than {SECRETS_KEY_CHARACTERS} characters")
+    return secret
+
+
 class Settings(Section):
     """Everything that can be configured."""
 
@@ -252,7 +259,7 @@ class Settings(Section):
     budgets: BudgetsSettings = BudgetsSettings.model_construct()
     quota: QuotaSettings = QuotaSettings.model_construct()
     control: ControlSettings = ControlSettings.model_construct()
-    secrets_key: Secret | None = None
+    secrets_key: Annotated[Secret, AfterValidator(_long)] | None = None
     """Seals the secrets that are set over the API: at least 32 characters. Absent: one is made in the data directory;
     required with PostgreSQL, and the same for all servers of one database."""
     database_url: Secret | None = None

@@ -13,11 +13,12 @@ from modelport.config.secrets import expanded
 
 API_KEY_VARIABLE: Final = "MODELPORT_API_KEY"
 CONFIG_VARIABLE: Final = "MODELPORT_CONFIG"
-URL_VARIABLES: Final[Mapping[str, Path]] = {
+SECRET_VARIABLES: Final[Mapping[str, Path]] = {
     "MODELPORT_DATABASE_URL": ("database_url",),
     "MODELPORT_REDIS_URL": ("redis_url",),
+    "MODELPORT_SECRETS_KEY": ("secrets_key",),
 }
-"""Addresses that may hold a password: their settings become references to these variables."""
+"""Secrets, and addresses that may hold a password: their settings become references to these variables."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +78,7 @@ def overlay(data: Mapping[str, Any], environ: Mapping[str, str], flags: Flags) -
             origins[deployed] = "--model"
     if environ.get(API_KEY_VARIABLE):
         _lay_key(result, origins)
-    for name, place in URL_VARIABLES.items():
+    for name, place in SECRET_VARIABLES.items():
         if environ.get(name) and _put(result, place, f"env:{name}"):
             origins[place] = name
     return Overlaid(result, origins)

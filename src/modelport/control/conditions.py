@@ -41,5 +41,8 @@ def matches(header: str, known: StoredObject) -> bool:
 
 
 def away() -> Unavailable:
-    """The store is away: nothing was changed."""
-    return Unavailable("The control plane's store does not answer. Nothing was changed.", retry_after=RETRY_SECONDS)
+    """The store is away. A commit whose answer was lost may have been made."""
+    return Unavailable(
+        "The control plane's store does not answer. Read the object again before you repeat a change.",
+        retry_after=RETRY_SECONDS,
+    )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Mapping, Sequence
+from random import Random
 from typing import Any, Final, Literal
 
 from msgspec import structs
@@ -40,8 +41,10 @@ from modelport.core.ports.control import (
 
 ACCOUNT: Final = "account"
 """Kind and name of the object that holds the account's pair of keys."""
-ATTEMPTS: Final = 5
+ATTEMPTS: Final = 25
 """Of a change, while other servers change the same store."""
+PAUSE_SECONDS: Final = 0.02
+"""Between two attempts, times their number, at most."""
 
 _logger = logging.getLogger("modelport.control")
 
@@ -58,6 +61,7 @@ class LocalControlPlane:
         self._forms = forms
         self._host = host
         self._clock = clock
+        self._random = Random()  # noqa: S311  spreads servers that change the same store
         self._objects = by_key(state.objects)
         self.version = state.version
         self._lock = asyncio.Lock()
@@ -221,10 +225,11 @@ class LocalControlPlane:
     async def _attempts(
         self, actor: Actor, kind: str, name: str, decide: Decide, conditions: Conditions, action: Action | None
     ) -> Put:
-        for _ in range(ATTEMPTS):
+        for number in range(ATTEMPTS):
             try:
                 return await self._attempt(actor, kind, name, decide, conditions, action)
             except VersionConflict:
+                await asyncio.sleep(self._random.random() * PAUSE_SECONDS * number)
                 await self._follow()
         raise ResourceConflict("Other servers change the control plane at the same time. Try again.")
 

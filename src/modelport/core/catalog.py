@@ -159,6 +159,8 @@ class Snapshot(Struct, frozen=True, kw_only=True):
     """By lower-case name."""
     version: int = 0
     """Of the control plane's objects in it; 0: there never were any."""
+    is_stale: bool = False
+    """The control plane's store has been away for too long: calls are refused."""
     keys: Mapping[bytes, Any] = msgspec.field(default_factory=dict)
     """KeyEntry by keyed hash of the key."""
     key_salt: bytes = b""

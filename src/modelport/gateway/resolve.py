@@ -5,15 +5,26 @@ A deployment that the caller may not use is answered as one that does not exist:
 
 from __future__ import annotations
 
+from typing import Final
+
 from msgspec.structs import replace
 
 from modelport.core.catalog import Deployment, Snapshot
-from modelport.core.errors import DeploymentNotFound, ModelNotNamed, OperationNotSupported, RouteNotFound
+from modelport.core.errors import (
+    DeploymentNotFound,
+    ModelNotNamed,
+    OperationNotSupported,
+    RouteNotFound,
+    Unavailable,
+)
 from modelport.core.identity import Principal
 from modelport.core.operations import Operation
 from modelport.core.ports.stages import Refusal
 from modelport.gateway.authorize import may_use
 from modelport.gateway.call import Selector
+
+STALE_RETRY: Final = 5
+"""Seconds."""
 
 
 def requested_model(selector: Selector, model: str | None) -> str | None:
@@ -33,6 +44,8 @@ def visible(principal: Principal, snapshot: Snapshot) -> list[Deployment]:
 
 def find(selector: Selector, model: str | None, snapshot: Snapshot, principal: Principal) -> Deployment | Refusal:
     """The deployment that was named, or the default one, if this principal may use it."""
+    if snapshot.is_stale:
+        return Refusal(Unavailable("The configuration may be out of date: its store is away.", retry_after=STALE_RETRY))
     name = requested_model(selector, model)
     deployment = snapshot.deployment(name) if name else snapshot.default_deployment
     if deployment is not None and may_use(principal, deployment):

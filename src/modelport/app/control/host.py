@@ -100,6 +100,8 @@ class ServingHost:
         self.file = file
         self._control = control
         self.generated = generated
+        self.is_stale = False
+        """The store has been away for too long: calls are refused."""
         self.warnings: tuple[str, ...] = ()
         """Of what was prepared last: what an operator should know although it is no fault."""
         self._apply = apply
@@ -121,7 +123,7 @@ class ServingHost:
 
     async def apply(self, prepared: Prepared, version: int) -> None:
         """Host"""
-        control = structs.replace(prepared.control, version=version)
+        control = structs.replace(prepared.control, version=version, is_stale=self.is_stale)
         try:
             await self._apply(prepared.settings, control)
         except NotNow as error:

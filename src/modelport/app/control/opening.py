@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -70,6 +71,8 @@ class ControlPlaneOfServer:
         self.plane = plane
         self._opened = opened
         self.failure: str | None = None if opened.is_loaded else "its objects were not read yet"
+        self._is_remote = opened.name == "postgresql"
+        self._contact = time.monotonic()
 
     def states(self) -> list[StoreState]:
         """How the store is."""
@@ -102,19 +105,42 @@ class ControlPlaneOfServer:
             _logger.warning("%s", warning)
 
     async def _follow(self) -> None:
+        store = self._opened.store
         while True:
-            await asyncio.sleep(FOLLOW_SECONDS)
-            if not self._opened.store.is_open and self._opened.is_loaded:
-                continue
             try:
-                if await self._opened.store.version() != self.plane.version or not self._opened.is_loaded:
+                if not self._opened.is_loaded or self._is_remote:
+                    await store.wait(FOLLOW_SECONDS)
+                else:
+                    await asyncio.sleep(FOLLOW_SECONDS)
+                if self._opened.is_loaded and not store.is_open:
+                    continue  # nothing was ever stored
+                if await store.version() != self.plane.version or not self._opened.is_loaded:
                     await self.plane.follow()
                 self._opened.is_loaded = True
-                self.failure = None
-            except ControlStoreUnavailable as error:
+                await self._in_contact()
+            except (ControlStoreUnavailable, OtherSecretsKey) as error:
+                await self._out_of_contact(str(error))
+                await asyncio.sleep(FOLLOW_SECONDS)
+            except (ModelportError, *UNLOADABLE) as error:
                 self._note(str(error))
-            except (ModelportError, OtherSecretsKey, *UNLOADABLE) as error:
-                self._note(str(error))
+                await asyncio.sleep(FOLLOW_SECONDS)
+
+    async def _in_contact(self) -> None:
+        self._contact = time.monotonic()
+        self._opened.store.away = self.failure = None
+        if self.host.is_stale:
+            self.host.is_stale = False
+            await self.plane.again()
+            _logger.info("the control plane's store is back: calls are answered again")
+
+    async def _out_of_contact(self, reason: str) -> None:
+        self._note(reason)
+        self._opened.store.away = reason
+        seconds = self._opened.settings.control.stale_seconds
+        if not self.host.is_stale and time.monotonic() - self._contact > seconds:
+            self.host.is_stale = True
+            await self.plane.again()
+            _logger.error("the control plane's store has been away for %g s: calls are refused", seconds)
 
     def _note(self, reason: str) -> None:
         if self.failure != reason:

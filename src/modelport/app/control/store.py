@@ -7,7 +7,14 @@ import threading
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
-from modelport.core.ports.control import AuditDraft, AuditEntry, ControlStore, StoredState, Write
+from modelport.core.ports.control import (
+    AuditDraft,
+    AuditEntry,
+    ControlStore,
+    ControlStoreUnavailable,
+    StoredState,
+    Write,
+)
 
 Kind = TypeVar("Kind")
 
@@ -20,6 +27,8 @@ class ThreadedStore:
         self._open = open_store
         self._store: ControlStore | None = None
         self._opening = threading.Lock()
+        self.away: str | None = None
+        """Why it cannot be reached; questions are refused at once then, all but `version` and `load`."""
 
     @property
     def is_open(self) -> bool:
@@ -40,22 +49,28 @@ class ThreadedStore:
 
     async def commit(self, expected: int, writes: Sequence[Write], entry: AuditDraft) -> int:
         """Store"""
-        return await self._asked(lambda store: store.commit(expected, writes, entry))
+        return await self._asked(lambda store: store.commit(expected, writes, entry), is_refused_when_away=True)
 
     async def note(self, entry: AuditDraft) -> None:
         """Store"""
-        await self._asked(lambda store: store.note(entry))
+        await self._asked(lambda store: store.note(entry), is_refused_when_away=True)
 
     async def audit(self, since_us: int, kind: str | None, name: str | None) -> Sequence[AuditEntry]:
         """Store"""
-        return await self._asked(lambda store: store.audit(since_us, kind, name))
+        return await self._asked(lambda store: store.audit(since_us, kind, name), is_refused_when_away=True)
+
+    async def wait(self, seconds: float) -> None:
+        """ControlStore"""
+        await self._asked(lambda store: store.wait(seconds))
 
     def close(self) -> None:
         """Ends its connections."""
         if self._store is not None:
             self._store.close()
 
-    async def _asked(self, question: Callable[[ControlStore], Kind]) -> Kind:
+    async def _asked(self, question: Callable[[ControlStore], Kind], *, is_refused_when_away: bool = False) -> Kind:
+        if self.away is not None and is_refused_when_away:
+            raise ControlStoreUnavailable(self.away)
         return await asyncio.to_thread(self._answer, question)
 
     def _answer(self, question: Callable[[ControlStore], Kind]) -> Kind:

@@ -105,6 +105,10 @@ class ControlStore(Protocol):
         """The entries from `since_us` on, oldest first."""
         ...
 
+    def wait(self, seconds: float) -> None:
+        """Returns after `seconds`, or sooner where a change of another process is announced. For one thread."""
+        ...
+
     def claim(self, name: str, value: str) -> str:
         """The value that the store has under this name; `value` where it had none."""
         ...

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Sequence
 
 from msgspec import structs
@@ -63,6 +64,10 @@ class MemoryControlStore:
                 and kind in (None, entry.kind)
                 and (name is None or name.lower() == entry.name.lower())
             ]
+
+    def wait(self, seconds: float) -> None:
+        """ControlStore"""
+        time.sleep(seconds)
 
     def claim(self, name: str, value: str) -> str:
         """ControlStore"""

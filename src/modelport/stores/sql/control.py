@@ -3,6 +3,7 @@ one writer at a time; on PostgreSQL the row of the version is the lock, and a co
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Final
@@ -23,10 +24,9 @@ from modelport.core.ports.control import (
 from modelport.core.usage_reports import LedgerUnavailable
 from modelport.stores.sql.address import DatabaseAddress
 from modelport.stores.sql.database import open_as_is, open_for_writing, told
+from modelport.stores.sql.listening import CHANNEL, Listener
 from modelport.stores.sql.schema import CONTROL_AUDIT, CONTROL_CLAIMS, CONTROL_OBJECTS, CONTROL_STATE
 
-CHANNEL: Final = "modelport_control"
-"""PostgreSQL's NOTIFY channel; the payload is the new version."""
 STATE_ROW: Final = 1
 
 JSON: Final = msgspec.json.Encoder(order="sorted")
@@ -40,10 +40,11 @@ class SqlControlStore:
         self._address = address
         with worded():
             if upgrade is None:
-                self._engine = open_for_writing(address)
+                open_for_writing(address).dispose()
             else:
                 upgrade(address)
-                self._engine = open_as_is(address)
+            self._engine = open_as_is(address)
+        self._listener: Listener | None = None
 
     def load(self) -> StoredState:
         """ControlStore"""
@@ -89,6 +90,19 @@ class SqlControlStore:
             rows = connection.execute(select(CONTROL_AUDIT).where(*wanted).order_by(CONTROL_AUDIT.c.sequence)).all()
         return [entry_of(row) for row in rows]
 
+    def wait(self, seconds: float) -> None:
+        """ControlStore"""
+        if self._address.url is None:
+            time.sleep(seconds)
+            return
+        try:
+            if self._listener is None:
+                self._listener = Listener(self._address.url)
+            self._listener.wait(seconds)
+        except ControlStoreUnavailable:
+            self._listener = None
+            raise
+
     def claim(self, name: str, value: str) -> str:
         """ControlStore"""
         with self._transaction() as connection:
@@ -103,6 +117,8 @@ class SqlControlStore:
     def close(self) -> None:
         """ControlStore"""
         self._engine.dispose()
+        if self._listener is not None:
+            self._listener.close()
 
     @contextmanager
     def _transaction(self) -> Iterator[Connection]:

@@ -20,6 +20,10 @@ from modelport.stores.sql.connecting import CONNECT_SECONDS
 
 READ_MILLISECONDS: Final = 10_000
 """For one report on PostgreSQL."""
+WRITE_MILLISECONDS: Final = 5_000
+"""For one statement of a short transaction on PostgreSQL."""
+GONE_MILLISECONDS: Final = 5_000
+"""A server of PostgreSQL that acknowledges nothing for so long is gone."""
 UPGRADE_LOCK: Final = 5_063_914_012
 """PostgreSQL's advisory lock that whoever migrates holds: any number that nobody else uses."""
 
@@ -37,9 +41,13 @@ def open_for_writing(address: DatabaseAddress) -> Engine:
 
 
 def open_as_is(address: DatabaseAddress) -> Engine:
-    """For writing, without a look at its version. Raises LedgerUnavailable."""
+    """For short transactions, without a look at its version. Raises LedgerUnavailable."""
     with told(address):
-        return sqlite(address.path, is_writer=True) if address.path is not None else postgresql(address)
+        if address.path is not None:
+            return sqlite(address.path, is_writer=True)
+        return postgresql(
+            address, options=f"-c statement_timeout={WRITE_MILLISECONDS}", tcp_user_timeout=GONE_MILLISECONDS
+        )
 
 
 def open_for_reading(address: DatabaseAddress) -> Engine:
@@ -76,10 +84,10 @@ def sqlite(path: Path, *, is_writer: bool) -> Engine:
     return engine
 
 
-def postgresql(address: DatabaseAddress, options: str = "") -> Engine:
+def postgresql(address: DatabaseAddress, options: str = "", **more: Any) -> Engine:
     """A small pool that notices a server that was restarted."""
     assert address.url is not None
-    arguments: dict[str, Any] = {"connect_timeout": CONNECT_SECONDS}
+    arguments: dict[str, Any] = {"connect_timeout": CONNECT_SECONDS, **more}
     if options:
         arguments["options"] = options
     return create_engine(address.url, pool_size=2, max_overflow=2, pool_pre_ping=True, connect_args=arguments)
