@@ -19,7 +19,8 @@ from modelport.upstream import failures
 from modelport.upstream.reply_head import RawHeaders
 from modelport.upstream.sweep import Sweep
 from modelport.upstream.usual import UsualReply
-from modelport.upstream.wire_connection import NEVER, Connection, Exchange, Receiver
+from modelport.upstream.wire_connection import Connection
+from modelport.upstream.wire_exchange import NEVER, Exchange, Receiver
 
 __all__ = ["Connection", "Exchange", "Pool", "RawHeaders", "Receiver", "Wire"]
 
