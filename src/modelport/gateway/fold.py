@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from typing import Any, Protocol, TypeVar
 
 from modelport.core.answers import ChatAnswer, ChatChoice, CompletionChoice, CompletionsAnswer, EmbeddingsAnswer
@@ -125,13 +124,6 @@ def fold_of(request: Request) -> Fold[WholeAnswer]:
     if isinstance(request, CompletionsRequest):
         return CompletionsFold(request.choices)
     return EmbeddingsFold()
-
-
-async def folded(batches: AsyncIterator[list[Event]], fold: Fold[Folded]) -> Folded:
-    """All of them, folded. Raises UpstreamFailed when a part is missing."""
-    async for batch in batches:
-        fold.feed(batch)
-    return fold.end()
 
 
 class _Choice:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import Iterable
+from typing import TypeVar
 
 import pytest
 from hypothesis import given
@@ -25,30 +26,32 @@ from modelport.core.events import (
 from modelport.core.usage import TokenUsage
 from modelport.dialects.azure_inference import answers as azure_answers
 from modelport.dialects.openai_chat import answers as openai_answers
-from modelport.gateway.fold import ChatFold, CompletionsFold, EmbeddingsFold, folded
+from modelport.gateway.fold import ChatFold, CompletionsFold, EmbeddingsFold, Fold
 
+Folded = TypeVar("Folded")
 STOP = ChoiceFinished(FinishReason.STOP)
 USAGE = UsageReported(TokenUsage(input=3, output=2))
 
 
-async def in_batches(*batches: list[Event]) -> AsyncIterator[list[Event]]:
+def folded(batches: Iterable[list[Event]], fold: Fold[Folded]) -> Folded:
     for batch in batches:
-        yield batch
+        fold.feed(batch)
+    return fold.end()
 
 
-async def test_text_is_joined_and_usage_kept() -> None:
-    answer = await folded(in_batches([Answered("m")], [TextDelta("Hel"), TextDelta("lo")], [STOP, USAGE]), ChatFold(1))
+def test_text_is_joined_and_usage_kept() -> None:
+    answer = folded([[Answered("m")], [TextDelta("Hel"), TextDelta("lo")], [STOP, USAGE]], ChatFold(1))
     (choice,) = answer.choices
     assert (choice.content, choice.finish_reason, choice.tool_calls, choice.reasoning) == ("Hello", "stop", None, None)
     assert answer.usage.total == 5
 
 
-async def test_an_answer_without_text_is_empty_text() -> None:
-    answer = await folded(in_batches([STOP]), ChatFold(1))
+def test_an_answer_without_text_is_empty_text() -> None:
+    answer = folded([[STOP]], ChatFold(1))
     assert answer.choices[0].content == ""
 
 
-async def test_tool_calls_are_put_together_by_index_and_leave_no_content() -> None:
+def test_tool_calls_are_put_together_by_index_and_leave_no_content() -> None:
     events: list[Event] = [
         ToolCallDelta(0, id="call_a", name="weather"),
         ToolCallDelta(0, arguments='{"city":'),
@@ -56,7 +59,7 @@ async def test_tool_calls_are_put_together_by_index_and_leave_no_content() -> No
         ToolCallDelta(1, id="call_b", name="time", arguments="{}"),
         ChoiceFinished(FinishReason.TOOL_CALLS),
     ]
-    (choice,) = (await folded(in_batches(events), ChatFold(1))).choices
+    (choice,) = folded([events], ChatFold(1)).choices
     assert choice.content is None
     assert choice.tool_calls is not None
     assert [(c.id, c.function.name, c.function.arguments) for c in choice.tool_calls] == [
@@ -65,66 +68,66 @@ async def test_tool_calls_are_put_together_by_index_and_leave_no_content() -> No
     ]
 
 
-async def test_a_tool_call_that_came_without_an_id_gets_one() -> None:
+def test_a_tool_call_that_came_without_an_id_gets_one() -> None:
     events: list[Event] = [ToolCallDelta(0, name="f"), ToolCallDelta(1, name="g"), STOP]
-    (choice,) = (await folded(in_batches(events), ChatFold(1))).choices
+    (choice,) = folded([events], ChatFold(1)).choices
     assert choice.tool_calls is not None
     assert len({call.id for call in choice.tool_calls}) == 2
 
 
-async def test_reasoning_is_kept_apart() -> None:
+def test_reasoning_is_kept_apart() -> None:
     events: list[Event] = [ReasoningDelta("hm, "), ReasoningDelta("yes"), TextDelta("Yes."), STOP]
-    (choice,) = (await folded(in_batches(events), ChatFold(1))).choices
+    (choice,) = folded([events], ChatFold(1)).choices
     assert (choice.reasoning, choice.content) == ("hm, yes", "Yes.")
 
 
-async def test_choices_come_in_order_of_their_index() -> None:
+def test_choices_come_in_order_of_their_index() -> None:
     events: list[Event] = [
         TextDelta("b", choice=1),
         TextDelta("a"),
         ChoiceFinished(FinishReason.LENGTH, choice=1),
         STOP,
     ]
-    answer = await folded(in_batches(events), CompletionsFold(2))
+    answer = folded([events], CompletionsFold(2))
     assert [(c.index, c.text, c.finish_reason) for c in answer.choices] == [(0, "a", "stop"), (1, "b", "length")]
 
 
-async def test_choices_beyond_those_asked_for_are_left_out() -> None:
+def test_choices_beyond_those_asked_for_are_left_out() -> None:
     events: list[Event] = [TextDelta("a"), STOP, TextDelta("b", choice=1)]
-    assert len((await folded(in_batches(events), ChatFold(1))).choices) == 1
+    assert len(folded([events], ChatFold(1)).choices) == 1
 
 
 @pytest.mark.parametrize("batches", [[], [[TextDelta("cut")]], [[Answered("m"), USAGE]]])
-async def test_an_answer_that_never_ended_is_no_answer(batches: list[list[Event]]) -> None:
+def test_an_answer_that_never_ended_is_no_answer(batches: list[list[Event]]) -> None:
     with pytest.raises(UpstreamFailed):
-        await folded(in_batches(*batches), ChatFold(1))
+        folded([*batches], ChatFold(1))
 
 
-async def test_logprobs_of_both_shapes_grow() -> None:
+def test_logprobs_of_both_shapes_grow() -> None:
     chat: list[Event] = [
         TextDelta("a", logprobs={"content": [{"token": "a"}], "refusal": None}),
         TextDelta("b", logprobs={"content": [{"token": "b"}], "refusal": None}),
         STOP,
     ]
-    (choice,) = (await folded(in_batches(chat), ChatFold(1))).choices
+    (choice,) = folded([chat], ChatFold(1)).choices
     assert choice.logprobs == {"content": [{"token": "a"}, {"token": "b"}], "refusal": None}
     legacy: list[Event] = [
         TextDelta("a", logprobs={"tokens": ["a"], "token_logprobs": [-1.0]}),
         TextDelta("b", logprobs={"tokens": ["b"], "token_logprobs": [-2.0]}),
         STOP,
     ]
-    (text,) = (await folded(in_batches(legacy), CompletionsFold(1))).choices
+    (text,) = folded([legacy], CompletionsFold(1)).choices
     assert text.logprobs == {"tokens": ["a", "b"], "token_logprobs": [-1.0, -2.0]}
 
 
-async def test_folding_leaves_the_events_as_they_were() -> None:
+def test_folding_leaves_the_events_as_they_were() -> None:
     first = TextDelta("a", logprobs={"content": [1]})
-    await folded(in_batches([first, TextDelta("b", logprobs={"content": [2]}), STOP]), ChatFold(1))
+    folded([[first, TextDelta("b", logprobs={"content": [2]}), STOP]], ChatFold(1))
     assert first.logprobs == {"content": [1]}
 
 
-async def test_vectors_come_in_input_order() -> None:
-    answer = await folded(in_batches([Embedding(1, b"two")], [Embedding(0, b"one"), USAGE]), EmbeddingsFold())
+def test_vectors_come_in_input_order() -> None:
+    answer = folded([[Embedding(1, b"two")], [Embedding(0, b"one"), USAGE]], EmbeddingsFold())
     assert answer.vectors == (b"one", b"two")
     assert answer.usage.prompt == 3
 
@@ -132,9 +135,9 @@ async def test_vectors_come_in_input_order() -> None:
 @pytest.mark.parametrize(
     "events", [[], [USAGE], [Embedding(1, b"two")], [Embedding(0, b"one"), Embedding(2, b"three")]]
 )
-async def test_a_missing_vector_is_no_answer(events: list[Event]) -> None:
+def test_a_missing_vector_is_no_answer(events: list[Event]) -> None:
     with pytest.raises(UpstreamFailed):
-        await folded(in_batches(events), EmbeddingsFold())
+        folded([events], EmbeddingsFold())
 
 
 EVENTS: list[Event] = [
@@ -145,21 +148,21 @@ EVENTS: list[Event] = [
 
 
 @given(st.lists(st.integers(1, 4), max_size=len(EVENTS)))
-async def test_how_the_events_are_batched_makes_no_difference(sizes: list[int]) -> None:
+def test_how_the_events_are_batched_makes_no_difference(sizes: list[int]) -> None:
     rest = list(EVENTS)
     batches: list[list[Event]] = []
     for size in sizes:
         batches.append(rest[:size])
         rest = rest[size:]
-    answer: ChatAnswer = await folded(in_batches(*batches, rest), ChatFold(2))
-    assert answer == await folded(in_batches(EVENTS), ChatFold(2))
+    answer: ChatAnswer = folded([*batches, rest], ChatFold(2))
+    assert answer == folded([EVENTS], ChatFold(2))
 
 
-async def test_annotations_stand_in_no_answer_yet() -> None:
+def test_annotations_stand_in_no_answer_yet() -> None:
     said: list[Event] = [Annotation({"hate": "safe"}), Annotation({"hate": "low"}, 0)]
     events = [TextDelta("Hello"), STOP, USAGE]
     for fold in (ChatFold, CompletionsFold):
-        assert await folded(in_batches([*said, *events]), fold(1)) == await folded(in_batches(events), fold(1))
+        assert folded([[*said, *events]], fold(1)) == folded([events], fold(1))
     for writer in (azure_answers.ChatStream, openai_answers.ChatStream, openai_answers.CompletionsStream):
         with_them, without = (writer(AnswerHead(id="ours", created=7, model="served")) for _ in range(2))
         assert with_them.feed(said) == b""
