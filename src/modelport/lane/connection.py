@@ -19,6 +19,7 @@ Leans on these attributes of uvicorn's class, held by contract tests: `parser`, 
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -26,6 +27,8 @@ import httptools
 from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
+from modelport.core.errors import InternalError
+from modelport.core.faults import frames
 from modelport.dialects.heads import error_head
 from modelport.lane.http10 import Http10Answer
 from modelport.lane.request_rules import CHECKED_FIELDS, WRONG_VERSION, head_fault, target_fault
@@ -43,6 +46,7 @@ LINE_BYTES: Final = 16
 """Of a request line, beside method and target: spaces, version, line end; and the empty line after the head."""
 NOT_FORWARDED: Final = (b"upgrade", b"connection", b"http2-settings")
 NEVER: Final = float("inf")
+log = logging.getLogger("modelport.surfaces")
 
 
 class HeadRefused(Exception):
@@ -361,12 +365,24 @@ class HttpConnection(HttpToolsProtocol):
         self._refuse(431, "431", f"{what} of {self.header_bytes} bytes or {MAX_HEADERS} fields.")
 
     def _refuse_unparsable(self, error: httptools.HttpParserError) -> None:
-        if isinstance(error.__context__, HeadRefused):
+        fault = error.__context__
+        if isinstance(fault, HeadRefused):
+            return
+        if isinstance(error, httptools.HttpParserCallbackError) and fault is not None:
+            self._fail(fault)
             return
         if "HTTP version" in str(error) or "PRI" in str(error):
             self._refuse(505, "505", WRONG_VERSION)
         else:
             self.send_400_response("Invalid HTTP request received.")
+
+    def _fail(self, fault: BaseException) -> None:
+        """A fault of ours, perhaps before the request has become a call: answers 500 and closes."""
+        log.error("unhandled %s\n%s", type(fault).__name__, frames(fault))
+        if self.cycle is None or self.cycle.response_complete:
+            self._answering = False  # nothing else will answer
+        error = InternalError()
+        self._refuse(error.status, error.code, error.message)
 
     def _refuse(self, status: int, code: str, message: str, retry_after: int | None = None) -> None:
         """Writes a whole answer and closes: after the answer that is being made, if there is one."""

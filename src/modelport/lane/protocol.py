@@ -77,15 +77,15 @@ class LaneProtocol(ShellConnection):
     def _body_is_late(self) -> None:
         if self._after_body is not None:
             self._stop_reading()
-        elif self._early is None:
-            self._begin_call()
-        else:
+        elif self._early is not None:
             self._refuse_late_body()
+        else:
+            self._begin_call_now()
 
     def shutdown(self) -> None:
         """As uvicorn's, to whom a request whose body is still arriving for a call would look like none."""
         if self._way is not None and self._early is None:
-            self._begin_call()
+            self._begin_call_now()
         super().shutdown()
 
     # --- whose request it is ---------------------------------------------------------------------------------------
@@ -236,6 +236,13 @@ class LaneProtocol(ShellConnection):
     def _limits(self) -> Limits:
         assert self.lane is not None
         return self.lane.options.limits
+
+    def _begin_call_now(self) -> None:
+        """For when no parser is there that would catch a fault."""
+        try:
+            self._begin_call()
+        except Exception as fault:  # noqa: BLE001 - it ends the connection
+            self._fail(fault)
 
     def _begin_call(self) -> None:
         """Makes a call of the head, and asks what it has to say before its body is read."""

@@ -209,3 +209,40 @@ def test_a_call_that_outlasts_the_drain_is_told_so(served: Served, path: str, ca
     assert not cut.endswith(b"0\r\n\r\n")
     assert served.gateway.endings(2) == [Unavailable.code] * 2
     assert "Traceback" not in caplog.text
+
+
+@pytest.mark.parametrize(
+    "head", [(), ("Expect: 100-continue",), ("Content-Encoding: gzip",)], ids=["usual", "waits", "packed"]
+)
+def test_a_fault_before_there_is_a_call_is_answered(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, head: tuple[str, ...]
+) -> None:
+    def fail(*_: Any, **__: Any) -> Any:
+        raise ZeroDivisionError("secret words")
+
+    whole = request(DOORS[0], CHAT, *head)
+    sent = whole if "Expect: 100-continue" not in head else whole[: -len(CHAT)]
+    with serving(FakeGateway()) as served:
+        with monkeypatch.context() as patched:
+            patched.setattr("modelport.lane.protocol.call_made", fail)
+            with served.open(sent) as connection:
+                received = until_closed(connection)
+        assert received.startswith(b"HTTP/1.1 500 Internal Server Error\r\n")
+        assert b"InternalServerError" in received
+        assert b"secret" not in received
+        with served.open(request(DOORS[0], CHAT, "Connection: close")) as connection:
+            assert b"200 OK" in until_closed(connection)
+        assert served.gateway.running == 0
+    assert [record.getMessage().split("\n")[0] for record in caplog.records if record.name == "modelport.surfaces"] == [
+        "unhandled ZeroDivisionError"
+    ]
+    assert "secret" not in caplog.text
+
+
+def test_a_fault_before_there_is_a_call_whose_body_is_slow_is_answered(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: Any, **__: Any) -> Any:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr("modelport.lane.protocol.call_made", fail)
+    with serving(FakeGateway()) as served, served.open(request(DOORS[0], CHAT)[:-1]) as connection:
+        assert until_closed(connection).startswith(b"HTTP/1.1 500 Internal Server Error\r\n")
