@@ -72,6 +72,16 @@ class Endpoint(Struct, frozen=True, kw_only=True):
     """How this API words refusals; None: as `/admin/v1` does."""
     is_case_sensitive: bool = True
     """False: the fixed segments of the path are found whatever their case."""
+    summary: str = ""
+    """What it does, for the OpenAPI document; empty: it is not part of it."""
+    takes: str | None = None
+    """The schema of the request's body, by its name in the document."""
+    gives: Mapping[int, str | None] = msgspec.field(default_factory=lambda: {200: None})
+    """The schema of the answer by status; None: the answer has no schema, or no body (204)."""
+    query: tuple[str, ...] = ()
+    """Names of the parameters that it reads."""
+    is_conditional: bool = False
+    """Whether it reads `If-Match` and `If-None-Match`."""
 
 
 def json_answer(value: Any, status: int = 200, *headers: tuple[bytes, bytes]) -> Answer:

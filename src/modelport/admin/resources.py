@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Any, Final, Protocol, cast
+from typing import Any, Final, Literal, Protocol, cast
 
 from modelport.admin.endpoint import AdminRequest, Answer, Endpoint, json_answer
 from modelport.control.resources import RESOURCES
-from modelport.control.resources.keys import SLOTS
-from modelport.core.errors import BadRequest, MalformedBody
+from modelport.core.errors import BadRequest, Forbidden, MalformedBody
 from modelport.core.ports.control import Actor, Body, Conditions, ControlPlane, Kind, Put, Resource
 
 SETTINGS: Final = "settings"
@@ -28,20 +27,54 @@ def endpoints(plane: Keys) -> Sequence[Endpoint]:
     found = [endpoint for kind in RESOURCES for endpoint in of_kind(plane, cast(Kind, kind))]
 
     async def rotate(request: AdminRequest, names: Mapping[str, str]) -> Answer:
-        slot = request.json().get("key")
-        if slot not in SLOTS:
-            raise BadRequest(f"`key` is one of {', '.join(SLOTS)}.", target="key")
-        return put_answer(await plane.regenerate(request.actor, names["name"], slot))
+        return put_answer(await plane.regenerate(request.actor, names["name"], slot_of(request)))
 
     async def audit(request: AdminRequest, names: Mapping[str, str]) -> Answer:
         query = request.query
         entries = await plane.audit(since_of(query.get("since")), query.get("kind"), query.get("name"))
         return json_answer({"value": entries})
 
+    async def account_keys(request: AdminRequest, names: Mapping[str, str]) -> Answer:
+        check_is_private(request)
+        return json_answer(await plane.account_keys(request.actor))
+
+    async def rotate_account_key(request: AdminRequest, names: Mapping[str, str]) -> Answer:
+        check_is_private(request)
+        return json_answer(await plane.regenerate_account_key(request.actor, slot_of(request)))
+
     return [
         *found,
-        Endpoint(method="POST", path="/admin/v1/keys/{name}/regenerate", answer=rotate),
-        Endpoint(method="GET", path="/admin/v1/audit", answer=audit),
+        Endpoint(
+            method="POST",
+            path="/admin/v1/keys/{name}/regenerate",
+            answer=rotate,
+            summary="A new value for one of the two keys; the old one is refused from now on.",
+            takes="slot",
+            gives={200: "keys.object"},
+        ),
+        Endpoint(
+            method="GET",
+            path="/admin/v1/audit",
+            answer=audit,
+            summary="Who has changed what.",
+            query=("since", "kind", "name"),
+            gives={200: "audit"},
+        ),
+        Endpoint(
+            method="POST",
+            path="/admin/v1/account/list_keys",
+            answer=account_keys,
+            summary="The account's pair of keys. Over TLS alone.",
+            gives={200: "account_keys"},
+        ),
+        Endpoint(
+            method="POST",
+            path="/admin/v1/account/regenerate_key",
+            answer=rotate_account_key,
+            summary="A new value for one of the account's keys. Over TLS alone.",
+            takes="slot",
+            gives={200: "account_keys"},
+        ),
     ]
 
 
@@ -69,14 +102,60 @@ def of_kind(plane: ControlPlane, kind: Kind) -> Sequence[Endpoint]:
         await plane.delete(request.actor, kind, names["name"], conditions(request))
         return Answer(b"", content_type=None, status=204)
 
-    one = f"/admin/v1/{kind}/{{name}}"
+    one, path = RESOURCES[kind].singular, f"/admin/v1/{kind}/{{name}}"
     return [
-        Endpoint(method="GET", path=f"/admin/v1/{kind}", answer=list_),
-        Endpoint(method="GET", path=one, answer=get),
-        Endpoint(method="PUT", path=one, answer=put),
-        Endpoint(method="PATCH", path=one, answer=patch),
-        Endpoint(method="DELETE", path=one, answer=delete),
+        Endpoint(
+            method="GET",
+            path=f"/admin/v1/{kind}",
+            answer=list_,
+            summary=f"Every {one}: the file's, those that are built in, and those made here.",
+            gives={200: f"{kind}.list"},
+        ),
+        Endpoint(method="GET", path=path, answer=get, summary=f"One {one}.", gives={200: f"{kind}.object"}),
+        Endpoint(
+            method="PUT",
+            path=path,
+            answer=put,
+            summary=f"Makes or replaces a {one}. The same once more changes nothing.",
+            takes=f"{kind}.put",
+            gives={200: f"{kind}.object", 201: f"{kind}.object"},
+            is_conditional=True,
+        ),
+        Endpoint(
+            method="PATCH",
+            path=path,
+            answer=patch,
+            summary=f"Changes a part of a {one} (JSON merge patch).",
+            takes="patch",
+            gives={200: f"{kind}.object"},
+            is_conditional=True,
+        ),
+        Endpoint(
+            method="DELETE",
+            path=path,
+            answer=delete,
+            summary=f"Removes a {one} that nothing uses.",
+            gives={204: None},
+            is_conditional=True,
+        ),
     ]
+
+
+def slot_of(request: AdminRequest) -> Literal["key1", "key2"]:
+    """The body's `key`. Raises BadRequest."""
+    match request.json().get("key"):
+        case "key1":
+            return "key1"
+        case "key2":
+            return "key2"
+        case _:
+            raise BadRequest("`key` is key1 or key2.", target="key")
+
+
+def check_is_private(request: AdminRequest) -> None:
+    """Keys are shown over TLS alone. Raises Forbidden."""
+    if request.scheme != "https":
+        raise Forbidden("Keys are shown over https alone: use server.tls, or `modelport serve --tls-self-signed`.")
 
 
 def settings_of(request: AdminRequest) -> Body:

@@ -70,8 +70,20 @@ def endpoints(ledger: Ledger, clock: Clock, account: str, region: str) -> Sequen
         return Answer(msgspec.json.encode(found))
 
     return (
-        Endpoint(method="GET", path="/admin/v1/usage", answer=usage),
-        Endpoint(method="GET", path="/admin/v1/usage/records", answer=records),
+        Endpoint(
+            method="GET",
+            path="/admin/v1/usage",
+            answer=usage,
+            summary="What calls have used and cost.",
+            query=("by", "since", "until", "format"),
+        ),
+        Endpoint(
+            method="GET",
+            path="/admin/v1/usage/records",
+            answer=records,
+            summary="Single calls, the newest first.",
+            query=("since", "until", "before", "limit"),
+        ),
     )
 
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Final, Literal
 
-from modelport.admin import resources, usage
+from modelport.admin import openapi, resources, usage
 from modelport.admin.app import AdminApp
 from modelport.admin.endpoint import AdminRequest, Answer, Endpoint
 from modelport.admin.errors import encode
+from modelport.app.control.schemas import schemas
 from modelport.app.owner import Ledger
 from modelport.config.settings import Settings
 from modelport.control.plane import LocalControlPlane
@@ -31,7 +32,10 @@ Handler = Callable[[AdminRequest], Awaitable[Answer]]
 def admin_app(ledger: Ledger, settings: Settings, clock: Clock, plane: LocalControlPlane | None) -> AdminApp:
     """Every endpoint of the administration. Without a control plane, the reports alone."""
     found: Sequence[Endpoint] = usage.endpoints(ledger, clock, account="modelport", region=settings.server.region)
-    return AdminApp([*found, *(resources.endpoints(plane) if plane is not None else ())])
+    if plane is None:
+        return AdminApp(found)
+    all_of_them = [*found, *resources.endpoints(plane)]
+    return AdminApp([*all_of_them, openapi.endpoint(all_of_them, schemas)])
 
 
 def admin_routes(handler: Handler) -> list[Route]:

@@ -21,6 +21,7 @@ COMMANDS: Final = {
     "usage": "Show what calls have used and cost.",
     "prices": "Show what models cost, and check a price list.",
     "ledger": "Check the record of all calls.",
+    "audit": "Show who has changed what over the API.",
 }
 """Each sub-command and its help. Its application is `app` in the module of the same name."""
 

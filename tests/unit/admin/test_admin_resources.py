@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import http.client
 import json
+import ssl
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from typing import Any
@@ -165,6 +168,7 @@ def test_methods_and_paths_that_do_not_exist(served: Served) -> None:
     assert served.call("GET", "/admin/v1/deployments/nobody").json["error"]["code"] == "ResourceNotFound"
 
 
+@pytest.mark.check(11)
 def test_a_key_is_made_here_shown_once_and_rotates(served: Served) -> None:
     made = put(served, "keys/team", {"deployments": ["script"]})
     assert made.status == 201
@@ -314,3 +318,46 @@ def test_what_is_stored_survives_a_restart(serve: Callable[..., AbstractContextM
             assert second.call("GET", "/health/ready").json["snapshot"]["version"] == version
             assert chat(second, "kept", key).status == 200
         assert second.call("GET", "/admin/v1/providers/mine").json["settings"]["api_key"] == "***"
+
+
+def over_tls(served: Served, path: str, body: Any = None, key: str = KEY) -> tuple[int, Any]:
+    """A POST over TLS."""
+    context = ssl.create_default_context(cafile=str(served.data_dir / "tls" / "ca.pem"))
+    with contextlib.closing(http.client.HTTPSConnection(*served.address, context=context, timeout=60)) as connection:
+        connection.request("POST", path, json.dumps(body or {}), {"api-key": key, "content-type": "application/json"})
+        answer = connection.getresponse()
+        return answer.status, json.loads(answer.read())
+
+
+@pytest.mark.check(11)
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_the_account_has_a_pair_of_keys(serve: Callable[..., AbstractContextManager[Served]], workers: str) -> None:
+    keys_path, regenerate = "/admin/v1/account/list_keys", "/admin/v1/account/regenerate_key"
+    question = {"model": "script", "messages": [{"role": "user", "content": "Hello!"}]}
+
+    def chats(served: Served, key: str) -> int:
+        return over_tls(served, "/v1/chat/completions", question, key)[0]
+
+    with serve(CONFIG, GUEST_KEY=GUEST, MODELPORT_WORKERS=workers, MODELPORT_TLS_SELF_SIGNED="true") as served:
+        assert over_tls(served, keys_path, key=GUEST)[0] == 401
+        status, pair = over_tls(served, keys_path)
+        assert status == 200
+        assert over_tls(served, keys_path)[1] == pair
+        assert [chats(served, pair[slot]) for slot in ("key1", "key2")] == [200, 200]
+        assert over_tls(served, keys_path, key=pair["key1"])[0] == 401
+        status, changed = over_tls(served, regenerate, {"key": "key1"})
+        assert (status, changed["key2"]) == (200, pair["key2"])
+        assert [chats(served, key) for key in (pair["key1"], changed["key1"], pair["key2"])] == [401, 200, 200]
+    with serve(CONFIG, GUEST_KEY=GUEST, MODELPORT_TLS_SELF_SIGNED="true") as served:
+        assert over_tls(served, keys_path)[1] == changed
+        assert over_tls(served, regenerate, {"key": "key3"})[0] == 400
+    database = served.data_dir / "modelport.db"
+    stored = b"".join(path.read_bytes() for path in served.data_dir.glob("modelport.db*"))
+    assert database.exists()
+    assert not any(key.encode() in stored for key in (*pair.values(), *changed.values()))
+
+
+def test_the_accounts_keys_are_shown_over_tls_alone(served: Served) -> None:
+    for path in ("list_keys", "regenerate_key"):
+        answer = served.call("POST", f"/admin/v1/account/{path}", {"key": "key1"})
+        assert (answer.status, answer.json["error"]["code"]) == (403, "Forbidden")

@@ -1,0 +1,89 @@
+"""`modelport audit`: who has changed what over the API."""
+
+from __future__ import annotations
+
+import time
+from datetime import UTC, datetime
+from typing import Annotated
+
+import msgspec
+import typer
+
+from modelport.cli.keys import ConfigOption, DataDirOption, settings_or_fail
+from modelport.cli.output import ExitCode, application, fail, write_error_line, write_json, write_line, write_table
+from modelport.config.sources import Flags
+from modelport.control.resources import RESOURCES
+from modelport.control.usage import moment
+from modelport.core.audit_chain import breaks
+from modelport.core.ports.control import AuditEntry, ControlStoreUnavailable
+from modelport.core.usage_reports import UsageQuestionError
+from modelport.stores.sql.address import DriverMissing
+
+app = application()
+COLUMNS = ("time", "version", "actor", "from", "action", "object", "result")
+
+
+@app.command()
+def audit(
+    since: Annotated[
+        str | None, typer.Option(help="From this moment: 2026-11-21, 2026-11-21T12:00:00Z, today, or 24h, 7d, 4w ago.")
+    ] = None,
+    resource: Annotated[
+        str | None, typer.Option(help="Of one kind (deployments) or one object (deployments/NAME).")
+    ] = None,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print one JSON document, with what was before and after.")
+    ] = (False),
+    config: ConfigOption = None,
+    data_dir: DataDirOption = None,
+) -> None:
+    """Show who has changed what over the API.
+
+    The entries are a chain: one that is missing or was changed is named, and ends the command with status 14.
+
+    Example: modelport audit --since 7d --resource deployments/gpt-4o
+    """
+    kind, _, name = (resource or "").partition("/")
+    if kind and kind not in (*RESOURCES, "account"):
+        raise typer.BadParameter(f"{kind!r} is no kind; there are {', '.join(RESOURCES)}, account")
+    try:
+        since_us = 0 if since is None else int(moment(since, time.time()) * 1_000_000)
+    except UsageQuestionError as error:
+        raise typer.BadParameter(str(error)) from None
+    entries = entries_or_fail(config, data_dir)
+    chosen = [
+        entry
+        for entry in entries
+        if entry.time_us >= since_us and kind in ("", entry.kind) and name.lower() in ("", entry.name.lower())
+    ]
+    found = list(breaks(entries))
+    if as_json:
+        write_json({"is_whole": not found, "breaks": found, "entries": msgspec.to_builtins(chosen)})
+    else:
+        write_table(COLUMNS, map(row, chosen))
+        for text in found:
+            write_error_line(f"modelport: {text}")
+        write_line("The chain is whole." if not found else "The chain is broken.")
+    if found:
+        raise typer.Exit(ExitCode.UNBALANCED)
+
+
+def entries_or_fail(config: ConfigOption, data_dir: DataDirOption) -> list[AuditEntry]:
+    """All entries there are. Ends the command where they cannot be read."""
+    settings = settings_or_fail(config, Flags(data_dir=data_dir))
+    from modelport.app.ledger import database_address
+    from modelport.stores.sql.control_reading import read_audit
+
+    try:
+        return read_audit(database_address(settings))
+    except DriverMissing as error:
+        fail(ExitCode.EXTRA_MISSING, str(error))
+    except ControlStoreUnavailable as error:
+        fail(ExitCode.DATA_DIR_UNUSABLE, str(error))
+
+
+def row(entry: AuditEntry) -> tuple[object, ...]:
+    """One line of the table."""
+    when = datetime.fromtimestamp(entry.time_us / 1_000_000, UTC).strftime("%Y-%m-%d %H:%M:%S")
+    actor = entry.key_id or entry.actor
+    return when, entry.version, actor, entry.source or "", entry.action, f"{entry.kind}/{entry.name}", entry.result

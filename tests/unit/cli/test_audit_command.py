@@ -1,0 +1,86 @@
+"""`modelport audit`: what was changed over the API, by whom, and whether the chain of entries is whole."""
+
+from __future__ import annotations
+
+import json
+import os
+import sqlite3
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any
+
+from typer.testing import CliRunner, Result
+
+from modelport.cli.main import app
+from modelport.cli.output import ExitCode
+from served import Served
+
+MODEL = {"format": "Custom", "name": "script", "version": "1"}
+CONFIG: dict[str, Any] = {"deployments": {"script": {"model": MODEL, "provider": {"type": "scripted"}}}}
+DEPLOYED = {"model": MODEL, "provider": {"type": "scripted"}}
+
+
+def command(data_dir: Path, *arguments: str) -> Result:
+    inherited: dict[str, str | None] = {name: None for name in os.environ if name.startswith("MODELPORT_")}
+    ended = CliRunner().invoke(app, ["audit", *arguments], env={**inherited, "MODELPORT_DATA_DIR": str(data_dir)})
+    assert isinstance(ended.exception, SystemExit | None)
+    return ended
+
+
+def test_nothing_was_changed(data_dir: Path) -> None:
+    ended = command(data_dir)
+    assert ended.exit_code == 0
+    assert "The chain is whole." in ended.stdout
+    assert list(data_dir.iterdir()) == []
+
+
+def test_changes_are_listed_beside_the_server_and_without_it(
+    serve: Callable[..., AbstractContextManager[Served]], data_dir: Path
+) -> None:
+    with serve(CONFIG) as served:
+        for name in ("first", "second"):
+            assert served.call("PUT", f"/admin/v1/deployments/{name}", {"settings": DEPLOYED}).status == 201
+        assert served.call("DELETE", "/admin/v1/deployments/first").status == 204
+        assert served.call("PUT", "/admin/v1/deployments/script", {"settings": DEPLOYED}).status == 409
+        beside = command(data_dir, "--json")
+    assert beside.exit_code == 0, beside.output
+    found = json.loads(command(data_dir, "--json").stdout)
+    assert found == json.loads(beside.stdout)
+    assert found["is_whole"] is True
+    told = [(entry["action"], entry["name"], entry["result"]) for entry in found["entries"]]
+    assert told == [
+        ("create", "first", "done"),
+        ("create", "second", "done"),
+        ("delete", "first", "done"),
+        ("change", "script", "Conflict"),
+    ]
+    one = json.loads(command(data_dir, "--json", "--resource", "deployments/First").stdout)["entries"]
+    assert [entry["sequence"] for entry in one] == [1, 3]
+    assert json.loads(command(data_dir, "--json", "--resource", "keys").stdout)["entries"] == []
+    assert json.loads(command(data_dir, "--json", "--since", "2100-01-01").stdout)["entries"] == []
+    assert len(json.loads(command(data_dir, "--json", "--since", "1h").stdout)["entries"]) == 4
+    text = command(data_dir).stdout
+    assert "deployments/second" in text
+    assert "operator/1" in text
+    assert command(data_dir, "--resource", "nonsense").exit_code == 2
+    assert command(data_dir, "--since", "nonsense").exit_code == 2
+
+
+def test_an_entry_that_was_changed_or_removed_is_found(
+    serve: Callable[..., AbstractContextManager[Served]], data_dir: Path
+) -> None:
+    with serve(CONFIG) as served:
+        for name in ("first", "second", "third"):
+            assert served.call("PUT", f"/admin/v1/deployments/{name}", {"settings": DEPLOYED}).status == 201
+    for statement, told in (
+        ("UPDATE control_audit SET actor = 'somebody' WHERE sequence = 2", "entry 2 is not as it was written"),
+        ("DELETE FROM control_audit WHERE sequence = 2", "entries are missing"),
+    ):
+        with sqlite3.connect(data_dir / "modelport.db") as connection:
+            connection.execute(statement)
+        connection.close()
+        ended = command(data_dir)
+        assert ended.exit_code == ExitCode.UNBALANCED
+        assert told in ended.stderr
+        assert json.loads(command(data_dir, "--json").stdout)["is_whole"] is False
