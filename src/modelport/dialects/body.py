@@ -46,8 +46,7 @@ def excess(body: bytes, containers: int) -> str | None:
     A body that is too short to hold so many costs nothing, a long text a search for the marks, and only a body with
     many marks is read piece by piece."""
     names, values = containers * NAMES_PER_CONTAINER, containers * VALUES_PER_CONTAINER
-    half = containers // 2
-    if len(body) <= containers or all(_count_to(body, mark, half) <= half for mark in (b"[", b"{", b":", b",")):
+    if len(body) <= containers or all(_count(body, mark) <= containers // 2 for mark in (b"[", b"{", b":", b",")):
         return None
     found = [0, 0, 0]
     for piece in _outside_strings(body, b"[{:,"):
@@ -65,21 +64,16 @@ def excess(body: bytes, containers: int) -> str | None:
 
 def holds_more(document: bytes, containers: int) -> bool:
     """Whether a JSON document has more objects and lists than `containers`, whatever else it holds."""
-    half = containers // 2
-    if len(document) <= containers or all(_count_to(document, mark, half) <= half for mark in (b"[", b"{")):
+    if len(document) <= containers or all(_count(document, mark) <= containers // 2 for mark in (b"[", b"{")):
         return False
     count = 0
     return any((count := count + len(piece)) > containers for piece in _outside_strings(document, b"[{"))
 
 
-def _count_to(body: bytes, mark: bytes, most: int) -> int:
-    """How often the byte occurs, inside of strings or not, but no more than `most` + 1 times. Quick where it is rare,
-    unlike `bytes.count`."""
-    count, at = 0, body.find(mark)
-    while at >= 0 and count <= most:
-        count += 1
-        at = body.find(mark, at + 1)
-    return count
+def _count(body: bytes, mark: bytes) -> int:
+    """How often the byte occurs, inside of strings or not. This leaps from one to the next; `bytes.count` looks at each
+    byte between them."""
+    return len(body) - len(body.replace(mark, b""))
 
 
 def _outside_strings(body: bytes, marks: bytes) -> Iterator[bytes]:
@@ -104,8 +98,7 @@ def check_depth(body: bytes, limit: int) -> None:
 
     A typed decode that keeps no free-form JSON needs no such look: what it skips is skipped safely at any depth."""
     limit = min(limit, JSON_DEPTH_MAXIMUM)
-    objects = _count_to(body, b"{", limit)
-    if objects <= limit and objects + _count_to(body, b"[", limit) <= limit:
+    if _count(body, b"{") + _count(body, b"[") <= limit:
         return
     brackets = b"".join(_outside_strings(body, b"[]{}")).translate(_SQUARE)
     for _ in range(limit):  # each turn takes the innermost level away

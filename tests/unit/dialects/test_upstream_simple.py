@@ -17,7 +17,22 @@ from modelport.dialects.openai_chat.upstream_chunks import ChunkReader
 from modelport.dialects.openai_chat.upstream_simple import usual_events
 
 counts = st.one_of(st.none(), st.integers(-1, 9), st.just("3"), st.just(True))
+details = st.one_of(
+    counts,
+    st.dictionaries(
+        st.sampled_from(["cached_tokens", "audio_tokens", "reasoning_tokens", "accepted_prediction_tokens", "x"]),
+        st.one_of(st.integers(0, 4), counts, st.just(1.0)),
+    ),
+)
 usages = st.one_of(
+    st.fixed_dictionaries(
+        {"prompt_tokens": st.integers(1, 9), "completion_tokens": st.integers(1, 9)},
+        optional={
+            "total_tokens": st.integers(2, 18),
+            "prompt_tokens_details": details,
+            "completion_tokens_details": details,
+        },
+    ),
     st.none(),
     st.just([]),
     st.dictionaries(
@@ -103,6 +118,17 @@ def test_the_codec_gives_a_whole_answer_or_leaves_it_to_the_decoder() -> None:
         assert codec.whole_answer(other) is None
     two = msgspec.json.encode({**answer, "choices": [*choices, {**choices[0], "index": 1}]})
     assert codec.whole_answer(two) is None
+
+
+def test_counts_with_details_are_read_quickly() -> None:
+    usage = {"prompt_tokens": 9, "completion_tokens": 8, "total_tokens": 17}
+    usage["prompt_tokens_details"] = {"cached_tokens": 3, "audio_tokens": 1}  # type: ignore[assignment]
+    usage["completion_tokens_details"] = {"reasoning_tokens": 2, "audio_tokens": 1}  # type: ignore[assignment]
+    answer = {"choices": [{"message": {"content": "a"}, "finish_reason": "stop"}], "usage": usage}
+    quick = usual_events(msgspec.json.encode(answer))
+    assert quick is not None
+    assert quick == slowly(answer)
+    assert quick[-1].usage == TokenUsage(5, 3, 5, 2, 1, 1)  # type: ignore[union-attr]
 
 
 def test_a_tier_that_is_not_the_usual_one_is_left_to_the_slow_reading() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, Final
 
 import msgspec
+from msgspec import UNSET, Struct, UnsetType
 
 from modelport.core.answers import AnswerHead, ChatAnswer, ChatChoice, CompletionsAnswer, EmbeddingsAnswer
 from modelport.core.catalog import Deployment
@@ -14,11 +15,18 @@ from modelport.dialects.azure_inference.chunks import InferenceFrame
 from modelport.dialects.azure_inference.errors import Form
 from modelport.dialects.azure_inference.score import whole_score
 from modelport.dialects.fresh_ids import hexadecimal
+from modelport.dialects.openai_shape.answers import (
+    PromptUsage,
+    Vector,
+    WholeAnswer,
+    vectors,
+    with_extra,
+    written,
+)
 from modelport.dialects.openai_shape.open_fields import wire
 from modelport.dialects.openai_shape.stream import ChatChunkStream, TextChunkStream
 from modelport.dialects.openai_shape.usage_counts import usage_counts
 from modelport.dialects.reasoning import ReasoningPlace, with_thinking
-from modelport.dialects.vectors import encode_vector
 
 __all__ = [
     "ChatStream",
@@ -79,60 +87,56 @@ class CompletionsStream(TextChunkStream):
         )
 
 
+class _Message(Struct):
+    role: str
+    content: str
+    reasoning_content: str | UnsetType
+    tool_calls: list[Any] | None
+
+
+class _Choice(Struct):
+    index: int
+    message: _Message
+    finish_reason: str
+    logprobs: dict[str, Any] | None
+
+
+class _Text(Struct):
+    index: int
+    text: str
+    finish_reason: str
+    logprobs: dict[str, Any] | None
+
+
+class _Vectors(Struct):
+    id: str
+    object: str
+    model: str
+    data: list[Vector]
+    usage: PromptUsage
+
+
 def whole_chat(head: AnswerHead, answer: ChatAnswer, *, reasoning: ReasoningPlace = "inline") -> bytes:
     """A chat answer as one JSON object."""
-    return msgspec.json.encode(
-        {
-            "id": head.id,
-            "object": "chat.completion",
-            "created": head.created,
-            "model": head.model,
-            "choices": [_choice(choice, reasoning) for choice in answer.choices],
-            "usage": usage_counts(answer.usage, always_detailed=False),
-            **answer.extra,
-        }
-    )
+    choices = [with_extra(_choice(choice, reasoning), choice.extra) for choice in answer.choices]
+    usage = usage_counts(answer.usage, always_detailed=False)
+    return written(WholeAnswer(head.id, "chat.completion", head.created, head.model, choices, usage), answer.extra)
 
 
 def whole_completions(head: AnswerHead, answer: CompletionsAnswer) -> bytes:
     """A text completion as one JSON object."""
-    return msgspec.json.encode(
-        {
-            "id": head.id,
-            "object": "text_completion",
-            "created": head.created,
-            "model": head.model,
-            "choices": [
-                {
-                    "index": choice.index,
-                    "text": choice.text,
-                    "finish_reason": choice.finish_reason,
-                    "logprobs": choice.logprobs,
-                    **(choice.extra.choice if choice.extra is not None else {}),
-                }
-                for choice in answer.choices
-            ],
-            "usage": usage_counts(answer.usage, always_detailed=False),
-            **answer.extra,
-        }
-    )
+    choices = [
+        with_extra(_Text(choice.index, choice.text, choice.finish_reason, choice.logprobs), choice.extra)
+        for choice in answer.choices
+    ]
+    usage = usage_counts(answer.usage, always_detailed=False)
+    return written(WholeAnswer(head.id, "text_completion", head.created, head.model, choices, usage), answer.extra)
 
 
 def whole_embeddings(head: AnswerHead, answer: EmbeddingsAnswer, encoding_format: EncodingFormat = "float") -> bytes:
     """Vectors (of texts or images) as one JSON object."""
-    return msgspec.json.encode(
-        {
-            "id": head.id,
-            "object": "list",
-            "model": head.model,
-            "data": [
-                {"object": "embedding", "index": index, "embedding": encode_vector(vector, encoding_format)}
-                for index, vector in enumerate(answer.vectors)
-            ],
-            "usage": {"prompt_tokens": answer.usage.prompt, "total_tokens": answer.usage.prompt},
-            **answer.extra,
-        }
-    )
+    data, usage = vectors(answer, encoding_format)
+    return written(_Vectors(head.id, "list", head.model, data, usage), answer.extra)
 
 
 def info(deployment: Deployment) -> bytes:
@@ -148,20 +152,13 @@ def info(deployment: Deployment) -> bytes:
     )
 
 
-def _choice(choice: ChatChoice, reasoning: ReasoningPlace) -> dict[str, Any]:
+def _choice(choice: ChatChoice, reasoning: ReasoningPlace) -> _Choice:
     said = (choice.content or "") + (choice.refusal or "")  # this API has no field for a refusal
-    content = with_thinking(choice.reasoning, said) if reasoning == "inline" else said
-    message: dict[str, Any] = {"role": "assistant", "content": content or ""}
-    if reasoning == "field" and choice.reasoning:
-        message["reasoning_content"] = choice.reasoning
-    message["tool_calls"] = [wire(call) for call in choice.tool_calls] if choice.tool_calls else None
-    written = {
-        "index": choice.index,
-        "message": message,
-        "finish_reason": choice.finish_reason,
-        "logprobs": choice.logprobs,
-    }
-    if choice.extra is not None:
-        message |= choice.extra.message
-        written |= choice.extra.choice
-    return written
+    thought: str | UnsetType = UNSET
+    if choice.reasoning:
+        if reasoning == "inline":
+            said = with_thinking(choice.reasoning, said) or ""
+        else:
+            thought = choice.reasoning
+    calls = [wire(call) for call in choice.tool_calls] if choice.tool_calls else None
+    return _Choice(choice.index, _Message("assistant", said, thought, calls), choice.finish_reason, choice.logprobs)

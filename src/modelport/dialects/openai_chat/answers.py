@@ -5,17 +5,26 @@ from __future__ import annotations
 from typing import Any, Final
 
 import msgspec
+from msgspec import UNSET, Struct, UnsetType
 
 from modelport.core.answers import AnswerHead, ChatAnswer, ChatChoice, CompletionsAnswer, EmbeddingsAnswer
+from modelport.core.content import FunctionCall
 from modelport.core.events import FinishReason, ToolCallDelta
 from modelport.core.requests import EncodingFormat
 from modelport.dialects.fresh_ids import alphanumeric
 from modelport.dialects.openai_chat.chunks import OpenAIFrame
+from modelport.dialects.openai_shape.answers import (
+    PromptUsage,
+    Vector,
+    WholeAnswer,
+    vectors,
+    with_extra,
+    written,
+)
 from modelport.dialects.openai_shape.open_fields import wire
 from modelport.dialects.openai_shape.stream import ChatChunkStream, StreamedChoice, TextChunkStream
 from modelport.dialects.openai_shape.usage_counts import usage_counts
 from modelport.dialects.reasoning import ReasoningPlace, with_thinking
-from modelport.dialects.vectors import encode_vector
 
 _CHAT_IDS: Final = alphanumeric("chatcmpl-", 29)
 _COMPLETIONS_IDS: Final = alphanumeric("cmpl-", 29)
@@ -79,82 +88,75 @@ class CompletionsStream(TextChunkStream):
         )
 
 
+class _Message(Struct):
+    role: str
+    content: str | None
+    function_call: FunctionCall | UnsetType
+    tool_calls: list[Any] | UnsetType
+    reasoning_content: str | UnsetType
+    refusal: str | None
+
+
+class _Choice(Struct):
+    index: int
+    message: _Message
+    logprobs: dict[str, Any] | None
+    finish_reason: str
+
+
+class _Text(Struct):
+    text: str
+    index: int
+    logprobs: dict[str, Any] | None
+    finish_reason: str
+
+
+class _Vectors(Struct):
+    object: str
+    data: list[Vector]
+    model: str
+    usage: PromptUsage
+
+
 def whole_chat(
     head: AnswerHead, answer: ChatAnswer, *, reasoning: ReasoningPlace = "field", speaks_functions: bool = False
 ) -> bytes:
     """A chat answer as one JSON object."""
-    return msgspec.json.encode(
-        {
-            "id": head.id,
-            "object": "chat.completion",
-            "created": head.created,
-            "model": head.model,
-            "choices": [_choice(choice, reasoning, speaks_functions) for choice in answer.choices],
-            "usage": usage_counts(answer.usage, always_detailed=True),
-            **answer.extra,
-        }
-    )
+    choices = [with_extra(_choice(choice, reasoning, speaks_functions), choice.extra) for choice in answer.choices]
+    usage = usage_counts(answer.usage, always_detailed=True)
+    return written(WholeAnswer(head.id, "chat.completion", head.created, head.model, choices, usage), answer.extra)
 
 
 def whole_completions(head: AnswerHead, answer: CompletionsAnswer) -> bytes:
     """A text completion as one JSON object."""
-    return msgspec.json.encode(
-        {
-            "id": head.id,
-            "object": "text_completion",
-            "created": head.created,
-            "model": head.model,
-            "choices": [
-                {
-                    "text": choice.text,
-                    "index": choice.index,
-                    "logprobs": choice.logprobs,
-                    "finish_reason": choice.finish_reason,
-                    **(choice.extra.choice if choice.extra is not None else {}),
-                }
-                for choice in answer.choices
-            ],
-            "usage": usage_counts(answer.usage, always_detailed=True),
-            **answer.extra,
-        }
-    )
+    choices = [
+        with_extra(_Text(choice.text, choice.index, choice.logprobs, choice.finish_reason), choice.extra)
+        for choice in answer.choices
+    ]
+    usage = usage_counts(answer.usage, always_detailed=True)
+    return written(WholeAnswer(head.id, "text_completion", head.created, head.model, choices, usage), answer.extra)
 
 
 def whole_embeddings(head: AnswerHead, answer: EmbeddingsAnswer, encoding_format: EncodingFormat = "float") -> bytes:
     """Vectors as one JSON object: OpenAI gives it no `id`."""
-    return msgspec.json.encode(
-        {
-            "object": "list",
-            "data": [
-                {"object": "embedding", "index": index, "embedding": encode_vector(vector, encoding_format)}
-                for index, vector in enumerate(answer.vectors)
-            ],
-            "model": head.model,
-            "usage": {"prompt_tokens": answer.usage.prompt, "total_tokens": answer.usage.prompt},
-            **answer.extra,
-        }
-    )
+    data, usage = vectors(answer, encoding_format)
+    return written(_Vectors("list", data, head.model, usage), answer.extra)
 
 
-def _choice(choice: ChatChoice, reasoning: ReasoningPlace, speaks_functions: bool) -> dict[str, Any]:
-    content = with_thinking(choice.reasoning, choice.content) if reasoning == "inline" else choice.content
-    message: dict[str, Any] = {"role": "assistant"}
-    if choice.tool_calls and speaks_functions:
-        message |= {"content": content or None, "function_call": choice.tool_calls[0].function}
-    elif choice.tool_calls:
-        message |= {"content": content or None, "tool_calls": [wire(call) for call in choice.tool_calls]}
-    else:
-        message["content"] = content or (None if choice.refusal else "")
-    if reasoning == "field" and choice.reasoning:
-        message["reasoning_content"] = choice.reasoning
-    message["refusal"] = choice.refusal
-    written = {
-        "index": choice.index,
-        "message": message,
-        "logprobs": choice.logprobs,
-        "finish_reason": finish_word(choice.finish_reason, speaks_functions=speaks_functions),
-    }
-    if choice.extra is not None:
-        message |= choice.extra.message
-        written |= choice.extra.choice
-    return written
+def _choice(choice: ChatChoice, reasoning: ReasoningPlace, speaks_functions: bool) -> _Choice:
+    content, calls, refusal = choice.content, choice.tool_calls, choice.refusal
+    thought: str | UnsetType = UNSET
+    if choice.reasoning:
+        if reasoning == "inline":
+            content = with_thinking(choice.reasoning, content)
+        else:
+            thought = choice.reasoning
+    called: FunctionCall | UnsetType = UNSET
+    tool_calls: list[Any] | UnsetType = UNSET
+    if calls and speaks_functions:
+        called = calls[0].function
+    elif calls:
+        tool_calls = [wire(call) for call in calls]
+    message = _Message("assistant", content or (None if calls or refusal else ""), called, tool_calls, thought, refusal)
+    reason = finish_word(choice.finish_reason, speaks_functions=speaks_functions)
+    return _Choice(choice.index, message, choice.logprobs, reason)

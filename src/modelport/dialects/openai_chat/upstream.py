@@ -13,9 +13,10 @@ from modelport.core.catalog import Target
 from modelport.core.errors import ModelportError
 from modelport.core.ports.providers import Codec, Decoder, UpstreamRequest
 from modelport.core.requests import ChatRequest, Request
-from modelport.dialects.openai_chat.upstream_answers import decoder, plain_answer, whole_answer
+from modelport.dialects.openai_chat.upstream_answers import decoder, plain_answer
 from modelport.dialects.openai_chat.upstream_failures import failure
 from modelport.dialects.openai_chat.upstream_requests import MaxTokensName, UpstreamEncoder, UpstreamFacts
+from modelport.dialects.openai_chat.upstream_simple import usual_answer
 from modelport.dialects.plain_chat import PlainCodec, encoder
 
 __all__ = ["MaxTokensName", "UpstreamCodec", "UpstreamFacts"]
@@ -86,7 +87,7 @@ class UpstreamCodec(Codec):
 
     def whole_answer(self, body: bytes) -> PlainAnswer | None:
         """core.ports.providers.Codec"""
-        return whole_answer(body)
+        return usual_answer(body)
 
     def failure(self, status: int, headers: Mapping[str, str], body: bytes) -> ModelportError:
         """core.ports.providers.Codec"""

@@ -8,6 +8,7 @@ import sys
 from array import array
 from binascii import a2b_base64
 from collections.abc import Callable
+from struct import pack
 from typing import Any, Final
 
 import msgspec
@@ -17,7 +18,7 @@ from modelport.core.answers import PlainAnswer
 from modelport.core.errors import ModelportError
 from modelport.core.events import Answered, Embedding, Event
 from modelport.core.ports.providers import ANSWER_BYTES_LIMIT, Decoder
-from modelport.core.requests import ChatRequest, CompletionsRequest, Request
+from modelport.core.requests import EmbeddingsRequest, ImageEmbeddingsRequest, Request
 from modelport.dialects.body import JSON_CONTAINERS_MAXIMUM, holds_more
 from modelport.dialects.openai_chat.upstream_chunks import ChunkReader, new_call_id
 from modelport.dialects.openai_chat.upstream_failures import broken, failure_in_stream
@@ -34,14 +35,9 @@ _BLANK: Final = b" \t\r\n" + _BYTE_ORDER_MARK
 
 def decoder(request: Request, *, engine: bool = False, new_id: Callable[[], str] = new_call_id) -> Decoder:
     """A fresh decoder for the answer to `request`. `engine`: a worker of ours answers, and failing is its own fault."""
-    if isinstance(request, ChatRequest | CompletionsRequest):
-        return CompletionDecoder(ChunkReader(request.choices, engine=engine, new_id=new_id), engine=engine)
-    return EmbeddingsDecoder(len(request.input), engine=engine)
-
-
-def whole_answer(raw: bytes) -> PlainAnswer | None:
-    """A whole answer of one choice, if it says one text in the usual words; None: read it as events."""
-    return None if holds_more(raw, JSON_CONTAINERS_MAXIMUM) else usual_answer(raw)
+    if isinstance(request, (EmbeddingsRequest, ImageEmbeddingsRequest)):
+        return EmbeddingsDecoder(len(request.input), engine)
+    return CompletionDecoder(request.choices, engine, new_id)
 
 
 def plain_answer(raw: bytes, *, engine: bool = False) -> PlainAnswer | None:
@@ -49,7 +45,7 @@ def plain_answer(raw: bytes, *, engine: bool = False) -> PlainAnswer | None:
     answer = usual_answer(raw)
     if answer is not None:
         return answer
-    reading = CompletionDecoder(ChunkReader(1, engine=engine), engine=engine)
+    reading = CompletionDecoder(1, engine)
     try:
         return plain_events(reading.feed(raw) + reading.end())
     except ModelportError:
@@ -57,11 +53,15 @@ def plain_answer(raw: bytes, *, engine: bool = False) -> PlainAnswer | None:
 
 
 class CompletionDecoder:
-    """core.ports.providers.Decoder for chat and text completions."""
+    """core.ports.providers.Decoder for chat and text completions. `choices`: how many were asked for."""
 
-    def __init__(self, reader: ChunkReader, *, engine: bool = False) -> None:
-        self._reader = reader
+    __slots__ = ("_choices", "_failure", "_is_engine", "_is_over", "_known_reader", "_new_id", "_stream", "_whole")
+
+    def __init__(self, choices: int, engine: bool = False, new_id: Callable[[], str] = new_call_id) -> None:
+        self._choices = choices
         self._is_engine = engine
+        self._new_id = new_id
+        self._known_reader: ChunkReader | None = None
         self._stream: EventStreamParser | None = None
         self._whole: _WholeBody | None = None
         self._failure: ModelportError | None = None
@@ -108,6 +108,13 @@ class CompletionDecoder:
         """core.ports.providers.Decoder"""
         return self._reader.reported()
 
+    @property
+    def _reader(self) -> ChunkReader:
+        """Made when it is needed: the usual whole answer is read without it."""
+        if self._known_reader is None:
+            self._known_reader = ChunkReader(self._choices, engine=self._is_engine, new_id=self._new_id)
+        return self._known_reader
+
     def _begun(self, data: bytes) -> bytes:
         """Decides what this is, as soon as something other than white space has come; gives what is to be read."""
         text = data.lstrip(_BLANK)
@@ -140,7 +147,7 @@ class CompletionDecoder:
 class EmbeddingsDecoder:
     """core.ports.providers.Decoder for vectors, of texts and of pictures. `expected`: how many were asked for."""
 
-    def __init__(self, expected: int, *, engine: bool = False) -> None:
+    def __init__(self, expected: int, engine: bool = False) -> None:
         self._expected = expected
         self._is_engine = engine
         self._body = _WholeBody(engine)
@@ -194,16 +201,18 @@ class EmbeddingsDecoder:
         """Little-endian float32 bytes, every number finite."""
         try:
             if isinstance(embedding, str):
-                numbers = array("f", a2b_base64(embedding, strict_mode=True))
+                packed = a2b_base64(embedding, strict_mode=True)
+                numbers = array("f", packed)
+                if sys.byteorder == "big":
+                    numbers.byteswap()
+                total = sum(numbers)
             else:
-                numbers = array("f", embedding)
+                packed, total = pack(f"<{len(embedding)}f", *embedding), sum(embedding)
         except (ValueError, OverflowError) as exc:
             raise broken("The upstream's vectors cannot be read.", self._is_engine) from exc
-        if sys.byteorder == "big" and not isinstance(embedding, str):
-            numbers.byteswap()
-        if not numbers or not math.isfinite(sum(numbers)):
+        if not packed or not math.isfinite(total):
             raise broken("The upstream gave a vector with a component that is no finite number.", self._is_engine)
-        return numbers.tobytes()
+        return packed
 
 
 class _Vector(Struct):
@@ -233,6 +242,8 @@ _VECTORS_FIELDS: Final = frozenset((*_Vectors.__struct_fields__, "error"))
 class _WholeBody:
     """One JSON document, collected."""
 
+    __slots__ = ("_is_engine", "_length", "_pieces")
+
     def __init__(self, engine: bool) -> None:
         self._is_engine = engine
         self._pieces: list[bytes] = []
@@ -246,7 +257,7 @@ class _WholeBody:
 
     def joined(self) -> bytes:
         body = b"".join(self._pieces).removeprefix(_BYTE_ORDER_MARK)
-        if holds_more(body, JSON_CONTAINERS_MAXIMUM):
+        if len(body) > JSON_CONTAINERS_MAXIMUM and holds_more(body, JSON_CONTAINERS_MAXIMUM):
             raise broken("The upstream's answer holds more objects and lists than any answer.", self._is_engine)
         return body
 

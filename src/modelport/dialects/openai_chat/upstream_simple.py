@@ -13,8 +13,8 @@ from modelport.core.answers import PlainAnswer
 from modelport.core.errors import MalformedBody
 from modelport.core.events import Answered, ChoiceFinished, Event, ExtraFields, FinishReason, TextDelta, UsageReported
 from modelport.core.usage import TokenUsage
-from modelport.dialects.body import check_depth
-from modelport.dialects.openai_chat.upstream_usage import COUNT_DIGITS, usage_report
+from modelport.dialects.body import JSON_CONTAINERS_MAXIMUM, check_depth, holds_more
+from modelport.dialects.openai_chat.upstream_usage import COUNT_DIGITS
 
 
 class _Message(Struct, forbid_unknown_fields=True):
@@ -46,12 +46,27 @@ class _OpenChoice(_Choice, forbid_unknown_fields=True, kw_only=True):
     token_ids: Any = UNSET
 
 
+_Count = Annotated[int, Meta(ge=0, lt=10**COUNT_DIGITS)]
+
+
+class _PromptDetails(Struct, forbid_unknown_fields=True, gc=False):
+    cached_tokens: _Count | None = None
+    audio_tokens: _Count | None = None
+
+
+class _CompletionDetails(Struct, forbid_unknown_fields=True, gc=False):
+    reasoning_tokens: _Count | None = None
+    audio_tokens: _Count | None = None
+    accepted_prediction_tokens: Any = None
+    rejected_prediction_tokens: Any = None
+
+
 class _Usage(Struct, forbid_unknown_fields=True, gc=False):
     prompt_tokens: Annotated[int, Meta(ge=1, lt=10**COUNT_DIGITS)]
     completion_tokens: Annotated[int, Meta(ge=1, lt=10**COUNT_DIGITS)]
     total_tokens: Annotated[int, Meta(ge=0, lt=10**COUNT_DIGITS)] = 0
-    prompt_tokens_details: dict[str, Any] | None = None
-    completion_tokens_details: dict[str, Any] | None = None
+    prompt_tokens_details: _PromptDetails | None = None
+    completion_tokens_details: _CompletionDetails | None = None
 
 
 class _Answer(Struct, forbid_unknown_fields=True):
@@ -103,6 +118,8 @@ _UNREADABLE: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 def usual_answer(raw: bytes) -> PlainAnswer | None:
     """The answer, if it is the usual one; None: read it slowly."""
     tier = extra = None
+    if len(raw) > JSON_CONTAINERS_MAXIMUM and holds_more(raw, JSON_CONTAINERS_MAXIMUM):
+        return None
     try:
         answer = _decode(raw)
     except _UNREADABLE:
@@ -121,11 +138,24 @@ def usual_answer(raw: bytes) -> PlainAnswer | None:
     if usage.total_tokens not in (0, prompt + completion) or len(text) > completion * CERTAIN_CHARACTERS_PER_TOKEN:
         return None
     if usage.prompt_tokens_details is not None or usage.completion_tokens_details is not None:
-        report = usage_report(msgspec.to_builtins(usage))
-        if report is None or not report.is_sure or report.usage.total != prompt + completion:
+        classes = _classes(prompt, completion, usage.prompt_tokens_details, usage.completion_tokens_details)
+        if classes is None:
             return None
-        classes = report.usage
     return PlainAnswer(text, reason, answer.model or None, answer.id or None, prompt, completion, classes, tier, extra)
+
+
+def _classes(
+    prompt: int, completion: int, of_prompt: _PromptDetails | None, of_completion: _CompletionDetails | None
+) -> TokenUsage | None:
+    """The counts by class; None: they contradict each other (upstream_usage.py explains them)."""
+    cached = heard = reasoning = spoken = 0
+    if of_prompt is not None:
+        cached, heard = of_prompt.cached_tokens or 0, of_prompt.audio_tokens or 0
+    if of_completion is not None:
+        reasoning, spoken = of_completion.reasoning_tokens or 0, of_completion.audio_tokens or 0
+    if cached + heard > prompt or reasoning + spoken > completion:
+        return None
+    return TokenUsage(prompt - cached - heard, cached, completion - reasoning - spoken, reasoning, heard, spoken)
 
 
 def _extra(answer: _OpenAnswer) -> ExtraFields | None:
@@ -151,11 +181,11 @@ def usual_events(raw: bytes) -> list[Event] | None:
     answer = usual_answer(raw)
     if answer is None:
         return None
-    events: list[Event] = [TextDelta(answer.text, extra=answer.extra), ChoiceFinished(answer.finish_reason)]
+    events: list[Event] = [TextDelta(answer.text, 0, None, None, answer.extra), ChoiceFinished(answer.finish_reason)]
     if answer.model is not None or answer.id is not None:
         events.insert(0, Answered(answer.model, answer.id))
     if answer.prompt:
-        usage = answer.usage or TokenUsage(input=answer.prompt, output=answer.completion)
+        usage = answer.usage or TokenUsage(answer.prompt, 0, answer.completion)
         events.append(UsageReported(usage, answer.service_tier))
     return events
 

@@ -36,9 +36,9 @@ def usage_report(usage: Any) -> UsageReported | None:
     """The counts, or None where nothing can be believed: absent, all zeros, or at odds with each other."""
     if not isinstance(usage, dict):
         return None
+    if (usual := _usual(usage)) is not None:
+        return usual
     prompt, completion, total = _first(usage, PROMPT), _first(usage, COMPLETION), _first(usage, TOTAL)
-    if len(usage) == 3 and prompt and total == prompt + completion and "completion_tokens" in usage:
-        return UsageReported(TokenUsage(input=prompt, output=completion))  # nearly always
     if not prompt and not completion:
         return UsageReported(TokenUsage(), total=total, is_sure=False) if total else None
     details = _details(usage, PROMPT_DETAILS), _details(usage, COMPLETION_DETAILS)
@@ -51,6 +51,16 @@ def usage_report(usage: Any) -> UsageReported | None:
     of_prompt, is_prompt_sure = _prompt_classes(usage, details[0], prompt)
     of_completion, is_completion_sure = _completion_classes(reasoning, _count(details[1], "audio_tokens"), completion)
     return UsageReported(of_prompt + of_completion, is_sure=is_sure and is_prompt_sure and is_completion_sure)
+
+
+def _usual(usage: dict[str, Any]) -> UsageReported | None:
+    """Counts without details, as they nearly always are: of a completion, or of vectors."""
+    prompt, total, completion = usage.get("prompt_tokens"), usage.get("total_tokens"), usage.get("completion_tokens", 0)
+    if len(usage) != 2 + ("completion_tokens" in usage) or not type(prompt) is type(total) is type(completion) is int:
+        return None
+    if prompt <= 0 or completion < 0 or total != prompt + completion or total >= 10**COUNT_DIGITS:
+        return None
+    return UsageReported(TokenUsage(input=prompt, output=completion))
 
 
 def merged(known: UsageReported | None, new: UsageReported | None) -> UsageReported | None:

@@ -12,12 +12,12 @@ from modelport.dialects.openai_shape.request import settle_sampling
 from modelport.dialects.openai_shape.schema import BodySchema
 
 
-def _settle(options: Any) -> bool:
+def _settle(options: Any) -> bool | None:
     """See BodySchema."""
     options.prompt = ("<|endoftext|>",) if options.prompt is None else inputs_of(options.prompt, bounds.PROMPTS_LIMIT)
     options.echo = options.echo or False
     settle_sampling(options)
-    return options.prompt is not None
+    return None if options.prompt is None else False
 
 
 COMPLETIONS: Final = BodySchema(CompletionsRequest, ROWS, _settle)

@@ -10,16 +10,16 @@ from modelport.dialects.openai_shape.inputs import inputs_of
 from modelport.dialects.openai_shape.schema import BodySchema
 
 
-def _settle_texts(options: Any) -> bool:
+def _settle_texts(options: Any) -> bool | None:
     """See BodySchema."""
     options.input = inputs_of(options.input, bounds.INPUTS_LIMIT)
-    return options.input is not None and _settle_images(options)
+    return None if options.input is None else _settle_images(options)
 
 
-def _settle_images(options: Any) -> bool:
+def _settle_images(options: Any) -> bool | None:
     """See BodySchema."""
     options.encoding_format = options.encoding_format or "float"
-    return True
+    return False
 
 
 EMBEDDINGS: Final = BodySchema(EmbeddingsRequest, parameters.EMBEDDINGS, _settle_texts)

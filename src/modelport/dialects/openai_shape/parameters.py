@@ -27,8 +27,6 @@ class Parameter(NamedTuple):
     """For what that type refuses."""
     attribute: str = ""
     """Of the request, where it is another parameter's: then this row counts if both were sent."""
-    is_free: bool = False
-    """It may hold JSON of any form, which must not be nested too deeply."""
 
 
 class NamedFunction(Struct, frozen=True):
@@ -64,15 +62,15 @@ CHAT: Final = (
     ),
     _MODEL,
     *_SAMPLING,
-    Parameter("response_format", ResponseFormat, options.response_format, is_free=True),
-    Parameter("tools", Annotated[tuple[Tool, ...], Meta(max_length=bounds.TOOLS_LIMIT)], options.tools, is_free=True),
+    Parameter("response_format", ResponseFormat, options.response_format),
+    Parameter("tools", Annotated[tuple[Tool, ...], Meta(max_length=bounds.TOOLS_LIMIT)], options.tools),
     Parameter("tool_choice", ToolChoice | NamedFunctionChoice, options.tool_choice),
     Parameter(
         "modalities",
         Annotated[tuple[Literal["text", "audio"], ...], Meta(max_length=bounds.MODALITIES_LIMIT)],
         options.modalities,
     ),
-    Parameter("user_security_context", dict[str, Any], options.security_context, is_free=True),
+    Parameter("user_security_context", dict[str, Any], options.security_context),
 )
 """Of the inference API, and `stream_options`, which its clients send all the same."""
 OPENAI_CHAT: Final = (

@@ -21,28 +21,43 @@ def settle_sampling(options: Any) -> None:
         options.stream = False
 
 
-def _settle(options: Any) -> bool:
+def _settle(options: Any) -> bool | None:
     """See BodySchema. What types cannot say is looked at here; a rare field is left to the walk altogether."""
     for message in options.messages:
-        is_text = type(message.content) is str and message.tool_calls is None and message.role != "tool"
-        if not is_text and not is_sound(message):
-            return False
+        if type(message.content) is str and message.tool_calls is None and message.role != "tool":
+            continue
+        if not is_sound(message):
+            return None
     if options.user_security_context is not None:
-        return False
-    if not options.tools:
+        return None
+    is_free = False
+    if options.tools:
+        is_free = True
+        for tool in options.tools:
+            if not is_name(tool.function.name):
+                return None
+    elif options.tools is None:
         options.tools = ()
-    elif not all(is_name(tool.function.name) for tool in options.tools):
-        return False
     if type(options.tool_choice) is NamedFunctionChoice:
         name = options.tool_choice.function.name
         if not is_name(name):
-            return False
+            return None
         options.tool_choice = NamedToolChoice(name)
-    if options.response_format is not None and not _is_whole(options.response_format):
-        return False
+    if options.response_format is not None:
+        if not _is_whole(options.response_format):
+            return None
+        is_free = is_free or options.response_format.type != "text"
     settle_sampling(options)
-    options.modalities = options.modalities or None
-    return True
+    if options.modalities is not None:
+        options.modalities = options.modalities or None
+    return is_free
+
+
+def _settle_openai(options: Any) -> bool | None:
+    """The same, with the newer name of `max_tokens`."""
+    if options.max_completion_tokens is not None:
+        options.max_tokens = options.max_completion_tokens
+    return _settle(options)
 
 
 def _is_whole(format: ResponseFormat) -> bool:
@@ -55,4 +70,4 @@ def _is_whole(format: ResponseFormat) -> bool:
 
 
 INFERENCE: Final = BodySchema(ChatRequest, CHAT, _settle)
-OPENAI: Final = BodySchema(ChatRequest, OPENAI_CHAT, _settle, left=("functions", "function_call"))
+OPENAI: Final = BodySchema(ChatRequest, OPENAI_CHAT, _settle_openai, left=("functions", "function_call"))

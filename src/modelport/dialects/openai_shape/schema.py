@@ -16,7 +16,7 @@ from modelport.dialects.openai_shape.extras import coerced, split_fields
 from modelport.dialects.openai_shape.parameters import Parameter
 
 R = TypeVar("R", bound=Request)
-Settle = Callable[[Any], bool]
+Settle = Callable[[Any], bool | None]
 
 _UNREADABLE: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 _decode_fields: Final = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
@@ -27,7 +27,8 @@ class BodySchema(Generic[R]):
     """How the bodies of one operation become requests.
 
     `settle` gets what the types have taken, with an attribute for each row, and gives each the form that the request
-    has; False: it is for the walk. `left`: further names that only the caller of `read_fields` understands."""
+    has. It returns whether there is JSON of any form in it; None: it is for the walk. `left`: further names that only
+    the caller of `read_fields` understands."""
 
     def __init__(self, request: type[R], rows: Sequence[Parameter], settle: Settle, left: Collection[str] = ()) -> None:
         self._request: Any = request
@@ -35,9 +36,7 @@ class BodySchema(Generic[R]):
         self._settle = settle
         self._left = frozenset(left)
         self._names = frozenset(row.name for row in rows)
-        self._free_names = [row.name for row in rows if row.is_free]
-        self._others = [(row.name, row.attribute) for row in rows if row.attribute]
-        self._count = len(rows) - len(self._others)
+        self._count = sum(not row.attribute for row in rows)
         defaults = {field.name: field.default for field in msgspec.structs.fields(request)}
         self._required = frozenset(name for name in self._names if defaults.get(name) is NODEFAULT)
         assert request.__struct_fields__[: self._count] == tuple(row.name for row in rows if not row.attribute)
@@ -56,30 +55,38 @@ class BodySchema(Generic[R]):
 
     def read_fast(self, body: bytes, json_depth: int) -> R | None:
         """The request, if the body is just as the schema says but for further fields; None leaves the verdict to
-        `read_fields`. Raises MalformedBody for free JSON that is nested too deeply."""
+        `read_fields`. Raises MalformedBody for JSON of any form that is nested too deeply."""
+        extra: dict[str, Any] = {}
         try:
             options = self._decode(body)
-            extra: dict[str, Any] = {}
         except msgspec.ValidationError:
-            found = self._with_extras(body, json_depth)
-            if found is None:
+            if not self._takes_extras(body, extra):
                 return None
-            options, extra = found
+            try:
+                options = self._decode_known(body)
+            except _UNREADABLE:
+                return None
         except _UNREADABLE:
             return None
-        request = self._settled(options, extra, len(body))
-        if request is not None and any(getattr(options, name) for name in self._free_names):
+        is_free = self._settle(options)
+        if is_free is None:
+            return None
+        if is_free or extra:
             check_depth(body, json_depth)
+        request: R = self._request(*astuple(options)[: self._count], extra, len(body))
         return request
 
     def read_fields(self, fields: dict[str, Any], body_bytes: int) -> R:
         """The request, from a body that is a JSON object. Raises InvalidParameters."""
         given, extra = split_fields(fields, self._names)
         try:
-            request = self._settled(msgspec.convert(given, self._options), extra, body_bytes)
+            options = msgspec.convert(given, self._options)
         except msgspec.ValidationError:
-            request = None
-        return request or self.walk(given, extra, body_bytes)
+            return self.walk(given, extra, body_bytes)
+        if self._settle(options) is None:
+            return self.walk(given, extra, body_bytes)
+        request: R = self._request(*astuple(options)[: self._count], extra, body_bytes)
+        return request
 
     def walk(self, given: dict[str, Any], extra: dict[str, Any], body_bytes: int) -> R:
         """The same, field by field and leniently; `given` holds no nulls."""
@@ -95,30 +102,20 @@ class BodySchema(Generic[R]):
         request: R = self._request(**taken, extra=extra, body_bytes=body_bytes)
         return request
 
-    def _with_extras(self, body: bytes, json_depth: int) -> tuple[Any, dict[str, Any]] | None:
-        """What the types take, and the extras; None: they are not the reason why it was refused, or need a look."""
-        extra: dict[str, Any] = {}
+    def _takes_extras(self, body: bytes, extra: dict[str, Any]) -> bool:
+        """Puts the fields outside the schema into `extra`. False: they are not why the body was refused, or are for the
+        lenient reading."""
         try:
             fields = _decode_fields(body)
             if fields.keys() <= self._names:
-                return None
-            check_depth(body, json_depth)
+                return False
             for name, raw in fields.items():
                 if name in self._names:
                     continue
                 if name in self._left or name.casefold() != name:
-                    return None
+                    return False
                 if (value := _decode_value(raw)) is not None:
                     extra[name] = coerced(name, value)
-            return self._decode_known(body), extra
         except _UNREADABLE:
-            return None
-
-    def _settled(self, options: Any, extra: dict[str, Any], body_bytes: int) -> R | None:
-        if not self._settle(options):
-            return None
-        for name, attribute in self._others:
-            if (value := getattr(options, name)) is not None:
-                setattr(options, attribute, value)
-        request: R = self._request(*astuple(options)[: self._count], extra, body_bytes)
-        return request
+            return False
+        return True

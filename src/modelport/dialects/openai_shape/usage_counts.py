@@ -2,25 +2,52 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Final
+
+from msgspec import UNSET, Struct, UnsetType
 
 from modelport.core.usage import TokenUsage
 
 
-def usage_counts(usage: TokenUsage, *, always_detailed: bool) -> dict[str, Any]:
+class PromptDetails(Struct, frozen=True, gc=False):
+    """What is inside `prompt_tokens`."""
+
+    audio_tokens: int = 0
+    cached_tokens: int = 0
+    cache_write_tokens: int | UnsetType = UNSET
+
+
+class CompletionDetails(Struct, frozen=True, gc=False):
+    """What is inside `completion_tokens`."""
+
+    audio_tokens: int = 0
+    reasoning_tokens: int = 0
+
+
+class UsageCounts(Struct, frozen=True):
+    """A completion's `usage`."""
+
+    prompt_tokens: int
+    total_tokens: int
+    completion_tokens: int
+    prompt_tokens_details: PromptDetails | UnsetType = UNSET
+    completion_tokens_details: CompletionDetails | UnsetType = UNSET
+
+
+_NO_PROMPT_DETAILS: Final = PromptDetails()
+_NO_COMPLETION_DETAILS: Final = CompletionDetails()
+
+
+def usage_counts(usage: TokenUsage, *, always_detailed: bool) -> UsageCounts:
     """A completion's `usage`. Details are written when they say something, or always."""
-    counts: dict[str, Any] = {
-        "prompt_tokens": usage.prompt,
-        "total_tokens": usage.total,
-        "completion_tokens": usage.completion,
-    }
-    if always_detailed or usage.cached_input or usage.audio_input or usage.cache_write:
-        counts["prompt_tokens_details"] = {"audio_tokens": usage.audio_input, "cached_tokens": usage.cached_input}
-        if usage.cache_write:
-            counts["prompt_tokens_details"]["cache_write_tokens"] = usage.cache_write
-    if always_detailed or usage.reasoning or usage.audio_output:
-        counts["completion_tokens_details"] = {
-            "audio_tokens": usage.audio_output,
-            "reasoning_tokens": usage.reasoning,
-        }
-    return counts
+    cached, heard, kept = usage.cached_input, usage.audio_input, usage.cache_write
+    reasoning, spoken = usage.reasoning, usage.audio_output
+    prompt = usage.input + usage.image + cached + heard + kept  # not `usage.prompt`: this is written for every answer
+    completion = usage.output + reasoning + spoken
+    of_prompt: PromptDetails | UnsetType = _NO_PROMPT_DETAILS if always_detailed else UNSET
+    of_completion: CompletionDetails | UnsetType = _NO_COMPLETION_DETAILS if always_detailed else UNSET
+    if cached or heard or kept:
+        of_prompt = PromptDetails(heard, cached, kept or UNSET)
+    if reasoning or spoken:
+        of_completion = CompletionDetails(spoken, reasoning)
+    return UsageCounts(prompt, prompt + completion, completion, of_prompt, of_completion)
