@@ -18,7 +18,6 @@ from modelport.stores.ledger_process.parent import ShipperProcess
 from modelport.stores.shipping.shipper import known_source_id
 from modelport.stores.shipping.tail import Counter, Position
 from modelport.stores.sql.address import DatabaseAddress, DatabaseAddressError, address_of, check_driver
-from modelport.telemetry.sources import ledger_source
 
 if TYPE_CHECKING:
     from modelport.stores.sql.audit import Audit
@@ -35,6 +34,10 @@ class LocalLedger:
 
     def __init__(self, settings: Settings) -> None:
         """Raises ConfigError, DriverMissing."""
+        from modelport.telemetry.sources import (
+            ledger_source,
+        )  # with it comes prometheus_client
+
         self._address = database_address(settings)
         check_driver(self._address)
         keep_hours, keep_days = settings.ledger.keep_journal_hours, settings.ledger.keep_days

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import shlex
 import subprocess
@@ -71,6 +72,20 @@ def test_a_file_is_read_without_the_whole_configuration(tmp_path: Path) -> None:
 @pytest.mark.parametrize("arguments", [["check", "--without-secrets"], ["prices", "show"]], ids=" ".join)
 def test_reading_the_configuration_imports_nothing_that_serves(arguments: list[str]) -> None:
     assert imported((*SERVERS, "modelport.config.prices"), *arguments) == "[]"
+
+
+def test_a_report_from_the_database_does_without_metrics() -> None:
+    assert imported(("prometheus_client",), "usage") == "[]"
+
+
+def test_the_collector_runs_rarely_in_a_command_and_as_usual_in_a_server(tmp_path: Path) -> None:
+    code = (
+        "import gc\nfrom modelport.cli.main import main\ntry:\n    main()\nfinally:\n    print(gc.get_threshold()[0])\n"
+    )
+    usual = gc.get_threshold()[0]
+    for arguments, is_usual in ((["version"], False), (["serve", "--config", str(tmp_path / "absent")], True)):
+        ended = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True)
+        assert (int(ended.stdout.splitlines()[-1]) == usual) is is_usual
 
 
 def test_an_installed_plugin_of_pydantic_sees_no_settings(tmp_path: Path) -> None:
