@@ -3,6 +3,7 @@ also after the database was away, and no call fails."""
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import threading
@@ -22,11 +23,13 @@ from served import KEY, SECRETS_KEY, Answer, Served, eventually
 from served import serve as serve_process
 
 MODEL = {"format": "Custom", "name": "script", "version": "1"}
+UNLIMITED = {"requests_per_minute": None, "tokens_per_minute": None}
 CONFIG: dict[str, Any] = {
     "providers": {"house": {"type": "scripted"}},
-    "deployments": {"stays": {"model": MODEL, "provider": "house", "limits": {"requests_per_minute": None}}},
+    "deployments": {"stays": {"model": MODEL, "provider": "house", "limits": UNLIMITED}},
 }
-DEPLOYED: dict[str, Any] = {"model": MODEL, "provider": "house", "limits": {"requests_per_minute": None}}
+CHANGES = int(os.environ.get("MODELPORT_TEST_CHANGES", "20"))
+DEPLOYED: dict[str, Any] = {"model": MODEL, "provider": "house", "limits": UNLIMITED}
 
 
 @pytest.fixture
@@ -102,7 +105,7 @@ class Load:
 def test_a_change_at_one_is_served_by_the_other(servers: Servers, database: PostgresServer, tmp_path: Path) -> None:
     first, second = servers.start(MODELPORT_WORKERS="2"), servers.start()
     with Load(first, second) as load:
-        for number in range(10):
+        for number in range(CHANGES // 2):
             here, there = (first, second) if number % 2 else (second, first)
             assert put(here, "comes").status == 201
             eventually(lambda: chat(there, "comes") == 200, "the other server serves it")  # noqa: B023
@@ -112,7 +115,7 @@ def test_a_change_at_one_is_served_by_the_other(servers: Servers, database: Post
         eventually(lambda: chat(second, "stays", key) == 200, "the key counts there, too")
     assert set(load.answers) == {200}
     versions = {server.call("GET", "/health/ready").json["snapshot"]["version"] for server in (first, second)}
-    assert versions == {21}
+    assert versions == {CHANGES // 2 * 2 + 1}
     store = SqlControlStore(address_of(database.url, tmp_path))
     assert list(breaks(store.audit())) == []
     store.close()

@@ -96,6 +96,16 @@ class KeptBudgets:
         elif self._wanted:
             await asyncio.wait({self._restore(self.budgets, self._wanted)}, timeout=FIRST_ATTEMPT_SECONDS)
 
+    async def prepare(self, wanted: tuple[Budget, ...]) -> None:
+        """Reads what new budgets have used before they count, so that no call waits for it or is refused. Where the
+        ledger does not answer soon, `follow` asks again."""
+        known = {key_of(budget) for budget in self._wanted}
+        new = tuple(budget for budget in wanted if key_of(budget) not in known)
+        if new and isinstance(self.budgets, MemoryBudgets):
+            await asyncio.wait({self._restore(self.budgets, new)}, timeout=FIRST_ATTEMPT_SECONDS)
+            read = [budget for budget in new if key_of(budget) not in self.budgets.unread]
+            self._wanted = (*self._wanted, *read)
+
     def follow(self, wanted: tuple[Budget, ...]) -> None:
         """These are the budgets from now on. What a new one has used already is read before its calls are answered."""
         known = {key_of(budget) for budget in self._wanted}

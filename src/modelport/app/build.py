@@ -117,7 +117,7 @@ async def serving(
         journal_now = partial(journal_state, journal)
         control: ControlPlaneOfServer | None = None
         if opened is not None:
-            control = opened.plane(generated, serve_in_one_process(reconciler), clock)
+            control = opened.plane(generated, serve_in_one_process(reconciler, budgets), clock)
         gateway = Gateway(
             pipeline,
             states=lambda: reconciler.runtime.states(reconciler.current.snapshot),

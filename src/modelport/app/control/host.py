@@ -129,9 +129,16 @@ class ServingHost:
         except NotNow as error:
             raise ResourceConflict(f"{error}.") from error
 
+    def _passed_over(self, objects: Sequence[StoredObject]) -> Iterator[str]:
+        """Stored objects whose name the file has now."""
+        taken = {(resource.kind, resource.name.lower()): resource.place for resource in self.file.resources}
+        for o in objects:
+            if (place := taken.get((o.kind, o.name.lower()))) is not None:
+                yield f"{place}: stored {o.kind} {o.name!r} is passed over: the file has the same name"
+
     def _prepared(self, objects: Sequence[StoredObject]) -> Prepared:
         loaded = self.file.loaded(objects)
-        settings, self.warnings = loaded.settings, loaded.warnings
+        settings, self.warnings = loaded.settings, (*loaded.warnings, *self._passed_over(objects))
         control = structs.replace(self._control, prices=prices_of(objects))
         configure(settings, self.generated, control=control)  # what cannot be served is refused before it is stored
         return Prepared(settings, control)
