@@ -35,7 +35,10 @@ def test_a_worker_comes_changes_and_goes_with_its_deployment(serve: Serve, worke
     with serve({"server": {"workers": workers}, "deployments": OTHER}) as served:
         assert engine_of(served) is None
         admin(served, "PUT", "texts", TEXTS)
-        assert embed(served).status == 200  # a call waits until it is loaded
+        answer = embed(served)  # a call waits until it is loaded
+        assert answer.status == 200
+        assert float(answer.headers["x-modelport-load-seconds"]) > 0
+        assert "x-modelport-load-seconds" not in embed(served).headers
         first = engine_of(served)
         assert first is not None
         admin(served, "PATCH", "texts", {"limits": {"requests_per_minute": 100}})

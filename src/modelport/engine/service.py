@@ -85,14 +85,11 @@ class EngineProvider(Codec):
         return self.worker.reason or None
 
     def readiness(self) -> Refusal | NeedsWaiting[None] | None:
-        """Ready; or loaded at first use; or 503 with the time after which asking again makes sense."""
+        """Ready; or it loads, and is waited for; or 503 with the time after which asking again makes sense."""
         state = self.worker.state
-        if state is WorkerState.READY:
-            return None
-        is_loading_for_a_call = state is WorkerState.LOADING and self.worker.spec.load == "first_use"
-        if state is WorkerState.UNLOADED or is_loading_for_a_call:
-            return NeedsWaiting(self._loaded)
-        return Refusal(self._unavailable(state))
+        if state in (WorkerState.FAILED, WorkerState.RESTARTING):
+            return Refusal(self._unavailable(state))
+        return None if state is WorkerState.READY and self.worker.address is not None else NeedsWaiting(self._loaded)
 
     async def _loaded(self) -> Refusal | None:
         try:

@@ -104,10 +104,10 @@ class Worker:
 
         Raises EngineUnavailableError when it failed for good or is not ready in time.
         """
-        self.start()
         try:
             async with asyncio.timeout(timeout_seconds):
                 while self.address is None:
+                    self.start()  # again where the process that was there has just ended for being idle
                     if self.state is WorkerState.FAILED or self._is_closing:
                         raise EngineUnavailableError(f"The model {self.spec.name!r} cannot be loaded.", permanent=True)
                     await self._changed.wait()

@@ -65,6 +65,8 @@ class Origin(Struct, frozen=True):
     snapshot: Snapshot
     dropped: tuple[str, ...] = ()
     """Parameters that were not passed on."""
+    load_seconds: float | None = None
+    """How long the call has waited for a model to load; None: not at all."""
 
 
 class Reply(Protocol):

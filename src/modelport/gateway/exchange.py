@@ -44,17 +44,29 @@ class Made:
 class TargetExchange(AnswerReceiver):
     """The targets of one call, in turn."""
 
-    __slots__ = ("_deployment", "_dispatch", "_dropped", "_head", "_lease", "_runtime", "_snapshot")
+    __slots__ = (
+        "_deployment",
+        "_dispatch",
+        "_dropped",
+        "_head",
+        "_lease",
+        "_load_seconds",
+        "_loading_since",
+        "_runtime",
+        "_snapshot",
+    )
 
     _deployment: Deployment
     _dispatch: InOrder
     _dropped: tuple[str, ...]
+    _loading_since: float
     _runtime: Runtime
     _snapshot: Snapshot
 
     def __init__(self, pipeline: Pipeline, shell: Shell, head: CallHead, reply: Reply) -> None:
         super().__init__(pipeline, shell, reply)
         self._head = head
+        self._load_seconds: float | None = None
         self._runtime = pipeline.runtime
         self._lease: CallLease | None = None
 
@@ -93,7 +105,7 @@ class TargetExchange(AnswerReceiver):
         asked, dropped = self._asked.codec or self._asked.maker, self._dropped
         if asked is not None and (ignored := asked.ignored(self._request)):
             dropped = (*dropped, *(name for name in ignored if name not in dropped))
-        return Origin(self._lease.quota(), self._deployment, self._snapshot, dropped)
+        return Origin(self._lease.quota(), self._deployment, self._snapshot, dropped, self._load_seconds)
 
     def is_asked_already(self, asking: Asking | None) -> None:
         """A plain call has asked the one target there is. None: its answer is here."""
@@ -144,6 +156,7 @@ class TargetExchange(AnswerReceiver):
         if isinstance(ready, Refusal):
             raise ready.error
         if isinstance(ready, NeedsWaiting):
+            self._loading_since = self._pipeline.clock.monotonic()
             self.wait(partial(until_ready, ready, self._deployment.timeouts.queue), self._readied)
         return ready is None
 
@@ -151,6 +164,7 @@ class TargetExchange(AnswerReceiver):
         try:
             if refusal is not None:
                 raise refusal.error
+            self._load_seconds = self._pipeline.clock.monotonic() - self._loading_since
             self._send()
         except ModelportError as error:
             self.ask_next(self.failed(error))

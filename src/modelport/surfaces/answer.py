@@ -18,4 +18,6 @@ def answer_headers(origin: Origin) -> Headers:
     headers.append((b"x-modelport-snapshot", printable(origin.snapshot.id)))
     if origin.dropped:
         headers.append((b"x-modelport-dropped-parameters", listed(origin.dropped)))
+    if origin.load_seconds is not None:
+        headers.append((b"x-modelport-load-seconds", b"%.3f" % origin.load_seconds))
     return headers

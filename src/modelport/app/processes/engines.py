@@ -62,13 +62,15 @@ class DistantEngine:
 
     async def ready(self, timeout_seconds: float | None = None) -> WorkerAddress:
         """The address, once the model can answer; has it loaded if it is not. Raises EngineUnavailableError."""
-        await self._start(self.spec.name)
         try:
             async with asyncio.timeout(timeout_seconds):
                 while self.address is None:
+                    changed = self._changed
+                    if self.state is WorkerState.UNLOADED:  # also where one that was idle ends just now
+                        await self._start(self.spec.name)
                     if self.state is WorkerState.FAILED:
                         raise EngineUnavailableError(f"The model {self.spec.name!r} cannot be loaded.", permanent=True)
-                    await self._changed.wait()
+                    await changed.wait()
         except TimeoutError:
             text = f"The model {self.spec.name!r} is {self.state.value}; try again in a moment."
             raise EngineUnavailableError(text, permanent=False) from None
