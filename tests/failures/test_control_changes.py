@@ -161,8 +161,9 @@ class Changing:
                 self.unanswered.discard(name)
             elif answer.status == 404:  # the change that was not answered had been made
                 self.made[name] = False
-            else:
+            else:  # the owner is gone: the change may have been made
                 assert answer.status == 503, answer.body
+                self.unanswered.add(name)
 
 
 def check_store(data_dir: Path, made: dict[str, bool], unanswered: set[str]) -> set[str]:

@@ -133,7 +133,8 @@ class RemoteOwner:
             said = await self.peer.ask("admin", msgspec.to_builtins(request), ADMIN_SECONDS)
             return msgspec.convert(said, AdminAnswer)
         except (PeerGone, PeerRefused):
-            raise Unavailable("The process that owns the control plane does not answer.", retry_after=1) from None
+            what = "The process that owns the control plane does not answer."
+            raise Unavailable(f"{what} Read the object again before you repeat a change.", retry_after=1) from None
 
     async def _start_engine(self, name: str) -> None:
         try:
