@@ -158,5 +158,5 @@ def _choice(choice: ChatChoice, reasoning: ReasoningPlace, speaks_functions: boo
     elif calls:
         tool_calls = [wire(call) for call in calls]
     message = _Message("assistant", content or (None if calls or refusal else ""), called, tool_calls, thought, refusal)
-    reason = finish_word(choice.finish_reason, speaks_functions=speaks_functions)
+    reason = finish_word(choice.finish_reason, speaks_functions=True) if speaks_functions else choice.finish_reason
     return _Choice(choice.index, message, choice.logprobs, reason)

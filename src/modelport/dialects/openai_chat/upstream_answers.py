@@ -117,12 +117,12 @@ class CompletionDecoder:
 
     def _begun(self, data: bytes) -> bytes:
         """Decides what this is, as soon as something other than white space has come; gives what is to be read."""
-        text = data.lstrip(_BLANK)
+        text = data if data.startswith(b"{") else data.lstrip(_BLANK)
         if not text:
             return b""
-        if text[:1] in (b"{", b"["):
+        if text.startswith((b"{", b"[")):
             self._whole = _WholeBody(self._is_engine)
-        elif text[:1] == b"<":
+        elif text.startswith(b"<"):
             raise broken("The upstream answered with a page, not with an answer.", self._is_engine)
         else:
             self._stream = EventStreamParser()

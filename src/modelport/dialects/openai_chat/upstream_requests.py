@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Any, Final, Literal
 from urllib.parse import quote
 
 import msgspec
 from msgspec import UNSET, Struct, structs
 
-from modelport.core.content import Message
+from modelport.core.content import Message, OpenResponseFormat
 from modelport.core.ports.providers import UpstreamRequest
 from modelport.core.requests import (
     ChatRequest,
@@ -74,15 +75,9 @@ class UpstreamEncoder:
         spelled = dict(facts.renamed)
         if isinstance(request, ChatRequest) and facts.max_tokens_name is not None:
             spelled["max_tokens"] = facts.max_tokens_name
-        first, _, *rest = [field for field in structs.fields(request) if field.name not in _NOT_SENT]
-        self._count = 2 + len(rest)
-        self._attributes = {spelled.get(field.name, field.name): field.name for field in rest}
-        self._body: Any = msgspec.defstruct(
-            "UpstreamBody",
-            [("model", str), (first.name, Any), *((field.name, Any, _default(field)) for field in rest)],
-            omit_defaults=True,
-            rename=spelled,
-        )
+        self._body, names = _body_of(type(request), tuple(spelled.items()))
+        self._count = len(names) + 2
+        self._attributes = {spelled.get(name, name): name for name in names}
 
     def encode(self, request: Request) -> UpstreamRequest:
         """The upstream's own request."""
@@ -111,29 +106,38 @@ class UpstreamEncoder:
         return more
 
 
-def _default(field: structs.FieldInfo) -> Any:
-    """The value that is not written."""
-    return UNSET if field.name == "encoding_format" else field.default  # the upstream's default is not ours
+@lru_cache(256)
+def _body_of(request: type[Request], spelled: tuple[tuple[str, str], ...]) -> tuple[Any, list[str]]:
+    """What an upstream is sent for such requests: the model, then their own fields in order; and the names of those
+    that may be absent."""
+    fields = [field for field in structs.fields(request) if field.name not in _NOT_SENT]
+    defaults = {field.name: field.default for field in fields[2:]}
+    if "encoding_format" in defaults:
+        defaults["encoding_format"] = UNSET  # the upstream's default is not ours
+    columns: list[Any] = [
+        ("model", str),
+        (fields[0].name, Any),
+        *((name, Any, default) for name, default in defaults.items()),
+    ]
+    body = msgspec.defstruct("UpstreamBody", columns, omit_defaults=True, gc=False, rename=dict(spelled))
+    return body, list(defaults)
 
 
 def _chat(body: Any, request: ChatRequest, facts: UpstreamFacts) -> None:
-    if not all(map(_is_usual, request.messages)):
-        body.messages = [_message(message, facts) for message in request.messages]
-    if request.response_format is not None:
+    for message in request.messages:
+        if type(message.content) is not str or message.role == "developer" or type(message) is not Message:
+            body.messages = [_message(message, facts) for message in request.messages]
+            break
+    if isinstance(request.response_format, OpenResponseFormat):
         body.response_format = wire(request.response_format)
     if request.tools:
         body.tools = [wire(tool) for tool in request.tools]
-    if isinstance(request.tool_choice, NamedToolChoice):
+    if type(request.tool_choice) is NamedToolChoice:
         body.tool_choice = {"type": "function", "function": {"name": request.tool_choice.name}}
-    if not facts.takes_security_context:
+    if request.user_security_context is not None and not facts.takes_security_context:
         body.user_security_context = None
-    _stream(body, request, facts)
-
-
-def _is_usual(message: Message) -> bool:
-    """Whether any upstream takes it as it is."""
-    is_usual = message.role != "developer" and message.content is not None and message.reasoning_content is None
-    return is_usual and type(message) is Message
+    if request.stream or request.stream_options is not None:
+        body.stream_options = _stream_options(request, facts)
 
 
 def _message(message: Message, facts: UpstreamFacts) -> Any:
@@ -149,20 +153,20 @@ def _message(message: Message, facts: UpstreamFacts) -> Any:
 def _completions(body: Any, request: CompletionsRequest, facts: UpstreamFacts) -> None:
     if len(request.prompt) == 1:
         body.prompt = request.prompt[0]
-    _stream(body, request, facts)
+    if request.stream or request.stream_options is not None:
+        body.stream_options = _stream_options(request, facts)
 
 
-def _stream(body: Any, request: ChatRequest | CompletionsRequest, facts: UpstreamFacts) -> None:
+def _stream_options(request: ChatRequest | CompletionsRequest, facts: UpstreamFacts) -> dict[str, Any] | None:
     if not request.stream:
-        body.stream_options = None
-        return
+        return None
     options = {} if request.stream_options is None else dict(getattr(request.stream_options, "extra", {}))
     if facts.asks_stream_usage:
         # Asked for whatever the caller wants: the gateway counts what is made.
         options = {"include_usage": True, **options}
     if facts.asks_running_usage:
         options["continuous_usage_stats"] = True
-    body.stream_options = options or None
+    return options or None
 
 
 def _vectors(body: Any, request: EmbeddingsRequest | ImageEmbeddingsRequest, facts: UpstreamFacts) -> None:

@@ -21,7 +21,7 @@ def _token_ids(value: Any) -> Any:
     return [whole_number_of(token) for token in value] if isinstance(value, list) else value
 
 
-_COERCED: Final[dict[str, Callable[[Any], Any]]] = {
+COERCED: Final[dict[str, Callable[[Any], Any]]] = {
     **dict.fromkeys(("n", "best_of", "top_logprobs", "min_tokens", "max_completion_tokens"), whole_number_of),
     **dict.fromkeys(("ignore_eos", "use_beam_search", "skip_special_tokens", "parallel_tool_calls"), truth_of),
     **dict.fromkeys(("safe_prompt", "safe_mode"), truth_of),
@@ -29,14 +29,9 @@ _COERCED: Final[dict[str, Callable[[Any], Any]]] = {
     "logit_bias": _biases,
     "stop_token_ids": _token_ids,
 }
-READ_NAMES: Final = frozenset({"functions", "function_call", "user", "service_tier", *_COERCED, *NAMES})
+"""Of the extras that the gateway reads, by name: from the value to what it is read as."""
+READ_NAMES: Final = frozenset({"functions", "function_call", "user", "service_tier", *COERCED, *NAMES})
 """Fields that the gateway reads on some surface, in the schema of this one or not."""
-
-
-def coerced(name: str, value: Any) -> Any:
-    """The value of an extra as the gateway reads it."""
-    coerce = _COERCED.get(name)
-    return value if coerce is None else coerce(value)
 
 
 def split_fields(fields: dict[str, Any], names: Collection[str]) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -46,4 +41,4 @@ def split_fields(fields: dict[str, Any], names: Collection[str]) -> tuple[dict[s
     given = {name: value for name, value in fields.items() if name in names and value is not None}
     extra = walk.further(fields, names, ("body",), READ_NAMES)
     walk.finish()
-    return given, {name: coerced(name, value) for name, value in extra.items()}
+    return given, {name: COERCED[name](value) if name in COERCED else value for name, value in extra.items()}

@@ -12,7 +12,7 @@ from msgspec.structs import astuple
 from modelport.core.requests import Request
 from modelport.dialects.body import check_depth, read_object
 from modelport.dialects.fields import FieldWalk
-from modelport.dialects.openai_shape.extras import coerced, split_fields
+from modelport.dialects.openai_shape.extras import COERCED, split_fields
 from modelport.dialects.openai_shape.parameters import Parameter
 
 R = TypeVar("R", bound=Request)
@@ -60,15 +60,10 @@ class BodySchema(Generic[R]):
         try:
             options = self._decode(body)
         except msgspec.ValidationError:
-            if not self._takes_extras(body, extra):
-                return None
-            try:
-                options = self._decode_known(body)
-            except _UNREADABLE:
-                return None
+            options = self._beside(extra, body)
         except _UNREADABLE:
             return None
-        is_free = self._settle(options)
+        is_free = None if options is None else self._settle(options)
         if is_free is None:
             return None
         if is_free or extra:
@@ -102,20 +97,18 @@ class BodySchema(Generic[R]):
         request: R = self._request(**taken, extra=extra, body_bytes=body_bytes)
         return request
 
-    def _takes_extras(self, body: bytes, extra: dict[str, Any]) -> bool:
-        """Puts the fields outside the schema into `extra`. False: they are not why the body was refused, or are for the
-        lenient reading."""
+    def _beside(self, extra: dict[str, Any], body: bytes) -> Any:
+        """What the types take of a body with fields outside the schema, which are put into `extra`. None: these are not
+        why it was refused, or are for the lenient reading."""
+        names, left = self._names, self._left
         try:
-            fields = _decode_fields(body)
-            if fields.keys() <= self._names:
-                return False
-            for name, raw in fields.items():
-                if name in self._names:
+            for name, raw in _decode_fields(body).items():
+                if name in names:
                     continue
-                if name in self._left or name.casefold() != name:
-                    return False
+                if name in left or not name.islower() or not name.isascii():
+                    return None
                 if (value := _decode_value(raw)) is not None:
-                    extra[name] = coerced(name, value)
+                    extra[name] = value if (coerce := COERCED.get(name)) is None else coerce(value)
+            return self._decode_known(body)
         except _UNREADABLE:
-            return False
-        return True
+            return None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
+import msgspec
 from msgspec import UNSET, Struct, UnsetType
 
 from modelport.core.usage import TokenUsage
@@ -30,12 +31,12 @@ class UsageCounts(Struct, frozen=True):
     prompt_tokens: int
     total_tokens: int
     completion_tokens: int
-    prompt_tokens_details: PromptDetails | UnsetType = UNSET
-    completion_tokens_details: CompletionDetails | UnsetType = UNSET
+    prompt_tokens_details: PromptDetails | msgspec.Raw | UnsetType = UNSET
+    completion_tokens_details: CompletionDetails | msgspec.Raw | UnsetType = UNSET
 
 
-_NO_PROMPT_DETAILS: Final = PromptDetails()
-_NO_COMPLETION_DETAILS: Final = CompletionDetails()
+_NO_PROMPT_DETAILS: Final = msgspec.Raw(msgspec.json.encode(PromptDetails()))
+_NO_COMPLETION_DETAILS: Final = msgspec.Raw(msgspec.json.encode(CompletionDetails()))
 
 
 def usage_counts(usage: TokenUsage, *, always_detailed: bool) -> UsageCounts:
@@ -44,8 +45,8 @@ def usage_counts(usage: TokenUsage, *, always_detailed: bool) -> UsageCounts:
     reasoning, spoken = usage.reasoning, usage.audio_output
     prompt = usage.input + usage.image + cached + heard + kept  # not `usage.prompt`: this is written for every answer
     completion = usage.output + reasoning + spoken
-    of_prompt: PromptDetails | UnsetType = _NO_PROMPT_DETAILS if always_detailed else UNSET
-    of_completion: CompletionDetails | UnsetType = _NO_COMPLETION_DETAILS if always_detailed else UNSET
+    of_prompt: PromptDetails | msgspec.Raw | UnsetType = _NO_PROMPT_DETAILS if always_detailed else UNSET
+    of_completion: CompletionDetails | msgspec.Raw | UnsetType = _NO_COMPLETION_DETAILS if always_detailed else UNSET
     if cached or heard or kept:
         of_prompt = PromptDetails(heard, cached, kept or UNSET)
     if reasoning or spoken:
