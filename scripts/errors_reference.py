@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from modelport.core import errors as tree
+from modelport.core import limit_errors
 from modelport.core.errors import ModelportError, Offence
 from modelport.core.operations import Operation
 from modelport.dialects.azure_inference import errors as azure_inference
@@ -32,7 +33,7 @@ SAMPLES: dict[type[ModelportError], ModelportError] = {
     tree.ExtraParametersOptionUnknown: tree.ExtraParametersOptionUnknown("x"),
     tree.ModelNotNamed: tree.ModelNotNamed(),
     tree.OperationNotSupported: tree.OperationNotSupported(Operation.EMBEDDINGS, "d"),
-    tree.ContextLengthExceeded: tree.ContextLengthExceeded.of(10, 10, 10),
+    limit_errors.ContextLengthExceeded: limit_errors.ContextLengthExceeded.of(10, 10, 10),
     tree.ContentFiltered: tree.ContentFiltered(),
     tree.Unauthenticated: tree.Unauthenticated(),
     tree.PermissionDenied: tree.PermissionDenied(),
@@ -44,9 +45,9 @@ SAMPLES: dict[type[ModelportError], ModelportError] = {
     tree.BodyTooLarge: tree.BodyTooLarge(1),
     tree.UnsupportedEncoding: tree.UnsupportedEncoding("gzip"),
     tree.InvalidParameters: tree.InvalidParameters([Offence("t", ("body", "x"), "m", 1)]),
-    tree.BudgetExhausted: tree.BudgetExhausted("project p", "month", "2027-01-01T00:00:00Z"),
-    tree.PriceUnknown: tree.PriceUnknown("d"),
-    tree.RateLimited: tree.RateLimited("tokens", 1, 1),
+    limit_errors.BudgetExhausted: limit_errors.BudgetExhausted("project p", "month", "2027-01-01T00:00:00Z"),
+    limit_errors.PriceUnknown: limit_errors.PriceUnknown("d"),
+    limit_errors.RateLimited: limit_errors.RateLimited("tokens", 1, 1),
     tree.InternalError: tree.InternalError(),
     tree.Unavailable: tree.Unavailable("m"),
 }

@@ -9,14 +9,7 @@ from provider_doubles import HARNESSES, Harness
 
 from modelport.core.catalog import Timeouts
 from modelport.core.content import FunctionDefinition, Message, Tool
-from modelport.core.errors import (
-    ContextLengthExceeded,
-    InvalidParameters,
-    ModelportError,
-    RateLimited,
-    UpstreamFailed,
-    UpstreamTimedOut,
-)
+from modelport.core.errors import InvalidParameters, ModelportError, UpstreamFailed, UpstreamTimedOut
 from modelport.core.events import (
     Answered,
     ChoiceFinished,
@@ -27,6 +20,7 @@ from modelport.core.events import (
     ToolCallDelta,
     UsageReported,
 )
+from modelport.core.limit_errors import ContextLengthExceeded, RateLimited
 from modelport.core.ports.providers import OpeningProvider, Provider
 from modelport.core.requests import (
     ChatRequest,

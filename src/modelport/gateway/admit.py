@@ -10,7 +10,8 @@ from functools import partial
 
 from modelport.core.catalog import Deployment, RateLimits, Snapshot
 from modelport.core.clock import Clock
-from modelport.core.errors import BudgetExhausted, ModelportError, RateLimited, TokensLimitReached
+from modelport.core.errors import ModelportError
+from modelport.core.limit_errors import BudgetExhausted, RateLimited, TokensLimitReached
 from modelport.core.ports.quota import Quota, Reservation
 from modelport.core.ports.records import Journal, Observer
 from modelport.core.ports.stages import NeedsWaiting, Refusal

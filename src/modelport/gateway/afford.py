@@ -13,7 +13,8 @@ from typing import Final
 
 from modelport.core.budgets import Budget, iso
 from modelport.core.catalog import Deployment
-from modelport.core.errors import BudgetExhausted, PriceUnknown, Unavailable
+from modelport.core.errors import Unavailable
+from modelport.core.limit_errors import BudgetExhausted, PriceUnknown
 from modelport.core.ports.money import Afforded, BudgetHold, BudgetRefusal, Budgets
 from modelport.core.ports.stages import NeedsWaiting, Refusal
 from modelport.core.pricing import EXACT, NONE

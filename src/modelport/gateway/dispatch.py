@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from random import Random
 
 from modelport.core.catalog import Target
-from modelport.core.errors import ModelportError, RateLimited, Unavailable, UpstreamTimedOut
+from modelport.core.errors import ModelportError, Unavailable, UpstreamTimedOut
+from modelport.core.limit_errors import RateLimited
 from modelport.core.ports.dispatch import GiveUp, Send, Step, TargetFailed
 
 # Another target may do better after these; anything else is the caller's own or everybody's.

@@ -12,7 +12,7 @@ from typing import Final
 
 from modelport.core.budgets import Budget
 from modelport.core.catalog import Deployment
-from modelport.core.errors import ContextLengthExceeded, TokensLimitReached
+from modelport.core.limit_errors import ContextLengthExceeded, TokensLimitReached
 from modelport.core.ports.stages import Refusal
 from modelport.core.requests import ChatRequest, CompletionsRequest, Request
 from modelport.gateway.admissions import Claim

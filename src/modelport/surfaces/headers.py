@@ -11,16 +11,10 @@ from urllib.parse import parse_qsl, quote
 import msgspec
 from msgspec import Struct
 
-from modelport.core.errors import (
-    BadRequest,
-    BudgetExhausted,
-    MethodNotAllowed,
-    ModelportError,
-    RateLimited,
-    UnsupportedEncoding,
-)
+from modelport.core.errors import BadRequest, MethodNotAllowed, ModelportError, UnsupportedEncoding
 from modelport.core.excerpts import NAMES_SHOWN, excerpt
 from modelport.core.identity import Credential, Shown
+from modelport.core.limit_errors import BudgetExhausted, RateLimited
 from modelport.core.quota import QuotaState
 from modelport.dialects import fresh_ids
 from modelport.dialects.error_body import ErrorBody

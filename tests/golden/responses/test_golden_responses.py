@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from modelport.core import errors
+from modelport.core import errors, limit_errors
 from modelport.core.answers import (
     AnswerHead,
     ChatAnswer,
@@ -92,8 +92,8 @@ ERRORS: dict[str, errors.ModelportError] = {
     "extras_option": errors.ExtraParametersOptionUnknown("ignore"),
     "no_model": errors.ModelNotNamed(),
     "operation": errors.OperationNotSupported(Operation.EMBEDDINGS, "D"),
-    "context": errors.ContextLengthExceeded.of(8192, 8000, 500),
-    "tokens": errors.TokensLimitReached.of(1000, 800, 500, "deployment llama"),
+    "context": limit_errors.ContextLengthExceeded.of(8192, 8000, 500),
+    "tokens": limit_errors.TokensLimitReached.of(1000, 800, 500, "deployment llama"),
     "filtered": errors.ContentFiltered({"violence": {"filtered": True, "severity": "medium"}}),
     "upstream_refused": errors.UpstreamRefused("no such size", code="invalid_size", target="size"),
     "no_key": errors.Unauthenticated(),
@@ -117,10 +117,10 @@ ERRORS: dict[str, errors.ModelportError] = {
         ]
     ),
     "missing": errors.InvalidParameters([errors.Offence("missing", ("body", "messages"), "Field required", {})]),
-    "requests_limit": errors.RateLimited("requests", 10, 29),
-    "tokens_limit": errors.RateLimited("tokens", 1000, 29),
-    "concurrency_limit": errors.RateLimited("concurrency", 2, 1),
-    "upstream_limit": errors.RateLimited("upstream", None, 3),
+    "requests_limit": limit_errors.RateLimited("requests", 10, 29),
+    "tokens_limit": limit_errors.RateLimited("tokens", 1000, 29),
+    "concurrency_limit": limit_errors.RateLimited("concurrency", 2, 1),
+    "upstream_limit": limit_errors.RateLimited("upstream", None, 3),
     "internal": errors.InternalError(),
     "engine": errors.EngineFailed("The model broke."),
     "upstream": errors.UpstreamFailed("The upstream could not be reached."),

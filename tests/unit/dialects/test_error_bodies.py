@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from modelport.core import errors
+from modelport.core import errors, limit_errors
 from modelport.core.operations import Operation
 from modelport.dialects.azure_inference import errors as azure_inference
 from modelport.dialects.azure_openai import errors as azure_openai
@@ -26,8 +26,8 @@ LEAVES: list[errors.ModelportError] = [
     errors.ExtraParametersOptionUnknown("ignore"),
     errors.ModelNotNamed(),
     errors.OperationNotSupported(Operation.EMBEDDINGS, "D"),
-    errors.ContextLengthExceeded.of(10, 8, 4),
-    errors.TokensLimitReached.of(10, 8, 4, "deployment D"),
+    limit_errors.ContextLengthExceeded.of(10, 8, 4),
+    limit_errors.TokensLimitReached.of(10, 8, 4, "deployment D"),
     errors.ContentFiltered({"violence": {"filtered": True, "severity": "medium"}}),
     errors.UpstreamRefused("no such size", code="bad\r\nsize: é", target="size"),
     errors.Unauthenticated(),
@@ -42,13 +42,13 @@ LEAVES: list[errors.ModelportError] = [
     errors.UnsupportedEncoding("gzip"),
     errors.HeadersTooLarge("Too many header bytes."),
     errors.InvalidParameters([OFFENCE]),
-    errors.RateLimited("requests", 10, 29),
-    errors.RateLimited("tokens", 1000, 29),
-    errors.RateLimited("concurrency", 2, 1),
-    errors.RateLimited("upstream", None, 3),
-    errors.BudgetExhausted("project p", "month", "2027-01-01T00:00:00Z"),
-    errors.BudgetExhausted("key k", "day", "2027-01-01T00:00:00Z", retry_after=40),
-    errors.PriceUnknown("d"),
+    limit_errors.RateLimited("requests", 10, 29),
+    limit_errors.RateLimited("tokens", 1000, 29),
+    limit_errors.RateLimited("concurrency", 2, 1),
+    limit_errors.RateLimited("upstream", None, 3),
+    limit_errors.BudgetExhausted("project p", "month", "2027-01-01T00:00:00Z"),
+    limit_errors.BudgetExhausted("key k", "day", "2027-01-01T00:00:00Z", retry_after=40),
+    limit_errors.PriceUnknown("d"),
     errors.InternalError(),
     errors.EngineFailed("The model broke."),
     errors.UpstreamFailed("The upstream could not be reached."),
@@ -90,7 +90,7 @@ def test_every_leaf_is_a_well_formed_answer(
     assert headers["x-ms-error-code"] == answer.code == body["error"]["code"]
     assert isinstance(body["error"]["message"], str) and body["error"]["message"]
     # A budget that begins anew next month is no reason to wait: clients take the header literally.
-    is_worth_waiting = not isinstance(error, errors.BudgetExhausted) or error.retry_after is not None
+    is_worth_waiting = not isinstance(error, limit_errors.BudgetExhausted) or error.retry_after is not None
     assert ("retry-after" in headers) == (answer.status in (429, 503) and is_worth_waiting)
     assert int(headers.get("retry-after", 1)) >= 1
     assert all(name == name.lower() and "\n" not in value and value.isascii() for name, value in answer.headers)
@@ -148,7 +148,7 @@ def test_litellm_finds_the_names_of_extra_parameters() -> None:
 
 
 def test_an_api_version_is_repeated_only_if_it_looks_like_one() -> None:
-    limited = errors.RateLimited("tokens", 5, 26)
+    limited = limit_errors.RateLimited("tokens", 5, 26)
     said = json.loads(openai_chat.encode(limited, api_version="2024-10-21").body)["error"]["message"]
     assert said == (
         "Requests to the ChatCompletions_Create Operation under Azure OpenAI API version 2024-10-21 have exceeded "

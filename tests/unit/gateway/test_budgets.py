@@ -16,8 +16,9 @@ from modelport.control.prices import Book, OwnList, OwnRow
 from modelport.core.budgets import Budget, BudgetCrossed
 from modelport.core.catalog import Deployment, Model, RateLimits, Sku, Snapshot, Target
 from modelport.core.content import Message
-from modelport.core.errors import BudgetExhausted, ModelportError, PriceUnknown, RateLimited, Unavailable
+from modelport.core.errors import ModelportError, Unavailable
 from modelport.core.events import ChoiceFinished, FinishReason, TextDelta, UsageReported
+from modelport.core.limit_errors import BudgetExhausted, PriceUnknown, RateLimited
 from modelport.core.operations import Operation
 from modelport.core.pricing import ServiceTier, UnpricedPolicy
 from modelport.core.requests import ChatRequest

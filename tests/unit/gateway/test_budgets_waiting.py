@@ -16,7 +16,8 @@ from modelport.control.prices import Book, OwnList, OwnRow
 from modelport.core.budgets import Budget
 from modelport.core.catalog import Deployment, Model, RateLimits, Snapshot, Target
 from modelport.core.content import Message
-from modelport.core.errors import BudgetExhausted, RateLimited, Unavailable
+from modelport.core.errors import Unavailable
+from modelport.core.limit_errors import BudgetExhausted, RateLimited
 from modelport.core.operations import Operation
 from modelport.core.ports.stages import NeedsWaiting, Refusal
 from modelport.core.requests import ChatRequest

@@ -11,17 +11,16 @@ from hypothesis import strategies as st
 from modelport.core.catalog import Target
 from modelport.core.errors import (
     BadRequest,
-    ContextLengthExceeded,
     CredentialRefused,
     EngineFailed,
     InternalError,
     InvalidParameters,
     ModelportError,
-    RateLimited,
     Unavailable,
     UpstreamFailed,
     UpstreamTimedOut,
 )
+from modelport.core.limit_errors import ContextLengthExceeded, RateLimited
 from modelport.core.ports.dispatch import GiveUp, Send, TargetFailed
 from modelport.gateway.dispatch import InOrder
 

@@ -12,7 +12,8 @@ import pytest
 from modelport.core.budgets import Budget
 from modelport.core.catalog import Deployment, Model, ModelProfile, RateLimits, Snapshot, Target
 from modelport.core.content import ImagePart, ImageUrl, Message, TextPart
-from modelport.core.errors import BudgetExhausted, ModelportError, RateLimited, TokensLimitReached, Unavailable
+from modelport.core.errors import ModelportError, Unavailable
+from modelport.core.limit_errors import BudgetExhausted, RateLimited, TokensLimitReached
 from modelport.core.operations import Operation
 from modelport.core.ports.stages import NeedsWaiting, Refusal
 from modelport.core.requests import ChatRequest, CompletionsRequest, EmbeddingsRequest, Request

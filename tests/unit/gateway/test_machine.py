@@ -21,7 +21,6 @@ from modelport.core.errors import (
     InternalError,
     MalformedBody,
     ModelportError,
-    RateLimited,
     RequestTimedOut,
     Unauthenticated,
     Unavailable,
@@ -30,6 +29,7 @@ from modelport.core.errors import (
 )
 from modelport.core.events import Answered, ChoiceFinished, Event, FinishReason, TextDelta, UsageReported
 from modelport.core.identity import Credential
+from modelport.core.limit_errors import RateLimited
 from modelport.core.operations import Operation
 from modelport.core.ports.filters import ContentFilter
 from modelport.core.ports.providers import Address, Codec, OpeningProvider, UpstreamRequest

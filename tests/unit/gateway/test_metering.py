@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from modelport.core.catalog import Deployment, Model, RateLimits, Snapshot, Target
 from modelport.core.content import Message
-from modelport.core.errors import RateLimited, Unavailable
+from modelport.core.errors import Unavailable
 from modelport.core.events import (
     Answered,
     ChoiceFinished,
@@ -23,6 +23,7 @@ from modelport.core.events import (
     ToolCallDelta,
     UsageReported,
 )
+from modelport.core.limit_errors import RateLimited
 from modelport.core.operations import Operation
 from modelport.core.ports.stages import Refusal
 from modelport.core.requests import ChatRequest, CompletionsRequest, EmbeddingsRequest, Request

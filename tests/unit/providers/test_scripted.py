@@ -14,15 +14,7 @@ from hypothesis import strategies as st
 
 from modelport.core.catalog import Target
 from modelport.core.content import FunctionDefinition, JsonSchemaFormat, Message, ResponseFormat, Tool
-from modelport.core.errors import (
-    ContextLengthExceeded,
-    EngineFailed,
-    InvalidParameters,
-    RateLimited,
-    Unavailable,
-    UpstreamFailed,
-    UpstreamTimedOut,
-)
+from modelport.core.errors import EngineFailed, InvalidParameters, Unavailable, UpstreamFailed, UpstreamTimedOut
 from modelport.core.events import (
     Answered,
     ChoiceFinished,
@@ -33,6 +25,7 @@ from modelport.core.events import (
     ToolCallDelta,
     UsageReported,
 )
+from modelport.core.limit_errors import ContextLengthExceeded, RateLimited
 from modelport.core.requests import (
     ChatRequest,
     CompletionsRequest,

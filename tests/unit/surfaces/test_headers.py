@@ -7,8 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from modelport.core.errors import BadRequest, InternalError, MethodNotAllowed, ModelportError, RateLimited, Unavailable
+from modelport.core.errors import BadRequest, InternalError, MethodNotAllowed, ModelportError, Unavailable
 from modelport.core.identity import Shown
+from modelport.core.limit_errors import RateLimited
 from modelport.core.quota import QuotaState
 from modelport.dialects.error_body import ErrorBody
 from modelport.surfaces.headers import RequestHead, common_headers, error_headers, listed, quota_headers

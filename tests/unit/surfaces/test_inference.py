@@ -16,11 +16,11 @@ from modelport.core.errors import (
     ModelportError,
     Offence,
     PermissionDenied,
-    RateLimited,
     Unavailable,
     UpstreamTimedOut,
 )
 from modelport.core.events import ChoiceFinished, FinishReason, TextDelta
+from modelport.core.limit_errors import RateLimited
 from modelport.core.operations import Operation
 from modelport.core.quota import QuotaState
 from modelport.core.requests import ChatRequest

@@ -10,18 +10,17 @@ from hypothesis import strategies as st
 
 from modelport.core.errors import (
     ContentFiltered,
-    ContextLengthExceeded,
     CredentialRefused,
     EngineFailed,
     InvalidParameters,
     ModelportError,
     Offence,
-    RateLimited,
     Unavailable,
     UpstreamFailed,
     UpstreamRefused,
     UpstreamTimedOut,
 )
+from modelport.core.limit_errors import ContextLengthExceeded, RateLimited
 from modelport.dialects.azure_inference import errors as azure_inference_errors
 from modelport.dialects.openai_chat import errors as openai_errors
 from modelport.dialects.openai_chat.upstream_failures import failure, failure_in_stream

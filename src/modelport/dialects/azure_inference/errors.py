@@ -7,7 +7,6 @@ from typing import Any, Literal
 from modelport.core.errors import (
     BodyTooLarge,
     ContentFiltered,
-    ContextLengthExceeded,
     DeploymentNotFound,
     EngineFailed,
     ExtraParametersOptionUnknown,
@@ -17,11 +16,10 @@ from modelport.core.errors import (
     MethodNotAllowed,
     ModelNotNamed,
     ModelportError,
-    RateLimited,
-    TokensLimitReached,
     Unauthenticated,
     UpstreamRefused,
 )
+from modelport.core.limit_errors import ContextLengthExceeded, RateLimited, TokensLimitReached
 from modelport.dialects.error_body import ErrorBody, error_body, invalid_parameters, plain, wire_code, wire_message
 
 Form = Literal["models", "root", "managed"]

@@ -7,7 +7,6 @@ from typing import Any
 
 from modelport.core.errors import (
     BadRequest,
-    BudgetExhausted,
     ContentFiltered,
     EngineFailed,
     InternalError,
@@ -15,9 +14,9 @@ from modelport.core.errors import (
     MethodNotAllowed,
     ModelportError,
     OperationNotSupported,
-    RateLimited,
     Unauthenticated,
 )
+from modelport.core.limit_errors import BudgetExhausted, RateLimited
 from modelport.core.operations import Operation
 from modelport.dialects.error_body import ErrorBody, error_body, invalid_parameters, plain, wire_code, wire_message
 

@@ -14,19 +14,18 @@ from msgspec import Struct
 
 from modelport.core.errors import (
     ContentFiltered,
-    ContextLengthExceeded,
     CredentialRefused,
     EngineFailed,
     InvalidParameters,
     MalformedBody,
     ModelportError,
     Offence,
-    RateLimited,
     Unavailable,
     UpstreamFailed,
     UpstreamRefused,
     UpstreamTimedOut,
 )
+from modelport.core.limit_errors import ContextLengthExceeded, RateLimited
 from modelport.dialects.body import check_depth
 from modelport.dialects.openai_chat.upstream_json import read_json, whole_characters
 
