@@ -15,6 +15,8 @@ from modelport.dialects.error_body import ErrorBody
 
 JSON = b"application/json"
 CSV = b"text/csv; charset=utf-8"
+MOST_LEVELS = 40
+"""As in the configuration file."""
 NEVER_STORED = (b"cache-control", b"no-store")
 
 Method = Literal["GET", "POST", "PUT", "PATCH", "DELETE"]
@@ -45,9 +47,12 @@ class AdminRequest(Struct, frozen=True, kw_only=True):
     def json(self) -> dict[str, Any]:
         """The body. Raises MalformedBody."""
         try:
-            return msgspec.json.decode(self.body, type=dict[str, Any])
-        except msgspec.MsgspecError:
+            found = msgspec.json.decode(self.body, type=dict[str, Any])
+        except (msgspec.MsgspecError, RecursionError):
             raise MalformedBody("The body is not a JSON object.") from None
+        if is_deeper(found, MOST_LEVELS):
+            raise MalformedBody(f"The body is nested deeper than {MOST_LEVELS} levels.")
+        return found
 
 
 class Answer(Struct, frozen=True):
@@ -82,6 +87,21 @@ class Endpoint(Struct, frozen=True, kw_only=True):
     """Names of the parameters that it reads."""
     is_conditional: bool = False
     """Whether it reads `If-Match` and `If-None-Match`."""
+
+
+def is_deeper(value: Any, levels: int) -> bool:
+    """Whether objects and lists are nested more than so deep."""
+    level = [value]
+    for _ in range(levels):
+        level = [
+            item
+            for found in level
+            for item in (found.values() if isinstance(found, dict) else found)
+            if isinstance(item, dict | list)
+        ]
+        if not level:
+            return False
+    return True
 
 
 def json_answer(value: Any, status: int = 200, *headers: tuple[bytes, bytes]) -> Answer:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
-from typing import Final, Literal
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any, Final, Literal
 
 from modelport.admin import openapi, resources, usage
 from modelport.admin.app import AdminApp
 from modelport.admin.endpoint import AdminRequest, Answer, Endpoint
 from modelport.admin.errors import encode
-from modelport.app.control.schemas import schemas
 from modelport.app.owner import Ledger
 from modelport.config.settings import Settings
 from modelport.control.plane import LocalControlPlane
@@ -35,7 +34,14 @@ def admin_app(ledger: Ledger, settings: Settings, clock: Clock, plane: LocalCont
     if plane is None:
         return AdminApp(found)
     all_of_them = [*found, *resources.endpoints(plane)]
-    return AdminApp([*all_of_them, openapi.endpoint(all_of_them, schemas)])
+    return AdminApp([*all_of_them, openapi.endpoint(all_of_them, described)])
+
+
+def described() -> Mapping[str, Any]:
+    """The schemas of the objects; what makes them is imported at the first request."""
+    from modelport.app.control.schemas import schemas
+
+    return schemas()
 
 
 def admin_routes(handler: Handler) -> list[Route]:

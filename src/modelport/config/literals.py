@@ -8,6 +8,8 @@ from pathlib import Path as FilePath
 from typing import Any, Final
 from urllib.parse import urlsplit
 
+from pydantic import BaseModel
+
 from modelport.config.adapters import (
     AdapterFault,
     is_secret_name,
@@ -46,12 +48,7 @@ def understood_provider(
     unless the provider's address is another than in `before`. `base`: where the provider stands, for faults. Raises
     LiteralError."""
     kind = given.get("type")
-    model = None
-    if isinstance(kind, str) and kind in known_types():
-        try:
-            model = settings_model(kind)
-        except AdapterFault:
-            model = None
+    model = _model(kind) if isinstance(kind, str) else None
     typed = frozenset(secret_fields(model)) if model is not None else frozenset()
     if before is None or address_of(given, before) != address_of(before, before):
         kept = None
@@ -69,6 +66,34 @@ def understood_provider(
     if faults:
         raise LiteralError(faults)
     return {key: value for key, value in body.items() if value is not _Absent}
+
+
+def shown_provider(given: Mapping[str, Any]) -> Body:
+    """The file's own provider, for an answer: references stay, what is written beside them in a secret's place is
+    masked."""
+    kind = given.get("type")
+    model = _model(kind) if isinstance(kind, str) else None
+    typed = frozenset(secret_fields(model)) if model is not None else frozenset()
+    return {key: _shown(value, key, is_due=key in typed) for key, value in given.items()}
+
+
+def _shown(value: Any, key: str, *, is_due: bool, depth: int = 0) -> Any:
+    if isinstance(value, Mapping):
+        inside = depth if key == "headers" else depth + 1
+        return {name: _shown(item, name, is_due=is_due, depth=inside) for name, item in value.items()}
+    if isinstance(value, list):
+        return [_shown(item, key, is_due=is_due, depth=depth) for item in value]
+    is_secret = is_due or (is_secret_name(key) and depth == 0)
+    return MASK if is_secret and isinstance(value, str) and not is_reference(value) else value
+
+
+def _model(kind: str) -> type[BaseModel] | None:
+    if kind not in known_types():
+        return None
+    try:
+        return settings_model(kind)
+    except AdapterFault:
+        return None
 
 
 def address_of(given: Mapping[str, Any], before: Mapping[str, Any]) -> tuple[object, ...]:

@@ -171,7 +171,8 @@ def test_a_new_file_and_stored_objects_agree(serve: Serve, workers: int) -> None
         reloaded(served, {**config, "deployments": {"other": DEPLOYED}}, taken)
         for _ in range(4):
             assert [chat(served, name).status for name in ("mine", "other", "script")] == [200, 200, 404]
-        reloaded(served, {**config, "providers": {"another": {"type": "scripted"}}, "deployments": {}}, refused)
+        another = {"providers": {"another": {"type": "scripted"}}}
+        reloaded(served, {**config, **another, "deployments": {"other": {**DEPLOYED, "provider": "another"}}}, refused)
         assert "control plane: deployments.mine.provider: there is no provider 'house'" in served.stderr()
         assert chat(served, "mine").status == 200
         assert admin(served, "GET", "deployments/other").json["origin"] == "file"

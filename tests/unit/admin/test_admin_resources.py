@@ -5,14 +5,16 @@ from __future__ import annotations
 import contextlib
 import http.client
 import json
+import signal
 import ssl
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from served import KEY, Answer, Served
+from served import KEY, Answer, Served, eventually
 
 MODEL = {"format": "Custom", "name": "script", "version": "1"}
 CONFIG: dict[str, Any] = {
@@ -156,7 +158,12 @@ def test_names_are_names(served: Served, name: str) -> None:
     assert answer.json["error"]["code"] == "InvalidResource"
 
 
-@pytest.mark.parametrize("body", [b"", b"[]", b"{", b'{"settings": 3}', b'{"model": {}}', b"null"])
+DEEP = b'{"settings": {"profile": ' + b'{"a":' * 2000 + b"1" + b"}" * 2000 + b"}}"
+
+
+@pytest.mark.parametrize(
+    "body", [DEEP, b"[" * 100_000, b"", b"[]", b"{", b'{"settings": 3}', b'{"model": {}}', b"null"]
+)
 def test_bodies_are_objects_with_settings(served: Served, body: bytes) -> None:
     assert served.call("PUT", "/admin/v1/deployments/comes", body).status == 400
 
@@ -361,3 +368,62 @@ def test_the_accounts_keys_are_shown_over_tls_alone(served: Served) -> None:
     for path in ("list_keys", "regenerate_key"):
         answer = served.call("POST", f"/admin/v1/account/{path}", {"key": "key1"})
         assert (answer.status, answer.json["error"]["code"]) == (403, "Forbidden")
+
+
+def test_a_secret_that_is_written_in_the_file_is_not_shown(
+    serve: Callable[..., AbstractContextManager[Served]],
+) -> None:
+    house = {
+        "type": "openai_compatible",
+        "base_url": "http://127.0.0.1:9/v1",
+        "api_key": "env:GUEST_KEY",
+        "headers": {"x-team": "header-secret-9"},
+        "proxy": "http://user:proxy-secret-9@127.0.0.1:9",
+    }
+    config = {"providers": {"house": house}, "deployments": {"one": {"model": MODEL, "provider": house}}}
+    with serve(config, GUEST_KEY=GUEST) as served:
+        for path in ("providers/house", "deployments/one", "providers", "deployments"):
+            answer = served.call("GET", f"/admin/v1/{path}")
+            assert answer.status == 200
+            assert b"secret-9" not in answer.body
+            assert b"env:GUEST_KEY" in answer.body
+
+
+def test_a_file_must_be_valid_by_itself(serve: Callable[..., AbstractContextManager[Served]]) -> None:
+    with serve(CONFIG, GUEST_KEY=GUEST) as served:
+        assert put(served, "providers/mine", {"type": "scripted"}).status == 201
+        leaning = {**CONFIG, "deployments": {"leaning": {"model": MODEL, "provider": "mine"}}}
+        (served.data_dir.parent / f"{served.data_dir.name}.yaml").write_text(json.dumps(leaning))
+        served.process.send_signal(signal.SIGHUP)
+        eventually(lambda: "there is no provider 'mine'" in served.stderr(), "the file is refused")
+        assert chat(served, "script").status == 200
+
+
+def test_two_servers_of_one_data_directory_serve_the_same(
+    serve: Callable[..., AbstractContextManager[Served]],
+) -> None:
+    with serve(CONFIG, GUEST_KEY=GUEST) as first, serve(CONFIG, GUEST_KEY=GUEST) as second:
+        assert put(first, "deployments/comes", DEPLOYED).status == 201
+        eventually(lambda: chat(second, "comes").status == 200, "the other one serves it")
+        assert served_version(first) == served_version(second)
+
+
+def served_version(served: Served) -> int:
+    version: int = served.call("GET", "/health/ready").json["snapshot"]["version"]
+    return version
+
+
+def test_the_secrets_key_is_private_and_needed(
+    serve: Callable[..., AbstractContextManager[Served]], data_dir: Path
+) -> None:
+    with serve(CONFIG, GUEST_KEY=GUEST) as served:
+        file = data_dir / "secrets-key"
+        assert file.stat().st_mode & 0o777 == 0o600
+        assert put(served, "keys/team", {}).status == 201
+    key = file.read_text()
+    file.unlink()
+    with pytest.raises(AssertionError, match="sealed with another key"), serve(CONFIG, GUEST_KEY=GUEST):
+        pass
+    file.write_text(key)
+    with serve(CONFIG, GUEST_KEY=GUEST) as served:
+        assert served.call("GET", "/admin/v1/keys/team").status == 200

@@ -15,7 +15,6 @@ from modelport.config.faults import ConfigError, Fault
 from modelport.config.literals import LiteralError, understood_provider
 from modelport.config.messages import Explainer
 from modelport.config.policies import BlocklistSettings, ContentFilterSettings
-from modelport.config.prices import PriceEntry
 from modelport.config.secrets import MASK, Secret
 from modelport.config.stored import STORED
 from modelport.control.resources.keys import SLOTS
@@ -27,12 +26,6 @@ KEY_PREFIX: Final = "mp-"
 """Makes a key that is found somewhere recognisable."""
 SEALED: Final = "$sealed"
 HASH: Final = "$hash"
-ALONE: Final[Mapping[str, type[BaseModel]]] = {
-    "content_filters": ContentFilterSettings,
-    "blocklists": BlocklistSettings,
-    "prices": PriceEntry,
-}
-"""Kinds that no other setting depends on: validated by themselves."""
 
 
 class ConfigForms:
@@ -64,7 +57,7 @@ class ConfigForms:
             raise InvalidResource(f"The {kind[:-1]} is not valid: {error}.", error.faults) from None
         if kind == "keys":
             return understood_key(given, kept)
-        if (model := ALONE.get(kind)) is not None:
+        if (model := alone(kind)) is not None:
             check_alone(kind, model, given)
         return dict(given)
 
@@ -150,6 +143,20 @@ def understood_key(given: Mapping[str, Any], kept: Mapping[str, Any] | None) -> 
         if value is not None and kept is not None and kept.get(slot) is not None:
             body[slot] = kept[slot]
     return body
+
+
+def alone(kind: str) -> type[BaseModel] | None:
+    """The schema of a kind that no other setting depends on: such objects are validated by themselves."""
+    match kind:
+        case "content_filters":
+            return ContentFilterSettings
+        case "blocklists":
+            return BlocklistSettings
+        case "prices":
+            from modelport.config.prices import PriceEntry
+
+            return PriceEntry
+    return None
 
 
 def check_alone(kind: str, model: type[BaseModel], given: Mapping[str, Any]) -> None:

@@ -14,6 +14,7 @@ from modelport.app.configuration import UNLOADABLE, ControlState, configure
 from modelport.app.snapshot import embedded_deployments
 from modelport.config.document import Document, read_file
 from modelport.config.faults import ConfigError, Fault, dotted
+from modelport.config.literals import shown_provider
 from modelport.config.load import Loaded, parse
 from modelport.config.preflight import problems
 from modelport.config.secrets import Secret
@@ -87,7 +88,9 @@ class ConfigurationFile:
         for section in (*SECTIONS, "content_filters", BLOCKLISTS):
             for name, key, body in named(section, self._document.data.get(section)):
                 line = self._document.lines.get((section, key))
-                yield given(section, name, body, "file", f"{self._file}:{line}" if line else str(self._file))
+                yield given(
+                    section, name, shown(section, body), "file", f"{self._file}:{line}" if line else str(self._file)
+                )
         if self._is_without_deployments:
             for name, body in built_in_deployments().items():
                 yield given("deployments", name, body, "built_in", None)
@@ -182,8 +185,17 @@ def named(section: str, value: Any) -> Iterator[tuple[str, str | int, Body]]:
                 yield name, index, dict(item)
 
 
+def shown(section: str, body: Body) -> Body:
+    """An entry of the file without the secrets that are written in it."""
+    if section == "providers":
+        return shown_provider(body)
+    if section == "deployments" and isinstance(inline := body.get("provider"), Mapping):
+        return {**body, "provider": shown_provider(inline)}
+    return body
+
+
 def given(kind: str, name: str, body: Body, origin: Origin, place: str | None) -> Resource:
-    """One that cannot be changed over the API. References to secrets stay references; nothing of them is secret."""
+    """One that cannot be changed over the API."""
     return Resource(kind=kind, name=name, body=body, origin=origin, place=place)
 
 

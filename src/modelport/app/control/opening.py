@@ -54,6 +54,8 @@ class OpenedControl:
     state: ControlState
     objects: StoredState
     name: str
+    path: Path | None
+    """SQLite's file."""
     is_loaded: bool
 
     def plane(self, generated: Secret | None, apply: Apply, clock: Clock) -> ControlPlaneOfServer:
@@ -97,6 +99,7 @@ class ControlPlaneOfServer:
         before = self.host.file.state
         await asyncio.to_thread(self.host.file.read)
         try:
+            await asyncio.to_thread(self.host.file.loaded, ())  # the file must start a server by itself
             await self.plane.again()
         except BaseException:
             self.host.file.state = before
@@ -112,8 +115,8 @@ class ControlPlaneOfServer:
                     await store.wait(FOLLOW_SECONDS)
                 else:
                     await asyncio.sleep(FOLLOW_SECONDS)
-                if self._opened.is_loaded and not store.is_open:
-                    continue  # nothing was ever stored
+                if self._opened.is_loaded and not store.is_open and not await asyncio.to_thread(self._has_objects):
+                    continue  # nothing was ever stored, by this server or another one of the same data directory
                 if await store.version() != self.plane.version or not self._opened.is_loaded:
                     await self.plane.follow()
                 self._opened.is_loaded = True
@@ -124,6 +127,10 @@ class ControlPlaneOfServer:
             except (ModelportError, *UNLOADABLE) as error:
                 self._note(str(error))
                 await asyncio.sleep(FOLLOW_SECONDS)
+
+    def _has_objects(self) -> bool:
+        path = self._opened.path
+        return path is not None and has_objects(path)
 
     async def _in_contact(self) -> None:
         self._contact = time.monotonic()
@@ -164,7 +171,8 @@ def _opened(settings: Settings, config: Path | None, flags: Flags, environ: Mapp
     forms = ConfigForms(sealer, settings.server.data_dir)
     store = ThreadedStore(lambda: opened_store(address, sealer))
     control = ControlState(salt=sealer.salt)
-    opened = OpenedControl(file, store, forms, settings, control, StoredState(), address.kind, is_loaded=True)
+    name, path = address.kind, address.path
+    opened = OpenedControl(file, store, forms, settings, control, StoredState(), name, path, is_loaded=True)
     if address.path is not None:
         from modelport.stores.sql.control_peek import peeked  # with it comes sqlite3, which a worker does without
 
@@ -186,6 +194,13 @@ def _opened(settings: Settings, config: Path | None, flags: Flags, environ: Mapp
     opened.settings = file.loaded(objects).settings
     opened.state = structs.replace(control, version=state.version, prices=prices_of(objects))
     return opened
+
+
+def has_objects(path: Path) -> bool:
+    """Whether anything was ever stored."""
+    from modelport.stores.sql.control_peek import peeked
+
+    return peeked(path).version > 0
 
 
 def opened_store(address: DatabaseAddress, sealer: Sealer) -> ControlStore:
