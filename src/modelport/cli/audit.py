@@ -9,8 +9,8 @@ from typing import Annotated
 import msgspec
 import typer
 
-from modelport.cli.keys import ConfigOption, DataDirOption, settings_or_fail
 from modelport.cli.output import ExitCode, application, fail, write_error_line, write_json, write_line, write_table
+from modelport.cli.settings import ConfigOption, DataDirOption, settings_or_fail
 from modelport.config.sources import Flags
 from modelport.control.resources import RESOURCES
 from modelport.control.usage import moment

@@ -13,9 +13,9 @@ from urllib.parse import urlsplit
 import typer
 
 from modelport.cli.conversation import Conversation, typed, write
-from modelport.cli.keys import ConfigOption, DataDirOption, client_settings, readable_key
 from modelport.cli.output import ExitCode, application, fail
 from modelport.cli.server import connection_to
+from modelport.cli.settings import ConfigOption, DataDirOption, client_settings, readable_key
 from modelport.config.client import ClientSettings
 from modelport.config.sources import Flags
 

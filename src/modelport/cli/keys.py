@@ -1,36 +1,47 @@
-"""`modelport keys`: the key that opens the endpoint."""
+"""`modelport keys`: the key that opens the endpoint, and the keys of callers."""
 
 from __future__ import annotations
 
-import os
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated, Any, Final
 
 import typer
 
-from modelport.cli.output import ExitCode, application, fail, write_line
-from modelport.config.client import ClientSettings, read_client
-from modelport.config.faults import ConfigError
-from modelport.config.secrets import Secret, SecretFault, SecretSources, stored_key
-from modelport.config.sources import API_KEY_VARIABLE, Flags
+from modelport.cli.administration import Body, EndpointOption, Object, administration, names_of, path_of
+from modelport.cli.bodies import FileOption, SetOption, body_of
+from modelport.cli.objects import JsonOption, YesOption, write_done
+from modelport.cli.output import (
+    ExitCode,
+    application,
+    confirm,
+    fail,
+    write_error_line,
+    write_json,
+    write_line,
+    write_table,
+)
+from modelport.cli.settings import ConfigOption, DataDirOption, client_settings, readable_key
+from modelport.config.sources import Flags
 
-if TYPE_CHECKING:
-    from modelport.config.settings import Settings
+KIND: Final = "keys"
+SLOTS: Final = ("key1", "key2")
 
-app = application(help="Show the key that opens the endpoint.", no_args_is_help=True)
+app = application(help="Show the key that opens the endpoint, and manage callers' keys.", no_args_is_help=True)
 
-ConfigOption = Annotated[
-    Path | None, typer.Option("--config", help="The configuration file. [env: MODELPORT_CONFIG]", show_default=False)
+Name = Annotated[str, typer.Argument(help="Its name.", autocompletion=names_of(KIND))]
+Slot = Annotated[str | None, typer.Option("--key", "-k", help="key1 or key2.")]
+Project = Annotated[str | None, typer.Option("--project", "-p", help="Whose budget and costs it belongs to.")]
+Expires = Annotated[str | None, typer.Option("--expires", "-e", help="A date or time from which it is refused.")]
+Deployments = Annotated[
+    list[str] | None, typer.Option("--deployments", "-d", help="Name patterns that it opens: 'gpt-*'. May be repeated.")
 ]
-DataDirOption = Annotated[
-    Path | None,
-    typer.Option("--data-dir", help="Where the server keeps its data. [env: MODELPORT_DATA_DIR]", show_default=False),
+Operations = Annotated[
+    list[str] | None, typer.Option("--operations", "-o", help="What it may call: embeddings … May be repeated.")
 ]
 
 
 @app.callback()
 def keys() -> None:
-    """Show the key that opens the endpoint."""
+    """Show the key that opens the endpoint, and manage callers' keys."""
 
 
 @app.command()
@@ -51,42 +62,120 @@ def show(config: ConfigOption = None, data_dir: DataDirOption = None) -> None:
     write_line(key.reveal())
 
 
-def settings_or_fail(config: Path | None, flags: Flags, *, with_secrets: bool = True) -> Settings:
-    """The whole configuration, or one line per fault."""
-    from modelport.config.load import read  # with it comes pydantic
+@app.command()
+def new(
+    name: Name,
+    deployments: Deployments = None,
+    operations: Operations = None,
+    project: Project = None,
+    expires: Expires = None,
+    file: FileOption = None,
+    settings: SetOption = None,
+    as_json: JsonOption = False,
+    endpoint: EndpointOption = None,
+    config: ConfigOption = None,
+    data_dir: DataDirOption = None,
+) -> None:
+    """Make a key for a caller, and show it this once.
 
-    try:
-        return read(config, os.environ, flags, with_secrets=with_secrets).settings
-    except ConfigError as error:
-        fail(ExitCode.CONFIG_INVALID, str(error))
-
-
-def client_settings(config: Path | None, flags: Flags) -> ClientSettings:
-    """The settings of a command that is no server: the server's secrets need not be here."""
-    try:
-        return read_client(config, os.environ, flags)
-    except ConfigError as error:
-        fail(ExitCode.CONFIG_INVALID, str(error))
-
-
-def readable_key(settings: ClientSettings) -> Secret | None:
-    """The first key of the operator's that can be read here; the stored one where none is configured."""
-    if not settings.keys:
-        return stored_secret(settings)
-    sources = SecretSources(os.environ, settings.directory)
-    # The variable wins here, too, where the file names it beside others.
-    for origin in sorted(settings.keys, key=lambda name: name != f"env:{API_KEY_VARIABLE}"):
-        try:
-            return sources.resolve(origin)
-        except SecretFault:
-            continue
-    return None
+    Example: modelport keys new search-team --deployments 'gpt-*' --project research --expires 2027-12-31
+    """
+    body = body_of(file, settings, deployments=deployments, operations=operations, project=project, expires=expires)
+    server = administration(config, data_dir, endpoint)
+    write_key(server.create(KIND, name, body), as_json)
 
 
-def stored_secret(settings: ClientSettings) -> Secret | None:
-    """The key that the first start made."""
-    try:
-        stored = stored_key(settings.data_dir)
-    except OSError as error:
-        fail(ExitCode.DATA_DIR_UNUSABLE, f"the key cannot be read: {error}")
-    return stored.secret if stored is not None else None
+@app.command("list")
+def list_(
+    as_json: JsonOption = False,
+    endpoint: EndpointOption = None,
+    config: ConfigOption = None,
+    data_dir: DataDirOption = None,
+) -> None:
+    """List callers' keys: what they open and until when. Their values cannot be shown again.
+
+    Example: modelport keys list
+    """
+    found = administration(config, data_dir, endpoint).objects(KIND)
+    if as_json:
+        write_json(found)
+    else:
+        columns = ("name", "keys", "deployments", "operations", "project", "expires", "origin")
+        write_table(columns, [(item["name"], *row(item["settings"]), item["origin"]) for item in found])
+
+
+@app.command()
+def regenerate(
+    name: Name,
+    key: Slot = None,
+    yes: YesOption = False,
+    as_json: JsonOption = False,
+    endpoint: EndpointOption = None,
+    config: ConfigOption = None,
+    data_dir: DataDirOption = None,
+) -> None:
+    """Make a new value for one of a caller's two keys, and show it this once. Its old value is refused from then on.
+
+    Example: modelport keys regenerate search-team --key key2
+    """
+    slot = slot_of(key)
+    server = administration(config, data_dir, endpoint)
+    if (server.object(KIND, name)["settings"]).get(slot) is not None:
+        confirm(f"Replace {slot} of {name}?", yes)
+    write_key(server.post(f"{path_of(KIND, name).removeprefix('/admin/v1/')}/regenerate", {"key": slot}), as_json)
+
+
+@app.command()
+def revoke(
+    name: Name,
+    key: Slot = None,
+    yes: YesOption = False,
+    as_json: JsonOption = False,
+    endpoint: EndpointOption = None,
+    config: ConfigOption = None,
+    data_dir: DataDirOption = None,
+) -> None:
+    """Refuse a caller's keys from now on: one of them, or the whole entry. Asks first.
+
+    Example: modelport keys revoke search-team --key key1 --yes
+    """
+    server = administration(config, data_dir, endpoint)
+    if key is None:
+        confirm(f"Revoke all keys of {name}?", yes)
+        server.delete(KIND, name)
+        write_done(KIND, name, "revoked", as_json)
+    else:
+        slot = slot_of(key)
+        confirm(f"Revoke {slot} of {name}?", yes)
+        server.patch(KIND, name, {slot: None})
+        write_done(KIND, f"{name}/{slot}", "revoked", as_json)
+
+
+def slot_of(text: str | None) -> str:
+    """Which of the two. Raises BadParameter."""
+    if text not in SLOTS:
+        raise typer.BadParameter("say --key key1 or --key key2", param_hint="--key")
+    return text
+
+
+def row(settings: Body) -> tuple[object, ...]:
+    """What is shown between name and origin."""
+    made = [slot for slot in SLOTS if settings.get(slot) is not None]
+    operations: Any = settings.get("operations")
+    return (
+        " ".join(made),
+        " ".join(settings.get("deployments") or ("*",)),
+        "all" if operations is None else " ".join(operations),
+        settings.get("project"),
+        settings.get("expires"),
+    )
+
+
+def write_key(found: Object, as_json: bool) -> None:
+    """The new value on standard output, alone, so that a script can read it."""
+    if as_json:
+        write_json(found)
+        return
+    for slot, value in (found.get("secrets") or {}).items():
+        write_error_line(f"modelport: {slot} of {found['name']}; it is not shown again:")
+        write_line(value)

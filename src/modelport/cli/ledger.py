@@ -7,8 +7,8 @@ from typing import Annotated
 import msgspec
 import typer
 
-from modelport.cli.keys import ConfigOption, DataDirOption, settings_or_fail
 from modelport.cli.output import ExitCode, application, fail, write_error_line, write_json, write_line
+from modelport.cli.settings import ConfigOption, DataDirOption, settings_or_fail
 from modelport.cli.usage import ledger_or_fail
 from modelport.config.sources import Flags
 from modelport.core.usage_reports import LedgerUnavailable

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from modelport.cli.keys import ConfigOption, DataDirOption, client_settings
 from modelport.cli.output import ExitCode, application, fail, write_json, write_line, write_table
+from modelport.cli.settings import ConfigOption, DataDirOption, client_settings
 from modelport.config.sources import Flags
 from modelport.engine import weights
 from modelport.engine.weights import CATALOGUE, Weights, WeightsError, WeightsFault, WeightsState

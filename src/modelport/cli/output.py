@@ -45,6 +45,8 @@ class ExitCode(IntEnum):
     """The server answered, and refused."""
     UNBALANCED = 14
     """The journal or the ledger is damaged, or they do not agree."""
+    DECLINED = 15
+    """A question before a change was answered with no."""
     INTERRUPTED = 130
     """Ctrl-C in a command that had not finished (128 + SIGINT)."""
 
@@ -53,6 +55,16 @@ def fail(code: ExitCode, message: str, remedy: str | None = None) -> NoReturn:
     """Ends the command: one line on standard error that says what is wrong and what to do, and no traceback."""
     sys.stderr.write(f"modelport: {message}{f' ({remedy})' if remedy else ''}\n")
     raise typer.Exit(code)
+
+
+def confirm(question: str, yes: bool) -> None:
+    """Asks on the terminal, unless `yes`; ends the command where the answer is no or cannot be given."""
+    if yes:
+        return
+    if not sys.stdin.isatty():
+        fail(ExitCode.USAGE, f"{question} There is no terminal to ask on", "--yes answers")
+    if not typer.confirm(question, err=True):
+        fail(ExitCode.DECLINED, "nothing was changed")
 
 
 def write_line(text: str = "") -> None:

@@ -12,8 +12,8 @@ import typer
 
 from modelport.app.prices import price_book
 from modelport.app.snapshot import deployments, inline_name, run_here
-from modelport.cli.keys import ConfigOption, settings_or_fail
 from modelport.cli.output import ExitCode, application, fail, write_error_line, write_json, write_line, write_table
+from modelport.cli.settings import ConfigOption, settings_or_fail
 from modelport.config.carried import read_carried
 from modelport.config.faults import ConfigError
 from modelport.config.profiles import load_profiles

@@ -23,8 +23,8 @@ from modelport.app.processes.listening import shared
 from modelport.app.processes.nursery_process import NurseryFailed
 from modelport.app.reload_on_signal import ReloadOnSignal
 from modelport.app.runtime import ProviderFault
-from modelport.cli.keys import ConfigOption, DataDirOption
 from modelport.cli.output import ExitCode, application, fail, write_error_line, write_line
+from modelport.cli.settings import ConfigOption, DataDirOption
 from modelport.cli.startup import announce
 from modelport.config.faults import ConfigError
 from modelport.config.load import read

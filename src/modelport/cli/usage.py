@@ -7,13 +7,13 @@ import json
 import time
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, Final, NoReturn
-from urllib.parse import urlencode, urlsplit
+from urllib.parse import urlencode
 
 import typer
 
-from modelport.cli.keys import ConfigOption, DataDirOption, client_settings, readable_key, settings_or_fail
 from modelport.cli.output import ExitCode, application, fail, write_error_line, write_json, write_table
-from modelport.cli.server import connection_to
+from modelport.cli.server import ask
+from modelport.cli.settings import ConfigOption, DataDirOption, client_settings, settings_or_fail
 from modelport.cli.usage_table import usage_table
 from modelport.config.client import ClientSettings
 from modelport.config.faults import ConfigError
@@ -36,7 +36,6 @@ if TYPE_CHECKING:
 
 app = application()
 
-CONNECT_SECONDS: Final = 2
 ANSWER_SECONDS: Final = 30
 
 
@@ -115,21 +114,10 @@ def from_server(asked: UsageQuestion, settings: ClientSettings, endpoint: str) -
     """Raises OSError, HTTPException, ServerRefused."""
     query = {"by": ",".join(asked.by)}
     query |= {name: iso(at) for name in ("since", "until") if (at := getattr(asked, name)) is not None}
-    parts = urlsplit(endpoint)
-    connection = connection_to(parts, settings.data_dir, CONNECT_SECONDS)
-    found_key = readable_key(settings)
-    key = found_key.reveal() if found_key is not None else ""
+    path = f"/admin/v1/usage?{urlencode(query)}"
+    response = ask(settings, endpoint, "GET", path, answer_seconds=ANSWER_SECONDS)
     try:
-        connection.connect()
-        if connection.sock is not None:
-            connection.sock.settimeout(ANSWER_SECONDS)
-        connection.request("GET", f"{parts.path}/admin/v1/usage?{urlencode(query)}", headers={"api-key": key})
-        response = connection.getresponse()
-        body = response.read()
-    finally:
-        connection.close()
-    try:
-        found = json.loads(body)
+        found = json.loads(response.body)
         if response.status == 200:
             return [read(row, asked.by) for row in found]
         raise ServerRefused(response.status, str(found["error"]["message"]))

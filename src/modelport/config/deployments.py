@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import ConfigDict, Discriminator, Field, JsonValue, PlainSerializer, Tag, model_validator
+from pydantic import AfterValidator, ConfigDict, Discriminator, Field, JsonValue, PlainSerializer, Tag, model_validator
 
 from modelport.config.budgets import BudgetSettings
 from modelport.config.secrets import Secret
-from modelport.config.section import Count, Name, Seconds, Section, Version, Word, described, refuse
+from modelport.config.section import Count, Name, Seconds, Section, Version, Word, at_most, described, refuse
 
 ExtraParameters = Literal["error", "drop", "pass-through"]
 OnStoreOutage = Literal["local_cap", "refuse"]
@@ -139,6 +139,9 @@ class LimitSettings(Section):
     """What happens to calls of this deployment while the shared store is gone; absent: `quota.on_store_outage`."""
 
 
+Tags = Annotated[dict[Word, Annotated[str, Field(max_length=256)]], AfterValidator(at_most(50, "tags"))]
+
+
 def _provider_form(value: Any) -> str:
     return "mapping" if isinstance(value, dict | ProviderSettings) else "name"
 
@@ -174,6 +177,8 @@ class DeploymentSettings(Section):
     """The deployment that takes over while this one is at its limit."""
     budget: BudgetSettings | None = None
     """What all its calls together may cost."""
+    tags: Tags = Field(default_factory=dict)
+    """Words of your own: `team: search`. Policies can require them."""
     default: bool = False
     """Answers on the root form, and wherever no model is named. At most one."""
 

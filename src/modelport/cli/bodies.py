@@ -1,0 +1,108 @@
+"""What commands send as an object's settings: options, `--set` and files become one body."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from modelport.cli.administration import Body
+from modelport.cli.output import ExitCode, fail
+from modelport.config.faults import ConfigError
+from modelport.config.secrets import SecretFault, SecretSources, is_reference
+
+FileOption = Annotated[
+    Path | None, typer.Option("--file", "-f", help="YAML or JSON with settings; options beside it win.")
+]
+SetOption = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="PATH=VALUE", help="Any setting: limits.tokens_per_minute=1000. null removes it."),
+]
+
+
+def body_of(file: Path | None, pairs: Sequence[str] | None, **options: Any) -> Body:
+    """A file's settings, then options that were given (`a__b` stands for `a.b`), then `--set`. Ends the command where
+    one cannot be read."""
+    found = read_settings(file) if file is not None else {}
+    for name, value in options.items():
+        if value is not None:
+            put_at(found, name.split("__"), value)
+    for pair in pairs or ():
+        path, equals, text = pair.partition("=")
+        if not equals or not path:
+            raise typer.BadParameter(f"{pair!r} is not PATH=VALUE", param_hint="--set")
+        put_at(found, path.split("."), value_of(text))
+    return found
+
+
+def read_settings(file: Path) -> Body:
+    """A YAML or JSON file."""
+    from modelport.config.document import read_file  # with it comes yaml
+
+    try:
+        document = read_file(file)
+        if document.faults:
+            raise ConfigError(document.faults)
+    except ConfigError as error:
+        fail(ExitCode.CONFIG_INVALID, str(error))
+    return document.data
+
+
+def put_at(body: Body, path: Sequence[str], value: Any) -> None:
+    """Sets one place. Raises BadParameter where something else than a mapping is in the way."""
+    at = body
+    for part in path[:-1]:
+        inner = at.setdefault(part, {})
+        if not isinstance(inner, dict):
+            raise typer.BadParameter(f"{part} is no mapping", param_hint=".".join(path))
+        at = inner
+    at[path[-1]] = value
+
+
+def value_of(text: str) -> Any:
+    """JSON where it is some: numbers, true, null, lists; else text."""
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text
+
+
+def pairs_of(texts: Sequence[str] | None, hint: str) -> dict[str, str] | None:
+    """`KEY=VALUE` options as a mapping."""
+    if not texts:
+        return None
+    found = {}
+    for text in texts:
+        key, equals, value = text.partition("=")
+        if not key or not equals:
+            raise typer.BadParameter(f"{text!r} is not KEY=VALUE", param_hint=hint)
+        found[key] = value
+    return found
+
+
+def with_secrets(body: Any, directory: Path | None = None) -> Any:
+    """A copy with what `env:NAME` and `file:PATH` refer to here: the server takes secrets as they are. Ends the command
+    where one cannot be read."""
+    if isinstance(body, Mapping):
+        return {key: with_secrets(value, directory) for key, value in body.items()}
+    if isinstance(body, list):
+        return [with_secrets(item, directory) for item in body]
+    if not isinstance(body, str) or not is_reference(body):
+        return body
+    try:
+        return SecretSources(os.environ, directory or Path.cwd()).resolve(body).reveal()
+    except SecretFault as error:
+        fail(ExitCode.CONFIG_INVALID, f"{body}: {error}")
+
+
+def flat(value: Any, place: str = "") -> Iterator[tuple[str, str]]:
+    """Dotted places and what is there, as text; lists are one value."""
+    if isinstance(value, Mapping) and value:
+        for key, item in value.items():
+            yield from flat(item, f"{place}.{key}" if place else str(key))
+    else:
+        yield place, value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
