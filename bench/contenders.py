@@ -115,7 +115,6 @@ FEATURES: Mapping[str, Mapping[str, str]] = {
     "without all three": {"limits": servers.UNLIMITED, "without": "journal,ledger,metrics"},
     "with the ledger": {"without": ""},
     "with access log": {"log_level": "info"},
-    "without the lane": {"lane": "0"},
 }
 """Each differs from the first in one thing: what it costs is the difference."""
 

@@ -1,6 +1,6 @@
 """Instructions per request, in user space: (I(2n) - I(n)) / n, whatever else runs on the machine.
 
-python -m bench.instructions [--stream] [--requests 10000] [--lane 0] [--without journal,ledger,metrics,quota]
+python -m bench.instructions [--stream] [--requests 10000] [--without journal,ledger,metrics,quota]
 
 The processor's counters where there are any (`perf stat`), else callgrind, fifty times slower: name fewer requests.
 What the ledger's process spends on a record is counted apart (`python -m bench.shipping --instructions`) and added.
@@ -67,19 +67,18 @@ class Price(Struct, frozen=True):
         return self.server + self.ledger
 
 
-def price(python: Path, requests: int, *, stream: bool = False, lane: str = "1", without: str = "") -> Price:
+def price(python: Path, requests: int, *, stream: bool = False, without: str = "") -> Price:
     """Two runs of different length, so what is not of a request does not count."""
     with tempfile.TemporaryDirectory(prefix="modelport-instructions-") as name:
         short, long = (
-            counted(Path(name) / str(n), n * requests, stream=stream, lane=lane, without=without, python=python)
-            for n in (1, 2)
+            counted(Path(name) / str(n), n * requests, stream=stream, without=without, python=python) for n in (1, 2)
         )
     loop, server = ((long[i] - short[i]) // requests for i in (0, 1))
     ships = not {"journal", "ledger"} & set(without.split(","))
     return Price(loop, server, shipping.instructions(python) if ships else 0)
 
 
-def counted(folder: Path, requests: int, *, stream: bool, lane: str, without: str, python: Path) -> tuple[int, int]:
+def counted(folder: Path, requests: int, *, stream: bool, without: str, python: Path) -> tuple[int, int]:
     """Instructions of one run from its first request to its last: of the loop's thread, and of all threads."""
     folder.mkdir()
     port = servers.free_port()
@@ -90,7 +89,7 @@ def counted(folder: Path, requests: int, *, stream: bool, lane: str, without: st
         config = folder / "modelport.yaml"
         config.write_text(CONFIG.format(port=port, folder=folder, mock=int(mock.stdout.readline()), limits=limits))
         start = ["-m", "bench.switches", ",".join(["ledger", *parts]), "--", "serve", "--config", str(config)]
-        environment = {"MODELPORT_LANE": lane, "PYTHONDONTWRITEBYTECODE": "1"}
+        environment = {"PYTHONDONTWRITEBYTECODE": "1"}
         command = counters.serving([str(python), *start], folder)
         with servers.serving(command, port, folder, environment=environment) as process:
             load(port, folder, WARMING_REQUESTS, stream)
@@ -116,12 +115,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m bench.instructions", description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--requests", type=int, default=default_requests(), help="fewer are faster and less exact")
     parser.add_argument("--stream", action="store_true")
-    parser.add_argument("--lane", default="1")
     parser.add_argument("--without", default="", help="parts to leave out: journal, ledger, metrics, quota")
     parser.add_argument("--python", type=Path, default=Path(sys.executable))
     wanted = parser.parse_args()
-    found = price(wanted.python, wanted.requests, stream=wanted.stream, lane=wanted.lane, without=wanted.without)
-    facts = {"scenario": "stream" if wanted.stream else "whole", "lane": wanted.lane, "without": wanted.without}
+    found = price(wanted.python, wanted.requests, stream=wanted.stream, without=wanted.without)
+    facts = {"scenario": "stream" if wanted.stream else "whole", "without": wanted.without}
     figures = {"loop": found.loop, "server": found.server, "ledger": found.ledger, "whole": found.whole}
     print(json.dumps({**facts, "counted_by": counters.mechanism(), "requests": wanted.requests, **figures}))
 

@@ -1,4 +1,4 @@
-"""Where the instructions of a plain call go: each piece counted alone, in a loop, with the objects of a real server.
+"""Where the instructions of a chat go: each piece counted alone, in a loop, with the objects of a real server.
 
 python -m bench.pieces [--python PATH] [--times 400] [--name NAME]
 
@@ -17,27 +17,35 @@ import sys
 import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, Final
 
 from bench import counters, instructions, interpreters, servers, written
 from modelport.app.build import serving
 from modelport.config.load import load
+from modelport.core.identity import Identified
+from modelport.core.requests import ChatRequest
 from modelport.dialects import fresh_ids
+from modelport.gateway.answering import whole_text
+from modelport.gateway.call import Origin
+from modelport.gateway.estimate import need
 from modelport.gateway.forms import CLOSED_VALUES, OPENED_VALUES, encoded
+from modelport.gateway.identify import identify
+from modelport.gateway.plan import Caller, CallPlan
+from modelport.lane.calls import head_of
+from modelport.lane.heads import AnswerHeads, numbers
 from modelport.lane.repeated import RepeatedHead
-from modelport.lane.standing import answer_form
 from modelport.stores.allotments import Amount, MemoryBank, SharedQuota
 from modelport.stores.allotments.account import Grant
-from modelport.surfaces.headers import DECISIVE
+from modelport.surfaces.headers import RequestHead
 from modelport.upstream.reply_head import FieldReader
 from modelport.upstream.usual import UsualReply
 
 URL: Final = b"/v1/chat/completions"
 NOTHING: Final = "nothing"
-WHOLE_BODY: Final = "(instead, where the body's shape is new: decoded and encoded as a whole)"
 GRANTED: Final = "(instead, where others share the quota: from what is granted)"
 RESERVED: Final = "(the same through the port: reserved, told of, settled)"
-INSTEAD: Final = (WHOLE_BODY, GRANTED, RESERVED)
+INSTEAD: Final = (GRANTED, RESERVED)
 """What a usual call does not do."""
 KEY: Final = "MODELPORT_API_KEY"
 FLUSHED_CALLS: Final = 16
@@ -116,78 +124,85 @@ def follow(pieces: Mapping[str, Callable[[], object]]) -> None:
 
 
 def pieces_of(application: Any) -> dict[str, Callable[[], object]]:
-    """What a plain call is made of, with what a first one has left behind."""
-    lane, body = application.lane, instructions.body(False)
-    way = lane.way(URL)
+    """What a chat is made of, with what a first one has left behind."""
+    lane, body, pipeline = application.lane, instructions.body(False), application.gateway.pipeline
+    way, clock = lane.way(URL), pipeline.clock
     fields = {b"host": b"127.0.0.1", b"authorization": f"Bearer {os.environ[KEY]}".encode()}
     headers = [*fields.items(), (b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
     data = b"POST %b HTTP/1.1\r\n%b\r\n%b" % (URL, b"".join(b"%b: %b\r\n" % field for field in headers), body)
-    decisive = [dict(headers).get(name, b"") for name in DECISIVE]
-    caller = lane.standings.caller(way, decisive)
-    assert caller is not None
-    head = RepeatedHead.of(data, headers, way, caller, decisive, 32 * 1024)
-    ask = caller.read(body, decisive)
-    assert head is not None and head.match(data) is not None and ask is not None
-    standing, journal = ask[0], lane.pipeline.journal
+    key, snapshot = lane.key(way, dict(headers)), pipeline.snapshot()
+    head = RepeatedHead.of(data, headers, way, key, snapshot, 32 * 1024)
+    asked = RequestHead(method="POST", path=way.path, headers=dict(headers), query=way.query, request_id="")
+    said = head_of(lane, way, SimpleNamespace(head=asked))  # type: ignore[arg-type]
+    found = identify(said.credential, snapshot, pipeline.authenticators, clock)
+    assert head is not None and head.match(data) is not None and isinstance(found, Identified)
+    caller = Caller(said, found, snapshot, pipeline.runtime, pipeline.observer)
+    pipeline.callers.find(key, snapshot, clock.now())  # it is the current snapshot now
+    pipeline.callers.keep(key, caller)
+    request, plan = said.decode(body), caller.plan("bench")
+    assert isinstance(plan, CallPlan)
+    target, codec = plan.deployment.targets[0], pipeline.asked("mock").codec
     reply = REPLY_HEAD % len(REPLY) + REPLY
     usual = UsualReply()
     usual.learn(reply, FieldReader().read(reply))
-    answer = standing.codec.decode(REPLY)
+    answer, quota = codec.whole_answer(REPLY), pipeline.quota.state(plan.claims, ())
     assert usual.match(reply) is not None and answer is not None
-    form = answer_form(standing, way, answer.finish_reason)
     default = [(b"date", b"Sat, 21 Nov 2026 12:00:00 GMT"), (b"server", b"modelport")]
-    kept = standing.heads_of(default, *lane.default_headers(default)).kept
-    account, limits, now = standing.direct(lane.pipeline.clock.monotonic()), standing.limits, [0.0]
+    origin = Origin(quota, plan.deployment, snapshot)
+    fields_said, closes = lane.default_headers(default)
+    kept = AnswerHeads.of(asked, origin, default, fields_said, closes, lane.region, ()).kept
+    subject, limits = plan.claims[0].subject, plan.claims[0].limits
     assert kept is not None
-    shared, grant = granted(lane.pipeline.clock, standing.subject)
-    answered = REPLY
+    account = pipeline.quota.quota.account(subject, clock.monotonic())
+    shared, grant = granted(clock, subject)
     id, times = fresh_ids.uuid(), [0]
-    rows = records(standing, id.encode())
+    rows = records(plan, id.encode())
 
-    def whole_body() -> object:
-        return standing.codec.encode(way.plain(body))
-
-    def quota(account: Any) -> None:
-        now[0] = lane.pipeline.clock.monotonic()
-        account.take(limits, 500, now[0])
-        account.settle(limits, 500, 100, 0.01, now[0])
+    def taken(account: Any) -> None:
+        now = clock.monotonic()
+        account.take(limits, 500, now)
+        account.settle(limits, 500, 100, 0.01, now)
 
     def reserved() -> None:
-        reservation: Any = shared.reserve(standing.subject, limits, 500, lane.pipeline.clock.monotonic())
+        reservation: Any = shared.reserve(subject, limits, 500, clock.monotonic())
         reservation.state()
         reservation.settle(100)
 
     def lines() -> None:
-        journal.open_formed(id, standing.forms.opened, rows[0])
-        journal.close_formed(id, standing.forms.closed, rows[1])
+        pipeline.journal.open_formed(id, plan.opened(False), rows[0])
+        pipeline.journal.close_formed(id, plan.closed(target), rows[1])
         times[0] += 1
         if times[0] % FLUSHED_CALLS == 0:
-            journal.flush()
-
-    def said() -> bytes:
-        text, created = encoded(answer.text), 1_700_000_000
-        return form % (standing.speech.new_id().encode(), created, text, answer.prompt, 88, answer.completion)
+            pipeline.journal.flush()
 
     def answer_head() -> bytes:
-        head: bytes = kept % (rows[2], rows[2], rows[2], 1_000_000, 60, 10_000_000, 60, len(answered))
-        return head + answered
+        written: bytes = kept % (rows[2], rows[2], rows[2], *numbers(quota), len(REPLY))
+        return written + REPLY
 
     return {
         NOTHING: lambda: None,
         "the request's head, known again": lambda: head.match(data),
-        "the request's body: its shape known, its messages decoded": lambda: caller.read(body, decisive),
-        WHOLE_BODY: whole_body,
-        "the quota's account, taken and settled": lambda: quota(account),
-        GRANTED: lambda: quota(grant),
+        "who asks, by a keyed hash of its head": lambda: pipeline.callers.find(
+            lane.key(way, fields), snapshot, clock.now()
+        ),
+        "the request's body, decoded": lambda: said.decode(body),
+        "its plan, its shape and what it needs": lambda: (
+            caller.plan("bench"),
+            plan.shaped(request),
+            need(request, plan.tightest, snapshot.reserve_tokens),
+        ),
+        "the quota's account, taken and settled": lambda: taken(account),
+        GRANTED: lambda: taken(grant),
         RESERVED: reserved,
         "the request's id": lambda: fresh_ids.uuid().encode(),
-        "two records, filled in": lambda: records(standing, rows[2]),
+        "two records, filled in": lambda: records(plan, rows[2]),
         "their lines and their share of the seal": lines,
+        "the target's request, encoded": lambda: codec.encode(request, target),
         "the reply's head, known again": lambda: usual.match(reply),
-        "the reply's body, decoded": lambda: standing.codec.decode(REPLY),
-        "the answer in the surface's words, with its id": said,
+        "the reply's body, decoded": lambda: codec.whole_answer(REPLY),
+        "the answer in the surface's words, with its id": lambda: whole_text(plan, request, answer, clock.now()),
         "the answer's head": answer_head,
-        "metrics": lambda: standing.series.completed(standing.forms.closed, rows[1], 0.01, 24, 64, 500),
+        "metrics": lambda: plan.series.completed(plan.closed(target), rows[1], 0.01, 24, 64, 500),
     }
 
 
@@ -200,14 +215,18 @@ def granted(clock: Any, subject: str) -> tuple[SharedQuota, Grant]:
     return shared, grant
 
 
-def records(standing: Any, id: bytes) -> tuple[bytes, bytes, bytes]:
+def records(plan: CallPlan, id: bytes) -> tuple[bytes, bytes, bytes]:
     """What differs in both of a call, and its id."""
-    started, seconds, price = encoded(1_763_735_536.123456), encoded(0.0123456789), standing.prices.unpriced
+    request = ChatRequest(messages=())
+    prices = plan.prices(request, need(request, plan.tightest, 0), STARTED)
+    assert prices is not None
+    started, seconds, price = encoded(STARTED), encoded(0.0123456789), prices.bound(204, 256)
     opened = OPENED_VALUES % (id, started, 204, 256, 460, b"null", price)
     closed = CLOSED_VALUES % (id, started, b'"mock"', 24, 64, 460, seconds, seconds, b"null", price)
     return opened, closed, id
 
 
+STARTED: Final = 1_763_735_536.123456
 REPLY: Final = (
     b'{"id":"chatcmpl-0123456789abcdef","object":"chat.completion","created":1700000000,"model":"mock","choices":[{'
     b'"index":0,"message":{"role":"assistant","content":"' + b"lorem ipsum dolor sit amet " * 11 + b'"},"logprobs":null'

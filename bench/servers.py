@@ -258,7 +258,6 @@ def modelport(
     limits: str = GENEROUS,
     log_level: str = "warning",
     without: str = "",
-    lane: str = "1",
 ) -> Iterator[Running]:
     """modelport before the mock, with key, quota, journal and metrics. `without` names parts to leave out."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -277,7 +276,7 @@ def modelport(
     )
     start = ["-m", "bench.switches", without, "--"] if without else ["-m", "modelport"]
     command = [str(python), *start, "serve", "--config", str(config)]
-    with serving(command, port, folder, core, {"MODELPORT_LANE": lane}) as process:
+    with serving(command, port, folder, core) as process:
         yield Running(process, port)
 
 

@@ -40,9 +40,9 @@ def upstream() -> Iterator[ScriptedUpstream]:
         yield upstream
 
 
-@pytest.fixture(scope="module", params=["1", "0"], ids=["lane", "general"])
-def served(serve_module: Callable[..., Served], upstream: ScriptedUpstream, request: pytest.FixtureRequest) -> Served:
-    return serve_module(config(upstream), MODELPORT_LANE=request.param)
+@pytest.fixture(scope="module")
+def served(serve_module: Callable[..., Served], upstream: ScriptedUpstream) -> Served:
+    return serve_module(config(upstream))
 
 
 def asked(model: str = "far", **fields: Any) -> dict[str, Any]:
@@ -219,14 +219,11 @@ def test_what_a_call_is_charged_counts_in_its_quota(upstream: ScriptedUpstream, 
         assert left() == before - record.usage.total - 4
 
 
-@pytest.mark.parametrize("lane", ["1", "0"], ids=["lane", "general"])
 @pytest.mark.parametrize("name", ["whole", "whole, as events", "streamed"])
-def test_a_server_that_stops_charges_what_it_cuts(
-    upstream: ScriptedUpstream, data_dir: Path, name: str, lane: str
-) -> None:
+def test_a_server_that_stops_charges_what_it_cuts(upstream: ScriptedUpstream, data_dir: Path, name: str) -> None:
     answer, fields, expected, source = UNDER_WAY[name]
     limits = {"server": {"limits": {"request_seconds": 1}}}
-    with serve(config(upstream, **limits), data_dir, MODELPORT_LANE=lane) as served, served.connect() as connection:
+    with serve(config(upstream, **limits), data_dir) as served, served.connect() as connection:
         upstream.says(answer, waits=True)
         connection.sendall(served.request(CHAT, asked(**fields)))
         assert upstream.asked.acquire(timeout=60)

@@ -39,9 +39,9 @@ CONFIG: dict[str, Any] = {
 CHAT = {"messages": [{"role": "user", "content": "Hello!"}]}
 
 
-@pytest.fixture(scope="module", params=["1", "0"], ids=["lane", "coroutine"])
-def served(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
-    with serve_process(CONFIG, tmp_path_factory.mktemp("connections") / "data", MODELPORT_LANE=request.param) as found:
+@pytest.fixture(scope="module")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    with serve_process(CONFIG, tmp_path_factory.mktemp("connections") / "data") as found:
         found.ready()
         yield found
 

@@ -40,9 +40,9 @@ def upstream() -> Iterator[Endless]:
         yield upstream
 
 
-@pytest.fixture(scope="module", params=["1", "0"], ids=["lane", "general"])
-def served(serve_module: Callable[..., Served], upstream: Endless, request: pytest.FixtureRequest) -> Served:
-    return serve_module(config(upstream), MODELPORT_LANE=request.param)
+@pytest.fixture(scope="module")
+def served(serve_module: Callable[..., Served], upstream: Endless) -> Served:
+    return serve_module(config(upstream))
 
 
 def memory_bytes(served: Served, name: str = "VmRSS") -> int:
@@ -144,11 +144,10 @@ STATES: dict[str, tuple[bytes, bytes, dict[str, Any]]] = {
 }
 
 
-@pytest.mark.parametrize("lane", ["1", "0"], ids=["lane", "general"])
 def test_clients_that_leave_in_the_middle_are_counted_once_and_nothing_is_kept(
-    upstream: Endless, data_dir: Path, lane: str
+    upstream: Endless, data_dir: Path
 ) -> None:
-    with serve(config(upstream), data_dir, MODELPORT_LANE=lane) as served:
+    with serve(config(upstream), data_dir) as served:
         served.call("GET", "/health/live", key=None)
         before = memory_bytes(served)
         for begin, block, fields in STATES.values():
@@ -168,14 +167,13 @@ def test_clients_that_leave_in_the_middle_are_counted_once_and_nothing_is_kept(
 
 
 @pytest.mark.parametrize("state", STATES.values(), ids=STATES)
-@pytest.mark.parametrize("lane", ["1", "0"], ids=["lane", "general"])
 def test_a_server_asked_to_stop_ends_in_each_of_these_states(
-    upstream: Endless, data_dir: Path, lane: str, state: tuple[bytes, bytes, dict[str, Any]]
+    upstream: Endless, data_dir: Path, state: tuple[bytes, bytes, dict[str, Any]]
 ) -> None:
     begin, block, fields = state
     upstream.says(begin, block, pause_seconds=0.05)
     with (
-        serve(config(upstream, limits={"request_seconds": 1}), data_dir, MODELPORT_LANE=lane) as served,
+        serve(config(upstream, limits={"request_seconds": 1}), data_dir) as served,
         served.connect() as connection,
     ):
         connection.sendall(served.request(CHAT, asked(**fields)))

@@ -32,15 +32,12 @@ STORES = {
     "memory": {},
     "workers": {"server": {"workers": 2}},
     "sqlite": {"quota": {"store": "sqlite"}},
-    "coroutines": {"lane": "0"},
 }
 
 
 @pytest.fixture(scope="module", params=STORES)
 def served(request: pytest.FixtureRequest, serve_module: Callable[..., Served]) -> Served:
-    more = dict(STORES[request.param])
-    lane = str(more.pop("lane", "1"))
-    return serve_module({**CONFIG, **more}, TEAM_KEY=TEAM_KEY, MODELPORT_LANE=lane)
+    return serve_module({**CONFIG, **STORES[request.param]}, TEAM_KEY=TEAM_KEY)
 
 
 def refused(answer: Answer, code: str) -> None:

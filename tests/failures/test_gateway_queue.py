@@ -39,12 +39,11 @@ def ask(served: Served, model: str, path: str = "/v1/chat/completions", **fields
     return served.call("POST", path, body(model, **fields), timeout_seconds=120)
 
 
-@pytest.mark.parametrize("lane", ["1", "0"], ids=["lane", "general"])
-def test_waiting_has_a_time_of_its_own_whole_and_streamed(weights: Path, tmp_path: Path, lane: str) -> None:
+def test_waiting_has_a_time_of_its_own_whole_and_streamed(weights: Path, tmp_path: Path) -> None:
     data_dir = tmp_path / "data"
     data_dir.mkdir(mode=0o700)
     (data_dir / "models").symlink_to((weights / "models").resolve())
-    with serve(CONFIG, data_dir, MODELPORT_LANE=lane) as served, ThreadPoolExecutor(4) as pool:
+    with serve(CONFIG, data_dir) as served, ThreadPoolExecutor(4) as pool:
         # All of them find a model that is not loaded, or loads because of another's call.
         first = [pool.submit(ask, served, "patient", stream=streamed) for streamed in (True, False, True)]
         assert [call.result().status for call in first] == [200, 200, 200]

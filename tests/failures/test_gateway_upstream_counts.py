@@ -26,13 +26,13 @@ def upstream() -> Iterator[ScriptedUpstream]:
         yield upstream
 
 
-@pytest.fixture(scope="module", params=["1", "0"], ids=["lane", "general"])
-def served(serve_module: Callable[..., Served], upstream: ScriptedUpstream, request: pytest.FixtureRequest) -> Served:
+@pytest.fixture(scope="module")
+def served(serve_module: Callable[..., Served], upstream: ScriptedUpstream) -> Served:
     config = {
         "providers": {"far": {"type": "openai_compatible", "base_url": upstream.url}},
         "deployments": {"far": {"model": MODEL, "provider": "far", "default": True}},
     }
-    return serve_module(config, MODELPORT_LANE=request.param)
+    return serve_module(config)
 
 
 def said(prompt: Any, completion: Any, total: Any = None, **more: Any) -> dict[str, Any]:

@@ -45,9 +45,9 @@ ROUTES: list[tuple[str, str, Any]] = [
 ]
 
 
-@pytest.fixture(scope="module", params=["1", "0"], ids=["lane", "coroutine"])
-def served(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Any:
-    with serve_process(CONFIG, tmp_path_factory.mktemp("anonymous") / "data", MODELPORT_LANE=request.param) as found:
+@pytest.fixture(scope="module")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    with serve_process(CONFIG, tmp_path_factory.mktemp("anonymous") / "data") as found:
         found.ready()
         yield found
 

@@ -28,9 +28,9 @@ def deployed(model: str, **more: Any) -> dict[str, Any]:
 CONFIG: dict[str, Any] = {"deployments": {"script": deployed("script", default=True)}}
 
 
-@pytest.fixture(scope="module", params=["1", "0"], ids=["lane", "coroutines"])
-def served(request: pytest.FixtureRequest, serve_module: Callable[..., Served]) -> Served:
-    return serve_module(CONFIG, MODELPORT_LANE=request.param)
+@pytest.fixture(scope="module")
+def served(serve_module: Callable[..., Served]) -> Served:
+    return serve_module(CONFIG)
 
 
 PATHS = {

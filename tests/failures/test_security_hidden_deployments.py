@@ -1,5 +1,5 @@
 """A caller sees what it may use. A deployment that its key may not use is answered as one that does not exist: every
-route of the routers' own table, every place where a name may stand, by both drivers, byte for byte."""
+route of the routers' own table, every place where a name may stand, byte for byte."""
 
 from __future__ import annotations
 
@@ -53,9 +53,9 @@ class Servers(Struct):
     bare: Served
 
 
-@pytest.fixture(scope="module", params=["lane", "general"])
-def servers(serve_module: Callable[..., Served], request: pytest.FixtureRequest) -> Servers:
-    environment = {"GUEST_KEY": GUEST, "NARROW_KEY": NARROW, "MODELPORT_LANE": "1" if request.param == "lane" else "0"}
+@pytest.fixture(scope="module")
+def servers(serve_module: Callable[..., Served]) -> Servers:
+    environment = {"GUEST_KEY": GUEST, "NARROW_KEY": NARROW}
     config: dict[str, Any] = {"keys": KEYS}
     return Servers(
         serve_module({**config, "deployments": {**OPEN, **SECRET}}, **environment),
@@ -237,14 +237,13 @@ def test_what_tells_of_everybody_is_for_administrators(servers: Servers, path: s
     assert servers.full.call("GET", path).status == 200
 
 
-@pytest.mark.parametrize("lane", ["1", "0"])
-def test_a_call_does_not_spill_over_to_what_its_key_may_not_use(serve_module: Callable[..., Served], lane: str) -> None:
+def test_a_call_does_not_spill_over_to_what_its_key_may_not_use(serve_module: Callable[..., Served]) -> None:
     full = {"model": MODEL, "provider": {"type": "scripted"}, "limits": {"requests_per_minute": 1}}
     config = {
         "keys": KEYS,
         "deployments": {"open-plans": {**full, "spillover": "Secret-plans"}, "Secret-plans": SECRET["secret-plans"]},
     }
-    served = serve_module(config, GUEST_KEY=GUEST, NARROW_KEY=NARROW, MODELPORT_LANE=lane)
+    served = serve_module(config, GUEST_KEY=GUEST, NARROW_KEY=NARROW)
     body = {"model": "open-plans", "messages": [{"role": "user", "content": "Hi"}]}
     path = "/models/chat/completions"
     answers = [served.call("POST", path, body, key=GUEST) for _ in range(2)]

@@ -170,11 +170,13 @@ def test_a_key_made_at_the_first_start_is_not_written_where_logs_go(serve: Calla
     model = {"format": "Custom", "name": "script", "version": "1"}
     config = {"deployments": {"script": {"model": model, "provider": {"type": "scripted"}}}}
     with serve(config, MODELPORT_API_KEY="") as served:
-        keys = [path for path in data_dir.rglob("*") if path.is_file() and "key" in path.name]
-        (file,) = keys
-        assert stat.S_IMODE(file.stat().st_mode) == 0o600
+        files = [path for path in data_dir.rglob("*") if path.is_file() and "key" in path.name]
+        assert len(files) == 2  # the operator's, and the one that stored secrets are encrypted with
+        assert all(stat.S_IMODE(file.stat().st_mode) == 0o600 for file in files)
         assert stat.S_IMODE(data_dir.stat().st_mode) & 0o077 == 0
+        (file,) = [file for file in files if "secret" not in file.name]
         key = file.read_text().strip()
+        (secret,) = [found.read_bytes().hex() for found in files if found != file]
         assert len(key) >= 32
         assert served.call("GET", "/v1/models", key=key).status == 200
         served.terminate()
@@ -183,3 +185,4 @@ def test_a_key_made_at_the_first_start_is_not_written_where_logs_go(serve: Calla
         assert "keys show" in printed
         assert key not in printed
         assert key not in served.stderr()
+        assert secret not in printed + served.stderr()

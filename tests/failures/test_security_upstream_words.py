@@ -82,8 +82,8 @@ def upstream() -> Iterator[str]:
     server.server_close()
 
 
-@pytest.fixture(scope="module", params=["1", "0"], ids=["lane", "general"])
-def served(request: pytest.FixtureRequest, upstream: str, serve_module: Callable[..., Served]) -> Served:
+@pytest.fixture(scope="module")
+def served(upstream: str, serve_module: Callable[..., Served]) -> Served:
     def provider(path: str) -> dict[str, Any]:
         return {"type": "openai_compatible", "base_url": f"http://{upstream}/{path}", "api_key": "env:HOUSE_KEY"}
 
@@ -96,7 +96,6 @@ def served(request: pytest.FixtureRequest, upstream: str, serve_module: Callable
                 "two": {"model": model, "targets": [{"provider": "first"}, {"provider": "second", "priority": 1}]},
             },
         },
-        MODELPORT_LANE=request.param,
         HOUSE_KEY=SECRET,
     )
 

@@ -1,4 +1,4 @@
-"""Writes the golden files of whole calls anew, from the driver that is named: python -m tests.golden.write [lane]"""
+"""Writes the golden files of whole calls anew: python -m tests.golden.write"""
 
 from __future__ import annotations
 
@@ -8,6 +8,5 @@ import sys
 import pytest
 
 if __name__ == "__main__":
-    driver = sys.argv[1] if len(sys.argv) > 1 else "plain"
-    os.environ |= {"MODELPORT_TEST_WRITE_GOLDEN": driver, "MODELPORT_TEST_DRIVERS": driver}
+    os.environ["MODELPORT_TEST_WRITE_GOLDEN"] = "1"
     sys.exit(pytest.main(["-q", "tests/lane/test_differential.py", "-k", "golden_file"]))

@@ -1,4 +1,4 @@
-"""A whole server in this process, with one driver or the other, before an upstream made of a bare socket."""
+"""A whole server in this process, before an upstream made of a bare socket."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from modelport.app.http_server import http_server
 from modelport.config.load import load
 from modelport.core.record_forms import RecordForm
 from modelport.core.usage import TokenUsage, UsageRecord, UsageRow
-from modelport.lane.plain import PlainCall
+from modelport.gateway.machine import CallMachine
 from modelport.lane.protocol import LaneProtocol
 from modelport.lane.server import Server
 from usage_records import read_lines
@@ -154,8 +154,8 @@ class Gateway(Struct):
     server: Any
     data_dir: Path
     seen: Any
-    plain: list[bool]
-    """One for each call that was offered to the plain form: whether it kept it."""
+    at_once: list[bool]
+    """One for each call whose answer was decoded in one step."""
     repeated: list[bool]
     """One for each read that came where a head is known: whether it was taken as the same head again."""
     context: ssl.SSLContext | None = None
@@ -177,8 +177,7 @@ class Gateway(Struct):
 
 
 def normal_request(request: bytes, port: int) -> bytes:
-    """What an upstream has been asked, without its port and without what means nothing in JSON: a plain call's messages
-    go there as they came, a general one's are written again."""
+    """What an upstream has been asked, without its port and without what means nothing in JSON."""
     head, between, body = request.replace(b":%d\r\n" % port, b":PORT\r\n").partition(b"\r\n\r\n")
     length = b"Content-Length: %d" % len(body)
     assert length in head
@@ -200,16 +199,12 @@ async def gateway(
     config: str,
     monkeypatch: Any,
     *,
-    lane: bool = True,
-    environment: Mapping[str, str] = MappingProxyType({}),
     tls: tuple[ssl.SSLContext, ssl.SSLContext] | None = None,
     secrets: Mapping[str, str] = MappingProxyType({}),
 ) -> AsyncIterator[Gateway]:
-    """A server with this configuration. `tls`: the server's and the client's context. `environment`:
-    chooses the driver, in place of `lane`. `secrets`: more of its environment."""
-    environment = environment or {"MODELPORT_LANE": "1" if lane else "0"}
-    lane = environment.get("MODELPORT_LANE", "1") != "0"
-    data_dir = folder / ("lane" if lane else "coroutine")
+    """A server with this configuration. `tls`: the server's and the client's context. `secrets`:
+    more of its environment."""
+    data_dir = folder / "data"
     (folder / "modelport.yaml").write_text(config)
     variables = {
         "MODELPORT_API_KEY": KEY,
@@ -218,8 +213,6 @@ async def gateway(
         "PROXY": "http://127.0.0.1:9",
         **secrets,
     }
-    for name, value in environment.items():
-        monkeypatch.setenv(name, value)
     # The process that fills the ledger takes longer to start than most tests, and none looks into the ledger.
     monkeypatch.setattr("modelport.app.ledger.LocalLedger.running", lambda _: contextlib.nullcontext())
     settings = load(folder / "modelport.yaml", variables)
@@ -227,15 +220,10 @@ async def gateway(
     async with serving(settings, None) as application:
         pipeline = application.gateway.pipeline
         pipeline.observer = seen = Seen(pipeline.observer)
-        plain: list[bool] = []
+        at_once: list[bool] = []
         repeated: list[bool] = []
-        if lane:
-            monkeypatch.setattr(
-                "modelport.lane.protocol.LaneProtocol._repeats",
-                noting(LaneProtocol, repeated, "_repeats"),
-                raising=True,
-            )
-            monkeypatch.setattr("modelport.lane.protocol.PlainCall.start", noting(PlainCall, plain), raising=True)
+        monkeypatch.setattr(LaneProtocol, "_repeats", noting(LaneProtocol._repeats, repeated))
+        monkeypatch.setattr(CallMachine, "complete_at_once", noting(CallMachine.complete_at_once, at_once))
         server = http_server(settings, application, tls[0] if tls else None, Server)
         server.capture_signals = contextlib.nullcontext  # type: ignore[method-assign]
         listener = socket.socket()
@@ -246,19 +234,18 @@ async def gateway(
             await asyncio.sleep(0.005)
         port = listener.getsockname()[1]
         try:
-            yield Gateway(port, application, server, data_dir, seen, plain, repeated, tls[1] if tls else None)
+            yield Gateway(port, application, server, data_dir, seen, at_once, repeated, tls[1] if tls else None)
         finally:
             server.should_exit = server.force_exit = True
             await task
             monkeypatch.undo()
 
 
-def noting(driver: type[Any], taken: list[bool], name: str = "start") -> Callable[..., Any]:
-    """The driver's `start`, told about."""
-    start = getattr(driver, name)
+def noting(step: Callable[..., Any], taken: list[bool]) -> Callable[..., Any]:
+    """The step, and whether it was taken."""
 
-    def noted(self: Any, *given: Any) -> Any:
-        kept = start(self, *given)
+    def noted(self: Any, *given: Any, **named: Any) -> Any:
+        kept = step(self, *given, **named)
         taken.append(kept is not False)
         return kept
 

@@ -18,8 +18,6 @@ from usage_records import read_lines
 from .corpus import CONFIG, PRICES, SECRETS, UNLIMITED, WHOLE, Case
 from .harness import Gateway, Upstream, gateway, normal_record, normal_request, read_answer, upstream, whole
 
-DRIVERS: dict[str, dict[str, str]] = {"plain": {"MODELPORT_LANE": "1"}, "machine": {"MODELPORT_LANE": "0"}}
-"""The environment with which calls may have their plain form, or never have it."""
 ONCE = ("silent", "stops", "cut-by-quota", "fails-504", "falls-silent")
 """How the names of cases begin that are slow, so they are not sent twice."""
 VERSIONS = {"snapshot", "price_version", "x-modelport-snapshot"}
@@ -67,14 +65,14 @@ class CaseResult(Struct):
 
 
 class Run(Struct):
-    """A part of the corpus through one driver."""
+    """A part of the corpus."""
 
     results: dict[str, CaseResult]
-    plain: list[bool]
+    at_once: list[bool]
     repeated: list[bool]
 
 
-async def run_cases(folder: Path, patches: Any, driver: str, cases: Iterable[Case]) -> Run:
+async def run_cases(folder: Path, patches: Any, cases: Iterable[Case]) -> Run:
     """One after the other, through a server in this process."""
     clock = DayClock()
     patches.setattr("modelport.app.build.SystemClock", lambda: clock)
@@ -84,7 +82,7 @@ async def run_cases(folder: Path, patches: Any, driver: str, cases: Iterable[Cas
         prices = folder / "prices.yaml"
         prices.write_text(PRICES)
         config = CONFIG.format(port=above.port, unlimited=UNLIMITED, prices=prices)
-        async with gateway(folder, config, patches, environment=DRIVERS[driver], secrets=SECRETS) as served:
+        async with gateway(folder, config, patches, secrets=SECRETS) as served:
             results, before = {}, await series(served)
             for case in cases:
                 clock.day += 1
@@ -95,7 +93,7 @@ async def run_cases(folder: Path, patches: Any, driver: str, cases: Iterable[Cas
                 before = after
             await asyncio.sleep(0.01)
             add_journal(results, served)
-            return Run(results, served.plain, served.repeated)
+            return Run(results, served.at_once, served.repeated)
 
 
 async def outcomes_of(served: Gateway, above: Upstream, case: Case) -> list[Outcome]:

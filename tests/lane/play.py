@@ -45,9 +45,8 @@ class Play:
 
     async def limit(self) -> None:
         """The request's own time is over."""
-        if self.lane is not None:  # calls are swept with it
-            for connection in self.lane.connections.watched():
-                connection.sweep(asyncio.get_running_loop().time() + 2)
+        for connection in self.lane.connections.watched():
+            connection.sweep(asyncio.get_running_loop().time() + 2)
 
     async def leave(self) -> None:
         """The client hangs up."""
@@ -60,12 +59,16 @@ class Play:
     @contextmanager
     def held_back(self, number: int) -> Iterator[Held]:
         """The call waits for its lines to be written: for those of its beginning (1), or of its end (2)."""
-        held, when_written = Held(self.lane.when_written, number), self.lane.when_written
-        self.lane.when_written = held
+        when_written = self.lane.when_written
+        held = Held(when_written, number)
+        places = [self.lane, *self.lane.connections.watched()]
+        for place in places:
+            place.when_written = held
         try:
             yield held
         finally:
-            self.lane.when_written = when_written
+            for place in places:
+                place.when_written = when_written
 
     @contextmanager
     def full_disk(self, *numbers: int) -> Iterator[None]:

@@ -26,30 +26,25 @@ class Shared(Struct):
     upstream: Upstream
     run: Callable[[Coroutine[Any, Any, None]], None]
 
-    @property
-    def has_lane(self) -> bool:
-        """Or no call has the plain form."""
-        return self.gateway.application.lane.takes_plain
-
     def again(self) -> None:
         """Forgets what was seen and done."""
         self.upstream.pieces, self.upstream.ends, self.upstream.pause_seconds = whole(answered()), "keeps", 0.0
         self.upstream.gone = asyncio.Event()
         for seen in (self.upstream.seen, self.gateway.seen.started, self.gateway.seen.records):
             seen.clear()
-        for kept in (self.gateway.plain, self.gateway.repeated):
+        for kept in (self.gateway.at_once, self.gateway.repeated):
             kept.clear()
 
 
 @contextmanager
-def shared(folder: Path, config: str, *, lane: bool, **secrets: str) -> Iterator[Shared]:
+def shared(folder: Path, config: str, **secrets: str) -> Iterator[Shared]:
     """`config` has a `{port}` in it; `secrets` are its environment."""
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner, pytest.MonkeyPatch.context() as patches:
         stack = AsyncExitStack()
 
         async def begin() -> Shared:
             above = await stack.enter_async_context(upstream())
-            made = gateway(folder, config.format(port=above.port), patches, lane=lane, secrets=secrets)
+            made = gateway(folder, config.format(port=above.port), patches, secrets=secrets)
             return Shared(await stack.enter_async_context(made), above, runner.run)
 
         async def end() -> None:

@@ -1,4 +1,4 @@
-"""The edges of HTTP/1.1 over raw sockets: both drivers, in the clear and with TLS."""
+"""The edges of HTTP/1.1 over raw sockets, in the clear and with TLS."""
 
 from __future__ import annotations
 
@@ -43,12 +43,6 @@ STREAMED = b'{"messages":[{"role":"user","content":"u"}],"max_tokens":9,"stream"
 CHAT = "/v1/chat/completions"
 
 
-@pytest.fixture(params=[True, False], ids=["plain", "machine"])
-def lane(request: pytest.FixtureRequest) -> bool:
-    found: bool = request.param
-    return found
-
-
 @pytest.fixture(params=[False, True], ids=["clear", "tls"])
 def tls(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[ssl.SSLContext, ssl.SSLContext] | None:
     if not request.param:
@@ -59,9 +53,9 @@ def tls(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[ssl.SSLContext,
 
 @pytest.fixture
 async def served(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lane: bool, tls: tuple[ssl.SSLContext, ssl.SSLContext] | None
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tls: tuple[ssl.SSLContext, ssl.SSLContext] | None
 ) -> AsyncIterator[tuple[Gateway, Upstream]]:
-    async with serving(tmp_path, monkeypatch, lane, tls) as pair:
+    async with serving(tmp_path, monkeypatch, tls) as pair:
         yield pair
 
 
@@ -69,14 +63,13 @@ async def served(
 async def serving(
     folder: Path,
     monkeypatch: pytest.MonkeyPatch,
-    lane: bool,
     tls: tuple[ssl.SSLContext, ssl.SSLContext] | None = None,
     request_seconds: float = 30,
 ) -> AsyncIterator[tuple[Gateway, Upstream]]:
     async with upstream() as above:
         above.pieces = whole(WHOLE)
         config = CONFIG.format(port=above.port, request_seconds=request_seconds)
-        async with gateway(folder, config, monkeypatch, lane=lane, tls=tls) as found:
+        async with gateway(folder, config, monkeypatch, tls=tls) as found:
             yield found, above
 
 
@@ -307,9 +300,9 @@ async def test_a_client_that_does_not_read_slows_the_upstream(served: tuple[Gate
 
 
 async def test_an_answer_that_outlasts_the_requests_limit_is_cut(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lane: bool
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async with serving(tmp_path, monkeypatch, lane, request_seconds=1) as (found, above):
+    async with serving(tmp_path, monkeypatch, request_seconds=1) as (found, above):
         above.pieces, above.ends = [], "waits"
         answer = await ask(found, post(CHAT, BODY))
         assert answer.status == 504

@@ -1,5 +1,5 @@
-"""An upstream's answer that is longer than any answer: every driver breaks it off alike, counts its end once, and keeps
-nothing of it, without the collector's help."""
+"""An upstream's answer that is longer than any answer: it is broken off, its end is counted once, and nothing is kept
+of it, without the collector's help."""
 
 from __future__ import annotations
 
@@ -7,13 +7,11 @@ import asyncio
 import gc
 import json
 from collections.abc import Iterator
-from contextlib import ExitStack
 
 import pytest
 
 from modelport.dialects.openai_chat.upstream_answers import CompletionDecoder
 from modelport.gateway.machine import CallMachine
-from modelport.lane.plain import PlainCall
 
 from .harness import post
 from .shared import CHAT, Client, Shared, at_rest, shared
@@ -26,7 +24,8 @@ LIMIT = 100_000
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Length: 9999999\r\n\r\n"
 TEXT = b'{"choices":[{"message":{"content":"' + b"x" * 60_000
 EVENT = b'data: {"choices":[{"delta":{"content":"%b"}}]}\n\n' % (b"word " * 100)
-FORMS = {"plain": (True, " "), "general": (True, ', "n": 1'), "coroutine": (False, " ")}
+FORMS = {"one text": " ", "two choices": ', "n": 2'}
+"""The first is decoded in one step where it is as usual, the second always in events."""
 BODIES = {
     "document": [HEAD + TEXT, *[b"x" * 60_000] * 4],
     "events": [HEAD + EVENT, *[EVENT * 100] * 5],
@@ -35,12 +34,9 @@ BODIES = {
 
 
 @pytest.fixture(scope="module")
-def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[bool, Shared]]:
-    with ExitStack() as stack:
-        yield {
-            lane: stack.enter_context(shared(tmp_path_factory.mktemp("long"), CONFIG, lane=lane))
-            for lane in (False, True)
-        }
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shared]:
+    with shared(tmp_path_factory.mktemp("long"), CONFIG) as found:
+        yield found
 
 
 def limit(monkeypatch: pytest.MonkeyPatch, *places: str) -> None:
@@ -48,7 +44,7 @@ def limit(monkeypatch: pytest.MonkeyPatch, *places: str) -> None:
         monkeypatch.setattr(f"modelport.{place}.ANSWER_BYTES_LIMIT", LIMIT)
 
 
-TRANSPORTS = ("lane.plain", "upstream.wire", "upstream.transports.aiohttp")
+TRANSPORTS = ("upstream.wire", "upstream.transports.aiohttp")
 DECODER = "dialects.openai_chat.upstream_answers"
 
 
@@ -60,10 +56,9 @@ def request(filler: str) -> bytes:
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("pieces", BODIES.values(), ids=BODIES)
 def test_it_is_broken_off_in_every_form(
-    servers: dict[bool, Shared], monkeypatch: pytest.MonkeyPatch, pieces: list[bytes], form: str
+    server: Shared, monkeypatch: pytest.MonkeyPatch, pieces: list[bytes], form: str
 ) -> None:
-    has_lane, filler = FORMS[form]
-    server = servers[has_lane]
+    filler = FORMS[form]
     limit(monkeypatch, *TRANSPORTS)
 
     async def play() -> None:
@@ -76,19 +71,17 @@ def test_it_is_broken_off_in_every_form(
         assert b"longer than any answer" in answer.body
         await at_rest(server.gateway)
         assert [record["ending"] for record in server.gateway.records()] == ["failed"]
-        assert (True in server.gateway.plain) == (form == "plain")
 
     server.run(play())
 
 
 @pytest.mark.parametrize("form", FORMS)
 def test_a_client_that_leaves_while_it_is_read_is_one_end(
-    servers: dict[bool, Shared], monkeypatch: pytest.MonkeyPatch, form: str
+    server: Shared, monkeypatch: pytest.MonkeyPatch, form: str
 ) -> None:
     """What was collected is too long for the one that reads it on: the call ends there, and the client's leaving is no
     second end."""
-    has_lane, filler = FORMS[form]
-    server = servers[has_lane]
+    filler = FORMS[form]
     limit(monkeypatch, DECODER)
 
     async def play() -> None:
@@ -110,11 +103,8 @@ def test_a_client_that_leaves_while_it_is_read_is_one_end(
 
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("leaves", [False, True], ids=["broken off", "left"])
-def test_nothing_of_it_is_kept(
-    servers: dict[bool, Shared], monkeypatch: pytest.MonkeyPatch, form: str, leaves: bool
-) -> None:
-    has_lane, filler = FORMS[form]
-    server = servers[has_lane]
+def test_nothing_of_it_is_kept(server: Shared, monkeypatch: pytest.MonkeyPatch, form: str, leaves: bool) -> None:
+    filler = FORMS[form]
     limit(monkeypatch, *TRANSPORTS)
 
     async def play() -> None:
@@ -134,7 +124,7 @@ def test_nothing_of_it_is_kept(
             client.go()
             await at_rest(server.gateway)
             await asyncio.sleep(0.1)
-            kept = [item for item in gc.get_objects() if isinstance(item, PlainCall | CallMachine | CompletionDecoder)]
+            kept = [item for item in gc.get_objects() if isinstance(item, CallMachine | CompletionDecoder)]
             assert kept == []
         finally:
             gc.enable()

@@ -1,4 +1,4 @@
-"""Calls in the dialect of `functions`, and refusals of an upstream: what the caller gets, by both drivers."""
+"""Calls in the dialect of `functions`, and refusals of an upstream: what the caller gets."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ ARGUMENTS = '{"at":"it"}'
 OPENAI = [base for base in TARGETS if base != "models"]
 
 
-@pytest.fixture(scope="module", params=[True, False], ids=["plain", "machine"])
-def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shared]:
-    with shared(tmp_path_factory.mktemp("older"), CONFIG, lane=request.param) as found:
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shared]:
+    with shared(tmp_path_factory.mktemp("older"), CONFIG) as found:
         yield found
 
 

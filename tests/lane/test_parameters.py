@@ -87,9 +87,9 @@ CASES = [
 ]
 
 
-@pytest.fixture(scope="module", params=[True, False], ids=["plain", "machine"])
-def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shared]:
-    with shared(tmp_path_factory.mktemp("parameters"), CONFIG, lane=request.param) as found:
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shared]:
+    with shared(tmp_path_factory.mktemp("parameters"), CONFIG) as found:
         yield found
 
 

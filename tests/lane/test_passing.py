@@ -1,4 +1,4 @@
-"""What is not read passes through: fields of requests and of answers, on every surface, by both drivers, whole and
+"""What is not read passes through: fields of requests and of answers, on every surface, whole and
 streamed."""
 
 from __future__ import annotations
@@ -36,9 +36,9 @@ USAGE = {"prompt_tokens": 9, "completion_tokens": 4, "total_tokens": 13}
 HALF, OTHER_HALF = b"\\ud83d", b"\\ude00"
 
 
-@pytest.fixture(scope="module", params=[True, False], ids=["plain", "machine"])
-def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shared]:
-    with shared(tmp_path_factory.mktemp("passing"), CONFIG, lane=request.param) as found:
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shared]:
+    with shared(tmp_path_factory.mktemp("passing"), CONFIG) as found:
         yield found
 
 

@@ -24,9 +24,9 @@ class Verdict(pydantic.BaseModel):
     is_good: bool
 
 
-@pytest.fixture(scope="module", params=[True, False], ids=["plain", "machine"])
-def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shared]:
-    with shared(tmp_path_factory.mktemp("passing-clients"), CONFIG, lane=request.param) as found:
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shared]:
+    with shared(tmp_path_factory.mktemp("passing-clients"), CONFIG) as found:
         yield found
 
 

@@ -53,10 +53,10 @@ keys:
 each_form = pytest.mark.parametrize("form", range(len(FORMS)), ids=lambda form: "{} {}".format(*FORMS[form]))
 
 
-@pytest.fixture(scope="module", params=[True, False], ids=["plain", "machine"])
-def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shared]:
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shared]:
     secrets = {name: f"key-of-{name}-4471" for names in NAMES.values() for name in names}
-    with shared(tmp_path_factory.mktemp("left"), CONFIG, lane=request.param, **secrets) as found:
+    with shared(tmp_path_factory.mktemp("left"), CONFIG, **secrets) as found:
         budgets: Any = found.gateway.application.gateway.pipeline.quota.budgets
         budgets.unread.clear()  # no ledger runs here that says what was used before
         yield found

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, nullcontext
 from dataclasses import dataclass
@@ -137,7 +136,7 @@ async def serving(
             await budgets.start()
             app = admin_app(owner.ledger, settings, clock, control.plane if control is not None else None)
             doors = build_surfaces(gateway, surface_options(settings), admin_routes(relay or app))
-            lane = Lane(gateway, doors, wire, takes_plain=plain_is_wanted())
+            lane = Lane(gateway, doors, wire)
             async with control.following() if control is not None else nullcontext():
                 yield Application(
                     asgi=doors,
@@ -188,11 +187,6 @@ async def calls_ended(gateway: Gateway, journal: FileJournal, hours: WorkerHours
         calls.isdisjoint(gateway.calls) and ids.isdisjoint(journal.open_ids)
     ):
         await asyncio.sleep(DRAIN_SECONDS)
-
-
-def plain_is_wanted() -> bool:
-    """The plain form of a call changes nothing but speed: a comparison switches it off."""
-    return os.environ.get("MODELPORT_LANE") != "0"
 
 
 def surface_options(settings: Settings) -> Options:

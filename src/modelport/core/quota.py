@@ -41,16 +41,16 @@ class QuotaState(Struct, frozen=True):
 def tightest(states: Sequence[QuotaState]) -> QuotaState:
     """Of several limits that hold for one call, the one that leaves the fewest requests and the one that leaves the
     fewest tokens."""
-    of_requests = min(
-        (state for state in states if state.limit_requests is not None),
-        key=lambda state: (state.remaining_requests or 0, state.limit_requests),
-        default=UNLIMITED,
-    )
-    of_tokens = min(
-        (state for state in states if state.limit_tokens is not None),
-        key=lambda state: (state.remaining_tokens or 0, state.limit_tokens),
-        default=UNLIMITED,
-    )
+    of_requests = of_tokens = UNLIMITED
+    for state in states:
+        if state.limit_requests is not None and leaves_less(
+            state.remaining_requests, state.limit_requests, of_requests.remaining_requests, of_requests.limit_requests
+        ):
+            of_requests = state
+        if state.limit_tokens is not None and leaves_less(
+            state.remaining_tokens, state.limit_tokens, of_tokens.remaining_tokens, of_tokens.limit_tokens
+        ):
+            of_tokens = state
     reset_tokens = of_tokens.reset_tokens_seconds
     return QuotaState(
         of_requests.limit_requests,
@@ -63,6 +63,12 @@ def tightest(states: Sequence[QuotaState]) -> QuotaState:
 
 
 UNLIMITED: Final = QuotaState()
+
+
+def leaves_less(left: int | None, limit: int, other: int | None, other_limit: int | None) -> bool:
+    """Whether the first of two limits leaves less; of those that leave the same, the smaller one does."""
+    left, other = left or 0, other or 0
+    return other_limit is None or left < other or (left == other and limit < other_limit)
 
 
 def tokens_left(budget: Budget, window: Window, used_tokens: int, now: float) -> QuotaState:

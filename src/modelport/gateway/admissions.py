@@ -16,10 +16,10 @@ from modelport.core.budgets import Budget
 from modelport.core.catalog import RateLimits
 from modelport.core.clock import Clock
 from modelport.core.ports.money import Budgets
-from modelport.core.ports.quota import Quota, QuotaRefusal, Reservation
+from modelport.core.ports.quota import DirectAccount, DirectQuota, Quota, QuotaRefusal, Reservation
 from modelport.core.ports.stages import NeedsWaiting, Refusal
 from modelport.core.quota import QuotaState, tightest
-from modelport.gateway.waiting import RUNNING, Denied, FairQueue, Turn
+from modelport.gateway.waiting import Denied, FairQueue, Turn
 
 REPEAT_SECONDS: Final = 120.0
 REMEMBERED_FAILURES: Final = 10_000
@@ -44,8 +44,6 @@ class Asked(Struct, frozen=True):
     until: float
     """The moment of the monotonic clock until which it may wait; one that is past: it may not."""
     repeat: Repeat | None = None
-    budgets: tuple[Budget, ...] = ()
-    """What it is booked on beside the claims."""
 
     @property
     def subjects(self) -> tuple[str, ...]:
@@ -66,6 +64,7 @@ class Admissions:
         self.failures = Failures()
         self.budgets: Budgets | None = None
         """None: nobody keeps any, and a call that draws on one is refused."""
+        self._direct = quota if isinstance(quota, DirectQuota) else None
 
     @classmethod
     def over(cls, quota: Quota | Admissions, clock: Clock) -> Admissions:
@@ -83,25 +82,59 @@ class Admissions:
             return NeedsWaiting(partial(self._queued, asked))
         return outcome
 
-    def state(self, asked: Asked) -> QuotaState:
+    def direct(
+        self, claims: tuple[Claim, ...], tokens: int, now: float, *, may_be_repeat: bool
+    ) -> tuple[DirectAccount, ...] | None:
+        """Takes the same where it is there, and nothing needs a closer look. None: nothing is taken, so ask `take`."""
+        quota = self._direct
+        if quota is None or self.queue.waiters or (may_be_repeat and self.failures):
+            return None
+        if len(claims) == 1:
+            claim = claims[0]
+            account = quota.account(claim.subject, now)
+            return (account,) if account.take(claim.limits, tokens, now) else None
+        held: list[DirectAccount] = []
+        for claim in claims:
+            account = quota.account(claim.subject, now)
+            if not account.take(claim.limits, tokens, now):
+                for earlier, given in zip(held, claims, strict=False):
+                    quota.held(earlier, given.limits, tokens, now).cancel()
+                return None
+            held.append(account)
+        return tuple(held)
+
+    def reserved(
+        self, accounts: tuple[DirectAccount, ...], claims: tuple[Claim, ...], tokens: int, now: float
+    ) -> Reservation:
+        """What was taken from these accounts at that moment, as a reservation."""
+        quota = self._direct
+        assert quota is not None
+        held = tuple(
+            quota.held(account, claim.limits, tokens, now) for account, claim in zip(accounts, claims, strict=True)
+        )
+        return held[0] if len(held) == 1 else Together(held)
+
+    def state(self, claims: tuple[Claim, ...], budgets: tuple[Budget, ...]) -> QuotaState:
         """What the tightest of all limits leave that such a call draws on, as far as this process knows."""
         now = self.clock.monotonic()
-        states = [self.quota.state(claim.subject, claim.limits, now) for claim in asked.claims]
-        if asked.budgets and self.budgets is not None:
-            states += self.budgets.states(asked.budgets, self.clock.now())
-        return tightest(states)
+        states = [self.quota.state(claim.subject, claim.limits, now) for claim in claims]
+        if budgets and self.budgets is not None:
+            states += self.budgets.states(budgets, self.clock.now())
+        return states[0] if len(states) == 1 else tightest(states)
 
     def may_wait(self, asked: Asked) -> bool:
         """Whether it may, and there is a place in the queue."""
         return asked.until > self.clock.monotonic() and self.queue.has_place(asked.turn.caller)
 
-    async def topped_up(self, reservation: Reservation, tokens: int, asked: Asked) -> bool:
+    async def topped_up(
+        self, reservation: Reservation, tokens: int, claims: tuple[Claim, ...], turn: Turn, until: float
+    ) -> bool:
         """Waits for room for a running answer: it goes before every new call. Not if there can never be room: what the
         answer holds already counts in full until it ends."""
         if any(
             claim.limits.tokens_per_minute is not None
             and reservation.reserved_tokens + tokens > claim.limits.tokens_per_minute
-            for claim in asked.claims
+            for claim in claims
         ):
             return False
 
@@ -114,14 +147,14 @@ class Admissions:
         async def waited(needs: NeedsWaiting[bool]) -> bool | Denied:
             return (await needs.resume()) is True or short
 
-        short = Denied(asked.claims[0].subject, QuotaRefusal("tokens", 0, 1))
-        turn = Turn(asked.turn.caller, asked.turn.weight, RUNNING, tokens)
+        short = Denied(claims[0].subject, QuotaRefusal("tokens", 0, 1))
         outcome = attempt()
         if isinstance(outcome, NeedsWaiting):
             outcome = await outcome.resume()  # type: ignore[assignment]
-        if isinstance(outcome, Denied) and self.may_wait(asked):
+        if isinstance(outcome, Denied) and until > self.clock.monotonic() and self.queue.has_place(turn.caller):
             undo: Callable[[object], None] = partial(returned, reservation, tokens)
-            outcome = await self.queue.wait(attempt, undo, asked.subjects, turn, asked.until)
+            subjects = tuple(claim.subject for claim in claims)
+            outcome = await self.queue.wait(attempt, undo, subjects, turn, until)
         return outcome is True
 
     def _attempt(self, asked: Asked) -> Outcome | NeedsWaiting[Reservation | Denied]:
@@ -283,3 +316,11 @@ def returned(reservation: Reservation, tokens: int, outcome: object) -> None:
     """Gives back a top-up that came for a call that is gone."""
     if outcome is True:
         reservation.give_back(tokens)
+
+
+def tightest_tokens(claims: tuple[Claim, ...]) -> RateLimits:
+    """The limits with the least tokens."""
+    return min(
+        (claim.limits for claim in claims),
+        key=lambda limits: float("inf") if limits.tokens_per_minute is None else limits.tokens_per_minute,
+    )

@@ -72,13 +72,15 @@ def afford(
     charge: Charge,
     need: Need,
     started_at: float,
+    *,
+    is_unpriced: bool = False,
 ) -> CallHold | Refusal | NeedsWaiting[CallHold] | None:
     """The hold; None where no budget counts the call. NeedsWaiting: a store has to be asked first."""
     if not budgets:
         return None
     if kept is None:
         return Refusal(Unavailable("The server cannot keep its budgets now.", retry_after=UNKEPT_RETRY_SECONDS))
-    amount = charge.bound(need.prompt, need.completion).amount
+    amount = None if is_unpriced else charge.bound(need.prompt, need.completion).amount
     if amount is None:
         if charge.denies_unpriced and any(budget.amount is not None for budget in budgets):
             return Refusal(PriceUnknown(deployment.name))

@@ -35,7 +35,7 @@ class Selector(Struct, frozen=True):
 
 
 class CallHead(Struct, frozen=True, kw_only=True):
-    """What the head of an inference request says, in our words."""
+    """What the head of an inference request decides, in our words."""
 
     operation: Operation
     surface: str
@@ -51,10 +51,19 @@ class CallHead(Struct, frozen=True, kw_only=True):
     """The header's value as sent; None when absent."""
     checks_extras: bool = True
     """Whether the surface knows the extra-parameters header at all."""
-    request_id: str
-    client_request_id: str | None = None
-    deadline: float | None = None
-    """The moment of the monotonic clock at which the door gives up; None: it does not tell."""
+
+
+class Arrival(Struct, frozen=True):
+    """One request, as far as its head is here."""
+
+    id: str
+    """Ours, for this request alone. It stands in JSON as it is."""
+    client_request_id: str | None
+    key: bytes
+    """A keyed hash of all that `head` is made from: requests with the same one ask by the same head."""
+    head: Callable[[], CallHead]
+    request_seconds: float
+    """For so long after it has come, somebody waits for its answer."""
 
 
 class Origin(Struct, frozen=True):
@@ -67,6 +76,8 @@ class Origin(Struct, frozen=True):
     """Parameters that were not passed on."""
     load_seconds: float | None = None
     """How long the call has waited for a model to load; None: not at all."""
+    kept: dict[Any, Any] = {}
+    """What the door keeps for answers that are made like this one."""
 
 
 class Reply(Protocol):

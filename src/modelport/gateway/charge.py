@@ -43,8 +43,20 @@ class Priced(Struct, frozen=True):
         """Every digit."""
         return None if self.amount is None else plain(self.amount)
 
+    @property
+    def fields(self) -> dict[str, str | None]:
+        """Those of a record."""
+        return {
+            "cost": self.cost,
+            "currency": self.currency,
+            "price_version": self.version,
+            "pricing": self.pricing,
+            "service_tier": self.service_tier,
+        }
+
 
 NOT_PRICED: Final = Priced()
+SOUNDS: Final = (AudioPart, AudioUrlPart)
 
 
 class Charge:
@@ -143,9 +155,7 @@ def nothing_made(book: PriceBook | None) -> Priced:
 
 def has_sound(request: ChatRequest) -> bool:
     """Whether the model has to listen."""
-    return any(
-        isinstance(part, AudioPart | AudioUrlPart)
-        for message in request.messages
-        if message.content is not None and not isinstance(message.content, str)
-        for part in message.content
-    )
+    for message in request.messages:
+        if type(message.content) is tuple and any(isinstance(part, SOUNDS) for part in message.content):
+            return True
+    return False

@@ -12,7 +12,6 @@ from modelport.core.errors import ModelportError
 from modelport.core.events import Event, ExtraFields
 from modelport.core.requests import Request
 from modelport.dialects.body import check_counts
-from modelport.dialects.plain_chat import PlainChat
 from modelport.dialects.reasoning import ReasoningPlace
 from modelport.gateway.fold import WholeAnswer
 
@@ -41,8 +40,6 @@ class Speech(Struct, frozen=True, kw_only=True):
     stream: Callable[[AnswerHead, Request, ReasoningPlace], StreamWriter] | None = None
     """None: this operation is never streamed."""
     new_id: Callable[[], str]
-    plain: Callable[[bytes], PlainChat | None] | None = None
-    """Reads a chat that is as nearly all are; None: not this operation, or not this body."""
 
     def read(self, body: bytes, json_containers: int, json_depth: int) -> Request:
         """The request. Raises MalformedBody before any decoding if the body holds more than so many containers."""

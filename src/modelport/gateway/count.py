@@ -7,9 +7,10 @@ too long to be single tokens.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from msgspec.structs import replace
 
-from modelport.core.errors import ModelportError, UpstreamGivenUp
 from modelport.core.events import (
     Answered,
     ChoiceFinished,
@@ -23,7 +24,7 @@ from modelport.core.events import (
     UsageReported,
 )
 from modelport.core.ports.stages import NeedsWaiting
-from modelport.core.requests import Request
+from modelport.core.requests import ChatRequest, Request
 from modelport.core.usage import TokenUsage, UsageSource
 from modelport.gateway.estimate import LIKELY_BYTES_PER_TOKEN, byte_length, likely_prompt
 from modelport.gateway.lease import BEYOND_ANY_COUNT, CallLease
@@ -37,44 +38,27 @@ LONGEST_USUAL_TOKEN_BYTES = 8
 class Count:
     """One answer's events in, the same out. After the last of them `end` gives what is still due."""
 
-    __slots__ = (
-        "_can_wait",
-        "_choices",
-        "_finished",
-        "_is_asked",
-        "_is_begun",
-        "_is_cut_short",
-        "_is_in_one_piece",
-        "_is_told",
-        "_lease",
-        "_output",
-        "_prompt",
-        "_reasoning",
-        "_reported",
-        "_request",
-        "_withheld",
-        "stopped",
-        "waiting",
-    )
+    _can_wait: bool
+    choices: int
+    _finished: frozenset[int] = frozenset()
+    _is_begun = False
+    _is_cut_short = False
+    _is_told = False
+    _prompt: TokenUsage | None = None
+    _reported: UsageReported | None = None
+    _withheld: Sequence[Event] = ()
+    stopped = False
+    """The quota has ended the answer: every choice is finished, and the target's work should be stopped."""
+    waiting: NeedsWaiting[bool] | None = None
+    """With `can_wait`: await its `resume` and hand what that gives to `resumed`, before anything else is fed."""
 
     def __init__(self, lease: CallLease, request: Request, *, can_wait: bool = False) -> None:
         self._can_wait = can_wait
-        self._withheld: list[Event] = []
-        self.waiting: NeedsWaiting[bool] | None = None
-        """With `can_wait`: await its `resume` and hand what that gives to `resumed`, before anything else is fed."""
         self._lease = lease
         self._request = request
         self._output = Tally()
         self._reasoning = Tally()
-        self._is_begun = False
-        self._is_asked = self._is_in_one_piece = self._is_cut_short = False
-        self._reported: UsageReported | None = None
-        self._is_told = False
-        self._finished: set[int] = set()
-        self._choices = request.choices
-        self._prompt: TokenUsage | None = None
-        self.stopped = False
-        """The quota has ended the answer: every choice is finished, and the target's work should be stopped."""
+        self.choices = request.choices if request.extra or type(request) is not ChatRequest else 1
         lease.meter = self
 
     def feed(self, events: list[Event]) -> list[Event]:
@@ -86,7 +70,7 @@ class Count:
 
     def resumed(self, granted: object) -> list[Event]:
         """What may be passed on of what was withheld: all of it if `granted` is True; if not, the answer ends here."""
-        withheld, self._withheld, self.waiting = self._withheld, [], None
+        withheld, self._withheld, self.waiting = [*self._withheld], (), None
         if granted is not True:
             return self._cut(withheld[1:])
         return [*self._passed_on(withheld[:1]), *self._fed(withheld[1:])]
@@ -115,19 +99,6 @@ class Count:
             return True
         self._output.take_back(text)
         return False
-
-    def asked(self, *, shows_progress: bool) -> None:
-        """A target works on the request from now on."""
-        self._is_asked, self._is_in_one_piece = True, not shows_progress
-
-    def failed(self, error: ModelportError) -> None:
-        """The target has ended its work without an answer, unless the gateway has only stopped waiting."""
-        if not isinstance(error, UpstreamGivenUp):
-            self._is_asked = False
-
-    def not_asked(self) -> None:
-        """The request has not reached the target."""
-        self._is_asked = False
 
     def cut_short(self, reported: list[Event]) -> None:
         """The answer is given up before its end; `reported`: the source's counts until then."""
@@ -175,9 +146,9 @@ class Count:
     def _unseen(self) -> tuple[TokenUsage, UsageSource]:
         """What a target may have made of which nothing has come: it has read the prompt, and if its answer shows only
         when all is made, it is charged with the tokens that it was asked for."""
-        if not self._is_asked:
+        if not self._lease.is_asked:
             return TokenUsage(), UsageSource.NONE
-        completion = self._lease.reserved_completion if self._is_in_one_piece else 0
+        completion = self._lease.reserved_completion if self._lease.is_in_one_piece else 0
         return self._likely_prompt() + TokenUsage(output=completion), UsageSource.ESTIMATED
 
     def _explains_text(self, tokens: int) -> bool:
@@ -219,7 +190,7 @@ class Count:
                 return self._covered(self._output, (event.name or "") + event.arguments)
             case ChoiceFinished():
                 self._is_begun = True
-                self._finished.add(event.choice)
+                self._finished |= {event.choice}
             case UsageReported():
                 self._report(event)
             case Answered():
@@ -254,10 +225,10 @@ class Count:
         self.stopped = True
         ended: list[Event] = [
             ChoiceFinished(FinishReason.LENGTH, choice)
-            for choice in range(self._choices)
+            for choice in range(self.choices)
             if choice not in self._finished
         ]
-        self._finished.update(range(self._choices))
+        self._finished |= frozenset(range(self.choices))
         return ended
 
 
@@ -265,12 +236,9 @@ class Tally:
     """Tokens of one class. Where the source does not number them, a delta is one token, unless the deltas are longer on
     average than tokens are: such a source sends words or sentences, and its bytes say more."""
 
-    __slots__ = ("_deltas", "_told", "length_bytes")
-
-    def __init__(self) -> None:
-        self._told = 0
-        self._deltas = 0
-        self.length_bytes = 0
+    _told = 0
+    _deltas = 0
+    length_bytes = 0
 
     def add(self, text: str, tokens: int | None) -> None:
         """One delta; `tokens` if the source says how many made it."""

@@ -24,6 +24,9 @@ from modelport.core.requests import (
 )
 from modelport.core.usage import TokenUsage
 
+COUNTED: Final = frozenset({"n", "best_of", "max_completion_tokens", "service_tier"})
+"""Further parameters that change what a call needs or costs."""
+EMBEDDING: Final = (EmbeddingsRequest, ImageEmbeddingsRequest)
 RESERVED_BYTES_PER_TOKEN: Final = 3
 """Prose in any script and most code need fewer tokens than one in three bytes of UTF-8."""
 LIKELY_BYTES_PER_TOKEN: Final = 4
@@ -46,26 +49,32 @@ class Need(Struct, frozen=True):
     completion: int
     step: int
     bounded: bool
-
-    @property
-    def total(self) -> int:
-        """What is reserved at first."""
-        return self.prompt + self.completion
+    total: int
+    """What is reserved at first."""
+    is_usual: bool = False
+    """A chat of texts, with nothing that changes what it costs."""
 
 
 def need(request: Request, limits: RateLimits, reserve_tokens: int) -> Need:
     """What this request reserves under these limits; `reserve_tokens` is the step where it names no `max_tokens`."""
-    prompt = reserved_prompt(request)
-    if isinstance(request, EmbeddingsRequest | ImageEmbeddingsRequest):
-        return Need(prompt, 0, reserve_tokens, True)
-    most = completion_limit(request)
+    prompt, most = 0, None
+    if type(request) is ChatRequest and not request.modalities and COUNTED.isdisjoint(request.extra):
+        prompt, most = reserved_text(request), request.max_tokens
+    is_usual = prompt > 0
+    if not is_usual:
+        prompt = reserved_prompt(request)
+        if isinstance(request, EMBEDDING):
+            return Need(prompt, 0, reserve_tokens, True, prompt)
+        most = completion_limit(request)
+        if most is not None:
+            most *= generated_choices(request)
     if most is not None:
-        return Need(prompt, most * generated_choices(request), reserve_tokens, True)
+        return Need(prompt, most, reserve_tokens, True, prompt + most, is_usual)
     step = reserve_tokens
     if limits.tokens_per_minute is not None and prompt < limits.tokens_per_minute:
         # A step that never fits would refuse every open-ended call under a small limit.
         step = min(step, limits.tokens_per_minute - prompt)
-    return Need(prompt, step, step, False)
+    return Need(prompt, step, step, False, prompt + step, is_usual)
 
 
 def completion_limit(request: ChatRequest | CompletionsRequest) -> int | None:
@@ -78,25 +87,36 @@ def generated_choices(request: ChatRequest | CompletionsRequest) -> int:
     """How many completions are generated: `best_of` makes more than it shows."""
     if isinstance(request, CompletionsRequest):
         return max(request.n or 1, request.best_of or 1) * len(request.prompt)
+    if not request.extra:
+        return 1
     best_of = request.extra.get("best_of")
     return max(request.choices, best_of if isinstance(best_of, int) else 1)
 
 
+def reserved_text(request: ChatRequest) -> int:
+    """The prompt's part of a reservation, if its contents are texts; else 0."""
+    messages = request.messages
+    for message in messages:
+        if type(message.content) is tuple:
+            return 0
+    length = request.body_bytes or text_bytes(request)
+    return -(-length // RESERVED_BYTES_PER_TOKEN) + MESSAGE_TOKENS * (len(messages) + 1)
+
+
 def reserved_prompt(request: Request) -> int:
     """The prompt's part of a reservation."""
-    match request:
-        case ChatRequest():
-            media_bytes, images, audio = media(request.messages)
-            length = request.body_bytes - media_bytes if request.body_bytes else text_bytes(request)
-            turns = MESSAGE_TOKENS * (len(request.messages) + 1)
-            return tokens_in(max(0, length), RESERVED_BYTES_PER_TOKEN) + turns + images + audio
-        case CompletionsRequest():
-            return prompt_tokens(request.prompt, RESERVED_BYTES_PER_TOKEN)
-        case EmbeddingsRequest():
-            # Encoders put a begin and an end token around each text.
-            return prompt_tokens(request.input, RESERVED_BYTES_PER_TOKEN) + 2 * len(request.input)
-        case ImageEmbeddingsRequest():
-            return tokens_in(text_bytes(request), RESERVED_BYTES_PER_TOKEN) + IMAGE_TOKENS * len(request.input)
+    if type(request) is ChatRequest:
+        media_bytes, images, audio = media(request.messages)
+        length = request.body_bytes - media_bytes if request.body_bytes else text_bytes(request)
+        turns = MESSAGE_TOKENS * (len(request.messages) + 1)
+        return tokens_in(max(0, length), RESERVED_BYTES_PER_TOKEN) + turns + images + audio
+    if type(request) is CompletionsRequest:
+        return prompt_tokens(request.prompt, RESERVED_BYTES_PER_TOKEN)
+    if type(request) is EmbeddingsRequest:
+        # Encoders put a begin and an end token around each text.
+        return prompt_tokens(request.input, RESERVED_BYTES_PER_TOKEN) + 2 * len(request.input)
+    assert isinstance(request, ImageEmbeddingsRequest)
+    return tokens_in(text_bytes(request), RESERVED_BYTES_PER_TOKEN) + IMAGE_TOKENS * len(request.input)
 
 
 def likely_prompt(request: Request) -> TokenUsage:

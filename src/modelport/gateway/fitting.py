@@ -18,6 +18,7 @@ from modelport.core.requests import ChatRequest, CompletionsRequest, Request
 from modelport.gateway.admissions import Claim
 from modelport.gateway.estimate import Need, byte_length, completion_limit, likely_prompt, message_bytes
 
+COMPLETING: Final = (ChatRequest, CompletionsRequest)
 LONGEST_TOKEN_BYTES: Final = 256
 """No vocabulary in use has a longer token (the longest known are 128 spaces), so a text has at least so many tokens."""
 
@@ -26,7 +27,7 @@ def beyond_context(request: Request, context: int | None) -> ContextLengthExceed
     """The refusal of a completion, or of a prompt, that is longer than the model's context for sure.
 
     Embedding models are left alone: most cut what is too long."""
-    if context is None or not isinstance(request, ChatRequest | CompletionsRequest):
+    if context is None or not isinstance(request, COMPLETING):
         return None
     completion = completion_limit(request) or 0
     if completion <= context and not is_longer(request, context):
@@ -52,9 +53,10 @@ def beyond_limits(deployment: Deployment, claims: tuple[Claim, ...], needed: Nee
     """The refusal of a call that needs more tokens than one of its limits allows in a whole minute.
 
     Where only the deployment's limit is too small, its spillover may have a larger one; a key's limit goes with it."""
+    total = needed.total
     for claim in reversed(claims):
         limit = claim.limits.tokens_per_minute
-        if limit is None or needed.total <= limit:
+        if limit is None or total <= limit:
             continue
         is_deployment = claim is claims[0]
         whose = f"deployment {deployment.name}" if is_deployment else claim.subject.replace(":", " ", 1)

@@ -32,9 +32,13 @@ class Gateway:
         self.stores = stores
         self.metrics = metrics
         self.draining = False
-        self.running = 0
         self.calls: set[object] = set()
-        """Those that run and are not plain."""
+        """Those that run."""
+
+    @property
+    def running(self) -> int:
+        """How many calls run."""
+        return len(self.calls)
 
     def snapshot(self) -> Snapshot:
         """The current one."""

@@ -4,26 +4,45 @@ from __future__ import annotations
 
 import sys
 from functools import partial
-from typing import Protocol
+from typing import Any, Final, Protocol
 
-from msgspec.structs import replace
+import msgspec
 
-from modelport.core.catalog import Deployment, Target
+from modelport.core.answers import PlainAnswer
+from modelport.core.catalog import Target
 from modelport.core.clock import Clock
-from modelport.core.errors import Unavailable
-from modelport.core.ports.quota import Reservation
+from modelport.core.errors import ModelportError, Unavailable, UpstreamGivenUp
+from modelport.core.excerpts import optional_excerpt
+from modelport.core.ports.money import Budgets
+from modelport.core.ports.quota import DirectAccount, Reservation
 from modelport.core.ports.records import Journal, Observer
 from modelport.core.ports.stages import NeedsWaiting, Refusal
-from modelport.core.quota import QuotaState
-from modelport.core.usage import Ending, TokenUsage, UsageRecord, UsageSource
-from modelport.gateway.admissions import Admissions, Asked
-from modelport.gateway.afford import CallHold
-from modelport.gateway.charge import NOT_PRICED, Charge
-from modelport.gateway.estimate import Need
-from modelport.gateway.facts import NOTHING, CallFacts
+from modelport.core.quota import QuotaState, tightest
+from modelport.core.requests import Request
+from modelport.core.usage import Ending, TokenUsage, UsageRecord, UsageRow, UsageSource
+from modelport.gateway.admissions import Admissions
+from modelport.gateway.afford import CallHold, afford
+from modelport.gateway.charge import USUAL, Charge
+from modelport.gateway.estimate import Need, byte_length
+from modelport.gateway.facts import CallFacts
+from modelport.gateway.forms import CLOSED_BY_CLASS_VALUES, CLOSED_VALUES, OPENED_VALUES, PriceForms, encoded
+from modelport.gateway.plan import CallPlan
+from modelport.gateway.waiting import RUNNING, Turn
 
 UNWRITTEN_RETRY_SECONDS = 5
 BEYOND_ANY_COUNT = sys.maxsize
+NULL: Final = b"null"
+NOTHING: Final = TokenUsage()
+ROWS: Final = msgspec.json.Decoder(UsageRow)
+
+
+class Parts(Protocol):
+    """What a lease is made with; gateway.pipeline.Pipeline has it."""
+
+    quota: Admissions
+    journal: Journal
+    observer: Observer
+    clock: Clock
 
 
 class Meter(Protocol):
@@ -40,84 +59,121 @@ class Meter(Protocol):
 
 
 class CallLease:
-    """One admitted call. Made by `admit`; settled by the driver, always, once."""
+    """One admitted call. Made by `admit`; settled by the machine, always, once."""
 
-    __slots__ = (
-        "_admissions",
-        "_answered_model",
-        "_asked",
-        "_bounded",
-        "_charge",
-        "_clock",
-        "_facts",
-        "_first_event_seconds",
-        "_hold",
-        "_journal",
-        "_observer",
-        "_prompt_tokens",
-        "_reservation",
-        "_service_tier",
-        "_step",
-        "_target",
-        "_wait_seconds",
-        "covered_tokens",
-        "meter",
-        "settled",
-    )
+    answered_model: str | None = None
+    """The name that the target gives its model."""
+    target: Target | None = None
+    """Where the call went last."""
+    is_asked = False
+    """A target works on the request, or has worked."""
+    is_in_one_piece = False
+    """What it makes shows only when all is made."""
+    meter: Meter | None = None
+    settled = False
+    accounts: tuple[DirectAccount, ...] = ()
+    """What it needs has been taken from these; none: it is reserved in another way."""
+    taken_at = 0.0
+    """When, on the monotonic clock."""
+    _reservation: Reservation | None = None
+    _hold: CallHold | None = None
+    _left: QuotaState | None = None
+    """What its limits left when it was settled."""
+    _first_event_seconds: float | None = None
+    _service_tier: str | None = None
+    _said: tuple[bytes, bytes, bytes]
+    """As JSON: its id without quotes, when it began, and the client's id."""
 
-    def __init__(
-        self,
-        facts: CallFacts,
-        deployment: Deployment,
-        need: Need,
-        reservation: Reservation,
-        journal: Journal,
-        observer: Observer,
-        clock: Clock,
-        *,
-        admissions: Admissions | None = None,
-        asked: Asked | None = None,
-        charge: Charge | None = None,
-        hold: CallHold | None = None,
-        is_open: bool = False,
-    ) -> None:
-        facts.deployment = deployment.name
-        self._charge = charge
-        self._hold = hold
-        self._admissions = admissions
-        self._asked = asked
-        self._wait_seconds = deployment.limits.wait_seconds
+    def __init__(self, facts: CallFacts, plan: CallPlan, request: Request, need: Need, parts: Parts) -> None:
         self._facts = facts
-        self._reservation = reservation
-        self._journal = journal
-        self._observer = observer
-        self._clock = clock
-        self._bounded = need.bounded
-        self._prompt_tokens = need.prompt
-        self._step = max(1, need.step)
-        self._target: Target | None = None
-        self._answered_model: str | None = None
-        self._service_tier: str | None = None
-        self._first_event_seconds: float | None = None
+        self._plan = plan
+        self._need = need
+        self._parts = parts
+        self.reserved_tokens = need.total
+        prices = plan.prices(request, need, facts.started_at)
+        self._prices: PriceForms | None = prices
+        self.charge = (
+            Charge(plan.caller.snapshot, plan.deployment, request, facts.started_at)
+            if prices is None
+            else prices.charge
+        )
         self.covered_tokens = BEYOND_ANY_COUNT if need.bounded else need.completion
         """So many tokens of answer may be passed on before `cover` must be asked."""
-        self.meter: Meter | None = None
-        self.settled = False
-        if not is_open:  # its line is queued
-            journal.open(self._opened())
 
-    @property
-    def target(self) -> Target | None:
-        """Where the call went last."""
-        return self._target
+    # --- how it begins -----------------------------------------------------------------------------------------------
 
-    def asked(self, target: Target) -> None:
-        """The call goes to this target now."""
-        self._target = target
+    def reserves(self, reservation: Reservation) -> None:
+        """What it needs is reserved in this way."""
+        self._reservation = reservation
+
+    def afford(self, budgets: Budgets | None) -> CallHold | Refusal | NeedsWaiting[CallHold] | None:
+        """What the budgets give for what it can cost: gateway.afford.afford."""
+        plan = self._plan
+        is_unpriced = self._prices is not None and self._prices.unpriced is not None
+        need, started_at = self._need, self._facts.started_at
+        return afford(budgets, plan.budgets, plan.deployment, self.charge, need, started_at, is_unpriced=is_unpriced)
+
+    def holds(self, hold: CallHold | None) -> None:
+        """What it can cost is held at the budgets."""
+        self._hold = hold
+
+    def opened(self) -> CallLease | Refusal:
+        """This, with its line queued."""
+        prices, need, facts = self._prices, self._need, self._facts
+        id, prompt, completion = facts.arrival.id, need.prompt, need.completion
+        try:
+            if prices is None or not need.total:
+                self._parts.journal.open(self._opened())
+                return self
+            client = facts.arrival.client_request_id
+            self._said = id_json, started, client_json = (
+                id.encode(),
+                encoded(facts.started_at),
+                NULL if client is None else encoded(client),
+            )
+            price = prices.unpriced or prices.bound(prompt, completion)
+            known = (id_json, started, prompt, completion, need.total, client_json, price)
+            self._parts.journal.open_formed(id, self._plan.opened(facts.streamed), OPENED_VALUES % known)
+        except OSError:
+            self.cancel()
+            return Refusal(unrecordable())
+        except BaseException:
+            self.cancel()
+            raise
+        return self
+
+    def cancel(self) -> None:
+        """It has not taken place."""
+        self._reserved().cancel()
+        if self._hold is not None:
+            self._hold.cancel()
+
+    def _reserved(self) -> Reservation:
+        if self._reservation is None:
+            plan, accounts, self.accounts = self._plan, self.accounts, ()
+            self._reservation = self._parts.quota.reserved(accounts, plan.claims, self._need.total, self.taken_at)
+        return self._reservation
+
+    # --- its answer --------------------------------------------------------------------------------------------------
+
+    def asked(self, *, shows_progress: bool) -> None:
+        """A target works on the request from now on."""
+        self.is_asked, self.is_in_one_piece = True, not shows_progress
+
+    def failed(self, error: ModelportError) -> None:
+        """The target has ended its work without an answer, unless the gateway has only stopped waiting."""
+        if not isinstance(error, UpstreamGivenUp):
+            self.is_asked = False
+
+    def covers(self, answer: PlainAnswer) -> bool:
+        """Whether this may be all of the answer, as its source has counted it; what is reserved must be enough for
+        sure, even if each byte is a token."""
+        covered = self.covered_tokens
+        return answer.prompt > 0 and (covered == BEYOND_ANY_COUNT or byte_length(answer.text) <= covered)
 
     def answered(self, model: str | None) -> None:
         """The name that the target gives its model."""
-        self._answered_model = model
+        self.answered_model = model
 
     def served_as(self, service_tier: str | None) -> None:
         """The tier that the target says it has used."""
@@ -126,7 +182,7 @@ class CallLease:
     def first_event(self) -> None:
         """The first event is here; later calls change nothing."""
         if self._first_event_seconds is None:
-            self._first_event_seconds = self._clock.monotonic() - self._facts.started
+            self._first_event_seconds = self._parts.clock.monotonic() - self._facts.started
 
     def cover(self, output_tokens: int) -> bool | NeedsWaiting[bool]:
         """Makes sure that the reservation holds so many tokens of answer, in equal steps; False if the limit forbids.
@@ -139,11 +195,12 @@ class CallLease:
         short = output_tokens - self.covered_tokens
         if short <= 0:
             return True
-        tokens = -(-short // self._step) * self._step
-        taken = self._reservation.top_up(tokens)
+        step = max(1, self._need.step)
+        tokens = -(-short // step) * step
+        taken = self._reserved().top_up(tokens)
         if taken is True:
             return self._cover(tokens)
-        if taken or self._wait_seconds > 0:
+        if taken or self._plan.deployment.limits.wait_seconds > 0:
             return NeedsWaiting(partial(self._covered_later, tokens, taken))
         return False
 
@@ -157,37 +214,44 @@ class CallLease:
         return self._paid(tokens, (await needs.resume()) is True)
 
     def _paid(self, tokens: int, is_paid: bool) -> bool:
+        reservation = self._reserved()
         if not is_paid or self.settled:
-            self._reservation.give_back(tokens)
+            reservation.give_back(tokens)
             return False
         self.covered_tokens += tokens
-        self._journal.open(self._opened())
-        write_out(self._journal)
+        self.reserved_tokens = reservation.reserved_tokens
+        self._parts.journal.open(self._opened())
+        write_out(self._parts.journal)
         return True
 
     async def _covered_later(self, tokens: int, taken: bool | NeedsWaiting[bool]) -> bool | Refusal:
         is_taken = taken is True
         if isinstance(taken, NeedsWaiting):
             is_taken = (await taken.resume()) is True
-        if not is_taken and self._admissions is not None and self._asked is not None:
-            until = self._clock.monotonic() + self._wait_seconds
-            if self._facts.deadline is not None:
-                until = min(until, self._facts.deadline)
-            is_taken = await self._admissions.topped_up(self._reservation, tokens, replace(self._asked, until=until))
+        if not is_taken:
+            wait_seconds = self._plan.deployment.limits.wait_seconds
+            until = min(self._parts.clock.monotonic() + wait_seconds, self._facts.deadline)
+            plan, caller = self._plan, self._plan.caller.principal
+            turn = Turn(caller.name, caller.weight, RUNNING, tokens)
+            is_taken = await self._parts.quota.topped_up(self._reserved(), tokens, plan.claims, turn, until)
         covered = is_taken and self._cover(tokens)
         return await covered.resume() if isinstance(covered, NeedsWaiting) else covered
 
     @property
     def reserved_completion(self) -> int:
         """The most that the call may become, as far as it is reserved."""
-        return max(0, self._reservation.reserved_tokens - self._prompt_tokens)
+        return max(0, self.reserved_tokens - self._need.prompt)
 
     def quota(self) -> QuotaState:
-        """What the tightest of the call's limits leave now."""
-        asked, admissions = self._asked, self._admissions
-        if asked is None or admissions is None or not asked.budgets:
-            return self._reservation.state()
-        return admissions.state(asked)
+        """What the tightest of the call's limits leave now, or left when it was settled."""
+        if self._left is not None:
+            return self._left
+        plan = self._plan
+        if self._reservation is None or plan.budgets:
+            return self._parts.quota.state(plan.claims, plan.budgets)
+        return self._reservation.state()
+
+    # --- how it ends -------------------------------------------------------------------------------------------------
 
     def settle(
         self,
@@ -202,36 +266,87 @@ class CallLease:
         idempotent: the first call counts. Without `usage`, it is what the meter says was made."""
         if self.settled:
             return
-        self.settled = True
         if usage is None:
             usage = self.meter.usage() if self.meter is not None else NOTHING
         if source is None:
             source = self._source(usage)
-        self._reservation.settle(usage.total)
-        if self._admissions is not None and is_our_failure(status) and not usage.total:
-            self._admissions.failures.note(self._facts.repeat, self._clock.monotonic())
-        duration_seconds = self._clock.monotonic() - self._facts.started
-        priced = NOT_PRICED
-        if self._charge is not None:
-            priced = self._charge.of(usage, source, ending, self._target, duration_seconds, self._service_tier)
+        seconds = self._parts.clock.monotonic() - self._facts.started
+        priced = self.charge.of(usage, source, ending, self.target, seconds, self._service_tier)
+        self.settled = True
+        self._give_back(usage.total, seconds)
+        if is_our_failure(status) and not usage.total:
+            self._parts.quota.failures.note(self._facts.repeat, self._parts.clock.monotonic())
         if self._hold is not None:
             self._hold.settle(priced.amount, usage.total)
         record = self._facts.record(
             ending=ending,
             status=status,
-            error_code=error_code,
+            error_code=optional_excerpt(error_code),
             usage=usage,
             usage_source=source,
-            answered_model=self._answered_model,
-            target=self._target_name(),
-            reserved_tokens=self._reservation.reserved_tokens,
+            answered_model=optional_excerpt(self.answered_model),
             first_event_seconds=self._first_event_seconds,
-            duration_seconds=duration_seconds,
-            provider=self._target.provider if self._target is not None else None,
-            priced=priced,
+            duration_seconds=seconds,
+            **self._about_target(),
+            **priced.fields,
         )
-        self._journal.close(record)
-        self._observer.call_ended(record)
+        self._parts.journal.close(record)
+        self._parts.observer.call_ended(record)
+
+    def complete(self, answer: PlainAnswer) -> None:
+        """As `settle`, for an answer that came at once and was counted by its source."""
+        prices, target, parts, usage = self._prices, self.target, self._parts, answer.usage
+        prompt, completion, tier = answer.prompt, answer.completion, answer.service_tier
+        assert target is not None
+        self.answered_model, self._service_tier = answer.model, tier
+        seconds = parts.clock.monotonic() - self._facts.started
+        if prices is None or not self._need.total or (tier is not None and tier not in USUAL):
+            self._first_event_seconds = seconds
+            usage = usage or TokenUsage(input=prompt, output=completion)
+            self.settle(Ending.COMPLETED, usage, source=UsageSource.REPORTED)
+            return
+        amount, price = None, prices.unpriced
+        if price is None:
+            made = usage or TokenUsage(input=prompt, output=completion)
+            priced = prices.charge.of(made, UsageSource.REPORTED, Ending.COMPLETED, target, seconds)
+            amount, price = priced.amount, prices.written(priced)
+        duration, total, reserved, plan = encoded(seconds), prompt + completion, self.reserved_tokens, self._plan
+        (id, started, client), named = self._said, plan.named.get(answer.model) or plan.named_json(answer.model)
+        if usage is None:
+            known = (id, started, named, prompt, completion, reserved, duration, duration, client, price)
+            values = CLOSED_VALUES % known
+        else:
+            classes = (id, started, named, encoded(usage), reserved, duration, duration, client, price)
+            values = CLOSED_BY_CLASS_VALUES % classes
+        self.settled = True
+        self._give_back(total, seconds)
+        if self._hold is not None:
+            self._hold.settle(amount, total)
+        form = plan.closed(target)
+        parts.journal.close_formed(self._facts.arrival.id, form, values)
+        if usage is None:
+            plan.series.completed(form, values, seconds, prompt, completion, reserved)
+        else:
+            parts.observer.call_ended(ROWS.decode(form.filled(values)).record())
+
+    def _give_back(self, tokens: int, seconds: float) -> None:
+        """Books what was used, and gives back the rest."""
+        plan, parts = self._plan, self._parts
+        if self._reservation is not None:
+            self._left = self.quota()
+            self._reservation.settle(tokens)
+            return
+        now, reserved, accounts = self._facts.started + seconds, self._need.total, self.accounts
+        if len(accounts) == 1 and not plan.budgets:
+            self._left = accounts[0].settle(plan.deployment.limits, reserved, tokens, seconds, now)
+            return
+        left = [
+            account.settle(claim.limits, reserved, tokens, seconds, now)
+            for account, claim in zip(accounts, plan.claims, strict=True)
+        ]
+        if plan.budgets and parts.quota.budgets is not None:
+            left += parts.quota.budgets.states(plan.budgets, parts.clock.now())
+        self._left = left[0] if len(left) == 1 else tightest(left)
 
     def _source(self, usage: TokenUsage) -> UsageSource:
         if not usage.total:
@@ -240,21 +355,24 @@ class CallLease:
 
     def _opened(self) -> UsageRecord:
         """The record as it would stand if nothing more were ever heard of the call: all that is reserved, by class."""
-        reserved = self._reservation.reserved_tokens
-        prompt = min(reserved, self._prompt_tokens)
+        reserved = self.reserved_tokens
+        prompt = min(reserved, self._need.prompt)
         return self._facts.record(
             ending=Ending.LOST,
             status=0,
             usage=TokenUsage(input=prompt, output=reserved - prompt),
             usage_source=UsageSource.ESTIMATED if reserved else UsageSource.NONE,
-            target=self._target_name(),
-            reserved_tokens=reserved,
-            provider=self._target.provider if self._target is not None else None,
-            priced=self._charge.bound(prompt, reserved - prompt) if self._charge is not None else NOT_PRICED,
+            **self._about_target(),
+            **self.charge.bound(prompt, reserved - prompt).fields,
         )
 
-    def _target_name(self) -> str | None:
-        return f"{self._target.provider}/{self._target.model}" if self._target is not None else None
+    def _about_target(self) -> dict[str, Any]:
+        target = self.target
+        return {
+            "target": None if target is None else f"{target.provider}/{target.model}",
+            "provider": None if target is None else target.provider,
+            "reserved_tokens": self.reserved_tokens,
+        }
 
 
 def is_our_failure(status: int) -> bool:

@@ -17,22 +17,22 @@ from typing import Any, Final
 from modelport.core.catalog import Deployment, Snapshot
 from modelport.core.errors import InternalError, ModelportError, Unavailable, UpstreamTimedOut
 from modelport.core.faults import drop_frames, frames
-from modelport.core.identity import Identified, Principal
+from modelport.core.identity import Identified
 from modelport.core.ports.providers import Runtime
-from modelport.core.ports.quota import Reservation
 from modelport.core.ports.stages import NeedsWaiting, Refusal, passed
 from modelport.core.requests import Request
 from modelport.core.usage import Ending
 from modelport.gateway import guard
-from modelport.gateway.admit import admit, adopted, sooner
-from modelport.gateway.ask import ask, shaped_for
-from modelport.gateway.call import Asking, CallHead, Reply, Shell
+from modelport.gateway.admit import admit, sooner
+from modelport.gateway.ask import ask, everything_wrong
+from modelport.gateway.call import Arrival, CallHead, Reply, Shell
 from modelport.gateway.exchange import TargetExchange
 from modelport.gateway.facts import CallFacts, ended_by, note_unauthenticated, record_refusal
 from modelport.gateway.gateway import Gateway
 from modelport.gateway.identify import identify
 from modelport.gateway.lease import CallLease
-from modelport.gateway.resolve import requested_model, resolve
+from modelport.gateway.plan import Caller, CallPlan
+from modelport.gateway.resolve import requested_model
 
 STOPPED_RETRY_SECONDS: Final = 5
 log = logging.getLogger("modelport.surfaces")
@@ -43,94 +43,107 @@ Steps = Generator[NeedsWaiting[Any], Any, None]
 class CallMachine(TargetExchange):
     """One call."""
 
-    __slots__ = (
-        "_awaits_lines",
-        "_body",
-        "_body_refusal",
-        "_deadline",
-        "_facts",
-        "_gateway",
-        "_head",
-        "_is_ending",
-        "_is_reading",
-        "_is_recorded",
-        "_next",
-        "_principal",
-        "_snapshot",
-        "_steps",
-    )
+    _caller: Caller | None = None
+    """Once we know who asks."""
+    _body = b""
+    """What has arrived before that."""
+    _body_refusal: ModelportError | None = None
+    _known: CallPlan | None = None
+    """Once we know which deployment is asked; a record says so."""
+    _requested_model: str | None = None
+    _is_streamed = False
+    _steps: Steps | None = None
+    """The stages, while one of them waits."""
+    _is_reading = True
+    _is_ending = False
+    _is_recorded = False
+    _awaits_lines = False
+    _next: Callable[[], None]
+    """What to do once the journal's lines are written, which it `_awaits_lines` for."""
+    _started_at = 0.0
+    """Unix seconds."""
+    _started = 0.0
+    """The same moment on the monotonic clock."""
 
-    _snapshot: Snapshot
-    _principal: Principal
-
-    def __init__(self, gateway: Gateway, shell: Shell, head: CallHead, reply: Reply, request_seconds: float) -> None:
-        super().__init__(gateway.pipeline, shell, head, reply)
+    def __init__(self, gateway: Gateway, shell: Shell, reply: Reply, arrival: Arrival) -> None:
         self._gateway = gateway
-        self._facts: CallFacts | None = None
-        """Once we know who asks."""
-        self._next: Callable[[], None] = self.ask_first
-        """What to do once the journal's lines are written, which it `_awaits_lines` for."""
-        self._steps: Steps | None = None
-        """The stages, while one of them waits."""
-        self._is_reading = True
-        self._body = b""
-        """What has arrived before we know who asks."""
-        self._body_refusal: ModelportError | None = None
-        self._is_ending = self._is_recorded = self._awaits_lines = False
-        self._deadline = shell.now() + request_seconds
-        gateway.running += 1
+        self._pipeline = gateway.pipeline
+        self._shell = shell
+        self._arrival = arrival
+        self.reply = reply
+        self._held_back = []
+        self._deadline = shell.now() + arrival.request_seconds
         gateway.calls.add(self)
 
     # --- before a target is asked ------------------------------------------------------------------------------------
 
     def begin(self) -> None:
         """Finds out who asks. A body that arrives while that takes time is looked at afterwards."""
-        self.guarded(self._begin)
+        pipeline = self._pipeline
+        self._started_at = now = pipeline.clock.now()
+        caller = pipeline.callers.find(self._arrival.key, pipeline.snapshot(), now)
+        if caller is not None and not self._gateway.draining:
+            self.guarded(self._is_known, caller)
+        else:
+            self.guarded(self._asks_who)
 
-    def _begin(self) -> None:
-        pipeline, head = self._pipeline, self._head
-        self._snapshot = snapshot = pipeline.snapshot()
+    def _asks_who(self) -> None:
+        pipeline = self._pipeline
         if self._gateway.draining:
             self.turn_away(stopped())
             return
+        head, snapshot, runtime = self._arrival.head(), pipeline.snapshot(), pipeline.runtime
         found = identify(head.credential, snapshot, pipeline.authenticators, pipeline.clock)
         if isinstance(found, NeedsWaiting):
-            self.wait(found.resume, self._identified)
+            self.wait(found.resume, partial(self._identified_late, head, snapshot, runtime))
         else:
-            self._identified(found)
+            self._identified(head, snapshot, runtime, found)
 
-    def _identified(self, found: Identified | Refusal) -> None:
-        pipeline, head = self._pipeline, self._head
+    def _identified_late(
+        self, head: CallHead, snapshot: Snapshot, runtime: Runtime, found: Identified | Refusal
+    ) -> None:
+        self._started_at = self._pipeline.clock.now()
+        self._identified(head, snapshot, runtime, found)
+
+    def _identified(self, head: CallHead, snapshot: Snapshot, runtime: Runtime, found: Identified | Refusal) -> None:
+        pipeline, arrival = self._pipeline, self._arrival
         if isinstance(found, Refusal):
-            note_unauthenticated(head, found.error, pipeline.observer, pipeline.clock)
+            note_unauthenticated(arrival, head, found.error, pipeline.observer, pipeline.clock)
             self.turn_away(found.error)
             return
-        self._knows(found.principal)
+        caller = Caller(head, found, snapshot, runtime, pipeline.observer)
+        pipeline.callers.keep(arrival.key, caller)
+        self._is_known(caller)
+
+    def _is_known(self, caller: Caller) -> None:
+        pipeline, head = self._pipeline, caller.head
+        self._caller, self._started = caller, pipeline.clock.monotonic()
         pipeline.observer.call_started(head.operation, head.surface)
         if self._body_refusal is not None:
             self.turn_away(self._body_refusal)
         elif self._is_reading:
             self._shell.want_body()
         else:
-            body, self._body = self._body, b""
-            self._received(body)
+            self._steps = self._stages(self._body)
+            self._step(None)
 
-    def _knows(self, principal: Principal) -> None:
-        self._principal = principal
-        self._facts = CallFacts.of(self._head, principal, self._snapshot, self._pipeline.clock)
+    def begin_with(self, body: bytes) -> None:
+        """As `begin`, where all of the body is here."""
+        self._body, self._is_reading = body, False
+        self.begin()
 
     def body_received(self, body: bytes) -> None:
         """All of it is here."""
         if self._is_reading and not self._is_ending:
             self._is_reading = False
-            if self._facts is not None:
+            if self._caller is not None:
                 self.guarded(self._received, body)
             else:
                 self._body = body
 
     def refuse_body(self, error: ModelportError) -> None:
         """The body cannot be taken. A caller that is not known yet is told so once it is."""
-        if self._facts is not None:
+        if self._caller is not None:
             self.turn_away(error)
         else:
             self._body_refusal = self._body_refusal or error
@@ -146,97 +159,50 @@ class CallMachine(TargetExchange):
             waiting = self._steps.send(value)
         except StopIteration:
             self._steps = None
-            self._when_written(self.ask_first)
+            self._when_written(self.ask_next)
         else:
             self.wait(waiting.resume, self._step)
 
     def _stages(self, body: bytes) -> Steps:
         """What do you ask, of which deployment, may you (now), and is it safe? Nothing is taken before `admit`."""
-        head, facts, snapshot, principal = self._head, self._facts, self._snapshot, self._principal
-        pipeline = self._pipeline
-        assert facts is not None
-        request = ask(head, body, snapshot, principal)
-        facts.asked(request.stream, requested_model(head.selector, request.model))
-        deployment = passed(resolve(head.selector, request.model, request.operation, snapshot, principal))
-        facts.deployment = deployment.name
-        full: Deployment | None = None
-        error: ModelportError | None = None
+        caller, pipeline = self._caller, self._pipeline
+        assert caller is not None
+        request, wrong = ask(caller.head, body)
+        plan = caller.plan(request.model)
+        if wrong is None:
+            self._is_streamed = request.stream
+            if isinstance(plan, CallPlan):
+                self._known = plan
+            else:
+                self._requested_model = requested_model(caller.head.selector, request.model)
+        if isinstance(plan, Refusal):
+            raise wrong or plan.error
+        full: ModelportError | None = None
         while True:
-            shaped = shaped_for(head, request, principal, deployment, snapshot)
+            shaped = plan.shaped(request)
+            if wrong is not None:
+                raise everything_wrong(wrong, shaped)
             if isinstance(shaped, Refusal):  # the caller has not named the second: there, the first's answer stands
-                raise error or shaped.error
-            facts.spilled_from = full.name if full is not None else None
-            outcome = admit(
-                deployment,
-                shaped.request,
-                facts,
-                snapshot,
-                pipeline.quota,
-                pipeline.journal,
-                pipeline.observer,
-                pipeline.clock,
-            )
+                raise full or shaped.error
+            facts = CallFacts(self._arrival, caller, self._started_at, self._started, plan, request.stream)
+            outcome = admit(plan, shaped.request, facts, pipeline)
             if isinstance(outcome, NeedsWaiting):
                 outcome = yield outcome
             if isinstance(outcome, CallLease):
                 break
             assert isinstance(outcome, Refusal)
-            if error is not None:
-                facts.spilled_from = None
-                raise sooner(error, outcome.error)
-            error, full = outcome.error, deployment
-            deployment = spilled_to(outcome, request, snapshot)
-        self.leased(outcome, shaped.request, deployment, snapshot, shaped.dropped)
-        policy = deployment.content_filter
+            if full is not None:
+                raise sooner(full, outcome.error)
+            full = outcome.error
+            plan = caller.plan_beside(plan, spilled_to(outcome, request, caller.snapshot))
+        self.leased(outcome, plan, shaped)
+        policy = plan.deployment.content_filter
         content_filter = guard.filter_of(pipeline.filters, policy)
-        judged = guard.prompt(content_filter, policy, principal, shaped.request)
-        if isinstance(judged, NeedsWaiting):
-            judged = yield judged
-        self.cleared(content_filter, principal, passed(judged))
-
-    def adopt(
-        self,
-        body: bytes,
-        snapshot: Snapshot,
-        runtime: Runtime,
-        principal: Principal,
-        reservation: Reservation,
-        started: tuple[float, float],
-        deadline: float,
-        asking: Asking | None,
-        *,
-        is_asked: bool,
-        is_settled: bool,
-    ) -> None:
-        """Takes over what lane.plain.PlainCall has begun: its reservation, whose line is journalled, and its request,
-        if that is under way. `started`: by both clocks."""
-        head, pipeline = self._head, self._pipeline
-        self._snapshot, self._runtime = snapshot, runtime
-        self._deadline, self._is_reading = deadline, False
-        self._gateway.running -= 1  # it has been counted
-        self._knows(principal)
-        assert self._facts is not None
-        request = ask(head, body, snapshot, principal)
-        self._facts.asked(request.stream, requested_model(head.selector, request.model))
-        deployment = passed(resolve(head.selector, request.model, request.operation, snapshot, principal))
-        shaped = passed(shaped_for(head, request, principal, deployment, snapshot))
-        self._facts.started_at, self._facts.started = started
-        lease = adopted(
-            deployment,
-            shaped.request,
-            self._facts,
-            snapshot,
-            reservation,
-            pipeline.quota,
-            pipeline.journal,
-            pipeline.observer,
-            pipeline.clock,
-        )
-        self.leased(lease, shaped.request, deployment, snapshot, shaped.dropped)
-        lease.settled = self._is_recorded = is_settled
-        self._awaits_lines = not is_asked
-        if is_asked:
-            self.is_asked_already(asking)
+        if content_filter is not guard.NO_FILTER:
+            judged = guard.prompt(content_filter, policy, caller.principal, shaped.request)
+            if isinstance(judged, NeedsWaiting):
+                judged = yield judged
+            self.cleared(content_filter, passed(judged))
 
     def _when_written(self, step: Callable[[], None]) -> None:
         self._next, self._awaits_lines = step, True
@@ -260,7 +226,11 @@ class CallMachine(TargetExchange):
         self._when_written(self._finish)
 
     def _finish(self) -> None:
-        self.answering.end()
+        if self._whole_answer is not None:
+            self.reply.whole(self._whole_answer, self._origin())
+        else:
+            assert self.answering is not None
+            self.answering.end()
         self._over()
 
     def turn_away(self, error: ModelportError) -> None:
@@ -282,20 +252,20 @@ class CallMachine(TargetExchange):
             self._fail(error)
             drop_frames(error)
         except Exception as error:  # noqa: BLE001 - the end of a request
-            head = self._head
-            told = (type(error).__name__, head.operation, head.request_id, frames(error))
+            operation = self._caller.head.operation if self._caller is not None else "call"
+            told = (type(error).__name__, operation, self._arrival.id, frames(error))
             log.error("unhandled %s: %s request_id=%s\n%s", *told)
             self._fail(InternalError(), Ending.FAILED, 500)
             drop_frames(error)
-        self.reply.flush()
+        if self._is_streamed:
+            self.reply.flush()
 
     def _fail(self, error: ModelportError, ending: Ending | None = None, status: int = 0) -> None:
         """Ends the call with this error."""
-        if self._lease is None and not self._is_ending:
+        if not self._is_leased and not self._is_ending:
             self.turn_away(error)
             return
-        is_streamed = self._facts is not None and self._facts.streamed
-        found = ended_by(error, is_streamed, self._lease is not None and self.count.is_begun)
+        found = ended_by(error, self._is_streamed, self.count is not None and self.count.is_begun)
         self._settle(*(found if ending is None else (ending, status, error.code)))
         self._shell.write_lines()
         self._end(error)
@@ -310,15 +280,19 @@ class CallMachine(TargetExchange):
             return
         self._is_recorded = True
         pipeline = self._pipeline
-        if self._lease is not None:
+        if self._is_leased:
+            self.counting()
             self._lease.settle(ending, status=status, error_code=code)
-        elif self._facts is not None:
-            record_refusal(self._facts, ending, status, code, pipeline.journal, pipeline.observer, pipeline.clock)
+        elif self._caller is not None:
+            when, named = (self._started_at, self._started), self._requested_model
+            facts = CallFacts(self._arrival, self._caller, *when, self._known, self._is_streamed, named)
+            record_refusal(facts, ending, status, code, pipeline.journal, pipeline.observer, pipeline.clock)
 
     def _end(self, error: ModelportError) -> None:
         reply = self.reply
         try:
             if reply.response_started:
+                assert self.answering is not None
                 assert self.answering.writer is not None
                 reply.cut(self.answering.writer.broken(error))
             else:
@@ -345,12 +319,12 @@ class CallMachine(TargetExchange):
         self.guarded(self._fail, stopped())
 
     def _over(self) -> None:
-        if self._next is nothing_more:
+        calls = self._gateway.calls
+        if self not in calls:
             return
+        calls.remove(self)
         self._next = nothing_more  # else it would hold itself, until a collector comes
         self.forget()
-        self._gateway.running -= 1
-        self._gateway.calls.discard(self)
         self._shell.call_over(self.reply)
 
 

@@ -18,6 +18,7 @@ from modelport.core.ports.stages import Authenticator
 from modelport.core.redaction import Redactor
 from modelport.gateway import guard
 from modelport.gateway.admissions import Admissions
+from modelport.gateway.plan import Callers
 from modelport.gateway.target_failures import TargetFailures
 
 
@@ -59,6 +60,7 @@ class Pipeline:
         self.random = random
         self.filters = {**(filters or {}), guard.NEUTRAL: guard.NO_FILTER}
         self.target_failures = TargetFailures(redactor or Redactor(), clock)
+        self.callers = Callers()
         self._asked: dict[int, tuple[object, Asked]] = {}
 
     def asked(self, name: str, runtime: Runtime | None = None) -> Asked:

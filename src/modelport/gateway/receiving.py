@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Any, Final
 
+from modelport.core.answers import PlainAnswer
 from modelport.core.catalog import Target
 from modelport.core.errors import ModelportError
 from modelport.core.events import Event
@@ -14,11 +15,12 @@ from modelport.core.ports.dispatch import TargetFailed
 from modelport.core.ports.filters import Cut
 from modelport.core.ports.providers import Decoder, Provider, UpstreamRequest
 from modelport.core.ports.stages import Refusal
-from modelport.core.requests import Request
+from modelport.core.requests import ChatRequest, Request
 from modelport.gateway import guard
 from modelport.gateway.answering import Answering
 from modelport.gateway.call import Asking, Cancellable, RawHeaders, Reply, Shell
 from modelport.gateway.count import Count
+from modelport.gateway.lease import CallLease
 from modelport.gateway.pipeline import Asked, Pipeline
 from modelport.gateway.relay import TextRelay
 
@@ -28,59 +30,37 @@ ERROR_BODY_BYTES: Final = 64 * 1024
 class AnswerReceiver:
     """gateway.call.Receiver. The rest of a call is gateway/exchange.py and gateway/machine.py."""
 
-    __slots__ = (
-        "_asked",
-        "_asking",
-        "_completion",
-        "_decoder",
-        "_error_body",
-        "_has_begun",
-        "_has_stopped_asking",
-        "_held_back",
-        "_pipeline",
-        "_refused_with",
-        "_relay",
-        "_request",
-        "_shell",
-        "_target",
-        "_then",
-        "_unread",
-        "_upstream",
-        "_waiting",
-        "answering",
-        "count",
-        "reply",
-    )
-
-    answering: Answering
-    count: Count
+    answering: Answering | None = None
+    """Once there is something to pass on."""
+    count: Count | None = None
+    """Once the answer is looked at event by event."""
+    reply: Reply
     _asked: Asked
-    _completion: guard.Completion
+    _asking: Asking | None = None
+    completion: guard.Completion | None = None
+    """Of the filter, if there is one, and once there is something to pass on."""
+    _decoder: Decoder | None = None
+    _error_body = b""
+    _has_begun = False
+    _has_stopped_asking = False
+    """The target that was asked last is not listened to any more."""
+    _held_back: list[Callable[[], None]]
+    """What came while something was waited for."""
+    _pipeline: Pipeline
+    _refused_with: tuple[int, RawHeaders] | None = None
+    _relay: TextRelay | None = None
     _request: Request
-    _target: Target
-
-    def __init__(self, pipeline: Pipeline, shell: Shell, reply: Reply) -> None:
-        self._pipeline = pipeline
-        self._shell = shell
-        self.reply = reply
-        self._asking: Asking | None = None
-        self._waiting: Cancellable | None = None
-        """For what cannot be had at once: room, a target that has to load, a longer answer."""
-        self._then: Callable[[Any], None] | None = None
-        """What goes on with what is waited for."""
-        self._held_back: list[Callable[[], None]] = []
-        """What came meanwhile."""
-        self._decoder: Decoder | None = None
-        self._upstream: UpstreamRequest | None = None
-        """What the target was sent; None: a plain call has sent it."""
-        self._refused_with: tuple[int, RawHeaders] | None = None
-        self._error_body = b""
-        self._has_begun = False
-        self._has_stopped_asking = False
-        """The target that was asked last is not listened to any more."""
-        self._relay: TextRelay | None = None
-        self._unread = b""
-        """What came in the same read as what is being decoded, after it."""
+    _shell: Shell
+    _lease: CallLease
+    """Once something is taken."""
+    _then: Callable[[Any], None] | None = None
+    """What goes on with what is waited for."""
+    _unread = b""
+    """What came in the same read as what is being decoded, after it."""
+    _upstream: UpstreamRequest
+    """What the target was sent."""
+    _waiting: Cancellable | None = None
+    """For what cannot be had at once: room, a target that has to load, a longer answer."""
 
     # --- what the rest of a call adds --------------------------------------------------------------------------------
 
@@ -98,6 +78,23 @@ class AnswerReceiver:
 
     def complete(self) -> None:
         """All of the answer is here."""
+        raise NotImplementedError
+
+    def _target(self) -> Target:
+        target = self._lease.target
+        assert target is not None
+        return target
+
+    def counting(self) -> Count:
+        """What counts the answer."""
+        raise NotImplementedError
+
+    def begin_answer(self) -> Answering:
+        """There is something to pass on."""
+        raise NotImplementedError
+
+    def complete_at_once(self, answer: PlainAnswer) -> None:
+        """All of it is one text, of which nothing else has been taken."""
         raise NotImplementedError
 
     # --- waiting -----------------------------------------------------------------------------------------------------
@@ -121,10 +118,11 @@ class AnswerReceiver:
         if 200 <= status < 300:
             request, codec = self._request, self._codec()
             self._decoder = codec.decoder(request)
-            if self._upstream is not None:
-                self.count.asked(shows_progress=self._upstream.shows_progress)
-            if request.stream and request.choices == 1 and not self._completion.is_filtered:
-                self._relay = TextRelay(partial(codec.decoder, request), self.count)
+            self._lease.asked(shows_progress=self._upstream.shows_progress)
+            count = self.counting()
+            is_filtered = self.completion is not None and self.completion.is_filtered
+            if request.stream and count.choices == 1 and not is_filtered:
+                self._relay = TextRelay(partial(codec.decoder, request), count)
         else:
             self._refused_with, self._error_body = (status, headers()), b""
 
@@ -162,6 +160,23 @@ class AnswerReceiver:
 
     def answer_whole(self, body: bytes) -> None:
         """gateway.call.Receiver"""
+        request = self._request
+        is_open = self.completion is None and self._waiting is None and not self._has_stopped_asking
+        is_text = type(request) is ChatRequest and not request.stream and not (request.extra and request.choices != 1)
+        if is_open and is_text:
+            self.guarded(self._at_once, body)
+        else:
+            self._in_events(body)
+
+    def _at_once(self, body: bytes) -> None:
+        codec = self._asked.codec
+        answer = codec.whole_answer(body) if codec is not None else None
+        if answer is not None and self._lease.covers(answer):
+            self.complete_at_once(answer)
+        else:
+            self._in_events(body)
+
+    def _in_events(self, body: bytes) -> None:
         self.answer_began(200, list)
         if body:
             self.answer_grew(body)
@@ -196,9 +211,9 @@ class AnswerReceiver:
             if not unread:
                 return
             events = self._decode(unread)
-            if events is None or self.count.stopped:
+            if events is None or self.counting().stopped:
                 return
-            relay.learn(unread, events, self.answering.writer)
+            relay.learn(unread, events, self.answering.writer if self.answering is not None else None)
             if self._waiting is not None:
                 self._held_back.insert(0, partial(self._grew, data))
                 return
@@ -239,26 +254,35 @@ class AnswerReceiver:
     def _made(self, events: list[Event]) -> None:
         """Counts, filters and passes on."""
         self._has_begun = True
-        self.answering.feed(self._completion.feed(self.count.feed(events)))
+        count = self.count or self.counting()
+        self._pass_on(count.feed(events))
+
+    def _pass_on(self, events: list[Event]) -> None:
+        answering = self.answering or self.begin_answer()
+        assert self.completion is not None
+        answering.feed(self.completion.feed(events))
         self._go_on()
 
     def _go_on(self) -> None:
         """First the filter, then the count, then what was held back, until something has to wait again."""
-        if self._completion.waiting is not None:
+        count, completion = self.count, self.completion
+        if count is None or completion is None:
+            return
+        if completion.waiting is not None:
             self.pause()
-            self.wait(self._completion.waiting.resume, self._judged)
-        elif self._completion.is_cut:
+            self.wait(completion.waiting.resume, partial(self._judged, completion))
+        elif completion.is_cut:
             self._held_back.clear()
             assert self._decoder is not None
-            self.count.cut_short(self._decoder.reported())
+            count.cut_short(self._decoder.reported())
             self.complete()
-        elif self.count.waiting is not None:
+        elif count.waiting is not None:
             self.pause()
-            self.wait(self.count.waiting.resume, self._covered)
-        elif self.count.stopped:
+            self.wait(count.waiting.resume, self._covered)
+        elif count.stopped:
             self._held_back.clear()
             if self._unread:
-                self.count.overtaken(self._leftover())
+                count.overtaken(self._leftover())
             self.complete()
         else:
             while self._held_back and self._waiting is None:
@@ -272,9 +296,10 @@ class AnswerReceiver:
         except ModelportError:
             return []
 
-    def _judged(self, outcome: list[Event] | Cut | Refusal) -> None:
+    def _judged(self, completion: guard.Completion, outcome: list[Event] | Cut | Refusal) -> None:
         self._resume_target()
-        self.answering.feed(self._completion.resumed(outcome))
+        answering = self.answering or self.begin_answer()
+        answering.feed(completion.resumed(outcome))
         self._go_on()
 
     def _resume_target(self) -> None:
@@ -283,8 +308,7 @@ class AnswerReceiver:
 
     def _covered(self, granted: object) -> None:
         self._resume_target()
-        self.answering.feed(self._completion.feed(self.count.resumed(granted)))
-        self._go_on()
+        self._pass_on(self.counting().resumed(granted))
 
     def _target_refused(self) -> ModelportError:
         assert self._refused_with is not None
@@ -297,14 +321,14 @@ class AnswerReceiver:
         self.stop_asking()
         if self._decoder is None and self._refused_with is not None:
             error = self._target_refused()  # what came of the error's body before it broke is its text
-        self.count.failed(error)
+        self._lease.failed(error)
         outcome = self.failed(error)
         if self._has_begun:
             raise error
         self.ask_next(outcome)
 
     def failed(self, error: ModelportError) -> TargetFailed:
-        return self._pipeline.target_failures.take(self._target, error, self._request)
+        return self._pipeline.target_failures.take(self._target(), error, self._request)
 
     def pause(self) -> None:
         """The client reads more slowly than the target writes."""

@@ -23,11 +23,12 @@ from modelport.core.requests import (
     ImageEmbeddingsRequest,
     Request,
 )
-from modelport.gateway.extras import extra_offences
+from modelport.gateway.extras import RULES, extra_offences
 from modelport.gateway.fitting import beyond_context
 from modelport.gateway.strict import strict_refusal
 
 R = TypeVar("R", bound=Request)
+EXAMINED: Final = frozenset(RULES)
 MODES: Final = {"error": "error", "drop": "drop", "pass-through": "pass-through"}
 
 
@@ -36,6 +37,70 @@ class Shaped(msgspec.Struct, frozen=True):
 
     request: Request
     dropped: tuple[str, ...] = ()
+
+
+class Rule(msgspec.Struct, frozen=True):
+    """A parameter that the model takes within bounds, or not at all."""
+
+    name: str
+    range: Range | None
+    neutral: Any = None
+    """The value that says the same as none."""
+
+
+class Accepted(msgspec.Struct, frozen=True):
+    """Chats that a model takes as they are, in terms that are quick to look at."""
+
+    rules: tuple[Rule, ...] = ()
+    formats: frozenset[str] | None = None
+    takes_tools: bool = True
+    takes_parts: bool = True
+    """Contents that are more than one text."""
+    context: int | None = None
+    """Tokens."""
+    examined: frozenset[str] | None = None
+    """Further parameters that are looked at more closely; the others are passed on. None: all are."""
+
+    def has(self, request: ChatRequest) -> bool:
+        """Whether this is one. False: look more closely."""
+        if request.modalities is not None:
+            return False
+        if request.extra and (self.examined is None or not self.examined.isdisjoint(request.extra)):
+            return False
+        if not (request.tools and self.takes_tools) and (request.tools or request.tool_choice is not None):
+            return False
+        for rule in self.rules:
+            value = getattr(request, rule.name)
+            if value is None or value == rule.neutral:
+                continue
+            if rule.range is None or not isinstance(value, int | float) or not within(value, rule.range):
+                return False
+        wanted = request.response_format
+        if wanted is not None and self.formats is not None and wanted.type not in self.formats:
+            return False
+        if self.context is not None and beyond_context(request, self.context) is not None:
+            return False
+        return self.takes_parts or all(type(message.content) is str for message in request.messages)
+
+
+def accepted(deployment: Deployment, *, header: str | None, checks_extras: bool, strict: bool) -> Accepted | None:
+    """What `shape` with these arguments lets pass unchanged. None: nothing does without a closer look."""
+    profile = deployment.profile
+    mode = mode_of(header, deployment.extra_parameters) if checks_extras else "pass-through"
+    examined = EXAMINED | profile.unsupported_extras if mode == "pass-through" else None
+    if strict or mode is None or profile.system_role == "fold":
+        return None
+    if not profile.known:
+        return Accepted(context=profile.context, examined=examined)
+    rules = [
+        Rule(name, rule if isinstance(rule, Range) else None, CHAT_DEFAULTS.get(name))
+        for name, rule in profile.parameters.items()
+        if rule is not True and name in ChatRequest.__struct_fields__
+    ]
+    if profile.max_output is not None:
+        rules.append(Rule("max_tokens", Range(None, profile.max_output)))
+    takes_tools, takes_parts = profile.tools is not False, profile.inputs is None
+    return Accepted(tuple(rules), profile.formats, takes_tools, takes_parts, profile.context, examined)
 
 
 def shape(

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
+
 from modelport.core.errors import RouteNotFound
 from modelport.core.requests import Request
 from modelport.dialects import fresh_ids
-from modelport.gateway.call import CallHead
+from modelport.gateway.call import Arrival, CallHead
 from modelport.gateway.machine import CallMachine
 from modelport.lane.lane import Connection, Lane
 from modelport.lane.reply import Reply
 from modelport.lane.ways import Way
-from modelport.surfaces.headers import RequestHead
+from modelport.surfaces.headers import ECHOABLE, RequestHead
 from modelport.upstream.wire import RawHeaders
 
 
@@ -18,33 +21,30 @@ def call_made(
     lane: Lane,
     connection: Connection,
     way: Way,
-    headers: RawHeaders,
+    key: bytes,
+    headers: Callable[[], RawHeaders],
+    client_request_id: bytes,
     keep_alive: bool,
     *,
-    request_id: str | None = None,
     has_chunks: bool = True,
 ) -> CallMachine:
-    """The call, not begun. `has_chunks`: whether the client's version of HTTP does."""
-    head = RequestHead(
-        method="POST",
-        path=way.path,
-        headers=dict(reversed(headers)),  # the first of several wins
-        query=way.query,
-        request_id=request_id or fresh_ids.uuid(),
-    )
-    reply = Reply(lane, connection, way, head, keep_alive, has_chunks=has_chunks)
-    seconds = lane.options.limits.request_seconds
-    return CallMachine(lane.gateway, connection, head_of(lane, way, head), reply, seconds)
+    """The call, not begun. `key`: lane.Lane.key of its head; `headers`: its fields, asked for where something is new.
+    `has_chunks`: whether the client's version of HTTP does."""
+    id = fresh_ids.uuid()
+    echoed = client_request_id.decode() if ECHOABLE.fullmatch(client_request_id) else None
+    reply = Reply(lane, connection, way, headers, id, echoed, keep_alive, has_chunks=has_chunks)
+    arrival = Arrival(id, echoed, key, partial(head_of, lane, way, reply), lane.options.limits.request_seconds)
+    return CallMachine(lane.gateway, connection, reply, arrival)
 
 
-def head_of(lane: Lane, way: Way, head: RequestHead) -> CallHead:
+def head_of(lane: Lane, way: Way, reply: Reply) -> CallHead:
     """What it says."""
-    inference, options = way.inference, lane.options
-    limits, speech = options.limits, inference.speech()
+    head, inference, limits = reply.head, way.inference, lane.options.limits
+    speech = inference.speech()
 
     def decode(body: bytes) -> Request:
         # Here and not at once: who is not known is told nothing about versions.
-        if way.has_odd_version and head.api_version is None:
+        if way.has_odd_version and without_fields(way).api_version is None:
             raise RouteNotFound
         return speech.read(body, limits.json_containers, limits.json_depth)
 
@@ -58,7 +58,9 @@ def head_of(lane: Lane, way: Way, head: RequestHead) -> CallHead:
         reasoning=way.reasoning,
         extra_parameters=head.extra_parameters if inference.checks_extras else None,
         checks_extras=inference.checks_extras,
-        request_id=head.request_id,
-        client_request_id=head.client_request_id,
-        deadline=lane.pipeline.clock.monotonic() + limits.request_seconds,
     )
+
+
+def without_fields(way: Way) -> RequestHead:
+    """What the URL alone says."""
+    return RequestHead(method="POST", path=way.path, headers={}, query=way.query, request_id="")

@@ -5,7 +5,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import secrets
+from collections.abc import Mapping
 from contextlib import suppress
+from hashlib import blake2b
 from typing import Final, Protocol, cast
 
 import httptools
@@ -19,19 +22,19 @@ from modelport.core.ports.providers import Provider, UpstreamRequest
 from modelport.gateway.call import Asking, Receiver, Shell, Written
 from modelport.gateway.gateway import Gateway
 from modelport.gateway.lease import write_out
-from modelport.lane.callers import Standings
 from modelport.lane.request_rules import target_fault
 from modelport.lane.ways import Way
 from modelport.surfaces.app import Doors
 from modelport.surfaces.asgi import Headers
 from modelport.surfaces.door import Inference
-from modelport.surfaces.headers import RequestHead, printable
+from modelport.surfaces.headers import DECISIVE, RequestHead, printable
 from modelport.surfaces.local_names import refusal_of
 from modelport.upstream import pushing
 from modelport.upstream.sweep import Sweep
 from modelport.upstream.wire import Wire
 
 KNOWN_URLS: Final = 1024
+NO_VALUES: Final = (b"",) * len(DECISIVE)
 log = logging.getLogger("modelport.surfaces")
 
 
@@ -67,10 +70,6 @@ class Connection(Shell, Protocol):
     flow: FlowControl
     server_state: ServerState
 
-    def replaced(self, old: object, new: Serving, reply: object) -> None:
-        """The call has taken its general form."""
-        ...
-
     def end_call(self) -> None:
         """The time to drain is over."""
         ...
@@ -79,9 +78,7 @@ class Connection(Shell, Protocol):
 class Lane:
     """One per process."""
 
-    def __init__(self, gateway: Gateway, doors: Doors, wire: Wire, *, takes_plain: bool = True) -> None:
-        """`takes_plain`: whether calls may have their plain form (lane/plain.py)."""
-        self.takes_plain = takes_plain
+    def __init__(self, gateway: Gateway, doors: Doors, wire: Wire) -> None:
         self.gateway = gateway
         self.pipeline = gateway.pipeline
         self.doors = doors
@@ -92,11 +89,19 @@ class Lane:
         self._dates: tuple[Headers, bytes, bool] = ([], b"", False)
         self._ways: dict[bytes, Way | None] = {}
         self._waiting: list[Written] = []
-        self.standings = Standings(self)
+        self._salt = secrets.token_bytes(32)
 
     def refusal(self, host: bytes | None, origin: bytes | None) -> str | None:
         """Why a request with these fields is refused, if it is: an anonymous server answers to its own names alone."""
         return refusal_of(host, origin, self.options) if self.pipeline.snapshot().anonymous else None
+
+    def key(self, way: Way, given: Mapping[bytes, bytes]) -> bytes:
+        """By which it is known again who asks for what (gateway.call.Arrival). The fields hold credentials, so they
+        are not kept. Empty: each call is looked at by itself."""
+        if not way.inference.is_shared:
+            return b""
+        decisive = map(given.get, DECISIVE, NO_VALUES)
+        return blake2b(b"\n".join((way.url, *decisive)), digest_size=16, key=self._salt).digest()
 
     def way(self, url: bytes) -> Way | None:
         """Where a POST to this URL leads; None: to no inference."""
@@ -129,24 +134,15 @@ class Lane:
             is_odd = head.api_version is None and inference.needs_api_version_when_strict and self.options.strict
         except ModelportError:
             is_odd = True
-        reasoning, plain = inference.reasoning(version), None if is_odd else inference.speech().plain
-        return Way(
-            url,
-            head.path,
-            head.query,
-            match.parameters,
-            match.door,
-            inference,
-            reasoning,
-            plain,
-            has_odd_version=is_odd,
-        )
+        reasoning = inference.reasoning(version)
+        return Way(url, head.path, head.query, match.parameters, match.door, inference, reasoning, is_odd)
 
     def ask(self, provider: Provider, request: UpstreamRequest, timeouts: Timeouts, receiver: Receiver) -> Asking:
         """gateway.call.Shell"""
         address = provider.address
-        if self.wire.carries(address):
-            return self.wire.send(address, request, timeouts, receiver)
+        pool = self.wire.reached(address)
+        if pool is not None:
+            return pool.send(request, timeouts, receiver)
         return pushing.asked(self.pipeline.runtime.transport, address, request, timeouts, receiver)
 
     def default_headers(self, fields: Headers) -> tuple[bytes, bool]:

@@ -1,37 +1,36 @@
 """The protocol that a server listens with: one HTTP/1.1 connection (lane/connection.py), and the shell of its calls.
 
-A POST to an inference route becomes a call (gateway/machine.py), or its plain form (lane/plain.py), once its body is
-here: before that only where the head alone says that something is due (a client that waits for our word, a body that is
-too long or packed or slow). Everything else becomes a cycle of uvicorn's and goes to the application, on the same
-connection.
+A POST to an inference route becomes a call (gateway/machine.py) once its body is here: before that only where the head
+alone says that something is due (a client that waits for our word, a body that is too long or packed or slow).
+Everything else becomes a cycle of uvicorn's and goes to the application, on the same connection.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, Final
 
 from modelport.core.errors import BodyTooLarge, Forbidden, RequestTimedOut, UnsupportedEncoding
 from modelport.gateway.machine import CallMachine
 from modelport.lane.calls import call_made
 from modelport.lane.connection import NEVER, HttpConnection
-from modelport.lane.lane import Lane, Serving
-from modelport.lane.plain import PlainCall
+from modelport.lane.lane import Lane
 from modelport.lane.repeated import CLIENT_REQUEST_ID, RepeatedHead
 from modelport.lane.request_rules import target_fault
 from modelport.lane.shell import ShellConnection
 from modelport.lane.ways import Way
-from modelport.surfaces.headers import DECISIVE
 from modelport.surfaces.options import Limits
 from modelport.upstream.sweep import Sweep
 
-NO_VALUES: Final = (b"",) * len(DECISIVE)
 BODY_SECONDS: Final = 1.0
 """Who asks is looked at when a body takes longer to arrive."""
 DISCARDED_BYTES: Final = 64 * 1024 * 1024
 DISCARD_SECONDS: Final = 30.0
 DISCARD_IDLE_SECONDS: Final = 2.0
 """What still comes of a request that is refused is read away within these, so that its client reads the answer."""
+LESSONS: Final = 8
+"""A connection whose heads always differ is not learned from for ever."""
 CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 
@@ -56,7 +55,10 @@ class LaneProtocol(ShellConnection):
         """When the rest of a body is not waited for any longer."""
         self._is_late = False
         """It is not waited for at all."""
+        self._key = b""
+        """Of the last head that became a call."""
         self._last: RepeatedHead | None = None
+        self._lessons = LESSONS
 
     # --- time ------------------------------------------------------------------------------------------------------
 
@@ -91,8 +93,12 @@ class LaneProtocol(ShellConnection):
     # --- whose request it is ---------------------------------------------------------------------------------------
 
     def data_received(self, data: bytes) -> None:
-        if self._last is None or self._in_head or self._in_body or not self._repeats(self._last, data):
-            super().data_received(data)
+        last = self._last
+        try:
+            if last is None or self._in_head or self._in_body or not self._repeats(last, data):
+                super().data_received(data)
+        except Exception as fault:  # noqa: BLE001 - it ends the connection
+            self._fail(fault)
 
     def _repeats(self, last: RepeatedHead, data: bytes) -> bool:
         """Whether this is a request like the one before, and has been begun."""
@@ -102,21 +108,17 @@ class LaneProtocol(ShellConnection):
             return False
         assert lane is not None
         head, body = found
-        if len(body) > lane.options.limits.body_bytes or lane.gateway.draining:
+        if len(body) > lane.options.limits.body_bytes:
             return False
-        if last.caller.snapshot is not lane.pipeline.snapshot():
+        if last.snapshot is not lane.pipeline.snapshot():
             self._last = None
             return False
-        ask = last.caller.read(body, last.decisive)
-        if ask is None:
-            return False
-        call = PlainCall()
-        call.repeated, call.head_given, call.keep_alive = last, head, True
-        if not call.start(lane, self, last.way, ask, body, head[last.client] if last.client else b""):
-            return False
-        self._answering = True
+        client_request_id = head[last.client] if last.client else b""
+        call = call_made(lane, self, last.way, last.key, partial(last.headers, head), client_request_id, True)
+        self._answering, self._lessons = True, LESSONS
         self._call = call
-        self.cycle = call  # type: ignore[assignment]
+        self.cycle = call.reply  # type: ignore[assignment]
+        call.begin_with(body)
         return True
 
     def _check_head(self, version: str) -> None:
@@ -184,52 +186,26 @@ class LaneProtocol(ShellConnection):
             super()._end_request()
             return
         assert self.lane is not None
-        body, then = bytes(self._body), self._after_body
-        if self._early is None and self._is_plain(way, body):
-            return
-        call = self._early
+        call, body = self._early, bytes(self._body)
         if call is None:
             self._begin_call()
-            call, then = self._early, self._after_body
+            call = self._early
+            self._remember(way, body)
+        then = self._after_body
         self._body_is_over()
         if then is not None:
             then()
         elif call is not None:
             call.body_received(body)
 
-    def _is_plain(self, way: Way, body: bytes) -> bool:
-        lane, fields = self.lane, self._fields
-        assert lane is not None
-        if way.plain is None or not lane.takes_plain or lane.gateway.draining:
-            return False
-        # Again, for the configuration may be another since the head was looked at first.
-        refusal = lane.refusal(fields.get(b"host"), fields.get(b"origin"))
-        return refusal is None and self._starts_plain(way, body)
-
-    def _starts_plain(self, way: Way, body: bytes) -> bool:
-        lane, headers = self.lane, self._head
-        assert lane is not None
-        given = dict(reversed(headers))  # the first of several wins
-        decisive = [*map(given.get, DECISIVE, NO_VALUES)]
-        caller = lane.standings.caller(way, decisive)
-        ask = caller.read(body, decisive) if caller is not None else None
-        if caller is None or ask is None:
-            return False
-        call = PlainCall()
-        call.repeated, call.head_given, call.keep_alive = None, headers, self._keeps_alive
-        if not call.start(lane, self, way, ask, body, given.get(CLIENT_REQUEST_ID, b"").strip()):
-            return False
-        self._serves(call, call)
+    def _remember(self, way: Way, body: bytes) -> None:
+        """Another request with this head need not be parsed."""
         self._last = None
-        if self._keeps_alive and self._data.endswith(body):
-            self._last = RepeatedHead.of(self._data, headers, way, caller, decisive, self.header_bytes)
-        return True
-
-    def _serves(self, call: Serving, reply: object) -> None:
-        self._body_is_over()
-        self._head = []  # the call has its own
-        self._call = call
-        self.cycle = reply  # type: ignore[assignment]
+        if self._lessons and self._keeps_alive and self._is_usual_head and self._data.endswith(body):
+            assert self.lane is not None
+            self._lessons -= 1
+            snapshot, key = self.lane.pipeline.snapshot(), self._key
+            self._last = RepeatedHead.of(self._data, self._head, way, key, snapshot, self.header_bytes)
 
     # --- a call whose body is not here yet -------------------------------------------------------------------------
 
@@ -249,9 +225,12 @@ class LaneProtocol(ShellConnection):
         lane, way, fields = self.lane, self._way, self._fields
         assert lane is not None
         assert way is not None
-        is_modern = self._version == "1.1"
-        call = call_made(lane, self, way, self._head, self._keeps_alive, has_chunks=is_modern)
+        head, is_modern = self._head, self._version == "1.1"
+        given = dict(reversed(head))  # the first of several wins
+        key, client_id = lane.key(way, given), given.get(CLIENT_REQUEST_ID, b"").strip()
+        call = call_made(lane, self, way, key, lambda: head, client_id, self._keeps_alive, has_chunks=is_modern)
         self._call = self._early = call
+        self._key = key
         self.cycle = call.reply  # type: ignore[assignment]
         limits, now = lane.options.limits, self.loop.time()
         self._body_end = now + limits.request_seconds
@@ -260,7 +239,6 @@ class LaneProtocol(ShellConnection):
         if refusal is not None:
             call.turn_away(Forbidden(refusal))
             return
-        given = dict(self._head)
         length = given.get(b"content-length", b"").strip()
         announced = int(length) if length.isdigit() else 0
         encoding = fields.get(b"content-encoding", b"").strip().decode("latin-1")

@@ -11,7 +11,7 @@ import re
 from collections.abc import Sequence
 from typing import Final
 
-from modelport.lane.callers import Caller
+from modelport.core.catalog import Snapshot
 from modelport.lane.ways import Way
 from modelport.upstream.wire import RawHeaders
 
@@ -31,7 +31,7 @@ END_OF_HEAD: Final = b"\r\n\r\n"
 class RepeatedHead:
     """One head, with places where values may differ."""
 
-    __slots__ = ("_fixed", "_headers", "_length", "_match", "_places", "caller", "client", "decisive", "way")
+    __slots__ = ("_fixed", "_headers", "_length", "_match", "_places", "client", "key", "snapshot", "way")
 
     def __init__(
         self,
@@ -40,8 +40,8 @@ class RepeatedHead:
         places: Sequence[bytes],
         headers: RawHeaders,
         way: Way,
-        caller: Caller,
-        decisive: Sequence[bytes],
+        key: bytes,
+        snapshot: Snapshot,
     ) -> None:
         self._fixed = fixed
         """Up to the first value that may differ."""
@@ -50,10 +50,11 @@ class RepeatedHead:
         self.client = places.index(CLIENT_REQUEST_ID) + 1 if CLIENT_REQUEST_ID in places else 0
         """The group of the match that has the client's id, or 0."""
         self.way = way
-        self.caller = caller
+        self.key = key
+        self.snapshot = snapshot
+        """The one by which the head was acceptable."""
         self._places = places
         self._headers = headers
-        self.decisive = decisive
 
     @classmethod
     def of(
@@ -61,8 +62,8 @@ class RepeatedHead:
         data: bytes,
         headers: RawHeaders,
         way: Way,
-        caller: Caller,
-        decisive: Sequence[bytes],
+        key: bytes,
+        snapshot: Snapshot,
         most_bytes: int,
     ) -> RepeatedHead | None:
         """From one read that held a whole request, of which the parser has made `headers`. None: it is not of the
@@ -96,7 +97,7 @@ class RepeatedHead:
                 fixed = END_OF_LINE.join([first, *lines[:number], begin])
             parts.append(pattern)
             places.append(name)
-        return cls(fixed, END_OF_LINE.join([*parts, END_OF_LINE]), places, headers, way, caller, decisive)
+        return cls(fixed, END_OF_LINE.join([*parts, END_OF_LINE]), places, headers, way, key, snapshot)
 
     def match(self, data: bytes) -> tuple[re.Match[bytes], bytes] | None:
         """The head and the body of this read; None: it is no repetition, or not whole."""

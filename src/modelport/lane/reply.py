@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import socket
+from collections.abc import Callable
 from typing import Any, Final
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE
 
 from modelport.core.errors import ModelportError
 from modelport.gateway.call import Origin
+from modelport.lane.heads import AnswerHeads, numbers
 from modelport.lane.http10 import NO_RESET, RESET
 from modelport.lane.lane import Connection, Lane
 from modelport.lane.ways import Way
@@ -17,59 +19,95 @@ from modelport.surfaces.answer import STREAM_HEADERS, answer_headers
 from modelport.surfaces.app import refusal
 from modelport.surfaces.asgi import EVENT_STREAM, JSON, Headers
 from modelport.surfaces.headers import RequestHead, common_headers
+from modelport.upstream.wire import RawHeaders
 
+COPIED_BYTES: Final = 16 * 1024
+KEPT_HEADS: Final = 16
 LAST_CHUNK: Final = b"0\r\n\r\n"
 
 
 class Reply:
     """gateway.call.Reply on its connection. To uvicorn it is the connection's cycle until it is complete."""
 
-    __slots__ = (
-        "_connection",
-        "_has_chunks",
-        "_head",
-        "_lane",
-        "_pieces",
-        "_unwritten",
-        "_way",
-        "keep_alive",
-        "response_complete",
-        "response_started",
-    )
+    response_started = False
+    response_complete = False
+    _unwritten = b""
+    _known_head: RequestHead | None = None
 
     def __init__(
         self,
         lane: Lane,
         connection: Connection,
         way: Way,
-        head: RequestHead,
+        headers: Callable[[], RawHeaders],
+        id: str,
+        client_request_id: str | None,
         keep_alive: bool,
         *,
         has_chunks: bool = True,
     ) -> None:
-        self._has_chunks = has_chunks
-        """HTTP/1.0 has none: there a stream ends with the connection."""
+        """`headers`: the fields of the request's head."""
         self._lane = lane
         self._connection = connection
         self._way = way
-        self._head = head
+        self._headers = headers
+        self._id = id
+        self._client_request_id = client_request_id
         self.keep_alive = keep_alive
         """Cleared by uvicorn when it shuts down."""
-        self.response_started = False
-        self.response_complete = False
-        self._unwritten = b""
+        self._has_chunks = has_chunks
+        """HTTP/1.0 has none: there a stream ends with the connection."""
         self._pieces: list[bytes] = []
+
+    @property
+    def head(self) -> RequestHead:
+        """Of the request."""
+        if self._known_head is None:
+            self._known_head = RequestHead(
+                method="POST",
+                path=self._way.path,
+                headers=dict(reversed(self._headers())),  # the first of several wins
+                query=self._way.query,
+                request_id=self._id,
+            )
+        return self._known_head
 
     def whole(self, body: bytes, origin: Origin) -> None:
         """gateway.call.Reply"""
-        about = answer_headers(origin)
-        about.append((b"content-length", b"%d" % len(body)))
-        head = self._begun(200, JSON, about)
-        if len(body) > 16 * 1024:
+        if origin.dropped or origin.load_seconds is not None:
+            about = answer_headers(origin)
+            about.append((b"content-length", b"%d" % len(body)))
+            head = self._begun(200, JSON, about)
+        else:
+            head = self._formed(len(body), origin)
+        if len(body) > COPIED_BYTES:
             self._connection.transport.writelines([head, body])
         else:
             self._connection.transport.write(head + body)
         self._over()
+
+    def _formed(self, length: int, origin: Origin) -> bytes:
+        """The same head, filled in."""
+        lane, quota, fields = self._lane, origin.quota, self._connection.server_state.default_headers
+        limits = (quota.limit_requests, quota.limit_tokens)
+        heads: AnswerHeads | None = origin.kept.get(limits)
+        if heads is None or heads.fields is not fields:
+            said, closes = lane.default_headers(fields)
+            origins = lane.options.cors_origins
+            heads = AnswerHeads.of(self.head, origin, fields, said, closes, lane.region, origins)
+            if len(origin.kept) >= KEPT_HEADS:
+                origin.kept.clear()
+            origin.kept[limits] = heads
+        form = heads.kept
+        if form is None or lane.gateway.draining or not self.keep_alive:
+            self.keep_alive, form = False, heads.closing
+        self.response_started = True
+        id, echoed = self._id.encode(), self._client_request_id
+        client, reset = id if echoed is None else echoed.encode(), quota.reset_seconds
+        of_requests, of_tokens = quota.remaining_requests, quota.remaining_tokens
+        if of_requests is None or of_tokens is None or quota.reset_tokens_seconds is not None:
+            return form % (id, id, client, *numbers(quota), length)
+        return form % (id, id, client, of_requests, reset, of_tokens, reset, length)
 
     def stream(self, origin: Origin) -> None:
         """gateway.call.Reply"""
@@ -116,7 +154,7 @@ class Reply:
 
     def refuse(self, error: ModelportError) -> None:
         """The error in the surface's own words, instead of an answer."""
-        said = refusal(error, self._head, self._way.door, self._way.inference.operation)
+        said = refusal(error, self.head, self._way.door, self._way.inference.operation)
         more = [*said.headers, (b"content-length", b"%d" % len(said.body))]
         self._connection.transport.write(self._begun(said.status, JSON, more) + said.body)
         self._over()
@@ -135,7 +173,7 @@ class Reply:
 
     def _begun(self, status: int, content_type: bytes, more: Headers, *, is_chunked: bool = False) -> bytes:
         """The head, from status line to empty line."""
-        lane, head = self._lane, self._head
+        lane, head = self._lane, self.head
         self.response_started = True
         dates, closes = lane.default_headers(self._connection.server_state.default_headers)
         parts = [STATUS_LINE[status], dates]

@@ -22,7 +22,9 @@ class Drained(Protocol):
     """Whoever counts the calls that are running."""
 
     draining: bool
-    running: int
+
+    @property
+    def running(self) -> int: ...
 
 
 class AbortedAnswers(logging.Filter):

@@ -18,10 +18,16 @@ class ShellConnection(HttpConnection):
     """A connection with a call, perhaps."""
 
     lane: Lane | None = None
+    when_written: Callable[[Written], None]
+    """gateway.call.Shell"""
+    ask: Callable[[Provider, UpstreamRequest, Timeouts, Receiver], Asking]
+    """gateway.call.Shell"""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._call: Serving | None = None
+        if self.lane is not None:
+            self.when_written, self.ask = self.lane.when_written, self.lane.ask
 
     def now(self) -> float:
         """gateway.call.Shell"""
@@ -31,20 +37,10 @@ class ShellConnection(HttpConnection):
         """gateway.call.Shell"""
         return self.flow.write_paused
 
-    def when_written(self, call: Written) -> None:
-        """gateway.call.Shell"""
-        assert self.lane is not None
-        self.lane.when_written(call)
-
     def write_lines(self) -> None:
         """gateway.call.Shell"""
         assert self.lane is not None
         self.lane.write_lines()
-
-    def ask(self, provider: Provider, request: UpstreamRequest, timeouts: Timeouts, receiver: Receiver) -> Asking:
-        """gateway.call.Shell"""
-        assert self.lane is not None
-        return self.lane.ask(provider, request, timeouts, receiver)
 
     def make(
         self, provider: OpeningProvider, request: Request, deployment: Deployment, target: Target, receiver: Receiver
@@ -66,13 +62,6 @@ class ShellConnection(HttpConnection):
         if self.cycle is reply:
             self.cycle = None  # type: ignore[assignment]
         self.on_response_complete()
-
-    def replaced(self, old: object, new: Serving, reply: object) -> None:
-        """lane.Connection"""
-        self._call = new
-        standing: object = self.cycle
-        if standing is old:
-            self.cycle = reply  # type: ignore[assignment]
 
     def pause_writing(self) -> None:
         super().pause_writing()

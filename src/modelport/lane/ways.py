@@ -1,17 +1,11 @@
-"""Where URLs lead and how deployments are asked: what the lane knows, apart from the lane itself."""
+"""Where URLs lead."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Protocol
-
 from msgspec import Struct
 
-from modelport.dialects.plain_chat import PlainChat
 from modelport.dialects.reasoning import ReasoningPlace
-from modelport.gateway.pipeline import Pipeline
 from modelport.surfaces.door import Door, Inference, Parameters
-from modelport.surfaces.options import Options
 
 
 class Way(Struct, frozen=True):
@@ -24,15 +18,5 @@ class Way(Struct, frozen=True):
     door: Door
     inference: Inference
     reasoning: ReasoningPlace
-    plain: Callable[[bytes], PlainChat | None] | None
-    """Reads the bodies that lane/plain.py takes."""
     has_odd_version: bool = False
     """Its api-version is none, or one is missing that must be there."""
-
-
-class Ground(Protocol):
-    """What standings are made from: lane.lane.Lane."""
-
-    pipeline: Pipeline
-    options: Options
-    region: bytes

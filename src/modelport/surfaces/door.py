@@ -38,7 +38,8 @@ class Inference(Struct, frozen=True, kw_only=True):
 
     operation: Operation
     speech: Callable[[], Speech]
-    """Asked for once a call."""
+    is_shared: bool = True
+    """Whether calls can share one speech; if not, each call asks for its own."""
     selector: Callable[[RequestHead, Parameters], Selector]
     reasoning: Callable[[str | None], ReasoningPlace]
     """By api-version."""

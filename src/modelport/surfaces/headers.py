@@ -33,8 +33,8 @@ DECISIVE: Final = (
     b"x-ms-model-mesh-model-name",
     b"origin",
 )
-"""All headers that decide what happens to an inference call, and who may read its answer. What the lane knows of a
-caller it knows by these alone (lane/standing.py)."""
+"""All headers that decide what happens to an inference call, and who may read its answer. A caller is known again by
+these and the URL alone (gateway/plan.py)."""
 
 API_VERSION: Final = re.compile(r"\d{4}-\d{2}-\d{2}(-preview)?|preview|latest|v1")
 

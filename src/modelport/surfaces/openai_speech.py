@@ -8,7 +8,6 @@ from modelport.core.answers import AnswerHead, ChatAnswer, CompletionsAnswer, Em
 from modelport.core.operations import Operation
 from modelport.core.requests import ChatRequest, CompletionsRequest, EmbeddingsRequest, Request
 from modelport.dialects.openai_chat import answers, requests
-from modelport.dialects.plain_chat import decode_plain
 from modelport.dialects.reasoning import ReasoningPlace
 from modelport.gateway.codec import Speech, StreamWriter
 from modelport.gateway.fold import WholeAnswer
@@ -52,7 +51,6 @@ SPEECHES: Final = {
         whole=whole_chat,
         stream=chat_stream,
         new_id=answers.new_id,
-        plain=decode_plain,
     ),
     Operation.COMPLETIONS: Speech(
         decode=lambda body, depth: requests.decode_completions(body, json_depth=depth),

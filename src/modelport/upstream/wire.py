@@ -43,13 +43,10 @@ class Wire:
         plain = parts.scheme in DEFAULT_PORTS and bool(parts.hostname) and "@" not in parts.netloc
         return plain and address.proxy is None and address.base_url.isascii() and not (parts.query or parts.fragment)
 
-    def carries(self, address: Address) -> bool:
-        """The same, for one that is asked again and again."""
-        return address in self._pools or self.reaches(address)
-
-    def send(self, address: Address, request: UpstreamRequest, timeouts: Timeouts, receiver: Receiver) -> Exchange:
-        """Sends the request; the receiver hears the rest, never before this has returned."""
-        return self.pool(address).send(request, timeouts, receiver)
+    def reached(self, address: Address) -> Pool | None:
+        """The connections to that address; None: this client cannot speak to it."""
+        pool = self._pools.get(address)
+        return self.pool(address) if pool is None and self.reaches(address) else pool
 
     def pool(self, address: Address) -> Pool:
         """The connections to that address."""
@@ -101,16 +98,24 @@ class Pool:
 
     def send(self, request: UpstreamRequest, timeouts: Timeouts, receiver: Receiver) -> Exchange:
         """Asks. The receiver hears the rest, never before this has returned."""
-        timeouts = request.timeouts(timeouts)
-        # A whole answer is made completely before its first byte: only `whole` can bound that.
-        first = timeouts.first_event if request.streamed else timeouts.whole
-        exchange, head = Exchange(), self.head(request)
-        exchange.pool, exchange.head, exchange.body, exchange.timeouts = self, head, request.body, timeouts
-        exchange.first_seconds, exchange.is_queued = first, request.queued
+        exchange, now = Exchange(), self.loop.time()
+        exchange.pool, exchange.receiver, exchange.body = self, receiver, request.body
+        exchange.head = self._heads.get((request.method, request.path, request.headers)) or self.head(request)
+        if request.in_pieces:
+            timeouts = request.timeouts(timeouts)
+        exchange.timeouts = timeouts
+        if request.streamed or request.queued:
+            exchange.is_queued = request.queued
+            exchange.first_seconds = timeouts.first_event if request.streamed else timeouts.whole
+            exchange.starts(now)
+        else:  # it is made completely before its first byte: only `whole` can bound that
+            exchange.first_seconds = timeouts.whole
+            exchange.deadline = exchange.whole_deadline = now + timeouts.whole
         exchange.left_bytes = NEVER if request.streamed else ANSWER_BYTES_LIMIT
-        exchange.starts(self.loop.time())
-        exchange.receiver, exchange.connection, exchange.connecting, exchange.is_paused = receiver, None, None, False
-        self.take(exchange)
+        if self.idle and not (connection := self.idle.pop()).transport.is_closing():
+            connection.begin(exchange)
+        else:
+            self.take(exchange)
         return exchange
 
     def take(self, exchange: Exchange) -> None:

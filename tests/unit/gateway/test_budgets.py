@@ -11,6 +11,8 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
+from plans import ALICE, Parts, facts_of, plan_of
 
 from modelport.control.prices import Book, OwnList, OwnRow
 from modelport.core.budgets import Budget, BudgetCrossed
@@ -28,6 +30,7 @@ from modelport.gateway.admit import admit
 from modelport.gateway.count import Count
 from modelport.gateway.facts import CallFacts, record_refusal
 from modelport.gateway.lease import CallLease
+from modelport.gateway.plan import CallPlan
 from modelport.stores.journal import FileJournal
 from modelport.stores.memory.budgets import MemoryBudgets
 from modelport.stores.memory.quota import MemoryQuota
@@ -76,28 +79,17 @@ class House:
         self.book = Book(None, OwnList(prices=listed), unpriced=unpriced)
         self.number = 0
 
-    def facts(self, *budgets: Budget) -> CallFacts:
+    def facts(self, *budgets: Budget, **fields: Any) -> tuple[CallPlan, CallFacts]:
         self.number += 1
-        return CallFacts(
-            id=f"call-{self.number}",
-            surface="openai_v1",
-            operation=Operation.CHAT_COMPLETIONS,
-            principal="alice",
-            key_id="k1",
-            snapshot="s1",
-            started_at=self.clock.now(),
-            started=self.clock.monotonic(),
-            project="research",
-            budgets=budgets,
-            prices=self.book,
-        )
-
-    def admit(self, request: ChatRequest, *budgets: Budget, **fields: Any) -> Any:
         about: dict[str, Any] = {"model": Model("Custom", "m"), "targets": (HOUSE,), "limits": RateLimits(), **fields}
         deployment = Deployment(name="Gpt", **about)
         snapshot = Snapshot(id="s1", deployments={"gpt": deployment}, reserve_tokens=100, prices=self.book)
-        facts = self.facts(*budgets)
-        return admit(deployment, request, facts, snapshot, self.admissions, self.journal, self.seen, self.clock)
+        plan = plan_of(deployment, snapshot, replace(ALICE, project="research", budgets=budgets))
+        return plan, facts_of(plan, self.clock, f"call-{self.number}")
+
+    def admit(self, request: ChatRequest, *budgets: Budget, **fields: Any) -> Any:
+        plan, facts = self.facts(*budgets, **fields)
+        return admit(plan, request, facts, Parts(self.admissions, self.journal, self.seen, self.clock))
 
     def lease(self, request: ChatRequest, *budgets: Budget, **fields: Any) -> CallLease:
         lease = self.admit(request, *budgets, **fields)
@@ -111,7 +103,7 @@ class House:
         return error
 
     def record(self, lease: CallLease, usage: TokenUsage, ending: str = Ending.COMPLETED, **fields: Any) -> UsageRecord:
-        lease.asked(fields.pop("target", HOUSE))
+        lease.target = fields.pop("target", HOUSE)
         lease.settle(ending, usage, **fields)
         return self.seen.ended[-1]
 
@@ -145,7 +137,7 @@ def test_the_target_that_has_answered_is_the_one_that_is_paid(tmp_path: Path) ->
     ]
     house = House(tmp_path, "allow", *rows)
     lease = house.lease(chat(), targets=(HOUSE, OTHER))
-    lease.asked(HOUSE)
+    lease.target = HOUSE
     record = house.record(lease, TokenUsage(input=1_000_000), target=OTHER)
     assert (record.cost, record.provider) == ("5", "other")
     house.journal.stop()
@@ -174,7 +166,8 @@ def test_a_price_of_nothing_is_free_because_a_list_says_so(tmp_path: Path) -> No
 def test_a_call_that_came_to_nothing_is_free_whatever_the_model(tmp_path: Path) -> None:
     house = House(tmp_path, "allow", OwnRow(model="else", input=Decimal(1)))
     failed = house.record(house.lease(chat()), TokenUsage(), Ending.FAILED, status=503)
-    record_refusal(house.facts(), Ending.REFUSED, 404, "X", house.journal, house.seen, house.clock)
+    _, facts = house.facts()
+    record_refusal(facts, Ending.REFUSED, 404, "X", house.journal, house.seen, house.clock)
     refused = house.seen.ended[-1]
     assert [(record.cost, record.pricing) for record in (failed, refused)] == [("0", Pricing.FREE)] * 2
     house.journal.stop()
@@ -408,7 +401,7 @@ def test_a_budget_is_never_exceeded_and_equals_the_sum_of_the_records(tmp_path_f
 
 def test_a_report_at_the_end_decides_the_cost(house: House) -> None:
     lease = house.lease(chat(), MINE)
-    lease.asked(HOUSE)
+    lease.target = HOUSE
     count = Count(lease, chat())
     count.feed([TextDelta("Hi"), ChoiceFinished(FinishReason.STOP)])
     count.feed([UsageReported(TokenUsage(input=12, output=7))])

@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
+from plans import ALICE, Parts, facts_of, plan_of
 
 from budget_keepers import Books, FaultyBank
 from modelport.control.prices import Book, OwnList, OwnRow
@@ -18,13 +20,11 @@ from modelport.core.catalog import Deployment, Model, RateLimits, Snapshot, Targ
 from modelport.core.content import Message
 from modelport.core.errors import Unavailable
 from modelport.core.limit_errors import BudgetExhausted, RateLimited
-from modelport.core.operations import Operation
 from modelport.core.ports.stages import NeedsWaiting, Refusal
 from modelport.core.requests import ChatRequest
 from modelport.core.usage import Ending, TokenUsage
 from modelport.gateway.admissions import Admissions
 from modelport.gateway.admit import admit
-from modelport.gateway.facts import CallFacts
 from modelport.gateway.lease import CallLease
 from modelport.stores.budgets import SharedBudgets
 from modelport.stores.journal import FileJournal
@@ -69,19 +69,9 @@ class House:
         deployment = Deployment(name="Gpt", **about)
         snapshot = Snapshot(id="s", deployments={"gpt": deployment}, reserve_tokens=100, prices=self.book)
         request = ChatRequest(messages=(Message(role="user", content="Hello"),), body_bytes=30, **fields)
-        facts = CallFacts(
-            id="call",
-            surface="openai_v1",
-            operation=Operation.CHAT_COMPLETIONS,
-            principal="alice",
-            key_id="k1",
-            snapshot="s",
-            started_at=self.clock.now(),
-            started=self.clock.monotonic(),
-            budgets=(budget,),
-            prices=self.book,
-        )
-        return admit(deployment, request, facts, snapshot, self.admissions, self.journal, Nobody(), self.clock)
+        plan = plan_of(deployment, snapshot, replace(ALICE, budgets=(budget,)))
+        parts = Parts(self.admissions, self.journal, Nobody(), self.clock)
+        return admit(plan, request, facts_of(plan, self.clock), parts)
 
     async def lease(self, limits: RateLimits = NONE, budget: Budget = MINE, **fields: Any) -> Any:
         outcome = self.admit(limits, budget, **fields)
@@ -158,7 +148,8 @@ def test_a_store_that_is_gone_refuses_and_gives_back_the_quota(tmp_path: Path) -
 
 def test_an_open_ended_answer_waits_for_the_store_to_go_on_and_ends_where_the_budget_does(tmp_path: Path) -> None:
     async def scenario(house: House) -> None:
-        lease = await house.lease(RateLimits(tokens_per_minute=100_000))
+        limits = RateLimits(tokens_per_minute=100_000)
+        lease = await house.lease(limits)
         covered, waited = 0, 0
         while True:
             outcome = lease.cover(covered + 100)
@@ -172,7 +163,7 @@ def test_an_open_ended_answer_waits_for_the_store_to_go_on_and_ends_where_the_bu
         assert waited > 0
         before = lease.quota().remaining_tokens
         lease.settle(Ending.COMPLETED, TokenUsage(input=10, output=400))
-        assert lease.quota().remaining_tokens > before
+        assert house.admissions.quota.state("gpt", limits, house.clock.monotonic()).remaining_tokens > before
         assert house.budgets.spent(MINE, house.clock.now())[0] == Decimal("0.81")
 
     in_a_house(tmp_path, scenario)

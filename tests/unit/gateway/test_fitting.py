@@ -8,18 +8,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
+from plans import ALICE, Parts, facts_of, plan_of
 
 from modelport.core.budgets import Budget
 from modelport.core.catalog import Deployment, Model, ModelProfile, RateLimits, Snapshot, Target
 from modelport.core.content import ImagePart, ImageUrl, Message, TextPart
 from modelport.core.errors import ModelportError, Unavailable
 from modelport.core.limit_errors import BudgetExhausted, RateLimited, TokensLimitReached
-from modelport.core.operations import Operation
 from modelport.core.ports.stages import NeedsWaiting, Refusal
 from modelport.core.requests import ChatRequest, CompletionsRequest, EmbeddingsRequest, Request
 from modelport.gateway.admissions import Admissions
 from modelport.gateway.admit import admit, sooner
-from modelport.gateway.facts import CallFacts
 from modelport.gateway.fitting import LONGEST_TOKEN_BYTES, beyond_context
 from modelport.gateway.lease import CallLease
 from modelport.gateway.shape import shape
@@ -108,25 +108,13 @@ def admitted(directory: Path, request: Request, limits: RateLimits, **more: Any)
     deployment = Deployment(
         name="Tight", model=Model("Custom", "m"), targets=(Target("p", "m"),), limits=limits, **more
     )
-    facts = CallFacts(
-        id="call",
-        surface="openai_v1",
-        operation=Operation.CHAT_COMPLETIONS,
-        principal="alice",
-        key_id="k",
-        snapshot="s",
-        started_at=clock.now(),
-        started=clock.monotonic(),
-        limits=own_limits,
-        budgets=budgets,
-    )
     snapshot = Snapshot(id="s", deployments={"tight": deployment}, reserve_tokens=100)
+    plan = plan_of(deployment, snapshot, replace(ALICE, limits=own_limits, budgets=budgets))
 
     async def asked() -> Any:
         journal: Any = FileJournal(directory / "journal")
         try:
-            observer: Any = Nobody()
-            outcome = admit(deployment, request, facts, snapshot, admissions, journal, observer, clock)
+            outcome = admit(plan, request, facts_of(plan, clock), Parts(admissions, journal, Nobody(), clock))
             async with asyncio.timeout(20):
                 return await outcome.resume() if isinstance(outcome, NeedsWaiting) else outcome
         finally:

@@ -1,19 +1,22 @@
-"""A record that was filled into a form is the record that a lease would have made."""
+"""A record that was filled into a form is the record that would have been made as a whole; an answer likewise."""
 
 from __future__ import annotations
 
 from decimal import Decimal
-from types import SimpleNamespace
 from typing import Any
 
+import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from msgspec import Struct
 from msgspec.structs import replace
+from plans import Parts, caller_of, facts_of, plan_of
 
+from modelport.core.answers import AnswerHead, ChatAnswer, ChatChoice, PlainAnswer
+from modelport.core.budgets import Budget
 from modelport.core.catalog import Deployment, Model, RateLimits, Sku, Snapshot, Target
 from modelport.core.content import Message
-from modelport.core.events import Answered, ChoiceFinished, FinishReason, TextDelta, UsageReported
+from modelport.core.events import FinishReason
 from modelport.core.identity import Principal, Role
 from modelport.core.operations import Operation
 from modelport.core.pricing import Price, Rates, Tier
@@ -21,14 +24,16 @@ from modelport.core.record_forms import RecordForm
 from modelport.core.requests import ChatRequest
 from modelport.core.usage import Pricing, TokenUsage, UsageRecord
 from modelport.gateway.admit import admit
+from modelport.gateway.answering import whole_text
 from modelport.gateway.charge import Charge
-from modelport.gateway.count import Count
-from modelport.gateway.facts import CallFacts
-from modelport.gateway.forms import CLOSED_BY_CLASS_VALUES, CLOSED_VALUES, OPENED_VALUES, PriceForms, encoded
+from modelport.gateway.forms import PriceForms
 from modelport.gateway.lease import CallLease
-from modelport.lane.standing import recorded
+from modelport.gateway.plan import CallPlan
 from modelport.stores.journal.lines import decode_record
+from modelport.stores.memory.budgets import MemoryBudgets
 from modelport.stores.memory.quota import MemoryQuota
+from modelport.surfaces.azure_inference.speech import chat
+from modelport.surfaces.openai_speech import SPEECHES as SPEECHES_OF_OPENAI
 
 ID = "0c5ff0de-0000-4000-8000-000000000001"
 
@@ -53,6 +58,8 @@ class Kept:
     def __init__(self) -> None:
         self.opened: list[UsageRecord] = []
         self.closed: list[UsageRecord] = []
+        self.seen: list[UsageRecord] = []
+        self.formed = 0
 
     def open(self, record: UsageRecord) -> None:
         self.opened.append(record)
@@ -61,16 +68,35 @@ class Kept:
         self.closed.append(record)
 
     def open_formed(self, id: str, form: RecordForm, values: bytes) -> None:
-        raise AssertionError
+        self.opened.append(self.filled(id, form, values))
 
-    close_formed = open_formed
+    def close_formed(self, id: str, form: RecordForm, values: bytes) -> None:
+        self.closed.append(self.filled(id, form, values))
 
-    def flush(self) -> None: ...
-
-    def call_started(self, operation: Operation, surface: str) -> None: ...
+    def filled(self, id: str, form: RecordForm, values: bytes) -> UsageRecord:
+        """As a journal's reader has it."""
+        row = form.filled(values)
+        assert b"\n" not in row
+        record = decode_record(row).record()
+        assert record.id == id
+        self.formed += 1
+        return record
 
     def call_ended(self, record: UsageRecord, reason: str | None = None) -> None:
-        assert self.closed[-1] == record
+        self.seen.append(record)
+
+    def series(self, surface: str, operation: str, deployment: str) -> Kept:
+        """core.ports.records.Observer"""
+        return self
+
+    def completed(
+        self, form: RecordForm, values: bytes, seconds: float, prompt: int, completion: int, reserved: int
+    ) -> None:
+        """core.ports.records.Series"""
+        record = decode_record(form.filled(values)).record()
+        assert (record.duration_seconds, record.reserved_tokens) == (seconds, reserved)
+        assert record.usage == TokenUsage(input=prompt, output=completion)
+        self.seen.append(record)
 
 
 class Book(Struct, frozen=True):
@@ -86,11 +112,12 @@ class Book(Struct, frozen=True):
 
 
 class Case(Struct, frozen=True):
-    """A plain call that went well."""
+    """A call whose answer came at once, counted by its source."""
 
     principal: Principal
     deployment: Deployment
     requested_model: str | None
+    spilled_from: str | None
     book: Book | None
     snapshot_id: str
     client_request_id: str | None
@@ -99,6 +126,8 @@ class Case(Struct, frozen=True):
     answered_model: str | None
     usage: TokenUsage
     is_by_class: bool
+    is_booked: bool
+    service_tier: str | None
     started_at: float
     started: float
     seconds: float
@@ -107,70 +136,59 @@ class Case(Struct, frozen=True):
     def snapshot(self) -> Snapshot:
         return Snapshot(id=self.snapshot_id, deployments={"d": self.deployment}, prices=self.book, reserve_tokens=100)
 
+    @property
+    def charge(self) -> Charge:
+        return Charge(self.snapshot, self.deployment, ChatRequest(messages=()), self.started_at)
 
-def leased(case: Case) -> tuple[UsageRecord, UsageRecord]:
-    """The two records of the general way."""
-    clock, kept, principal = Clock(case.started_at, case.started), Kept(), case.principal
-    facts = CallFacts(
-        id=ID,
-        surface="openai_v1",
-        operation=Operation.CHAT_COMPLETIONS,
-        principal=principal.name,
-        key_id=principal.key_id,
-        snapshot=case.snapshot_id,
-        started_at=case.started_at,
-        started=case.started,
-        client_request_id=case.client_request_id,
-        project=principal.project,
-        prices=case.book,
-    )
-    facts.asked(False, case.requested_model)
+    @property
+    def answer(self) -> PlainAnswer:
+        usage = self.usage
+        classes = usage if self.is_by_class else None
+        named = self.answered_model
+        return PlainAnswer(
+            "x", FinishReason.STOP, named, None, usage.prompt, usage.completion, classes, self.service_tier
+        )
+
+
+class General(CallPlan):
+    """A plan by which each record is made as a whole."""
+
+    __slots__ = ()
+
+    def prices(self, *_: object) -> None:
+        return None
+
+
+def played(case: Case, kind: type[CallPlan]) -> tuple[Kept, tuple[Decimal, int]]:
+    """Two calls by one plan, and what they have cost their budget."""
+    clock, kept, budgets = Clock(case.started_at, case.started), Kept(), MemoryBudgets()
+    own = Budget("key:a", "day", tokens=10**12)
+    principal = replace(case.principal, budgets=(own,) if case.is_booked else ())
+    plan = kind(caller_of(case.snapshot, principal, kept), case.deployment, case.requested_model, case.spilled_from)
     request = ChatRequest(
         messages=(Message(role="user", content="x"),), max_tokens=case.max_tokens, body_bytes=case.body_bytes
     )
-    lease = admit(case.deployment, request, facts, case.snapshot, MemoryQuota(clock), kept, kept, clock)
-    assert isinstance(lease, CallLease)
-    lease.asked(case.deployment.targets[0])
-    clock.time = case.started + case.seconds
-    count = Count(lease, request)
-    count.feed([Answered(case.answered_model), TextDelta("x", tokens=1), ChoiceFinished(FinishReason.STOP)])
-    count.feed([UsageReported(case.usage)])
-    lease.settle("completed", count.usage(), status=200)
-    (opened,), (closed,) = kept.opened, kept.closed
-    return opened, closed
-
-
-def filled(case: Case, opened: UsageRecord) -> tuple[UsageRecord, UsageRecord]:
-    """The two records from forms, as a journal's reader has them. `opened` says only what was reserved."""
-    target = case.deployment.targets[0]
-    way: Any = SimpleNamespace(
-        door=SimpleNamespace(surface="openai_v1"), inference=SimpleNamespace(operation=Operation.CHAT_COMPLETIONS)
-    )
-    forms = recorded(case.principal, case.deployment, target, way, case.requested_model, case.snapshot)
-    charge = Charge(case.snapshot, case.deployment, ChatRequest(messages=()), case.started_at)
-    prices = PriceForms(charge, case.started_at // 86400)
-    prompt, completion, reserved = opened.usage.input, opened.usage.output, opened.reserved_tokens
-    id, started_at, client = ID.encode(), encoded(case.started_at), encoded(case.client_request_id)
-    seconds = (case.started + case.seconds) - case.started
-    usage = (encoded(case.usage),) if case.is_by_class else (case.usage.input, case.usage.output)
-    closed_values = CLOSED_BY_CLASS_VALUES if case.is_by_class else CLOSED_VALUES
-    lines: list[UsageRecord] = []
+    parts = Parts.over(MemoryQuota(clock), kept, kept, clock)
+    parts.quota.budgets = budgets
     for _ in range(2):  # a form is the same the second time
-        known = (id, started_at, prompt, completion, reserved, client, prices.bound(prompt, completion))
-        money = prices.of(case.usage, target, seconds)
-        ended = (id, started_at, encoded(case.answered_model), *usage, reserved, *[encoded(seconds)] * 2, client, money)
-        rows = (forms.opened.filled(OPENED_VALUES % known), forms.closed.filled(closed_values % ended))
-        assert not any(b"\n" in row for row in rows)
-        lines += [decode_record(row).record() for row in rows]
-    assert lines[:2] == lines[2:]
-    return lines[0], lines[1]
+        clock.time = case.started
+        lease = admit(plan, request, facts_of(plan, clock, ID, case.client_request_id), parts)
+        assert isinstance(lease, CallLease)
+        lease.target = case.deployment.targets[0]
+        clock.time = case.started + case.seconds
+        lease.complete(case.answer)
+    return kept, budgets.spent(own, clock.now())
 
 
 def same(case: Case) -> tuple[UsageRecord, UsageRecord]:
     """The two records, which are the same either way."""
-    general = leased(case)
-    assert filled(case, general[0]) == general
-    return general
+    (kept, spent), (general, spent_in_general) = played(case, CallPlan), played(case, General)
+    assert (kept.formed, general.formed) == (4 if case.service_tier is None else 2, 0)
+    assert (kept.opened, kept.closed, kept.seen) == (general.opened, general.closed, general.seen)
+    assert spent == spent_in_general
+    opened, closed = kept.opened[0], kept.closed[0]
+    assert (kept.opened, kept.closed, kept.seen) == ([opened] * 2, [closed] * 2, [closed] * 2)
+    return opened, closed
 
 
 words = st.text(st.characters(exclude_categories=("Cs",)), min_size=1, max_size=12) | st.sampled_from(
@@ -213,6 +231,7 @@ def cases(draw: st.DrawFn) -> Case:
             sku=Sku(name=draw(st.sampled_from(["Standard", "GlobalBatch"]))),
         ),
         requested_model=draw(st.none() | words),
+        spilled_from=draw(st.none() | words),
         book=draw(st.none() | st.builds(Book, prices, words, st.sampled_from(["USD", "EUR"]))),
         snapshot_id=draw(words),
         client_request_id=draw(st.none() | st.from_regex(r"[\x21-\x7e]{1,40}", fullmatch=True)),
@@ -221,6 +240,8 @@ def cases(draw: st.DrawFn) -> Case:
         answered_model=draw(st.none() | words),
         usage=usage,
         is_by_class=is_by_class,
+        is_booked=draw(st.booleans()),
+        service_tier=draw(st.none() | st.none() | st.just("priority")),
         started_at=draw(moments),
         started=draw(moments),
         seconds=draw(st.floats(0.0, 1e4)),
@@ -231,6 +252,7 @@ PLAIN = Case(
     principal=Principal(name="100%b", key_id='k"1', role=Role.INFERENCE_USER, project="%d"),
     deployment=Deployment(name="d", model=Model(format="Custom", name="m"), targets=(Target("p%", "ü/m"),)),
     requested_model="%(x)s",
+    spilled_from=None,
     book=Book(Price(rates=Rates(input=Decimal("0.15"), output=Decimal("0.6"))), "v%1", "EUR"),
     snapshot_id="s",
     client_request_id='%b"\\',
@@ -239,6 +261,8 @@ PLAIN = Case(
     answered_model="模%型",
     usage=TokenUsage(input=5, output=2),
     is_by_class=False,
+    is_booked=False,
+    service_tier=None,
     started_at=1_700_000_000.25,
     started=100.5,
     seconds=0.125,
@@ -276,7 +300,34 @@ def test_money_of_every_kind_is_as_the_lease_has_it() -> None:
 
 def test_amounts_of_many_calls_share_one_form() -> None:
     """What was learned from one amount does not show in the next."""
-    charge = Charge(PLAIN.snapshot, PLAIN.deployment, ChatRequest(messages=()), PLAIN.started_at)
-    prices, target = PriceForms(charge, 0), PLAIN.deployment.targets[0]
-    costs = [prices.of(TokenUsage(input=count), target, 0.1) for count in (1, 7, 1_000_000, 7)]
-    assert [cost.partition(b",")[0] for cost in costs] == [b'"0.00000015"', b'"0.00000105"', b'"0.15"', b'"0.00000105"']
+    prices, target = PriceForms(PLAIN.charge, 0), PLAIN.deployment.targets[0]
+    priced = [
+        prices.charge.of(TokenUsage(input=count), "reported", "completed", target, 0.1) for count in (1, 7, 10**6, 7)
+    ]
+    costs = [prices.written(one).partition(b",")[0] for one in priced]
+    assert costs == [b'"0.00000015"', b'"0.00000105"', b'"0.15"', b'"0.00000105"']
+
+
+SPEECHES = {"openai": SPEECHES_OF_OPENAI[Operation.CHAT_COMPLETIONS], "azure": chat("models")}
+
+
+@pytest.mark.parametrize("surface", SPEECHES)
+@pytest.mark.parametrize("reason", FinishReason)
+@given(
+    text=words | st.text(),
+    counts=st.tuples(st.integers(1, 10**9), st.integers(0, 10**9)),
+    model=words.filter(lambda name: "7100000000000001" not in name),  # what marks a place
+)
+def test_an_answer_from_its_form_is_the_surface_s_own(
+    surface: str, reason: FinishReason, text: str, counts: tuple[int, int], model: str
+) -> None:
+    speech = replace(SPEECHES[surface], new_id=lambda: "id%b")
+    deployment = replace(PLAIN.deployment, model=Model(format="Custom", name=model))
+    plan = plan_of(deployment, PLAIN.snapshot, speech=speech)
+    request = ChatRequest(messages=())
+    answer = PlainAnswer(text, reason, "far", None, *counts)
+    head = AnswerHead(id="id%b", created=1_700_000_000, model=deployment.answered_name)
+    whole = ChatAnswer((ChatChoice(0, text, reason),), TokenUsage(input=counts[0], output=counts[1]))
+    expected = speech.whole(head, request, whole, "inline")
+    for _ in range(2):
+        assert whole_text(plan, request, answer, 1_700_000_000.9) == expected

@@ -10,6 +10,7 @@ from random import Random
 from typing import Any
 
 import pytest
+from plans import arrival_of, head_of
 
 from modelport.auth import anonymous
 from modelport.core.catalog import Deployment, Model, RateLimits, Snapshot, Target, Timeouts
@@ -28,7 +29,6 @@ from modelport.core.errors import (
     UpstreamTimedOut,
 )
 from modelport.core.events import Answered, ChoiceFinished, Event, FinishReason, TextDelta, UsageReported
-from modelport.core.identity import Credential
 from modelport.core.limit_errors import RateLimited
 from modelport.core.operations import Operation
 from modelport.core.ports.filters import ContentFilter
@@ -36,7 +36,7 @@ from modelport.core.ports.providers import Address, Codec, OpeningProvider, Upst
 from modelport.core.ports.stages import Authenticator, NeedsWaiting, Refusal
 from modelport.core.requests import ChatRequest, Request
 from modelport.core.usage import TokenUsage, UsageRecord
-from modelport.gateway.call import Asking, CallHead, Origin, Receiver, Selector, Written
+from modelport.gateway.call import Asking, Origin, Receiver, Written
 from modelport.gateway.codec import Speech
 from modelport.gateway.gateway import Gateway
 from modelport.gateway.lease import write_out
@@ -374,11 +374,7 @@ class Calling:
                 messages=(Message(role="user", content="Hello"),), model=model, stream=stream, extra=extra
             )
 
-        head = CallHead(
-            operation=Operation.CHAT_COMPLETIONS,
-            surface="openai_v1",
-            credential=Credential(),
-            selector=Selector(),
+        head = head_of(
             decode=decode,
             speech=Speech(
                 decode=lambda body, _: decode(body),
@@ -386,13 +382,12 @@ class Calling:
                 stream=lambda *_: Words(),
                 new_id=lambda: "id",
             ),
-            reasoning="inline",
+            checks_extras=True,
             extra_parameters="pass-through" if extra else None,
-            request_id="call-1",
-            client_request_id="theirs",
         )
+        arrival = arrival_of("call-1", "theirs", head=lambda: head)
         self.shell, self.told = Connection(gateway), Told()
-        self.machine = CallMachine(gateway, self.shell, head, self.told, 600)
+        self.machine = CallMachine(gateway, self.shell, self.told, arrival)
 
     async def ended(self, body: bytes = b"{}") -> Told:
         """All of it."""

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from plans import Parts, facts_of, plan_of
 
 from modelport.core.catalog import Deployment, Model, RateLimits, Snapshot, Target
 from modelport.core.content import Message
@@ -26,13 +27,17 @@ from modelport.core.events import (
 from modelport.core.limit_errors import RateLimited
 from modelport.core.operations import Operation
 from modelport.core.ports.stages import Refusal
+from modelport.core.record_forms import RecordForm
 from modelport.core.requests import ChatRequest, CompletionsRequest, EmbeddingsRequest, Request
 from modelport.core.usage import Ending, TokenUsage, UsageRecord, UsageSource
+from modelport.gateway.admissions import Admissions
 from modelport.gateway.admit import admit
 from modelport.gateway.count import Count
 from modelport.gateway.facts import CallFacts, record_refusal
 from modelport.gateway.lease import CallLease, write_out
+from modelport.gateway.plan import CallPlan
 from modelport.stores.journal import FileJournal, ended_calls, verify
+from modelport.stores.journal.lines import decode_record
 from modelport.stores.memory.quota import MemoryQuota
 
 UNLIMITED = RateLimits()
@@ -67,31 +72,29 @@ class House:
 
     def __init__(self, directory: Any) -> None:
         self.clock = SettableClock()
-        self.quota = MemoryQuota(self.clock)
+        self.quota = Admissions(MemoryQuota(self.clock), self.clock)
         self.directory = directory
         self.journal = FileJournal(directory)
         self.seen = Seen()
         self.number = 0
 
-    def facts(self) -> CallFacts:
+    def facts(self, limits: RateLimits = UNLIMITED) -> tuple[CallPlan, CallFacts]:
         self.number += 1
-        return CallFacts(
-            id=f"call-{self.number}",
-            surface="openai_v1",
-            operation=Operation.CHAT_COMPLETIONS,
-            principal="alice",
-            key_id="k1",
-            snapshot="s1",
-            started_at=self.clock.now(),
-            started=self.clock.monotonic(),
-        )
-
-    def admit(self, request: Request, limits: RateLimits = UNLIMITED) -> CallLease | Refusal:
         deployment = Deployment(
             name="Gpt", model=Model(format="OpenAI", name="gpt-4o"), targets=(Target("p", "m"),), limits=limits
         )
         snapshot = Snapshot(id="s1", deployments={"gpt": deployment}, reserve_tokens=100)
-        return admit(deployment, request, self.facts(), snapshot, self.quota, self.journal, self.seen, self.clock)
+        plan = plan_of(deployment, snapshot)
+        return plan, facts_of(plan, self.clock, f"call-{self.number}")
+
+    def admit(self, request: Request, limits: RateLimits = UNLIMITED) -> Any:
+        plan, facts = self.facts(limits)
+        return admit(plan, request, facts, Parts(self.quota, self.journal, self.seen, self.clock))
+
+    def refuse(self, status: int, code: str) -> None:
+        """Leaves the record of a call that has got no lease."""
+        _, facts = self.facts()
+        record_refusal(facts, Ending.REFUSED, status, code, self.journal, self.seen, self.clock)
 
     def lease(self, request: Request, limits: RateLimits = UNLIMITED) -> CallLease:
         lease = self.admit(request, limits)
@@ -150,7 +153,7 @@ def test_a_refusal_names_the_limit_and_an_honest_time_and_leaves_no_record(house
 
 
 def test_a_refused_call_leaves_one_record_by_the_driver(house):
-    record_refusal(house.facts(), Ending.REFUSED, 404, "DeploymentNotFound", house.journal, house.seen, house.clock)
+    house.refuse(404, "DeploymentNotFound")
     (record,) = house.written()
     assert (record.ending, record.status, record.error_code) == (Ending.REFUSED, 404, "DeploymentNotFound")
     assert house.seen.ended == [record]
@@ -158,7 +161,7 @@ def test_a_refused_call_leaves_one_record_by_the_driver(house):
 
 def test_a_settled_call_leaves_one_record_with_everything_that_is_known(house):
     lease = house.lease(chat(max_tokens=50))
-    lease.asked(Target("house", "upstream-name"))
+    lease.target = Target("house", "upstream-name")
     house.clock.time += 0.5
     count = Count(lease, chat())
     count.feed([Answered("gpt-4o-2024-08-06"), TextDelta("Hi")])
@@ -196,7 +199,8 @@ def test_the_difference_to_the_reservation_is_given_back(house):
     limits = RateLimits(tokens_per_minute=1000)
     lease = house.lease(chat(max_tokens=900), limits)
     lease.settle(Ending.COMPLETED, TokenUsage(input=10, output=5))
-    assert lease.quota().remaining_tokens == 985
+    assert lease.quota().remaining_tokens == 78  # an answer says what was left while its call was under way
+    assert house.quota.quota.state("gpt", limits, house.clock.monotonic()).remaining_tokens == 985
 
 
 def test_a_client_that_hangs_up_is_charged_with_what_was_made(house):
@@ -403,6 +407,9 @@ class FullJournal:
         if not self.takes_lines:
             raise OSError(28, "No space left on device")
 
+    def open_formed(self, id: str, form: RecordForm, values: bytes) -> None:
+        self.open(decode_record(form.filled(values)).record())
+
     def close(self, record: UsageRecord) -> None:
         pass
 
@@ -442,7 +449,7 @@ def test_every_call_has_one_record_and_the_ledger_is_what_the_quota_booked(tmp_p
     for most, made, ending in calls:
         admitted = house.admit(chat(max_tokens=most), limits)
         if isinstance(admitted, Refusal):
-            record_refusal(house.facts(), Ending.REFUSED, 429, "x", house.journal, house.seen, house.clock)
+            house.refuse(429, "x")
             continue
         count = Count(admitted, chat(max_tokens=most))
         count.feed([TextDelta("x", tokens=1) for _ in range(min(made, most))])

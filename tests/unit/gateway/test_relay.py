@@ -38,6 +38,8 @@ class Lease:
     def __init__(self, step: int) -> None:
         self.step = self.covered_tokens = step
         self.asked: list[int] = []
+        self.is_asked = True
+        self.is_in_one_piece = False
         self.meter: Any = None
 
     def first_event(self) -> None: ...

@@ -12,7 +12,15 @@ from modelport.core.catalog import RateLimits
 from modelport.core.ports.quota import QuotaRefusal
 from modelport.core.ports.stages import NeedsWaiting
 from modelport.gateway.admissions import Admissions, Asked, Claim
-from modelport.gateway.waiting import BATCH, INTERACTIVE, WAITING_CALLS_OF_ONE_CALLER, Denied, FairQueue, Turn
+from modelport.gateway.waiting import (
+    BATCH,
+    INTERACTIVE,
+    RUNNING,
+    WAITING_CALLS_OF_ONE_CALLER,
+    Denied,
+    FairQueue,
+    Turn,
+)
 from modelport.stores.memory.quota import MemoryQuota
 
 
@@ -214,7 +222,8 @@ async def test_a_running_answer_goes_before_new_calls():
     answer, other = gate.take("alice", 50), gate.take("bob", 50)
     new = await gate.queued("carol", 40)
     await asyncio.sleep(0)
-    more = asyncio.create_task(gate.admissions.topped_up(answer, 40, gate.asked("alice", 50)))
+    asked = gate.asked("alice", 40, rank=RUNNING)
+    more = asyncio.create_task(gate.admissions.topped_up(answer, 40, asked.claims, asked.turn, asked.until))
     await settled(lambda: len(gate.admissions.queue) == 2)
     other.settle(10)
     assert await more is True
@@ -282,5 +291,5 @@ def test_a_refusal_says_what_is_left():
     gate.take("alice", 90)
     denied = gate.take("alice", 20, seconds=0)
     assert isinstance(denied.refusal, QuotaRefusal)
-    left = gate.admissions.state(gate.asked("alice", 20))
+    left = gate.admissions.state(gate.asked("alice", 20).claims, ())
     assert (left.remaining_tokens, left.remaining_requests) == (10, 4)

@@ -61,7 +61,7 @@ def learned(data: bytes) -> tuple[RepeatedHead, Read] | None:
     if found is None or found.messages != 1 or not found.keeps_alive or not data.endswith(found.body):
         return None
     nothing: Any = None
-    head = RepeatedHead.of(data, found.headers, nothing, nothing, (), 32 * 1024)
+    head = RepeatedHead.of(data, found.headers, nothing, b"", nothing, 32 * 1024)
     return None if head is None else (head, found)
 
 

@@ -119,7 +119,7 @@ class Both(RuleBasedStateMachine):
         if call.reservation is None:
             left = call.account.settle(self.limits, call.reserved, actual, now - call.started, now)
             if state != QuotaState():  # else nobody is told
-                assert left == numbers(state)
+                assert left == state
         else:
             assert call.reservation.state() == state
             call.reservation.settle(actual)
@@ -247,12 +247,6 @@ def untold(account: LocalAccount) -> list[tuple[int, float, int, int]]:
     return [(number, slot.latest, slot.tokens, slot.requests) for number, slot in account.pending.items()]
 
 
-def numbers(state: QuotaState) -> tuple[int, int, int, int]:
-    """As DirectAccount.settle tells them."""
-    reset = state.reset_seconds
-    return state.remaining_requests or 0, reset, state.remaining_tokens or 0, reset
-
-
 class TestBoth(Both.TestCase):
     settings = settings(max_examples=100, stateful_step_count=40, deadline=None)
 
@@ -269,9 +263,9 @@ def test_both_can_be_taken_from_directly() -> None:
 def test_what_is_left_is_told_where_only_one_kind_is_limited() -> None:
     clock = Clock()
     for limits, left in (
-        (RateLimits(tokens_per_minute=100), (0, 60, 70, 60)),
-        (RateLimits(requests_per_minute=9), (8, 60, 0, 60)),
-        (RateLimits(tokens_per_minute=100, requests_per_minute=9), (8, 60, 70, 60)),
+        (RateLimits(tokens_per_minute=100), QuotaState(None, None, 100, 70, 60)),
+        (RateLimits(requests_per_minute=9), QuotaState(9, 8, None, None, 60)),
+        (RateLimits(tokens_per_minute=100, requests_per_minute=9), QuotaState(9, 8, 100, 70, 60)),
     ):
         account = MemoryQuota(clock).account(SUBJECT, clock.time)
         assert account.take(limits, 30, clock.time)

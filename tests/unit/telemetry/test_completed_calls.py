@@ -60,7 +60,7 @@ def shown(metrics: Metrics) -> dict[tuple[str, tuple[tuple[str, str], ...]], flo
 
 
 def begin(observer: CallObserver, ended: Ended) -> Any:
-    """As lane/plain.py does."""
+    """As gateway/lease.py does."""
     series = observer.series(SURFACE, OPERATION, ended.deployment)
     series.in_flight += 1
     return series

@@ -59,7 +59,7 @@ class NurseryProcess:
             *(sys.executable, "-P", "-m", "modelport.app.processes.nursery"),
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
-            env=child_environment(os.environ, "MODELPORT_LANE"),
+            env=child_environment(os.environ),
             pass_fds=(plan.life, *plan.listeners),
             start_new_session=True,  # Ctrl-C at the terminal is the owner's to hear
             limit=1 << 20,

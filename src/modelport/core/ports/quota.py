@@ -84,11 +84,8 @@ class DirectAccount(Protocol):
         """One request and so many tokens, or nothing. Whoever is refused asks Quota.reserve for the reason."""
         ...
 
-    def settle(
-        self, limits: RateLimits, reserved: int, actual: int, seconds: float, now: float
-    ) -> tuple[int, int, int, int]:
-        """Books what was used, gives back the rest. `seconds`: how long it was held. What was left before that:
-        (requests, seconds until all is back, tokens, the same seconds); 0 for what has no limit."""
+    def settle(self, limits: RateLimits, reserved: int, actual: int, seconds: float, now: float) -> QuotaState:
+        """Books what was used, gives back the rest. `seconds`: how long it was held. What was left before that."""
         ...
 
 

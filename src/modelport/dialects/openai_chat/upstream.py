@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import partial
 from typing import Final
 
 from msgspec.structs import replace
@@ -13,11 +12,10 @@ from modelport.core.catalog import Target
 from modelport.core.errors import ModelportError
 from modelport.core.ports.providers import Codec, Decoder, UpstreamRequest
 from modelport.core.requests import ChatRequest, Request
-from modelport.dialects.openai_chat.upstream_answers import decoder, plain_answer
+from modelport.dialects.openai_chat.upstream_answers import decoder
 from modelport.dialects.openai_chat.upstream_failures import failure
 from modelport.dialects.openai_chat.upstream_requests import MaxTokensName, UpstreamEncoder, UpstreamFacts
 from modelport.dialects.openai_chat.upstream_simple import usual_answer
-from modelport.dialects.plain_chat import PlainCodec, encoder
 
 __all__ = ["MaxTokensName", "UpstreamCodec", "UpstreamFacts"]
 
@@ -59,16 +57,6 @@ class UpstreamCodec(Codec):
         if target.max_tokens_name is not None and facts.max_tokens_name is None:
             facts = replace(facts, max_tokens_name=target.max_tokens_name)
         return UpstreamEncoder(request, target.model, facts, self._headers)
-
-    def plain(self, target: Target) -> PlainCodec | None:
-        """How this target is asked a plain chat; None: not in that way."""
-        if self._facts.renamed:
-            return None
-        asked = self.encode(ChatRequest(messages=()), target)
-        name = self._facts.max_tokens_name or target.max_tokens_name
-        return PlainCodec(
-            asked.path, asked.headers, encoder(target.model, name), partial(plain_answer, engine=self._is_engine)
-        )
 
     def ignored(self, request: Request) -> tuple[str, ...]:
         """core.ports.providers.Codec"""

@@ -14,7 +14,6 @@ from typing import Any, Final
 import msgspec
 from msgspec import Struct
 
-from modelport.core.answers import PlainAnswer
 from modelport.core.errors import ModelportError
 from modelport.core.events import Answered, Embedding, Event
 from modelport.core.ports.providers import ANSWER_BYTES_LIMIT, Decoder
@@ -23,7 +22,7 @@ from modelport.dialects.body import JSON_CONTAINERS_MAXIMUM, holds_more
 from modelport.dialects.openai_chat.upstream_chunks import ChunkReader, new_call_id
 from modelport.dialects.openai_chat.upstream_failures import broken, failure_in_stream
 from modelport.dialects.openai_chat.upstream_json import read_json, whole_characters
-from modelport.dialects.openai_chat.upstream_simple import is_shallow, plain_events, usual_answer, usual_events
+from modelport.dialects.openai_chat.upstream_simple import is_shallow, usual_events
 from modelport.dialects.openai_chat.upstream_usage import usage_report
 from modelport.dialects.openai_shape.open_fields import rest
 from modelport.dialects.sse import DONE_PAYLOAD, EventStreamParser
@@ -38,18 +37,6 @@ def decoder(request: Request, *, engine: bool = False, new_id: Callable[[], str]
     if isinstance(request, (EmbeddingsRequest, ImageEmbeddingsRequest)):
         return EmbeddingsDecoder(len(request.input), engine)
     return CompletionDecoder(request.choices, engine, new_id)
-
-
-def plain_answer(raw: bytes, *, engine: bool = False) -> PlainAnswer | None:
-    """A whole answer, if it is one text of one choice; None: read it as events."""
-    answer = usual_answer(raw)
-    if answer is not None:
-        return answer
-    reading = CompletionDecoder(1, engine)
-    try:
-        return plain_events(reading.feed(raw) + reading.end())
-    except ModelportError:
-        return None
 
 
 class CompletionDecoder:

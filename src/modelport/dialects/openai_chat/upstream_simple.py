@@ -109,7 +109,6 @@ CERTAIN_CHARACTERS_PER_TOKEN: Final = 16
 ANSWER_DEPTH: Final = 200
 """How deep an answer may be nested."""
 _REASONS: Final = {"stop": FinishReason.STOP, "length": FinishReason.LENGTH}
-USUAL_TIERS: Final = (None, "default", "standard", "on_demand")
 _decode: Final = msgspec.json.Decoder(_Answer).decode
 _decode_open: Final = msgspec.json.Decoder(_OpenAnswer).decode
 _UNREADABLE: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
@@ -188,21 +187,3 @@ def usual_events(raw: bytes) -> list[Event] | None:
         usage = answer.usage or TokenUsage(answer.prompt, 0, answer.completion)
         events.append(UsageReported(usage, answer.service_tier))
     return events
-
-
-def plain_events(events: list[Event]) -> PlainAnswer | None:
-    """The answer of these events, if they are one text, why it ended and what was used; None: they are more."""
-    answered = Answered()
-    if events and type(events[0]) is Answered:
-        answered, events = events[0], events[1:]
-    match events:
-        case [TextDelta(text, 0, _, None, extra), ChoiceFinished(reason, 0, None), UsageReported(usage, tier, True, 0)]:
-            completion = usage.total - usage.prompt
-            is_certain = usage.prompt and len(text) <= completion * CERTAIN_CHARACTERS_PER_TOKEN
-            if not text or not is_certain or tier not in USUAL_TIERS:
-                return None
-            classes = None if usage == TokenUsage(input=usage.input, output=usage.output) else usage
-            model, id = answered.answered_model, answered.upstream_id
-            return PlainAnswer(text, reason, model, id, usage.prompt, completion, classes, tier, extra)
-        case _:
-            return None

@@ -93,9 +93,7 @@ class Grant:
         requests.times[index] = requests.last = now
         return True
 
-    def settle(
-        self, limits: RateLimits, reserved: int, actual: int, seconds: float, now: float
-    ) -> tuple[int, int, int, int]:
+    def settle(self, limits: RateLimits, reserved: int, actual: int, seconds: float, now: float) -> QuotaState:
         """core.ports.quota.DirectAccount. SharedHeld.settle, written out."""
         account = self.account
         if now >= account.slot_ends:
@@ -119,12 +117,12 @@ class Grant:
             slot = account.slot
             slot.latest = now
             slot.tokens += actual
-        of_requests = of_tokens = 0
-        most = limits.requests_per_minute
-        if most is not None:
+        of_requests = of_tokens = None
+        most_requests = limits.requests_per_minute
+        if most_requests is not None:
             of_requests = free.requests + grant.requests
-            if not 0 <= of_requests <= most:
-                of_requests = 0 if of_requests < 0 else most
+            if not 0 <= of_requests <= most_requests:
+                of_requests = 0 if of_requests < 0 else most_requests
         most = limits.tokens_per_minute
         if most is not None:
             of_tokens = free.tokens + grant.tokens
@@ -140,7 +138,7 @@ class Grant:
         ring = account.bell.ring
         if ring is not None:
             ring()
-        return of_requests, reset, of_tokens, reset
+        return QuotaState(most_requests, of_requests, most, of_tokens, reset)
 
     # --- the account's -----------------------------------------------------------------------------------------------
 

@@ -6,7 +6,7 @@ there, exactly. So what is held and what is settled together stay within a budge
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from decimal import Decimal
 from typing import Final
 
@@ -44,11 +44,14 @@ class MemoryBudgets:
         """Takes from all of them, or from none."""
         if self.unread and any((budget.subject, budget.per) in self.unread for budget in budgets):
             return Refusal(Unavailable("The budgets of this call cannot be checked now.", retry_after=RETRY_SECONDS))
-        pairs = tuple((budget, self._account(budget, now)) for budget in budgets)
-        full = [(account.window.ends_at, budget) for budget, account in pairs if account.lacks(budget, amount, tokens)]
-        if full:
-            resets_at, budget = max(full, key=lambda pair: pair[0])
-            return BudgetRefusal(budget, resets_at)
+        pairs, full = [], None
+        for budget in budgets:
+            account = self._account(budget, now)
+            if account.lacks(budget, amount, tokens) and (full is None or account.window.ends_at > full.resets_at):
+                full = BudgetRefusal(budget, account.window.ends_at)
+            pairs.append((budget, account))
+        if full is not None:
+            return full
         for _, account in pairs:
             account.hold(amount, tokens)
         return Held(self, pairs, amount, tokens)
@@ -76,7 +79,10 @@ class MemoryBudgets:
     def note(self, budget: Budget, account: Account) -> None:
         """Tells of the thresholds that what was booked last has crossed."""
         percent = percent_used(budget, account.spent, account.spent_tokens)
-        before, account.percent = account.percent, max(account.percent, percent)
+        before = account.percent
+        if percent <= before:
+            return
+        account.percent = percent
         if self._tell is None:
             return
         for threshold in self._thresholds:
@@ -154,7 +160,7 @@ class Held:
     __slots__ = ("_amount", "_budgets", "_is_settled", "_pairs", "_tokens")
 
     def __init__(
-        self, budgets: MemoryBudgets, pairs: tuple[tuple[Budget, Account], ...], amount: Decimal, tokens: int
+        self, budgets: MemoryBudgets, pairs: Sequence[tuple[Budget, Account]], amount: Decimal, tokens: int
     ) -> None:
         self._budgets = budgets
         self._pairs = pairs

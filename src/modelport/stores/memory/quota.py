@@ -128,9 +128,7 @@ class Account:
         self.held_tokens = held
         return True
 
-    def settle(
-        self, limits: RateLimits, reserved: int, actual: int, seconds: float, now: float
-    ) -> tuple[int, int, int, int]:
+    def settle(self, limits: RateLimits, reserved: int, actual: int, seconds: float, now: float) -> QuotaState:
         """core.ports.quota.DirectAccount"""
         if now >= self.rolls_at:
             self.roll(now)
@@ -150,11 +148,13 @@ class Account:
         quota = self._quota
         if quota is not None and quota.wake is not None:
             quota.wake()
-        most = limits.requests_per_minute
-        of_requests = most - taken if most is not None and most > taken else 0
-        most = limits.tokens_per_minute
-        taken = used + held
-        return of_requests, reset, most - taken if most is not None and most > taken else 0, reset
+        of_requests, of_tokens = limits.requests_per_minute, limits.tokens_per_minute
+        left_requests = left_tokens = None
+        if of_requests is not None:
+            left_requests = of_requests - taken if of_requests > taken else 0
+        if of_tokens is not None:
+            left_tokens = of_tokens - used - held if of_tokens > used + held else 0
+        return QuotaState(of_requests, left_requests, of_tokens, left_tokens, reset)
 
     def roll(self, now: float) -> None:
         """Lets both windows roll, once or twice a second."""
@@ -301,4 +301,6 @@ class Held:
 
 def left(limit: int | None, used: int) -> int | None:
     """What a limit leaves; None is unlimited."""
-    return None if limit is None else max(0, limit - used)
+    if limit is None:
+        return None
+    return limit - used if limit > used else 0

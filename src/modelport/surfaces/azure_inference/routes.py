@@ -74,6 +74,7 @@ def scoring(base: str) -> Route:
         endpoint=Inference(
             operation=Operation.CHAT_COMPLETIONS,
             speech=score,
+            is_shared=False,
             selector=the_only_one,
             reasoning=reasoning_place,
             checks_extras=False,

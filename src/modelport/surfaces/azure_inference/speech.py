@@ -9,7 +9,6 @@ from modelport.core.operations import Operation
 from modelport.core.requests import ChatRequest, CompletionsRequest, Request
 from modelport.dialects.azure_inference import answers, requests
 from modelport.dialects.azure_inference.errors import Form
-from modelport.dialects.plain_chat import decode_plain_inference
 from modelport.dialects.reasoning import ReasoningPlace
 from modelport.gateway.codec import Speech, StreamWriter
 from modelport.gateway.fold import WholeAnswer
@@ -27,7 +26,6 @@ def chat(form: Form) -> Speech:
         whole=whole_chat,
         stream=stream,
         new_id=answers.new_id,
-        plain=decode_plain_inference,
     )
 
 

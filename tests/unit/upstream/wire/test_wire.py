@@ -65,7 +65,7 @@ class Answer:
 
 async def whole(wire, address, request=ASK, timeouts=PATIENT) -> tuple[int, dict[str, str], bytes]:
     answer = Answer()
-    wire.send(address, request, timeouts, answer)
+    wire.pool(address).send(request, timeouts, answer)
     body = await asyncio.wait_for(answer.over, 20)
     return answer.status, answer.headers, body
 
@@ -112,7 +112,7 @@ async def test_a_header_that_would_split_the_request_is_not_sent(wire, serving, 
 
     async with serving(script) as server:
         with pytest.raises(UpstreamFailed, match="set up wrongly"):
-            wire.send(Address(server.base_url), UpstreamRequest("/x", b"", (header,)), PATIENT, Answer())
+            wire.pool(Address(server.base_url)).send(UpstreamRequest("/x", b"", (header,)), PATIENT, Answer())
         assert not server.connections
 
 
@@ -127,7 +127,7 @@ async def test_connection_used_last_is_used_first(wire, serving):
     async with serving(script) as server:
         answers = [Answer() for _ in range(3)]
         for answer in answers:
-            wire.send(Address(server.base_url), ASK, PATIENT, answer)
+            wire.pool(Address(server.base_url)).send(ASK, PATIENT, answer)
         await asyncio.sleep(0.05)
         release.set()
         await asyncio.gather(*(answer.over for answer in answers))
@@ -287,7 +287,7 @@ async def test_stream_that_stops_in_the_middle_is_a_time_out_and_aborted(wire, s
     answer = Answer()
     async with serving(script) as server:
         limits = Timeouts(first_event=20, between_events=0.05)
-        wire.send(Address(server.base_url), ASK_STREAM, limits, answer)
+        wire.pool(Address(server.base_url)).send(ASK_STREAM, limits, answer)
         with pytest.raises(UpstreamTimedOut, match="stopped sending"):
             await answer.over
         await asyncio.wait_for(gone.wait(), 20)
@@ -304,7 +304,7 @@ async def test_a_receiver_that_pauses_is_not_the_upstreams_fault_and_loses_nothi
 
     answer = Answer()
     async with serving(script) as server:
-        exchange = wire.send(Address(server.base_url), ASK_STREAM, Timeouts(between_events=0.3), answer)
+        exchange = wire.pool(Address(server.base_url)).send(ASK_STREAM, Timeouts(between_events=0.3), answer)
         await answer.grown.wait()
         exchange.pause()
         await asyncio.sleep(1.2)
@@ -323,7 +323,7 @@ async def test_while_the_receiver_pauses_the_whole_answer_has_its_time_still(wir
 
     answer = Answer()
     async with serving(script) as server:
-        exchange = wire.send(Address(server.base_url), ASK_STREAM, Timeouts(between_events=20, whole=2), answer)
+        exchange = wire.pool(Address(server.base_url)).send(ASK_STREAM, Timeouts(between_events=20, whole=2), answer)
         await answer.grown.wait()
         exchange.pause()
         await asyncio.sleep(3)
@@ -342,7 +342,7 @@ async def test_aborting_is_seen_by_the_upstream_and_heard_by_nobody(wire, servin
 
     answer = Answer()
     async with serving(script) as server:
-        exchange = wire.send(Address(server.base_url), ASK_STREAM, PATIENT, answer)
+        exchange = wire.pool(Address(server.base_url)).send(ASK_STREAM, PATIENT, answer)
         await answer.grown.wait()
         exchange.abort()
         await asyncio.wait_for(gone.wait(), 20)
@@ -355,7 +355,7 @@ async def test_aborting_while_it_connects_ends_quietly(wire, serving):
 
     answer = Answer()
     async with serving(script) as server:
-        wire.send(Address(server.base_url), ASK, PATIENT, answer).abort()
+        wire.pool(Address(server.base_url)).send(ASK, PATIENT, answer).abort()
         await asyncio.sleep(0.05)
     assert not answer.over.done()
 
@@ -459,12 +459,12 @@ async def test_closing_breaks_what_is_under_way_and_refuses_what_comes(wire, ser
         gone.set()
 
     async with serving(script) as server:
-        wire.send(Address(server.base_url), ASK, PATIENT, Answer())
+        wire.pool(Address(server.base_url)).send(ASK, PATIENT, Answer())
         await asyncio.wait_for(asked.wait(), 20)
         wire.close()
         await asyncio.wait_for(gone.wait(), 20)
         with pytest.raises(UpstreamFailed, match="shutting down"):
-            wire.send(Address(server.base_url), ASK, PATIENT, Answer())
+            wire.pool(Address(server.base_url)).send(ASK, PATIENT, Answer())
 
 
 async def test_tls_is_verified_against_the_ca_file_or_not_at_all(wire, tmp_path: Path):

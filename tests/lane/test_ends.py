@@ -1,11 +1,11 @@
-"""How a plain call ends otherwise: in each of its states, for every cause, it leaves the one record that a call in the
-general form leaves there, and nothing is held afterwards."""
+"""How a call ends: in each of its states, for every cause, it leaves the one record, and nothing is held afterwards.
+Whether its answer is decoded in one step or in events, and its request passed on as it is or looked at more closely,
+makes no difference."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine, Iterator
-from contextlib import ExitStack
 from typing import Any
 
 import pytest
@@ -16,7 +16,7 @@ from modelport.core.quota import RollingWindow
 from .harness import Answer, normal_request, whole
 from .oddities import BEGUN, NEAR, ODDITIES
 from .play import Play
-from .shared import Client, Shared, answered, at_rest, shared
+from .shared import Client, Shared, answered, at_rest, chat, shared
 
 CONFIG = """
 server: {{limits: {{request_seconds: 1.2}}}}
@@ -58,37 +58,41 @@ class Outcome(Struct):
 UNSEEN = 7 + 9
 """Tokens of a whole answer that nobody has seen: the likely prompt, and what was asked for."""
 Scenario = Callable[[Play], Coroutine[Any, Any, Answer | None]]
-FORMS = {"plain": (True, " " * 8), "general": (True, ', "n": 1'), "coroutine": (False, " " * 8)}
+FORMS = {"short": (" " * 8, True), "with extras": (', "n": 1', True), "in events": (" " * 8, False)}
+"""What is in the request besides, and whether the provider decodes whole answers in one step."""
 
 
 @pytest.fixture(scope="module")
-def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[bool, Shared]]:
-    with ExitStack() as stack:
-        yield {
-            lane: stack.enter_context(shared(tmp_path_factory.mktemp("ends"), CONFIG, lane=lane))
-            for lane in (False, True)
-        }
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shared]:
+    with shared(tmp_path_factory.mktemp("ends"), CONFIG) as found:
+        yield found
 
 
 @pytest.fixture
-def compare(servers: dict[bool, Shared]) -> Callable[..., Outcome]:
-    """Plays a scenario in the given forms; the outcome, which is one for all."""
+def compare(server: Shared, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Outcome]:
+    """Plays a scenario in all forms; the outcome, which is one for all."""
 
-    def compared(scenario: Scenario, *forms: str, deployment: str = "chat", is_plain: bool = True) -> Outcome:
-        outcomes = {}
-        for form in forms or FORMS:
-            has_lane, filler = FORMS[form]
-            server = servers[has_lane]
-            outcomes[form] = played(server, scenario, filler, deployment)
-            assert (True in server.gateway.plain) == (form == "plain" and is_plain)
-        first = outcomes["plain"]
+    def compared(scenario: Scenario, deployment: str = "chat", *, at_once: bool | None = None) -> Outcome:
+        """`at_once`: whether an answer was decoded in one step, where that may be; None: it may or may not."""
+        outcomes, taken = {}, {}
+        codec: Any = server.gateway.application.gateway.pipeline.runtime.provider("up")
+        for form, (filler, is_whole) in FORMS.items():
+            with monkeypatch.context() as patches:
+                if not is_whole:
+                    patches.setattr(type(codec), "whole_answer", lambda *_: None)
+                outcomes[form] = played(server, scenario, filler, deployment)
+            taken[form] = len(server.gateway.at_once)
+        assert taken["short"] == taken["with extras"]
+        assert not taken["in events"]
+        assert at_once is None or at_once == bool(taken["short"])
+        first = outcomes["short"]
         for form, outcome in outcomes.items():
             assert outcome.answer == first.answer, form
             assert outcome.records == first.records, form
             assert outcome.started == first.started, form
             assert outcome.lines == first.lines, form
             assert outcome.booked == first.booked, form
-            if form != "general":
+            if form != "with extras":
                 assert outcome.upstream == first.upstream, form
         return first
 
@@ -100,6 +104,11 @@ def played(server: Shared, scenario: Scenario, filler: str, deployment: str) -> 
     found: list[Outcome] = []
 
     async def play() -> None:
+        server.again()
+        client = await Client.of(server.gateway)
+        assert (await client.ask(chat())).status == 200  # so that there is a connection, and its replies are known
+        await at_rest(server.gateway)
+        client.go()
         server.again()
         gateway = server.gateway.application.gateway
         quota: Any = gateway.pipeline.quota.quota
@@ -165,8 +174,7 @@ def test_cut_off_while_the_upstream_works(compare: Callable[..., Outcome], cause
         await play.above.gone.wait()
         return None if cause == "client" else await play.last_words()
 
-    # A server that stops cuts its coroutines off with their connections: nothing is said there.
-    outcome = compare(scenario, *(["plain", "general"] if cause == "stop" else FORMS))
+    outcome = compare(scenario, at_once=False)
     assert ended(outcome) == (ending, status, UNSEEN)
     assert outcome.records[0]["usage_source"] == "estimated"
     assert outcome.records[0]["target"] == "up/served"
@@ -188,7 +196,7 @@ def test_cut_off_before_its_beginning_is_written(compare: Callable[..., Outcome]
             await asyncio.sleep(0.02)
             return answer
 
-    outcome = compare(scenario, "plain", "general")
+    outcome = compare(scenario, at_once=False)
     assert ended(outcome) == (ending, status, 0)
     assert not outcome.upstream
     assert outcome.records[0]["target"] is None
@@ -210,7 +218,7 @@ def test_cut_off_when_all_is_answered_but_its_end_not_written(compare: Callable[
             await asyncio.sleep(0.02)
             return answer
 
-    outcome = compare(scenario, "plain", "general")
+    outcome = compare(scenario, at_once=True)
     assert ended(outcome) == ("completed", 200, 7)
     assert outcome.answer is None or outcome.answer[0] == status
 
@@ -218,8 +226,6 @@ def test_cut_off_when_all_is_answered_but_its_end_not_written(compare: Callable[
 @pytest.mark.parametrize("number", [1, 2])
 def test_lines_that_are_written_late_change_nothing(compare: Callable[..., Outcome], number: int) -> None:
     async def scenario(play: Play) -> Answer | None:
-        if play.lane is None:
-            return await play.client.ask(play.request())
         with play.held_back(number) as held:
             play.client.write(play.request())
             await held.reached()
@@ -227,7 +233,7 @@ def test_lines_that_are_written_late_change_nothing(compare: Callable[..., Outco
             held.release()
             return await play.last_words()
 
-    assert ended(compare(scenario)) == ("completed", 200, 7)
+    assert ended(compare(scenario, at_once=True)) == ("completed", 200, 7)
 
 
 @pytest.mark.parametrize("cause", ["limit", "stop"])
@@ -244,7 +250,7 @@ def test_a_connection_goes_on_after_a_call_that_was_cut_off(compare: Callable[..
             return first
         return await play.client.ask(play.request())
 
-    compare(scenario, "plain", "general")
+    compare(scenario)
 
 
 @pytest.mark.parametrize("numbers", [(1,), (1, 2, 3, 4), (2,), (2, 3, 4)], ids=["open", "open-on", "close", "close-on"])
@@ -255,7 +261,7 @@ def test_a_journal_that_takes_no_lines(compare: Callable[..., Outcome], numbers:
             await at_rest(play.server.gateway)
             return answer
 
-    outcome = compare(scenario)
+    outcome = compare(scenario, at_once=numbers[0] != 1)
     assert outcome.answer[0] == 503
     if numbers[0] == 1:
         assert not outcome.upstream
@@ -275,7 +281,7 @@ def test_a_journal_whose_queue_is_full(compare: Callable[..., Outcome]) -> None:
         finally:
             del play.journal.open, play.journal.open_formed
 
-    outcome = compare(scenario, is_plain=False)
+    outcome = compare(scenario, at_once=False)
     assert outcome.answer[0] == 503
     assert (outcome.booked, outcome.upstream) == ((0, 0), [])
     assert [kind for kind, _ in outcome.lines] == ["close"]
@@ -299,7 +305,7 @@ def test_an_upstream_that_is_late(compare: Callable[..., Outcome]) -> None:
         play.above.pieces, play.above.ends = [], "waits"
         return await play.client.ask(play.request())
 
-    assert ended(compare(scenario, deployment="impatient")) == ("failed", 504, UNSEEN)
+    assert ended(compare(scenario, deployment="impatient", at_once=False)) == ("failed", 504, UNSEEN)
 
 
 def test_a_place_is_free_again_after_every_end(compare: Callable[..., Outcome]) -> None:
@@ -331,11 +337,10 @@ def test_near_the_limit(compare: Callable[..., Outcome], name: str) -> None:
 
         return scenario
 
-    is_plain = name != "too-long-a-prompt"
-    outcome = compare(asking(1), deployment="small", is_plain=is_plain)
-    if is_plain:
+    outcome = compare(asking(1), deployment="small")
+    if name != "too-long-a-prompt":
         assert ended(outcome)[1] == outcome.answer[0] == 200
     else:
         assert (outcome.answer[0], outcome.booked) == (400, (0, 0))
-    outcome = compare(asking(3), deployment="small", is_plain=is_plain)
+    outcome = compare(asking(3), deployment="small")
     assert len(outcome.records) == 3

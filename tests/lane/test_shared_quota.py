@@ -1,4 +1,4 @@
-"""Plain calls whose quota is granted by a store that others share: taken from what is here, and nothing stays held."""
+"""Calls whose quota is granted by a store that others share: taken from what is here, and nothing stays held."""
 
 from __future__ import annotations
 
@@ -32,19 +32,36 @@ deployments:
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shared]:
-    with shared(tmp_path_factory.mktemp("plain-shared"), CONFIG, lane=True) as found:
+    with shared(tmp_path_factory.mktemp("shared-quota"), CONFIG) as found:
         yield found
 
 
+@pytest.fixture(scope="module")
+def direct(server: Shared) -> list[bool]:
+    """One for each call: whether what it needs was taken without asking the quota."""
+    admissions: Any = server.gateway.application.gateway.pipeline.quota
+    found, take = list[bool](), admissions.direct
+
+    def noted(*given: Any, **how: Any) -> Any:
+        accounts = take(*given, **how)
+        found.append(accounts is not None)
+        return accounts
+
+    admissions.direct = noted
+    return found
+
+
 @pytest.fixture
-def play(server: Shared) -> Callable[[Scenario], None]:
+def play(server: Shared, direct: list[bool]) -> Callable[[Scenario], None]:
     """Runs a scenario once this process holds a grant."""
 
     async def granted(server: Shared, client: Client) -> None:
-        while True not in server.gateway.plain:  # the first one asks the store
+        direct.clear()
+        while True not in direct:  # the first one asks the store
             assert (await client.ask(chat())).status == 200
             await at_rest(server.gateway)
         server.again()
+        direct.clear()
 
     return player(server, granted)
 
@@ -62,13 +79,13 @@ def remaining(answer: Any, kind: str) -> int:
     return int(dict(answer.headers)[f"x-ratelimit-remaining-{kind}"])
 
 
-def test_a_call_is_plain_while_something_is_here(play: Callable[[Scenario], None]) -> None:
+def test_a_call_takes_directly_while_something_is_here(play: Callable[[Scenario], None], direct: list[bool]) -> None:
     async def scenario(server: Shared, client: Client) -> None:
         account = account_of(server)
         before = account.own.tokens.total, account.own.requests.total
         first, second = await client.ask(chat()), await client.ask(chat())
         await at_rest(server.gateway)
-        assert server.gateway.plain == [True, True]
+        assert direct == [True, True]
         assert (account.own.running, account.own.held_tokens) == (0, 0)
         assert (account.own.tokens.total - before[0], account.own.requests.total - before[1]) == (14, 2)
         assert remaining(first, "requests") == remaining(second, "requests") + 1
@@ -78,13 +95,13 @@ def test_a_call_is_plain_while_something_is_here(play: Callable[[Scenario], None
 
 
 @pytest.mark.parametrize("name", ["500", "garbage", "closes", "no-usage"])
-def test_nothing_stays_held_after_another_end(play: Callable[[Scenario], None], name: str) -> None:
+def test_nothing_stays_held_after_another_end(play: Callable[[Scenario], None], direct: list[bool], name: str) -> None:
     async def scenario(server: Shared, client: Client) -> None:
         account = account_of(server)
         server.upstream.pieces, server.upstream.ends = ODDITIES[name]
         await client.ask(chat())
         await at_rest(server.gateway)
-        assert server.gateway.plain == [True]
+        assert direct == [True]
         assert (account.own.running, account.own.held_tokens) == (0, 0)
         server.upstream.pieces, server.upstream.ends = whole(answered()), "keeps"
         assert (await client.ask(chat())).status == 200
@@ -92,7 +109,7 @@ def test_nothing_stays_held_after_another_end(play: Callable[[Scenario], None], 
     play(scenario)
 
 
-def test_what_was_granted_is_void_when_its_call_ends(play: Callable[[Scenario], None]) -> None:
+def test_what_was_granted_is_void_when_its_call_ends(play: Callable[[Scenario], None], direct: list[bool]) -> None:
     """The store may have taken this process for dead meanwhile."""
 
     async def scenario(server: Shared, client: Client) -> None:
@@ -107,7 +124,7 @@ def test_what_was_granted_is_void_when_its_call_ends(play: Callable[[Scenario], 
         left = grant.tokens
         client.go()
         await at_rest(server.gateway)
-        assert server.gateway.plain == [True]
+        assert direct == [True]
         assert (account.own.running, account.own.held_tokens) == (0, 0)
         assert grant.tokens > left  # to the one that nobody takes from any more
 
