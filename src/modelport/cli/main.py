@@ -25,6 +25,8 @@ COMMANDS: Final = {
     "filter": "Create, show, change and delete content filters.",
     "blocklist": "Create, show, change and delete blocklists.",
     "keys": "Show the key that opens the endpoint, and manage callers' keys.",
+    "apply": "Make a running server's objects like those of a file.",
+    "export": "Print a server's objects as `modelport apply` takes them.",
     "usage": "Show what calls have used and cost.",
     "prices": "Show what models cost, and check a price list.",
     "ledger": "Check the record of all calls.",

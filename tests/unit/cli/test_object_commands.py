@@ -10,37 +10,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import pytest
-from typer.testing import CliRunner, Result
+from typer.testing import Result
 
-from modelport.cli.main import app
 from modelport.cli.output import ExitCode
 from served import KEY, Served
 
-MODEL = {"format": "Custom", "name": "script", "version": "1"}
-CONFIG: dict[str, Any] = {"deployments": {"script": {"model": MODEL, "provider": {"type": "scripted"}}}}
-
-
-@pytest.fixture(scope="module")
-def served(serve_module: Callable[..., Served]) -> Served:
-    return serve_module(CONFIG)
-
-
 Run = Callable[..., Result]
-
-
-@pytest.fixture
-def run(served: Served) -> Run:
-    """A command that talks to the server with the operator's key."""
-
-    def command(*arguments: str, key: str = KEY, typed: str = "", **environment: str) -> Result:
-        inherited: dict[str, str | None] = {name: None for name in os.environ if name.startswith("MODELPORT_")}
-        environ = {**inherited, "MODELPORT_ENDPOINT": served.url, "MODELPORT_API_KEY": key, **environment}
-        ended = CliRunner().invoke(app, arguments, input=typed, env=environ)
-        assert isinstance(ended.exception, SystemExit | None), ended.exception
-        return ended
-
-    return command
 
 
 def document(ended: Result) -> Any:
@@ -48,7 +23,7 @@ def document(ended: Result) -> Any:
     return json.loads(ended.stdout)
 
 
-def test_a_deployment_lives_by_azs_option_names(run: Run, served: Served) -> None:
+def test_a_deployment_lives_by_azs_option_names(run: Run, managed: Served) -> None:
     assert run("provider", "create", "house", "--type", "scripted").stdout == "providers/house created\n"
     made = run(
         *("deployment", "create", "--deployment-name", "gpt-4o", "--model-name", "gpt-4o", "--model-version", "2024"),
@@ -63,7 +38,7 @@ def test_a_deployment_lives_by_azs_option_names(run: Run, served: Served) -> Non
         "provider": "house",
         "tags": {"team": "search"},
     }
-    assert served.chat(model="gpt-4o").status == 200
+    assert managed.chat(model="gpt-4o").status == 200
     changed = run("deployment", "update", "-n", "gpt-4o", "-c", "80", "--set", "limits.requests_per_minute=500")
     assert changed.stdout == "deployments/gpt-4o changed\n"
     settings = document(run("deployment", "show", "--name", "gpt-4o", "--json"))["settings"]
@@ -132,7 +107,7 @@ def test_projects_filters_and_blocklists(run: Run, tmp_path: Path) -> None:
         assert run(group, "delete", name, "--yes").exit_code == 0
 
 
-def test_a_callers_key_is_shown_once_replaced_and_revoked(run: Run, served: Served) -> None:
+def test_a_callers_key_is_shown_once_replaced_and_revoked(run: Run, managed: Served) -> None:
     made = run("keys", "new", "team", "-d", "script", "-o", "chat_completions", "--expires", "2100-01-01")
     value = made.stdout.strip()
     assert value.startswith("mp-")
@@ -140,7 +115,7 @@ def test_a_callers_key_is_shown_once_replaced_and_revoked(run: Run, served: Serv
     body = {"model": "script", "messages": [{"role": "user", "content": "x"}]}
 
     def status(key: str) -> int:
-        return served.call("POST", "/models/chat/completions", body, key=key).status
+        return managed.call("POST", "/models/chat/completions", body, key=key).status
 
     assert status(value) == 200
     taken = run("keys", "new", "team")
@@ -182,14 +157,14 @@ def test_what_goes_wrong_ends_with_its_own_code(run: Run) -> None:
         assert run("deployment", *wrong).exit_code == ExitCode.USAGE
 
 
-def test_names_are_completed_from_the_server(served: Served) -> None:
+def test_names_are_completed_from_the_server(managed: Served) -> None:
     words = {"_MODELPORT_COMPLETE": "complete_bash", "COMP_WORDS": "modelport deployment show sc", "COMP_CWORD": "3"}
-    server = {"MODELPORT_ENDPOINT": served.url, "MODELPORT_API_KEY": KEY, "MODELPORT_DATA_DIR": str(served.data_dir)}
+    server = {"MODELPORT_ENDPOINT": managed.url, "MODELPORT_API_KEY": KEY, "MODELPORT_DATA_DIR": str(managed.data_dir)}
     script = Path(sys.executable).parent / "modelport"
     for environment, told in (
         ({**words, **server}, ["script"]),
         ({**words, "MODELPORT_ENDPOINT": "http://127.0.0.1:9"}, []),
     ):
-        environ = {"PATH": os.environ["PATH"], "HOME": str(served.data_dir), **environment}
+        environ = {"PATH": os.environ["PATH"], "HOME": str(managed.data_dir), **environment}
         ended = subprocess.run([script], capture_output=True, text=True, env=environ)
         assert (ended.stdout.split(), ended.stderr) == (told, "")
