@@ -183,6 +183,25 @@ def test_a_server_is_cut_off_for_too_long(servers: Servers, database: PostgresSe
     eventually(lambda: {chat(served, name) for name in ("made", "stays") * 3} == {200}, "calls are answered again")
 
 
+def test_a_server_that_cannot_serve_what_is_stored_says_so(servers: Servers) -> None:
+    first = servers.start()
+    other = {"deployments": {"stays": {**DEPLOYED, "provider": {"type": "scripted"}}}}
+    second = servers.start(other, MODELPORT_WORKERS="2")
+    assert put(first, "made").status == 201
+    eventually(lambda: store_state(second)[0] == "degraded", "it says so")
+    assert (
+        "version 0 is served: control plane: deployments.made.provider: there is no provider 'house'"
+        in (store_state(second)[1])
+    )
+    refused = put(second, "other", provider={"type": "scripted"})
+    assert (refused.status, "no provider 'house'" in refused.json["error"]["message"]) == (409, True)
+    assert (chat(second, "stays"), chat(second, "made"), chat(first, "made")) == (200, 404, 200)
+    assert first.call("DELETE", "/admin/v1/deployments/made").status == 204
+    eventually(lambda: store_state(second)[0] == "ready", "it serves what is stored")
+    assert put(second, "other", provider={"type": "scripted"}).status == 201
+    eventually(lambda: chat(first, "other") == 200, "the first one serves it")
+
+
 @pytest.mark.parametrize("key", [None, "another-secrets-key-0123456789abcdef", "short"])
 def test_another_secrets_key_does_not_start(
     servers: Servers, database: PostgresServer, tmp_path: Path, key: str | None

@@ -14,7 +14,7 @@ from modelport.app.admin import Handler, admin_app, admin_routes
 from modelport.app.budgets import KeptBudgets, budgets_of, kept
 from modelport.app.configuration import Configuration, configure
 from modelport.app.control.opening import ControlPlaneOfServer, OpenedControl
-from modelport.app.control.serving import serve_in_one_process
+from modelport.app.control.serving import OneProcess
 from modelport.app.journal import journal_state
 from modelport.app.ledger import LocalLedger
 from modelport.app.owner import LocalOwner, Owner
@@ -116,7 +116,7 @@ async def serving(
         journal_now = partial(journal_state, journal)
         control: ControlPlaneOfServer | None = None
         if opened is not None:
-            control = opened.plane(generated, serve_in_one_process(reconciler, budgets), clock)
+            control = opened.plane(generated, OneProcess(reconciler, budgets), clock)
         gateway = Gateway(
             pipeline,
             states=lambda: reconciler.runtime.states(reconciler.current.snapshot),

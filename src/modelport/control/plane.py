@@ -64,6 +64,8 @@ class LocalControlPlane:
         self._random = Random()  # noqa: S311  spreads servers that change the same store
         self._objects = by_key(state.objects)
         self.version = state.version
+        self.is_behind = False
+        """The objects of this version are known here, and not served yet."""
         self._lock = asyncio.Lock()
         self._changes: set[asyncio.Task[Any]] = set()
 
@@ -188,9 +190,9 @@ class LocalControlPlane:
             return await self._follow()
 
     async def again(self) -> None:
-        """Serves the same objects with the file as it is now. Raises InvalidResource."""
+        """Serves the same objects with the file as it is now. Raises what `Host.prepare` raises."""
         async with self._lock:
-            await self._host.apply(await self._host.prepare(self.objects, None), self.version)
+            await self._serve(await self._host.prepare(self.objects, None))
 
     # --- the one way --------------------------------------------------------------------------------------------------
 
@@ -226,17 +228,20 @@ class LocalControlPlane:
         self, actor: Actor, kind: str, name: str, decide: Decide, conditions: Conditions, action: Action | None
     ) -> Put:
         for number in range(ATTEMPTS):
+            if await self._store.version() != self.version:
+                await self._follow_or_refuse()
             try:
                 return await self._attempt(actor, kind, name, decide, conditions, action)
             except VersionConflict:
                 await asyncio.sleep(self._random.random() * PAUSE_SECONDS * number)
-                await self._follow()
         raise ResourceConflict("Other servers change the control plane at the same time. Try again.")
 
     async def _attempt(
         self, actor: Actor, kind: str, name: str, decide: Decide, conditions: Conditions, action: Action | None
     ) -> Put:
         self._check_is_ours(kind, name)
+        if kind == "keys" and name.lower() == ACCOUNT:
+            raise ResourceConflict(f"{ACCOUNT!r} is the account's own pair of keys.", target=name)
         if not is_name(name):
             raise InvalidResource(f"{name[:64]!r}: {NAME_RULE}.", [("name", NAME_RULE)])
         known = self._objects.get((kind, name.lower()))
@@ -255,7 +260,7 @@ class LocalControlPlane:
         sealed = self._forms.sealed(kind, name, body) if body is not None else None
         self.version = await self._store.commit(self.version, [Write(kind=kind, name=name, body=sealed)], draft)
         self._objects = new
-        await self._host.apply(prepared, self.version)
+        await self._serve(prepared)
         found = new.get((kind, name.lower())) or known
         assert found is not None
         return Put(self._resource(found), created=known is None, secrets=secrets)
@@ -279,13 +284,27 @@ class LocalControlPlane:
 
     async def _follow(self) -> bool:
         state = await self._store.load()
-        if state.version == self.version:
+        if state.version == self.version and not self.is_behind:
             return False
         opened = [structs.replace(o, body=self._forms.opened(o.kind, o.name, o.body)) for o in state.objects]
         prepared = await self._host.prepare(opened, None)
         self._objects, self.version = by_key(opened), state.version
-        await self._host.apply(prepared, state.version)
+        await self._serve(prepared)
         return True
+
+    async def _follow_or_refuse(self) -> None:
+        try:
+            await self._follow()
+        except self._host.failures as error:
+            raise ResourceConflict(
+                f"This server cannot serve what another one has stored, so nothing can be changed here: {error}"
+            ) from error
+
+    async def _serve(self, prepared: Any) -> None:
+        """A failure after the commit is tried again by `follow`."""
+        self.is_behind = True
+        await self._host.apply(prepared, self.version)
+        self.is_behind = False
 
     # --- parts --------------------------------------------------------------------------------------------------------
 

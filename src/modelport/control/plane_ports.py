@@ -13,6 +13,8 @@ class Store(Protocol):
 
     async def load(self) -> StoredState: ...
 
+    async def version(self) -> int: ...
+
     async def commit(self, expected: int, writes: Sequence[Write], entry: AuditDraft) -> int: ...
 
     async def note(self, entry: AuditDraft) -> None: ...
@@ -62,13 +64,16 @@ class Forms(Protocol):
 class Host(Protocol):
     """The server that serves the objects."""
 
+    failures: tuple[type[Exception], ...]
+    """What `prepare` raises where it is about no single object."""
+
     def given(self) -> Sequence[Resource]:
         """The file's and the built-in objects."""
         ...
 
     async def prepare(self, objects: Sequence[StoredObject], subject: tuple[str, str] | None) -> Any:
-        """Validates the whole: what `apply` takes. `subject`: the object that has changed. Raises InvalidResource,
-        ResourceConflict."""
+        """Validates the whole: what `apply` takes. `subject`: the object that has changed. Raises InvalidResource, and
+        ResourceConflict for what needs a restart; without a subject, `failures`."""
         ...
 
     async def apply(self, prepared: Any, version: int) -> None:

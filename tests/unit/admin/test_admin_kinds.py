@@ -109,6 +109,15 @@ def test_a_price_counts_from_the_next_call_on(serve: Serve, workers: str) -> Non
         assert len(costs) == 7
 
 
+def test_what_needs_a_restart_is_not_stored(serve: Serve) -> None:
+    with serve(CONFIG, MODELPORT_WORKERS="2") as served:
+        refused = admin(served, "PUT", "prices/hours", {"deployment": "script", "per_hour": "1"}, (409,))
+        assert "needs a restart" in refused.json["error"]["message"]
+        admin(served, "GET", "prices/hours", wanted=(404,))
+        admin(served, "PUT", "deployments/mine", DEPLOYED)
+        assert chat(served, "mine").status == 200
+
+
 @pytest.mark.parametrize("workers", ["1", "2"])
 def test_a_project_with_a_budget(serve: Serve, workers: str) -> None:
     with serve(CONFIG, MODELPORT_WORKERS=workers) as served:

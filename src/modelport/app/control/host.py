@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from msgspec import structs
 
-from modelport.app.configuration import UNLOADABLE, ControlState, configure
+from modelport.app.configuration import UNLOADABLE, Configuration, ControlState, configure
 from modelport.app.snapshot import embedded_deployments
 from modelport.config.document import Document, read_file
 from modelport.config.faults import ConfigError, Fault, dotted
@@ -31,8 +31,16 @@ class NotNow(Exception):
     """The server cannot take up a change while it runs; the text says why."""
 
 
-Apply = Callable[[Settings, ControlState], Awaitable[object]]
-"""Serves from now on. Raises NotNow."""
+class Server(Protocol):
+    """One process, or several, that take up what is prepared."""
+
+    def check(self, new: Configuration, *, has_objects: bool) -> None:
+        """Raises NotNow for what only a restart can take up. `has_objects`: some of it is not in the file."""
+        ...
+
+    async def serve(self, settings: Settings, control: ControlState) -> None:
+        """Every process serves it when this returns."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -99,7 +107,11 @@ class ConfigurationFile:
 class ServingHost:
     """control.plane_ports.Host."""
 
-    def __init__(self, file: ConfigurationFile, control: ControlState, generated: Secret | None, apply: Apply) -> None:
+    failures: tuple[type[Exception], ...] = UNLOADABLE
+
+    def __init__(
+        self, file: ConfigurationFile, control: ControlState, generated: Secret | None, server: Server
+    ) -> None:
         self.file = file
         self._control = control
         self.generated = generated
@@ -107,7 +119,7 @@ class ServingHost:
         """The store has been away for too long: calls are refused."""
         self.warnings: tuple[str, ...] = ()
         """Of what was prepared last: what an operator should know although it is no fault."""
-        self._apply = apply
+        self._server = server
 
     def given(self) -> Sequence[Resource]:
         """Host"""
@@ -116,35 +128,39 @@ class ServingHost:
     async def prepare(self, objects: Sequence[StoredObject], subject: tuple[str, str] | None) -> Prepared:
         """Host"""
         try:
-            return await asyncio.to_thread(self._prepared, objects)
+            prepared, new = await asyncio.to_thread(self._prepared, objects)
+            self._server.check(new, has_objects=bool(objects))
+            return prepared
+        except NotNow as error:
+            raise ResourceConflict(f"{error}.") from error
         except ConfigError as error:
             if subject is None:
                 raise
             raise worded(error, objects, subject) from None
         except UNLOADABLE as error:
+            if subject is None:
+                raise
             raise InvalidResource(f"This cannot be served: {error}.") from None
 
     async def apply(self, prepared: Prepared, version: int) -> None:
         """Host"""
         control = structs.replace(prepared.control, version=version, is_stale=self.is_stale)
-        try:
-            await self._apply(prepared.settings, control)
-        except NotNow as error:
-            raise ResourceConflict(f"{error}.") from error
+        await self._server.serve(prepared.settings, control)
 
     def _passed_over(self, objects: Sequence[StoredObject]) -> Iterator[str]:
         """Stored objects whose name the file has now."""
         taken = {(resource.kind, resource.name.lower()): resource.place for resource in self.file.resources}
         for o in objects:
-            if (place := taken.get((o.kind, o.name.lower()))) is not None:
+            kind = "keys" if o.kind == ACCOUNT else o.kind
+            if (place := taken.get((kind, o.name.lower()))) is not None:
                 yield f"{place}: stored {o.kind} {o.name!r} is passed over: the file has the same name"
 
-    def _prepared(self, objects: Sequence[StoredObject]) -> Prepared:
+    def _prepared(self, objects: Sequence[StoredObject]) -> tuple[Prepared, Configuration]:
         loaded = self.file.loaded(objects)
         settings, self.warnings = loaded.settings, (*loaded.warnings, *self._passed_over(objects))
         control = structs.replace(self._control, prices=prices_of(objects))
-        configure(settings, self.generated, control=control)  # what cannot be served is refused before it is stored
-        return Prepared(settings, control)
+        # What cannot be served is refused before it is stored.
+        return Prepared(settings, control), configure(settings, self.generated, control=control)
 
 
 def entries_of(objects: Sequence[StoredObject]) -> Iterator[StoredEntry]:

@@ -15,7 +15,7 @@ from msgspec import structs
 
 from modelport.app.configuration import UNLOADABLE, ControlState
 from modelport.app.control.forms import ConfigForms
-from modelport.app.control.host import Apply, ConfigurationFile, ServingHost, prices_of
+from modelport.app.control.host import ConfigurationFile, Server, ServingHost, prices_of
 from modelport.app.control.store import ThreadedStore
 from modelport.app.ledger import database_address
 from modelport.config.faults import ConfigError, Fault
@@ -58,9 +58,9 @@ class OpenedControl:
     """SQLite's file."""
     is_loaded: bool
 
-    def plane(self, generated: Secret | None, apply: Apply, clock: Clock) -> ControlPlaneOfServer:
+    def plane(self, generated: Secret | None, server: Server, clock: Clock) -> ControlPlaneOfServer:
         """The control plane of a server that serves `settings`."""
-        host = ServingHost(self.file, self.state, generated, apply)
+        host = ServingHost(self.file, self.state, generated, server)
         plane = LocalControlPlane(self.store, self.forms, host, clock, self.objects)
         return ControlPlaneOfServer(self, host, plane)
 
@@ -117,7 +117,8 @@ class ControlPlaneOfServer:
                     await asyncio.sleep(FOLLOW_SECONDS)
                 if self._opened.is_loaded and not store.is_open and not await asyncio.to_thread(self._has_objects):
                     continue  # nothing was ever stored, by this server or another one of the same data directory
-                if await store.version() != self.plane.version or not self._opened.is_loaded:
+                is_behind = self.plane.is_behind or not self._opened.is_loaded
+                if is_behind or await store.version() != self.plane.version:
                     await self.plane.follow()
                 self._opened.is_loaded = True
                 await self._in_contact()

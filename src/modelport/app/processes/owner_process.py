@@ -124,7 +124,7 @@ async def run(
                 async with FileJournal.opened(settings.server.data_dir / "journal"):
                     pass
             await owner.start()
-            await process.serve(owned(settings), lambda: display(Serving(process.states, snapshot, process.apply)))
+            await process.run(owned(settings), lambda: display(Serving(process.states, snapshot, process.apply)))
     finally:
         await owner.close()
         os.close(life)
@@ -143,7 +143,7 @@ class OwnerProcess:
         self._current = configuration
         self._forked_with = configuration.settings
         """What a worker reads once, it has from these."""
-        self.control = opened.plane(configuration.generated, self._take_up, clock)
+        self.control = opened.plane(configuration.generated, self, clock)
         self._admin = admin_app(owner.ledger, configuration.settings, clock, self.control.plane)
         self._packed: str | None = None
         """The settings of the last message `configure`; None while the workers serve what their nursery has read."""
@@ -161,7 +161,7 @@ class OwnerProcess:
 
     # --- life ---------------------------------------------------------------------------------------------------------
 
-    async def serve(self, owned_now: Mapping[str, str], display: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    async def run(self, owned_now: Mapping[str, str], display: Callable[[], Coroutine[Any, Any, None]]) -> None:
         """Until a signal has drained the workers, or a second one has cut them."""
         with self._signals():
             starting = asyncio.create_task(self.fleet.start(owned_now))
@@ -219,23 +219,24 @@ class OwnerProcess:
         except (*UNLOADABLE, ModelportError, NeedsRestart, NurseryFailed) as error:
             _logger.error("the server goes on as it was: %s", error)
 
-    async def _take_up(self, settings: Settings, control: ControlState) -> None:
-        """What the control plane asks for. What running workers cannot take up is served by new ones. Raises NotNow."""
+    def check(self, new: Configuration, *, has_objects: bool) -> None:
+        """app.control.host.Server"""
+        if refused := changes_below(self._current.settings, new.settings, OF_THE_SERVER):
+            raise NotNow(str(restart_needed(refused)))
+        if has_objects and is_package_replaced():
+            raise NotNow("another version of the package is installed: that needs a restart of the server")
+        if self.hours is None and has_hours(new.snapshot):
+            raise NotNow("prices: the first price by the hour of a model that runs here needs a restart")
+
+    async def serve(self, settings: Settings, control: ControlState) -> None:
+        """app.control.host.Server; what running workers cannot take up is served by new ones."""
         async with self._changing:
-            if refused := changes_below(self._current.settings, settings, OF_THE_SERVER):
-                raise NotNow(str(restart_needed(refused)))
-            is_replaced = is_package_replaced()
-            if is_replaced and control.version:
-                raise NotNow("another version of the package is installed: that needs a restart of the server")
-            try:
-                if is_replaced or changes_below(self._forked_with, settings, OF_A_PROCESS):
-                    await self.fleet.renew(lambda: self._apply(settings, operators_key(settings), control))
-                    self._forked_with = settings
-                    _logger.info("new worker processes serve, with the configuration as it is now")
-                else:
-                    await self._apply(settings, operators_key(settings), control)
-            except NeedsRestart as error:
-                raise NotNow(str(error)) from error
+            if is_package_replaced() or changes_below(self._forked_with, settings, OF_A_PROCESS):
+                await self.fleet.renew(lambda: self._apply(settings, operators_key(settings), control))
+                self._forked_with = settings
+                _logger.info("new worker processes serve, with the configuration as it is now")
+            else:
+                await self._apply(settings, operators_key(settings), control)
 
     async def apply(self, settings: Settings) -> Snapshot:
         """The snapshot that every worker serves when this returns. Raises what `configure` raises; nothing has changed
