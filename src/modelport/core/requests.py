@@ -76,10 +76,6 @@ class ChatRequest(Struct, frozen=True):
         """Whether a stream ends with what was used."""
         return self.stream_options is not None and self.stream_options.include_usage is True
 
-    def given(self) -> frozenset[str]:
-        """The standard parameters that were sent, by wire name (messages, model and stream aside)."""
-        return frozenset(name for name, default in CHAT_DEFAULTS.items() if getattr(self, name) != default)
-
 
 class CompletionsRequest(Struct, frozen=True):
     """A text completion of one or several prompts, each text or token ids of the model's own vocabulary."""
@@ -160,8 +156,17 @@ class ImageEmbeddingsRequest(Struct, frozen=True):
 Request = ChatRequest | CompletionsRequest | EmbeddingsRequest | ImageEmbeddingsRequest
 
 
-_NO_PARAMETERS = frozenset({"messages", "model", "stream", "stream_options", "extra", "body_bytes", "speaks_functions"})
-CHAT_DEFAULTS: dict[str, Any] = {
-    field.name: field.default for field in msgspec.structs.fields(ChatRequest) if field.name not in _NO_PARAMETERS
+_NO_PARAMETERS = frozenset(
+    ("messages", "prompt", "input", "model", "stream", "stream_options", "extra", "body_bytes", "speaks_functions")
+)
+
+
+def _defaults(request: type[Request]) -> dict[str, Any]:
+    fields = msgspec.structs.fields(request)
+    return {field.name: field.default for field in fields if field.name not in _NO_PARAMETERS}
+
+
+DEFAULTS: dict[type[Request], dict[str, Any]] = {
+    kind: _defaults(kind) for kind in (ChatRequest, CompletionsRequest, EmbeddingsRequest, ImageEmbeddingsRequest)
 }
-"""What stands in a chat request for each parameter that was not sent."""
+"""What stands in a request for each parameter that was not sent."""

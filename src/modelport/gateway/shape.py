@@ -16,7 +16,7 @@ from modelport.core.content import ImagePart, Message, TextPart
 from modelport.core.errors import ExtraParametersOptionUnknown, ExtraParametersRefused, InvalidParameters, Offence
 from modelport.core.ports.stages import Refusal
 from modelport.core.requests import (
-    CHAT_DEFAULTS,
+    DEFAULTS,
     ChatRequest,
     CompletionsRequest,
     EmbeddingsRequest,
@@ -126,11 +126,11 @@ def shape(
     offences = extra_offences(request, deployment.profile, deployment.model.name)
     checked = [*unsupported(request, deployment, strict=strict)]
     if mode == "drop":
-        droppable = [name for name, _ in checked if name in _resets(request)]
+        resets = DEFAULTS[type(request)]
+        droppable = [name for name, _ in checked if name in resets]
         if "tools" in droppable and isinstance(request, ChatRequest) and request.tool_choice is not None:
             droppable.append("tool_choice")  # it means nothing without them, and some models refuse it then
         dropped.extend(droppable)
-        resets = _resets(request)
         request = msgspec.structs.replace(request, **{name: resets[name] for name in droppable})
         checked = [(name, offence) for name, offence in checked if name not in droppable]
     offences.extend(offence for _, offence in checked)
@@ -178,7 +178,7 @@ def parameter_offences(
 ) -> list[tuple[str, Offence]]:
     """Standard parameters against the profile's table."""
     found: list[tuple[str, Offence]] = []
-    resets = _resets(request)
+    resets = DEFAULTS[type(request)]
     for name, rule in profile.parameters.items():
         value = getattr(request, name, None)
         if value is None or value == resets.get(name):
@@ -321,12 +321,3 @@ def out_of_range(name: str, model: str, value: Any, rule: Range) -> Offence:
 def plain(value: Any) -> Any:
     """The value as it stood on the wire."""
     return msgspec.to_builtins(value)
-
-
-def _resets(request: Request) -> dict[str, Any]:
-    """What a droppable parameter goes back to."""
-    if isinstance(request, ChatRequest):
-        return CHAT_DEFAULTS
-    if isinstance(request, CompletionsRequest):
-        return {**CHAT_DEFAULTS, "n": None, "best_of": None, "echo": False, "suffix": None, "logprobs": None}
-    return {"dimensions": None, "input_type": None, "encoding_format": "float"}

@@ -67,7 +67,7 @@ class UpstreamEncoder:
         """`request`: any of them; `model`: the upstream's own name of it."""
         self._model = model
         self._facts = facts
-        path, self._complete = _OPERATIONS[type(request)]
+        path, self._complete = OPERATIONS[type(request)]
         path = getattr(facts, path).replace("{model}", quote(model, safe=""))
         self._path = f"{path}?{facts.query}" if facts.query else path
         accepted = "text/event-stream" if request.stream else "application/json"
@@ -173,7 +173,7 @@ def _vectors(body: Any, request: EmbeddingsRequest | ImageEmbeddingsRequest, fac
     body.encoding_format = facts.embeddings_format or UNSET
 
 
-_OPERATIONS: Final[dict[type[Request], tuple[str, Callable[[Any, Any, UpstreamFacts], None]]]] = {
+OPERATIONS: Final[dict[type[Request], tuple[str, Callable[[Any, Any, UpstreamFacts], None]]]] = {
     ChatRequest: ("chat_path", _chat),
     CompletionsRequest: ("completions_path", _completions),
     EmbeddingsRequest: ("embeddings_path", _vectors),

@@ -33,7 +33,7 @@ class BodySchema(Generic[R]):
     def __init__(self, request: type[R], rows: Sequence[Parameter], settle: Settle, left: Collection[str] = ()) -> None:
         self._request: Any = request
         self.rows = rows
-        self._settle = settle
+        self.settle = settle
         self._left = frozenset(left)
         self._names = frozenset(row.name for row in rows)
         self._count = sum(not row.attribute for row in rows)
@@ -63,7 +63,7 @@ class BodySchema(Generic[R]):
             options = self._beside(extra, body)
         except _UNREADABLE:
             return None
-        is_free = None if options is None else self._settle(options)
+        is_free = None if options is None else self.settle(options)
         if is_free is None:
             return None
         if is_free or extra:
@@ -78,7 +78,7 @@ class BodySchema(Generic[R]):
             options = msgspec.convert(given, self._options)
         except msgspec.ValidationError:
             return self.walk(given, extra, body_bytes)
-        if self._settle(options) is None:
+        if self.settle(options) is None:
             return self.walk(given, extra, body_bytes)
         request: R = self._request(*astuple(options)[: self._count], extra, body_bytes)
         return request

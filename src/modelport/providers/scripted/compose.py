@@ -10,7 +10,7 @@ from msgspec import Struct
 
 from modelport.core.errors import InvalidParameters, Offence
 from modelport.core.events import ChoiceFinished, Event, FinishReason, ReasoningDelta, TextDelta, ToolCallDelta
-from modelport.core.requests import CHAT_DEFAULTS, ChatRequest, CompletionsRequest
+from modelport.core.requests import DEFAULTS, ChatRequest, CompletionsRequest
 from modelport.core.usage import TokenUsage
 from modelport.dialects.openai_shape.open_fields import wire_message
 from modelport.providers.scripted.calling import choose_calls
@@ -253,12 +253,9 @@ def _description(asked: Asked) -> str:
     }
     if isinstance(request, ChatRequest):
         told["messages"] = [wire_message(message) for message in request.messages]
-        names: Sequence[str] = [name for name in CHAT_DEFAULTS if name in request.given()]
     else:
         told["prompt"] = request.prompt
-        quiet = {"prompt", "model", "stream", "stream_options", "extra", "body_bytes"}
-        fields = (name for name in request.__struct_fields__ if name not in quiet)
-        names = [name for name in fields if getattr(request, name) not in (None, (), False)]
-    told["parameters"] = {name: getattr(request, name) for name in names}
+    defaults = DEFAULTS[type(request)].items()
+    told["parameters"] = {name: sent for name, default in defaults if (sent := getattr(request, name)) != default}
     told["extra"] = request.extra
     return msgspec.json.encode(told).decode()
