@@ -93,7 +93,7 @@ def accepted(deployment: Deployment, *, header: str | None, checks_extras: bool,
     if not profile.known:
         return Accepted(context=profile.context, examined=examined)
     rules = [
-        Rule(name, rule if isinstance(rule, Range) else None, CHAT_DEFAULTS.get(name))
+        Rule(name, rule if isinstance(rule, Range) else None, DEFAULTS[ChatRequest].get(name))
         for name, rule in profile.parameters.items()
         if rule is not True and name in ChatRequest.__struct_fields__
     ]

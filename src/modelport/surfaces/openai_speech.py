@@ -47,19 +47,19 @@ def whole_embeddings(head: AnswerHead, request: Request, answer: WholeAnswer, re
 
 SPEECHES: Final = {
     Operation.CHAT_COMPLETIONS: Speech(
-        decode=lambda body, depth: requests.decode_chat(body, json_depth=depth),
+        decode=requests.decode_chat,
         whole=whole_chat,
         stream=chat_stream,
         new_id=answers.new_id,
     ),
     Operation.COMPLETIONS: Speech(
-        decode=lambda body, depth: requests.decode_completions(body, json_depth=depth),
+        decode=requests.decode_completions,
         whole=whole_completions,
         stream=completions_stream,
         new_id=answers.new_completions_id,
     ),
     Operation.EMBEDDINGS: Speech(
-        decode=lambda body, depth: requests.decode_embeddings(body, json_depth=depth),
+        decode=requests.decode_embeddings,
         whole=whole_embeddings,
         new_id=str,  # this answer has no id
     ),

@@ -23,6 +23,7 @@ from modelport.core.requests import (
     ImageEmbeddingsRequest,
     ImageInput,
     NamedToolChoice,
+    StreamOptions,
 )
 from modelport.dialects.openai_chat.upstream_requests import UpstreamEncoder, UpstreamFacts
 
@@ -232,3 +233,18 @@ def test_path_may_name_the_model_and_a_version():
     sent = encode(ChatRequest(messages=HELLO), "gpt/4 o", facts, (("api-key", "k"),))
     assert sent.path == "/deployments/gpt%2F4%20o/chat/completions?api-version=2024-10-21"
     assert ("api-key", "k") in sent.headers
+
+
+def test_thoughts_beside_a_text_go_only_to_hosts_that_take_them():
+    turns = (*HELLO, Message("assistant", "Hi.", reasoning_content="A greeting."))
+    assert body(ChatRequest(messages=turns))["messages"][1]["reasoning_content"] == "A greeting."
+    assert body(ChatRequest(messages=turns), UpstreamFacts(takes_reasoning=False))["messages"][1] == {
+        "role": "assistant",
+        "content": "Hi.",
+    }
+
+
+def test_options_of_a_stream_are_not_sent_without_a_stream():
+    request = ChatRequest(messages=HELLO, stream_options=StreamOptions(True))
+    assert "stream_options" not in body(request)
+    assert "stream_options" not in body(CompletionsRequest(stream_options=StreamOptions(True)))

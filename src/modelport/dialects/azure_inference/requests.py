@@ -19,26 +19,26 @@ __all__ = [
 ]
 
 
-def decode_chat(body: bytes, *, json_depth: int = JSON_DEPTH) -> ChatRequest:
+def decode_chat(body: bytes, json_depth: int = JSON_DEPTH) -> ChatRequest:
     """A chat request. Raises MalformedBody, InvalidParameters."""
     return request.INFERENCE.read(body, json_depth)
 
 
-def decode_completions(body: bytes, *, json_depth: int = JSON_DEPTH) -> CompletionsRequest:
+def decode_completions(body: bytes, json_depth: int = JSON_DEPTH) -> CompletionsRequest:
     """A text completion. Raises MalformedBody, InvalidParameters."""
     return COMPLETIONS.read(body, json_depth)
 
 
-def decode_embeddings(body: bytes, *, json_depth: int = JSON_DEPTH) -> EmbeddingsRequest:
+def decode_embeddings(body: bytes, json_depth: int = JSON_DEPTH) -> EmbeddingsRequest:
     """Texts to embed. Raises MalformedBody, InvalidParameters."""
     return EMBEDDINGS.read(body, json_depth)
 
 
-def decode_image_embeddings(body: bytes, *, json_depth: int = JSON_DEPTH) -> ImageEmbeddingsRequest:
+def decode_image_embeddings(body: bytes, json_depth: int = JSON_DEPTH) -> ImageEmbeddingsRequest:
     """Pictures to embed. Raises MalformedBody, InvalidParameters."""
     return IMAGE_EMBEDDINGS.read(body, json_depth)
 
 
-def decode_score(body: bytes, *, json_depth: int = JSON_DEPTH) -> ScoreRequest:
+def decode_score(body: bytes, json_depth: int = JSON_DEPTH) -> ScoreRequest:
     """A managed endpoint's `/score`: messages are a chat, else text. Raises MalformedBody, InvalidParameters."""
     return read_score(read_object(body, json_depth), len(body))

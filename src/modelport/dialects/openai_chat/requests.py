@@ -13,7 +13,7 @@ from modelport.dialects.openai_shape.completions import COMPLETIONS
 from modelport.dialects.openai_shape.embeddings import EMBEDDINGS
 
 
-def decode_chat(body: bytes, *, json_depth: int = JSON_DEPTH) -> ChatRequest:
+def decode_chat(body: bytes, json_depth: int = JSON_DEPTH) -> ChatRequest:
     """A chat request. Raises MalformedBody, InvalidParameters."""
     request = chat.OPENAI.read_fast(body, json_depth)
     if request is not None:
@@ -26,11 +26,11 @@ def decode_chat(body: bytes, *, json_depth: int = JSON_DEPTH) -> ChatRequest:
     return msgspec.structs.replace(request, speaks_functions=True) if speaks_functions(fields) else request
 
 
-def decode_completions(body: bytes, *, json_depth: int = JSON_DEPTH) -> CompletionsRequest:
+def decode_completions(body: bytes, json_depth: int = JSON_DEPTH) -> CompletionsRequest:
     """A text completion. Raises MalformedBody, InvalidParameters."""
     return COMPLETIONS.read(body, json_depth)
 
 
-def decode_embeddings(body: bytes, *, json_depth: int = JSON_DEPTH) -> EmbeddingsRequest:
+def decode_embeddings(body: bytes, json_depth: int = JSON_DEPTH) -> EmbeddingsRequest:
     """Texts to embed. Raises MalformedBody, InvalidParameters."""
     return EMBEDDINGS.read(body, json_depth)

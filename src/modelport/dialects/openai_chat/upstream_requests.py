@@ -125,7 +125,8 @@ def _body_of(request: type[Request], spelled: tuple[tuple[str, str], ...]) -> tu
 
 def _chat(body: Any, request: ChatRequest, facts: UpstreamFacts) -> None:
     for message in request.messages:
-        if type(message.content) is not str or message.role == "developer" or type(message) is not Message:
+        is_text = type(message.content) is str and message.reasoning_content is None and type(message) is Message
+        if not is_text or message.role == "developer":
             body.messages = [_message(message, facts) for message in request.messages]
             break
     if isinstance(request.response_format, OpenResponseFormat):

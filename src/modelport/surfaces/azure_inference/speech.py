@@ -22,7 +22,7 @@ def chat(form: Form) -> Speech:
         return answers.ChatStream(head, include_usage=request.include_usage, reasoning=reasoning, form=form)
 
     return Speech(
-        decode=lambda body, depth: requests.decode_chat(body, json_depth=depth),
+        decode=requests.decode_chat,
         whole=whole_chat,
         stream=stream,
         new_id=answers.new_id,
@@ -37,7 +37,7 @@ def completions(form: Form) -> Speech:
         return answers.CompletionsStream(head, include_usage=request.include_usage, form=form)
 
     return Speech(
-        decode=lambda body, depth: requests.decode_completions(body, json_depth=depth),
+        decode=requests.decode_completions,
         whole=whole_completions,
         stream=stream,
         new_id=answers.new_id,
@@ -47,7 +47,7 @@ def completions(form: Form) -> Speech:
 def embeddings(form: Form) -> Speech:
     """Vectors of texts."""
     return Speech(
-        decode=lambda body, depth: requests.decode_embeddings(body, json_depth=depth),
+        decode=requests.decode_embeddings,
         whole=whole_embeddings,
         new_id=answers.new_id,
     )
@@ -56,7 +56,7 @@ def embeddings(form: Form) -> Speech:
 def image_embeddings(form: Form) -> Speech:
     """Vectors of pictures."""
     return Speech(
-        decode=lambda body, depth: requests.decode_image_embeddings(body, json_depth=depth),
+        decode=requests.decode_image_embeddings,
         whole=whole_embeddings,
         new_id=answers.new_id,
     )
