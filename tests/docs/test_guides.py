@@ -15,7 +15,8 @@ import pytest
 from served import KEY, Served
 
 GUIDES = Path(__file__).parents[2] / "docs/guides"
-EMPTY: dict[str, Any] = {"deployments": {"spare": {"model": {"name": "x"}, "provider": {"type": "scripted"}}}}
+MODEL = {"name": "x"}
+EMPTY: dict[str, Any] = {"deployments": {"spare": {"model": MODEL, "provider": {"type": "scripted"}}}}
 
 
 def steps(page: Path) -> Iterator[tuple[str, str]]:
@@ -56,8 +57,37 @@ def follow(page: Path, served: Served, directory: Path, **environment: str) -> N
         assert shown in ended.stdout + ended.stderr, (command, ended.stdout, ended.stderr)
 
 
-@pytest.mark.parametrize("name", ["deployments"])
+@pytest.mark.parametrize("name", ["deployments", "importing", "moving-from-azure"])
 def test_every_command_of_a_guide_does_what_it_shows(
     serve_module: Callable[..., Served], tmp_path: Path, name: str
 ) -> None:
     follow(GUIDES / f"{name}.md", serve_module(EMPTY), tmp_path)
+
+
+def clients(page: Path) -> Iterator[str]:
+    """What stands in a page's differences afterwards, where it makes a client or a model of a chat."""
+    for block in re.findall(r"^```diff\n(.*?)^```", page.read_text(), re.DOTALL | re.MULTILINE):
+        kept = "\n".join(line[1:] for line in block.splitlines() if not line.startswith("-"))
+        if kept.startswith("client ="):
+            yield kept
+
+
+def test_the_clients_of_the_guide_work_with_the_lines_after_the_move(serve_module: Callable[..., Served]) -> None:
+    served = serve_module({"deployments": {"gpt-4o": {"model": MODEL, "provider": {"type": "scripted"}}}})
+    found = list(clients(GUIDES / "moving-from-azure.md"))
+    assert len(found) == 3
+    for text in found:
+        code = (
+            "import os\n"
+            "from azure.ai.inference import ChatCompletionsClient\n"
+            "from azure.core.credentials import AzureKeyCredential\n"
+            "from openai import AzureOpenAI, OpenAI\n"
+            f"{text.replace('http://127.0.0.1:8080', served.url)}\n"
+            "ask = getattr(client, 'complete', None) or client.chat.completions.create\n"
+            "answer = ask(model='gpt-4o', messages=[{'role': 'user', 'content': 'Hello.'}])\n"
+            "print(answer.choices[0].message.content)\n"
+        )
+        environ = {**os.environ, "MODELPORT_KEY": KEY}
+        ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environ, timeout=120)
+        assert ended.returncode == 0, ended.stderr
+        assert ended.stdout.strip()

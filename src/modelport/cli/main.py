@@ -27,19 +27,20 @@ COMMANDS: Final = {
     "keys": "Show the key that opens the endpoint, and manage callers' keys.",
     "apply": "Make a running server's objects like those of a file.",
     "export": "Print a server's objects as `modelport apply` takes them.",
+    "import": "Make a configuration of what Azure or LiteLLM has.",
     "usage": "Show what calls have used and cost.",
     "prices": "Show what models cost, and check a price list.",
     "ledger": "Check the record of all calls.",
     "audit": "Show who has changed what over the API.",
 }
-"""Each sub-command and its help. Its application is `app` in the module of the same name."""
+"""Each sub-command and its help. Its application is `app` in the module of the same name (`import_` for `import`)."""
 GC_THRESHOLD: Final = 100_000
 """Objects between two collections in a command that ends soon: what imports make is hardly ever garbage."""
 
 
 def load(name: str) -> Any:
     """Imports a sub-command."""
-    return get_command(import_module(f"modelport.cli.{name}").app)
+    return get_command(import_module(f"modelport.cli.{'import_' if name == 'import' else name}").app)
 
 
 class LazyGroup(TyperGroup):

@@ -1,0 +1,1 @@
+"""Other systems' files as a configuration of modelport. Nothing here reads or writes files."""
