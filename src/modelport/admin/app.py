@@ -4,7 +4,7 @@ It runs where the store is; other processes relay requests to it."""
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from urllib.parse import unquote
 
 from msgspec import structs
@@ -23,13 +23,18 @@ from modelport.core.faults import frames
 from modelport.core.identity import Role
 from modelport.dialects.error_body import ErrorBody
 
+Refuse = Callable[[ModelportError, AdminRequest], ErrorBody]
+"""How an API words refusals."""
+
 _logger = logging.getLogger("modelport.admin")
 
 
 class AdminApp:
     """A table of endpoints; every one that is not public demands an Administrator."""
 
-    def __init__(self, endpoints: Sequence[Endpoint]) -> None:
+    def __init__(self, endpoints: Sequence[Endpoint], refusals: Mapping[str, Refuse] | None = None) -> None:
+        """`refusals`: by the first segment of a path, in lower case; others are worded as `/admin/v1` does."""
+        self._refusals = refusals or {}
         self._endpoints = [(endpoint, endpoint.path.split("/")[1:]) for endpoint in endpoints]
 
     @property
@@ -39,19 +44,15 @@ class AdminApp:
 
     async def __call__(self, request: AdminRequest) -> Answer:
         """Never raises."""
-        refuse: Callable[[ModelportError], ErrorBody] = encode
         try:
-            found = self._found(request.path)
-            if found and found[0][0].refuse is not None:
-                refuse = found[0][0].refuse
-            answer = await self._answered(request, found)
+            answer = await self._answered(request, self._found(request.path))
         except ModelportError as error:
-            encoded = refuse(error)
+            encoded = self._refused(error, request)
             headers = tuple((name.encode("latin-1"), value.encode("latin-1")) for name, value in encoded.headers)
             answer = Answer(encoded.body, headers=(NEVER_STORED, *headers), status=encoded.status)
         except Exception as error:  # noqa: BLE001  the end of a request
             _logger.error("unhandled %s: %s\n%s", type(error).__name__, request.method, frames(error))
-            encoded = refuse(InternalError())
+            encoded = self._refused(InternalError(), request)
             answer = Answer(encoded.body, headers=(NEVER_STORED,), status=encoded.status)
         return structs.replace(answer, body=b"") if request.method == "HEAD" else answer
 
@@ -66,6 +67,11 @@ class AdminApp:
             raise RouteNotFound
         endpoint, names = chosen
         return await endpoint.answer(request, names)
+
+    def _refused(self, error: ModelportError, request: AdminRequest) -> ErrorBody:
+        base = request.path.lstrip("/").partition("/")[0].lower()
+        refuse = self._refusals.get(base)
+        return encode(error) if refuse is None else refuse(error, request)
 
     def _found(self, path: str) -> list[tuple[Endpoint, dict[str, str]]]:
         """Every endpoint of this path, whatever its method."""

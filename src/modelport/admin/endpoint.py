@@ -8,10 +8,9 @@ from typing import Any, Literal
 import msgspec
 from msgspec import Struct
 
-from modelport.core.errors import MalformedBody, ModelportError
+from modelport.core.errors import MalformedBody
 from modelport.core.identity import Principal
 from modelport.core.ports.control import Actor
-from modelport.dialects.error_body import ErrorBody
 
 JSON = b"application/json"
 CSV = b"text/csv; charset=utf-8"
@@ -35,6 +34,8 @@ class AdminRequest(Struct, frozen=True, kw_only=True):
     scheme: str = "http"
     source: str | None = None
     """The caller's address."""
+    local_address: str | None = None
+    """The address of this server that the connection came in at; None on a unix socket."""
     principal: Principal | None = None
     """None: no valid credential was shown."""
 
@@ -73,8 +74,6 @@ class Endpoint(Struct, frozen=True, kw_only=True):
     path: str
     answer: Callable[[AdminRequest, Mapping[str, str]], Awaitable[Answer]]
     permission: Literal["administrator", "public"] = "administrator"
-    refuse: Callable[[ModelportError], ErrorBody] | None = None
-    """How this API words refusals; None: as `/admin/v1` does."""
     is_case_sensitive: bool = True
     """False: the fixed segments of the path are found whatever their case."""
     summary: str = ""

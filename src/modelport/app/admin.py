@@ -7,34 +7,49 @@ from typing import Any, Final, Literal
 
 from modelport.admin import openapi, resources, usage
 from modelport.admin.app import AdminApp
+from modelport.admin.arm import table
+from modelport.admin.arm.operations import Operations
+from modelport.admin.arm.scope import Arm, ArmNames, CatalogueModel
 from modelport.admin.endpoint import AdminRequest, Answer, Endpoint
 from modelport.admin.errors import encode
+from modelport.app.configuration import Configuration
 from modelport.app.owner import Ledger
-from modelport.config.settings import Settings
+from modelport.app.snapshot import BACKEND_OPERATIONS
+from modelport.config.profiles import load_profiles
 from modelport.control.plane import LocalControlPlane
+from modelport.control.profiles import Profiles
 from modelport.core.clock import Clock
 from modelport.core.errors import ModelportError
 from modelport.core.operations import Operation
 from modelport.dialects.error_body import ErrorBody
+from modelport.engine.weights.catalogue import CATALOGUE, Weights
 from modelport.surfaces.asgi import Reply
 from modelport.surfaces.door import Door, Route
 from modelport.surfaces.exchange import Exchange
 from modelport.surfaces.headers import RequestHead
 
-SUBTREES: Final = ("/admin",)
+SUBTREES: Final = ("/admin", *(f"/{base}" for base in table.BASES))
 METHODS: Final[tuple[Literal["GET", "POST", "PUT", "PATCH", "DELETE"], ...]] = ("GET", "POST", "PUT", "PATCH", "DELETE")
 CREDENTIALS: Final = frozenset({b"api-key", b"authorization", b"ocp-apim-subscription-key", b"cookie"})
 
 Handler = Callable[[AdminRequest], Awaitable[Answer]]
 
 
-def admin_app(ledger: Ledger, settings: Settings, clock: Clock, plane: LocalControlPlane | None) -> AdminApp:
-    """Every endpoint of the administration. Without a control plane, the reports alone."""
-    found: Sequence[Endpoint] = usage.endpoints(ledger, clock, account="modelport", region=settings.server.region)
+def admin_app(
+    ledger: Ledger, current: Callable[[], Configuration], clock: Clock, plane: LocalControlPlane | None
+) -> AdminApp:
+    """Every endpoint of the administration. `current`: what is served now. Without a control plane, the reports
+    alone."""
+    server = current().settings.server
+    found: Sequence[Endpoint] = usage.endpoints(ledger, clock, account="modelport", region=server.region)
     if plane is None:
         return AdminApp(found)
-    all_of_them = [*found, *resources.endpoints(plane)]
-    return AdminApp([*all_of_them, openapi.endpoint(all_of_them, described)])
+    arm = arm_of(current, plane)
+    of_admin = [*found, *resources.endpoints(plane)]
+    return AdminApp(
+        [*of_admin, openapi.endpoint(of_admin, described), *table.endpoints(arm, Operations(clock))],
+        dict.fromkeys(table.BASES, table.refusals(arm)),
+    )
 
 
 def described() -> Mapping[str, Any]:
@@ -44,8 +59,44 @@ def described() -> Mapping[str, Any]:
     return schemas()
 
 
+def arm_of(current: Callable[[], Configuration], plane: LocalControlPlane) -> Arm:
+    """What Azure's management API builds on."""
+    server, profiles = current().settings.server, load_profiles()
+
+    def names() -> ArmNames:
+        configured = current().settings.control.arm
+        return ArmNames(
+            subscription=configured.subscription, group=configured.resource_group, account=configured.account
+        )
+
+    return Arm(
+        plane=plane,
+        snapshot=lambda: current().snapshot,
+        names=names,
+        profile_of=profiles.of,
+        built_in=tuple(built_in_model(weights, profiles) for weights in CATALOGUE.values()),
+        region=server.region,
+        public_url=server.public_url,
+    )
+
+
+def built_in_model(weights: Weights, profiles: Profiles) -> CatalogueModel:
+    """A model that this server can run by itself."""
+    model = weights.model
+    profile = profiles.of(model.name)
+    return CatalogueModel(
+        format=model.format,
+        name=model.name,
+        version=model.version,
+        publisher=model.publisher,
+        operations=profile.operations if profile.known else BACKEND_OPERATIONS[weights.backend],
+        context=profile.context,
+        max_output=profile.max_output,
+    )
+
+
 def admin_routes(handler: Handler) -> list[Route]:
-    """All of `/admin`, to be answered by `handler`: `admin_app`'s, or one that relays to it."""
+    """All subtrees of the administration, to be answered by `handler`: `admin_app`'s, or one that relays to it."""
 
     def refuse(error: ModelportError, head: RequestHead, operation: Operation | None) -> ErrorBody:
         return encode(error)
@@ -85,5 +136,6 @@ async def request_of(exchange: Exchange) -> AdminRequest:
         body=await exchange.body.read() if principal is not None else b"",
         scheme=exchange.scheme,
         source=exchange.source,
+        local_address=exchange.local_address,
         principal=principal,
     )

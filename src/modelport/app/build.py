@@ -134,7 +134,9 @@ async def serving(
         try:
             await owner.start()
             await budgets.start()
-            app = admin_app(owner.ledger, settings, clock, control.plane if control is not None else None)
+            app = admin_app(
+                owner.ledger, lambda: reconciler.current, clock, control.plane if control is not None else None
+            )
             doors = build_surfaces(gateway, surface_options(settings), admin_routes(relay or app))
             lane = Lane(gateway, doors, wire)
             async with control.following() if control is not None else nullcontext():

@@ -65,7 +65,7 @@ def nouns(weights: Weights) -> ModelSettings:
     return ModelSettings(format=model.format, name=model.name, version=model.version, publisher=model.publisher)
 
 
-def targets(name: str, deployment: DeploymentSettings, catalogue: Mapping[str, CatalogueEntry]) -> tuple[Target, ...]:
+def targets(name: str, deployment: DeploymentSettings, catalogue: Sequence[CatalogueEntry]) -> tuple[Target, ...]:
     """Who answers, by the names under which the runtime keeps them."""
     model = deployment.model.name
     if deployment.targets is not None:
@@ -75,7 +75,7 @@ def targets(name: str, deployment: DeploymentSettings, catalogue: Mapping[str, C
         )
     if isinstance(deployment.provider, InlineProviderSettings):
         return (Target(provider=inline_name(name), model=deployment.provider.model or model),)
-    entry = catalogue.get(model.lower())
+    entry = catalogue_entry(deployment.model, catalogue)
     if isinstance(deployment.provider, str):
         upstream = entry.upstream_model if entry is not None and entry.provider == deployment.provider else None
         return (Target(provider=deployment.provider, model=upstream or model),)
@@ -85,6 +85,14 @@ def targets(name: str, deployment: DeploymentSettings, catalogue: Mapping[str, C
     if weights is None:
         raise LookupError(f"no provider for deployment {name!r}")  # the configuration's cross-check comes first
     return (Target(provider=embedded_name(weights), model=weights.model.name),)
+
+
+def catalogue_entry(model: ModelSettings, catalogue: Sequence[CatalogueEntry]) -> CatalogueEntry | None:
+    """The entry of this format, name and version; else the first one of this name."""
+    named = [entry for entry in catalogue if entry.name.lower() == model.name.lower()]
+    wanted = (model.format.lower(), model.version.lower())
+    exact = (entry for entry in named if (entry.format.lower(), entry.version.lower()) == wanted)
+    return next(exact, named[0] if named else None)
 
 
 def inline_name(deployment: str) -> str:
@@ -158,7 +166,6 @@ def profile(
 
 def deployments(settings: Settings, profiles: Profiles) -> Iterator[Deployment]:
     """Every deployment of the configuration, or the embedded ones."""
-    catalogue = {entry.name.lower(): entry for entry in settings.models}
     for name, given in (settings.deployments or embedded_deployments()).items():
         model = Model(given.model.format, given.model.name, given.model.version, given.model.publisher)
         sku = Sku(given.sku.name, given.sku.capacity)
@@ -170,7 +177,8 @@ def deployments(settings: Settings, profiles: Profiles) -> Iterator[Deployment]:
             name=name,
             model=model,
             targets=tuple(
-                msgspec.structs.replace(target, max_tokens_name=spelling) for target in targets(name, given, catalogue)
+                msgspec.structs.replace(target, max_tokens_name=spelling)
+                for target in targets(name, given, settings.models)
             ),
             profile=found,
             sku=sku,

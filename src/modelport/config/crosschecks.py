@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from modelport.config.budgets import BudgetSettings
 from modelport.config.faults import Path
@@ -18,6 +18,8 @@ from modelport.config.settings import Settings
 from modelport.config.spelling import did_you_mean
 
 Finding = tuple[Path, str]
+IDENTITY: Final = (("format", "Custom"), ("name", None), ("version", "1"))
+"""What two entries of the catalogue cannot share, and the value of each where it is absent."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +125,7 @@ def _catalogue(models: Any, declared: Declared) -> Iterator[Finding]:
     seen: set[tuple[str, ...]] = set()
     for index, entry in _entries(models):
         yield from _provider(entry.get("provider"), ("models", index, "provider"), declared)
-        identity = tuple(str(entry.get(part)).lower() for part in ("format", "name", "version"))
+        identity = tuple(str(entry.get(part, usual)).lower() for part, usual in IDENTITY)
         if identity in seen:
             yield ("models", index), f"{shown(entry.get('name'))} is in the catalogue twice"
         seen.add(identity)

@@ -31,8 +31,6 @@ NOT_LANDED: Final = (
     ),
     NotLanded("content_filters", ({},), "content filters are", "remove it"),
     NotLanded("blocklists", ({},), "blocklists are", "remove it"),
-    NotLanded("server.public_url", (), "Azure's management API is", "remove it"),
-    NotLanded("control.arm", ({},), "Azure's management API is", "remove it"),
     NotLanded("telemetry.otlp_endpoint", (), "trace export is", "remove it"),
 )
 

@@ -113,6 +113,8 @@ class ContentFilterSettings(Section):
 class BlocklistItem(Section):
     """One entry: an exact text or a regular expression."""
 
+    name: Name | None = None
+    """The name that Azure's management API knows it by; absent: one that follows from the text."""
     exact: Annotated[str, Field(min_length=1, max_length=1000)] | None = None
     """Text that is looked for."""
     regex: Annotated[Pattern, Field(min_length=1, max_length=1000)] | None = None
@@ -130,4 +132,5 @@ Blocklist = Annotated[tuple[BlocklistItem, ...], AfterValidator(at_most(10_000, 
 class BlocklistSettings(Section):
     """A blocklist as an object of the control plane."""
 
+    description: Annotated[str, Field(max_length=1024)] | None = None
     items: Blocklist = ()

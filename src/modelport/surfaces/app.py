@@ -71,6 +71,7 @@ class Doors:
             cors=cors.answer_headers(head, self.options.cors_origins),
             scheme=scope.get("scheme", "http"),
             source=(scope.get("client") or (None,))[0],
+            local_address=(scope.get("server") or (None,))[0],
         )
         try:
             await self._answered(exchange)

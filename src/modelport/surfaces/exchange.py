@@ -27,6 +27,8 @@ class Exchange:
     scheme: str = "http"
     source: str | None = None
     """The address of the connection's other end; None on a unix socket."""
+    local_address: str | None = None
+    """The address of this server that the connection came in at; None on a unix socket."""
     parameters: Mapping[str, str] = field(default_factory=dict)
     principal: Principal | None = None
     """Known where the route wants a credential and is no inference call."""

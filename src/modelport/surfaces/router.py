@@ -12,7 +12,7 @@ from modelport.surfaces.door import Door, Inference, Permission, Route
 
 Segments = tuple[str, ...]
 REST: Final = "{*}"
-"""The last segment of a route to a whole subtree."""
+"""The last segment of a route to a whole subtree, which is found whatever the case of its path."""
 
 
 class UnusableRoute(Exception):
@@ -62,7 +62,7 @@ class Router:
             if parameters is not None:
                 return Match(routes, parameters, next(iter(routes.values())).door)
         for prefix, routes in self._subtrees.items():
-            if segments[: len(prefix)] == prefix:
+            if tuple(segment.lower() for segment in segments[: len(prefix)]) == prefix:
                 return Match(routes, {}, next(iter(routes.values())).door)
         door = next(door for prefix, door in self._fallbacks if segments[: len(prefix)] == prefix)
         return Match({}, {}, door)
@@ -70,7 +70,7 @@ class Router:
     def _add(self, route: Route) -> None:
         segments = segments_of(route.path)
         if segments[-1:] == (REST,):
-            routes = self._subtrees.setdefault(segments[:-1], {})
+            routes = self._subtrees.setdefault(tuple(segment.lower() for segment in segments[:-1]), {})
         elif "{" not in route.path:
             routes = self._fixed.setdefault(segments, {})
         else:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -44,7 +45,10 @@ class Silent:
 
 
 def test_every_endpoint_of_the_administration_demands_the_role() -> None:
-    endpoints = list(admin_app(Silent(), Settings(), SystemClock(), None).endpoints)
+    def current() -> Any:
+        return SimpleNamespace(settings=Settings())
+
+    endpoints = list(admin_app(Silent(), current, SystemClock(), None).endpoints)
     assert {endpoint.path for endpoint in endpoints} == {USAGE, RECORDS}
     assert {endpoint.permission for endpoint in endpoints} == {"administrator"}
 

@@ -144,7 +144,7 @@ class OwnerProcess:
         self._forked_with = configuration.settings
         """What a worker reads once, it has from these."""
         self.control = opened.plane(configuration.generated, self, clock)
-        self._admin = admin_app(owner.ledger, configuration.settings, clock, self.control.plane)
+        self._admin = admin_app(owner.ledger, lambda: self._current, clock, self.control.plane)
         self._packed: str | None = None
         """The settings of the last message `configure`; None while the workers serve what their nursery has read."""
         if configuration.control.version:
