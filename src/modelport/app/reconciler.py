@@ -45,7 +45,10 @@ class Reconciler:
     def apply(self, settings: Settings, generated: Secret | None, control: ControlState | None = None) -> Snapshot:
         """The snapshot that each call gets from now on. `control` None: as before. Raises what `configure` raises;
         nothing has changed then."""
-        new = configure(settings, generated, self.current, control)
+        return self.take_up(configure(settings, generated, self.current, control))
+
+    def take_up(self, new: Configuration) -> Snapshot:
+        """The same for one that was built from `current` already."""
         before = self.runtime
         retired: dict[Hashable, End] = {**self._owner.reconcile(new.specs)}
         self.current = new

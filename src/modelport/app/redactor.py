@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any
+from functools import cache
+from typing import Any, get_args
 from urllib.parse import unquote, urlsplit
 
-from pydantic import BaseModel
+from pydantic import BaseModel, JsonValue
 
 from modelport.app.configuration import Configuration
 from modelport.config.secrets import Secret
@@ -41,13 +42,31 @@ def secrets_of(value: Any) -> Iterator[Secret]:
         case Secret():
             yield value
         case BaseModel():
-            yield from secrets_of({**value.__dict__, **(value.__pydantic_extra__ or {})})
+            for name in fields_with_secrets(type(value)):
+                yield from secrets_of(getattr(value, name))
+            yield from secrets_of(value.__pydantic_extra__)
         case Mapping():
             for item in value.values():
                 yield from secrets_of(item)
         case list() | tuple():
             for item in value:
                 yield from secrets_of(item)
+
+
+@cache
+def fields_with_secrets(model: type[BaseModel]) -> tuple[str, ...]:
+    """The fields that a secret can be in or below. Few can: a configuration of a thousand deployments has a hundred
+    thousand fields, and is looked through at each change."""
+    return tuple(name for name, field in model.model_fields.items() if may_hold_secrets(field.annotation))
+
+
+def may_hold_secrets(annotation: Any) -> bool:
+    """Whether a value of this type can be a secret, or hold one."""
+    if annotation is Secret or annotation is Any:
+        return True
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation.model_config.get("extra") == "allow" or bool(fields_with_secrets(annotation))
+    return annotation is not JsonValue and any(map(may_hold_secrets, get_args(annotation)))
 
 
 def places_of(address: Address) -> Iterator[str]:

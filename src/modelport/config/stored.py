@@ -28,15 +28,19 @@ def lay_stored(data: dict[str, Any], entries: Iterable[StoredEntry]) -> dict[Pat
     name stays."""
     places: dict[Path, StoredEntry] = {}
     copied: dict[str, Any] = {}
+    taken: dict[str, set[str]] = {}
     for entry in entries:
         section = entry.section
         if section not in copied:
             copied[section] = data[section] = _copy(section, data.get(section))
+            known = copied[section]
+            taken[section] = {str(name).lower() for name in known} if isinstance(known, dict) else set()
         into = copied[section]
         if isinstance(into, list):
             places[section, len(into)] = entry
             into.append(dict(entry.body))
-        elif isinstance(into, dict) and entry.name.lower() not in {str(name).lower() for name in into}:
+        elif isinstance(into, dict) and entry.name.lower() not in taken[section]:
+            taken[section].add(entry.name.lower())
             places[section, entry.name] = entry
             into[entry.name] = dict(entry.body)
     return places

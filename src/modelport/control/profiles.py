@@ -67,6 +67,8 @@ class Profiles:
             for raw in document["profiles"]
         )
         self._prompts = prompts
+        self._found: dict[str, ModelProfile] = {}
+        """By the name of a model: trying all patterns takes longer than everything else that a deployment needs."""
 
     def families(self) -> Sequence[Row]:
         """Every row, for listings."""
@@ -74,8 +76,11 @@ class Profiles:
 
     def of(self, model_name: str, overrides: Mapping[str, Any] | None = None) -> ModelProfile:
         """The profile of a model, with a deployment's overrides. Raises ProfileError."""
-        name = model_name.lower()
-        base = next((r.profile for r in self._rows if any(fnmatchcase(name, p) for p in r.match)), UNKNOWN_PROFILE)
+        base = self._found.get(model_name)
+        if base is None:
+            name = model_name.lower()
+            base = next((r.profile for r in self._rows if any(fnmatchcase(name, p) for p in r.match)), UNKNOWN_PROFILE)
+            self._found[model_name] = base
         if not overrides:
             return base
         return with_fields(msgspec.structs.replace(base, known=True), overrides, self._prompts)

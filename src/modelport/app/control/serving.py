@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 from modelport.app.budgets import KeptBudgets, budgets_of
 from modelport.app.configuration import Configuration, ControlState, configure
 from modelport.app.control.host import NotNow
@@ -26,6 +28,7 @@ class OneProcess:
     async def serve(self, settings: Settings, control: ControlState) -> None:
         """Server"""
         generated = operators_key(settings)
-        new = configure(settings, generated, self._reconciler.current, control)
+        # In a thread: with many deployments it takes as long as many calls.
+        new = await asyncio.to_thread(configure, settings, generated, self._reconciler.current, control)
         await self._budgets.prepare(budgets_of(new.snapshot))
-        self._reconciler.apply(settings, generated, control)
+        self._reconciler.take_up(new)
