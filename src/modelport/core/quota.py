@@ -41,34 +41,21 @@ class QuotaState(Struct, frozen=True):
 def tightest(states: Sequence[QuotaState]) -> QuotaState:
     """Of several limits that hold for one call, the one that leaves the fewest requests and the one that leaves the
     fewest tokens."""
-    of_requests = of_tokens = UNLIMITED
+    limit_requests = limit_tokens = left_requests = left_tokens = reset_tokens = None
+    reset = 0
     for state in states:
-        if state.limit_requests is not None and leaves_less(
-            state.remaining_requests, state.limit_requests, of_requests.remaining_requests, of_requests.limit_requests
-        ):
-            of_requests = state
-        if state.limit_tokens is not None and leaves_less(
-            state.remaining_tokens, state.limit_tokens, of_tokens.remaining_tokens, of_tokens.limit_tokens
-        ):
-            of_tokens = state
-    reset_tokens = of_tokens.reset_tokens_seconds
-    return QuotaState(
-        of_requests.limit_requests,
-        of_requests.remaining_requests,
-        of_tokens.limit_tokens,
-        of_tokens.remaining_tokens,
-        of_requests.reset_seconds,
-        of_tokens.reset_seconds if reset_tokens is None else reset_tokens,
-    )
-
-
-UNLIMITED: Final = QuotaState()
-
-
-def leaves_less(left: int | None, limit: int, other: int | None, other_limit: int | None) -> bool:
-    """Whether the first of two limits leaves less; of those that leave the same, the smaller one does."""
-    left, other = left or 0, other or 0
-    return other_limit is None or left < other or (left == other and limit < other_limit)
+        limit = state.limit_requests
+        if limit is not None:
+            left = state.remaining_requests or 0
+            if left_requests is None or (left, limit) < (left_requests, limit_requests):
+                limit_requests, left_requests, reset = limit, left, state.reset_seconds
+        limit = state.limit_tokens
+        if limit is not None:
+            left = state.remaining_tokens or 0
+            if left_tokens is None or (left, limit) < (left_tokens, limit_tokens):
+                seconds, of_tokens = state.reset_seconds, state.reset_tokens_seconds
+                limit_tokens, left_tokens, reset_tokens = limit, left, seconds if of_tokens is None else of_tokens
+    return QuotaState(limit_requests, left_requests, limit_tokens, left_tokens, reset, reset_tokens or 0)
 
 
 def tokens_left(budget: Budget, window: Window, used_tokens: int, now: float) -> QuotaState:

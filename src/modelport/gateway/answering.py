@@ -22,9 +22,8 @@ encoded = msgspec.json.Encoder().encode
 class Answering:
     """One call's answer, in the words of its surface. Nothing of it is begun before there is an event."""
 
-    writer: StreamWriter | None = None
-    """Once a stream has begun."""
-    _fold: Fold[WholeAnswer] | None = None
+    __slots__ = ("_fold", "_made", "_named", "_origin", "_origin_of", "_plan", "_reply", "_request", "writer")
+
     _named: AnswerHead
     _origin: Origin
 
@@ -42,6 +41,9 @@ class Answering:
         self._reply = reply
         self._origin_of: Callable[[], Origin] | None = origin
         self._made = made
+        self._fold: Fold[WholeAnswer] | None = None
+        self.writer: StreamWriter | None = None
+        """Once a stream has begun."""
 
     def feed(self, events: list[Event]) -> None:
         """More of the answer."""

@@ -24,7 +24,7 @@ from modelport.core.events import (
     UsageReported,
 )
 from modelport.core.ports.stages import NeedsWaiting
-from modelport.core.requests import ChatRequest, Request
+from modelport.core.requests import Request
 from modelport.core.usage import TokenUsage, UsageSource
 from modelport.gateway.estimate import LIKELY_BYTES_PER_TOKEN, byte_length, likely_prompt
 from modelport.gateway.lease import BEYOND_ANY_COUNT, CallLease
@@ -38,19 +38,23 @@ LONGEST_USUAL_TOKEN_BYTES = 8
 class Count:
     """One answer's events in, the same out. After the last of them `end` gives what is still due."""
 
-    _can_wait: bool
-    choices: int
-    _finished: frozenset[int] = frozenset()
-    _is_begun = False
-    _is_cut_short = False
-    _is_told = False
-    _prompt: TokenUsage | None = None
-    _reported: UsageReported | None = None
-    _withheld: Sequence[Event] = ()
-    stopped = False
-    """The quota has ended the answer: every choice is finished, and the target's work should be stopped."""
-    waiting: NeedsWaiting[bool] | None = None
-    """With `can_wait`: await its `resume` and hand what that gives to `resumed`, before anything else is fed."""
+    __slots__ = (
+        "_can_wait",
+        "_finished",
+        "_is_begun",
+        "_is_cut_short",
+        "_is_told",
+        "_lease",
+        "_output",
+        "_prompt",
+        "_reasoning",
+        "_reported",
+        "_request",
+        "_withheld",
+        "choices",
+        "stopped",
+        "waiting",
+    )
 
     def __init__(self, lease: CallLease, request: Request, *, can_wait: bool = False) -> None:
         self._can_wait = can_wait
@@ -58,7 +62,16 @@ class Count:
         self._request = request
         self._output = Tally()
         self._reasoning = Tally()
-        self.choices = request.choices if request.extra or type(request) is not ChatRequest else 1
+        self._finished: frozenset[int] = frozenset()
+        self._withheld: Sequence[Event] = ()
+        self._is_begun = self._is_cut_short = self._is_told = False
+        self._prompt: TokenUsage | None = None
+        self._reported: UsageReported | None = None
+        self.choices = request.choices
+        self.stopped = False
+        """The quota has ended the answer: every choice is finished, and the target's work should be stopped."""
+        self.waiting: NeedsWaiting[bool] | None = None
+        """With `can_wait`: await its `resume` and hand what that gives to `resumed`, before anything else is fed."""
         lease.meter = self
 
     def feed(self, events: list[Event]) -> list[Event]:
@@ -236,9 +249,12 @@ class Tally:
     """Tokens of one class. Where the source does not number them, a delta is one token, unless the deltas are longer on
     average than tokens are: such a source sends words or sentences, and its bytes say more."""
 
-    _told = 0
-    _deltas = 0
-    length_bytes = 0
+    __slots__ = ("_deltas", "_told", "length_bytes")
+
+    def __init__(self) -> None:
+        self._told = 0
+        self._deltas = 0
+        self.length_bytes = 0
 
     def add(self, text: str, tokens: int | None) -> None:
         """One delta; `tokens` if the source says how many made it."""

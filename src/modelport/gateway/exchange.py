@@ -45,15 +45,25 @@ class Made:
 class TargetExchange(AnswerReceiver):
     """The targets of one call, in turn."""
 
-    _dispatch: InOrder | None = None
+    __slots__ = (
+        "_dispatch",
+        "_dropped",
+        "_is_leased",
+        "_load_seconds",
+        "_loading_since",
+        "_plan",
+        "_whole_answer",
+    )
+
+    _dispatch: InOrder | None
     """Where there is something to choose."""
     _dropped: tuple[str, ...]
-    _is_leased = False
+    _is_leased: bool
     """Something is taken."""
-    _load_seconds: float | None = None
+    _load_seconds: float | None
     _loading_since: float
     _plan: CallPlan
-    _whole_answer: bytes | None = None
+    _whole_answer: bytes | None
     """All of it, where nobody has seen its events."""
 
     def is_complete(self) -> None:

@@ -25,7 +25,7 @@ from modelport.gateway.afford import CallHold, afford
 from modelport.gateway.charge import USUAL, Charge
 from modelport.gateway.estimate import Need, byte_length
 from modelport.gateway.facts import CallFacts
-from modelport.gateway.forms import CLOSED_BY_CLASS_VALUES, CLOSED_VALUES, OPENED_VALUES, PriceForms, encoded
+from modelport.gateway.forms import CLOSED_BY_CLASS_VALUES, CLOSED_VALUES, OPENED_VALUES, encoded
 from modelport.gateway.plan import CallPlan
 from modelport.gateway.waiting import RUNNING, Turn
 
@@ -61,44 +61,66 @@ class Meter(Protocol):
 class CallLease:
     """One admitted call. Made by `admit`; settled by the machine, always, once."""
 
-    answered_model: str | None = None
-    """The name that the target gives its model."""
-    target: Target | None = None
-    """Where the call went last."""
-    is_asked = False
-    """A target works on the request, or has worked."""
-    is_in_one_piece = False
-    """What it makes shows only when all is made."""
-    meter: Meter | None = None
-    settled = False
-    accounts: tuple[DirectAccount, ...] = ()
-    """What it needs has been taken from these; none: it is reserved in another way."""
-    taken_at = 0.0
-    """When, on the monotonic clock."""
-    _reservation: Reservation | None = None
-    _hold: CallHold | None = None
-    _left: QuotaState | None = None
+    __slots__ = (
+        "_facts",
+        "_first_event_seconds",
+        "_hold",
+        "_left",
+        "_need",
+        "_parts",
+        "_plan",
+        "_prices",
+        "_reservation",
+        "_said",
+        "_service_tier",
+        "accounts",
+        "answered_model",
+        "charge",
+        "covered_tokens",
+        "is_asked",
+        "is_in_one_piece",
+        "meter",
+        "reserved_tokens",
+        "settled",
+        "taken_at",
+        "target",
+    )
+
+    _first_event_seconds: float | None
+    _hold: CallHold | None
+    _left: QuotaState | None
     """What its limits left when it was settled."""
-    _first_event_seconds: float | None = None
-    _service_tier: str | None = None
+    _reservation: Reservation | None
     _said: tuple[bytes, bytes, bytes]
     """As JSON: its id without quotes, when it began, and the client's id."""
+    _service_tier: str | None
+    accounts: tuple[DirectAccount, ...]
+    """What it needs has been taken from these, at `taken_at` of the monotonic clock; none: it is reserved in another
+    way."""
+    answered_model: str | None
+    """The name that the target gives its model."""
+    is_asked: bool
+    """A target works on the request, or has worked."""
+    is_in_one_piece: bool
+    """What it makes shows only when all is made."""
+    meter: Meter | None
+    target: Target | None
+    """Where the call went last."""
 
     def __init__(self, facts: CallFacts, plan: CallPlan, request: Request, need: Need, parts: Parts) -> None:
-        self._facts = facts
-        self._plan = plan
-        self._need = need
-        self._parts = parts
+        self._facts, self._plan, self._need, self._parts = facts, plan, need, parts
+        self._prices = prices = plan.prices(request, need, facts.started_at)
+        if prices is not None:
+            self.charge = prices.charge
+        else:
+            self.charge = Charge(plan.caller.snapshot, plan.deployment, request, facts.started_at)
         self.reserved_tokens = need.total
-        prices = plan.prices(request, need, facts.started_at)
-        self._prices: PriceForms | None = prices
-        self.charge = (
-            Charge(plan.caller.snapshot, plan.deployment, request, facts.started_at)
-            if prices is None
-            else prices.charge
-        )
         self.covered_tokens = BEYOND_ANY_COUNT if need.bounded else need.completion
         """So many tokens of answer may be passed on before `cover` must be asked."""
+        self.accounts, self.taken_at = (), 0.0
+        self.settled = self.is_asked = self.is_in_one_piece = False
+        self._reservation = self._hold = self._left = self._first_event_seconds = self._service_tier = None
+        self.meter = self.target = self.answered_model = None
 
     # --- how it begins -----------------------------------------------------------------------------------------------
 

@@ -43,35 +43,53 @@ Steps = Generator[NeedsWaiting[Any], Any, None]
 class CallMachine(TargetExchange):
     """One call."""
 
-    _caller: Caller | None = None
+    __slots__ = (
+        "_arrival",
+        "_awaits_lines",
+        "_body",
+        "_body_refusal",
+        "_caller",
+        "_deadline",
+        "_gateway",
+        "_is_ending",
+        "_is_reading",
+        "_is_recorded",
+        "_is_streamed",
+        "_known",
+        "_next",
+        "_requested_model",
+        "_started",
+        "_started_at",
+        "_steps",
+    )
+
+    _body_refusal: ModelportError | None
+    _caller: Caller | None
     """Once we know who asks."""
-    _body = b""
-    """What has arrived before that."""
-    _body_refusal: ModelportError | None = None
-    _known: CallPlan | None = None
+    _known: CallPlan | None
     """Once we know which deployment is asked; a record says so."""
-    _requested_model: str | None = None
-    _is_streamed = False
-    _steps: Steps | None = None
-    """The stages, while one of them waits."""
-    _is_reading = True
-    _is_ending = False
-    _is_recorded = False
-    _awaits_lines = False
     _next: Callable[[], None]
     """What to do once the journal's lines are written, which it `_awaits_lines` for."""
-    _started_at = 0.0
-    """Unix seconds."""
-    _started = 0.0
-    """The same moment on the monotonic clock."""
+    _requested_model: str | None
+    _started: float
+    """When we knew who asks, on the monotonic clock; `_started_at`: in unix seconds."""
+    _steps: Steps | None
+    """The stages, while one of them waits."""
 
     def __init__(self, gateway: Gateway, shell: Shell, reply: Reply, arrival: Arrival) -> None:
-        self._gateway = gateway
-        self._pipeline = gateway.pipeline
-        self._shell = shell
-        self._arrival = arrival
-        self.reply = reply
+        # All of it here, and in one step: a class with a frame for each base would pay for three.
+        self._gateway, self._pipeline, self._shell = gateway, gateway.pipeline, shell
+        self._arrival, self.reply = arrival, reply
+        self._caller = self._known = self._requested_model = self._steps = self._body_refusal = None
+        self._is_ending = self._is_recorded = self._is_streamed = self._awaits_lines = self._is_leased = False
+        self._dispatch = self._load_seconds = self._whole_answer = None
+        self.answering = self.completion = self.count = None
+        self._asking = self._decoder = self._refused_with = self._relay = self._then = self._waiting = None
+        self._has_begun = self._has_stopped_asking = False
+        self._body = self._error_body = self._unread = b""
+        """`_body`: what has arrived before we know who asks."""
         self._held_back = []
+        self._is_reading = True
         self._deadline = shell.now() + arrival.request_seconds
         gateway.calls.add(self)
 

@@ -30,36 +30,60 @@ ERROR_BODY_BYTES: Final = 64 * 1024
 class AnswerReceiver:
     """gateway.call.Receiver. The rest of a call is gateway/exchange.py and gateway/machine.py."""
 
-    answering: Answering | None = None
+    __slots__ = (
+        "_asked",
+        "_asking",
+        "_decoder",
+        "_error_body",
+        "_has_begun",
+        "_has_stopped_asking",
+        "_held_back",
+        "_lease",
+        "_pipeline",
+        "_refused_with",
+        "_relay",
+        "_request",
+        "_shell",
+        "_then",
+        "_unread",
+        "_upstream",
+        "_waiting",
+        "answering",
+        "completion",
+        "count",
+        "reply",
+    )
+
+    answering: Answering | None
     """Once there is something to pass on."""
-    count: Count | None = None
+    count: Count | None
     """Once the answer is looked at event by event."""
     reply: Reply
     _asked: Asked
-    _asking: Asking | None = None
-    completion: guard.Completion | None = None
+    _asking: Asking | None
+    completion: guard.Completion | None
     """Of the filter, if there is one, and once there is something to pass on."""
-    _decoder: Decoder | None = None
-    _error_body = b""
-    _has_begun = False
-    _has_stopped_asking = False
+    _decoder: Decoder | None
+    _error_body: bytes
+    _has_begun: bool
+    _has_stopped_asking: bool
     """The target that was asked last is not listened to any more."""
     _held_back: list[Callable[[], None]]
     """What came while something was waited for."""
     _pipeline: Pipeline
-    _refused_with: tuple[int, RawHeaders] | None = None
-    _relay: TextRelay | None = None
+    _refused_with: tuple[int, RawHeaders] | None
+    _relay: TextRelay | None
     _request: Request
     _shell: Shell
     _lease: CallLease
     """Once something is taken."""
-    _then: Callable[[Any], None] | None = None
+    _then: Callable[[Any], None] | None
     """What goes on with what is waited for."""
-    _unread = b""
+    _unread: bytes
     """What came in the same read as what is being decoded, after it."""
     _upstream: UpstreamRequest
     """What the target was sent."""
-    _waiting: Cancellable | None = None
+    _waiting: Cancellable | None
     """For what cannot be had at once: room, a target that has to load, a longer answer."""
 
     # --- what the rest of a call adds --------------------------------------------------------------------------------

@@ -29,10 +29,21 @@ LAST_CHUNK: Final = b"0\r\n\r\n"
 class Reply:
     """gateway.call.Reply on its connection. To uvicorn it is the connection's cycle until it is complete."""
 
-    response_started = False
-    response_complete = False
-    _unwritten = b""
-    _known_head: RequestHead | None = None
+    __slots__ = (
+        "_client_request_id",
+        "_connection",
+        "_has_chunks",
+        "_headers",
+        "_id",
+        "_known_head",
+        "_lane",
+        "_pieces",
+        "_unwritten",
+        "_way",
+        "keep_alive",
+        "response_complete",
+        "response_started",
+    )
 
     def __init__(
         self,
@@ -58,6 +69,9 @@ class Reply:
         self._has_chunks = has_chunks
         """HTTP/1.0 has none: there a stream ends with the connection."""
         self._pieces: list[bytes] = []
+        self._unwritten = b""
+        self._known_head: RequestHead | None = None
+        self.response_started = self.response_complete = False
 
     @property
     def head(self) -> RequestHead:

@@ -103,9 +103,9 @@ class Pool:
         exchange.head = self._heads.get((request.method, request.path, request.headers)) or self.head(request)
         if request.in_pieces:
             timeouts = request.timeouts(timeouts)
-        exchange.timeouts = timeouts
+        exchange.timeouts, exchange.is_queued, exchange.is_paused = timeouts, request.queued, False
+        exchange.connection = exchange.connecting = None
         if request.streamed or request.queued:
-            exchange.is_queued = request.queued
             exchange.first_seconds = timeouts.first_event if request.streamed else timeouts.whole
             exchange.starts(now)
         else:  # it is made completely before its first byte: only `whole` can bound that

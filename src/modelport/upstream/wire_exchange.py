@@ -48,7 +48,24 @@ class Socket(Protocol):
 
 
 class Exchange:
-    """One request under way. Its maker sets what has no value here (`wire.Pool.send`)."""
+    """One request under way. Its maker sets all of it (`wire.Pool.send`)."""
+
+    __slots__ = (
+        "body",
+        "connecting",
+        "connection",
+        "deadline",
+        "first_seconds",
+        "head",
+        "is_paused",
+        "is_queued",
+        "left_bytes",
+        "paused_at",
+        "pool",
+        "receiver",
+        "timeouts",
+        "whole_deadline",
+    )
 
     pool: HasLoop
     head: bytes
@@ -57,13 +74,13 @@ class Exchange:
     deadline: float
     whole_deadline: float
     first_seconds: float
-    is_queued = False
+    is_queued: bool
     """The target has not begun yet: the head of its answer will say so."""
     paused_at: float
     receiver: Receiver | None
-    connection: Socket | None = None
-    connecting: asyncio.Task[None] | None = None
-    is_paused = False
+    connection: Socket | None
+    connecting: asyncio.Task[None] | None
+    is_paused: bool
     left_bytes: float
     """How much of its answer may still come."""
 
