@@ -4,8 +4,10 @@ field that cannot, in pydantic's words, which Azure's own servers use."""
 from __future__ import annotations
 
 import re
-from collections.abc import Collection
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
+
+from msgspec import Struct
 
 from modelport.core.errors import InvalidParameters, Offence
 
@@ -40,6 +42,8 @@ class FieldWalk:
 
     def __init__(self) -> None:
         self.offences: list[Offence] = []
+        self.offered: frozenset[str] = frozenset()
+        """Names of the functions among the tools, once these are read."""
 
     def finish(self) -> None:
         """Raises InvalidParameters if anything was wrong."""
@@ -164,3 +168,83 @@ class FieldWalk:
             self.refuse("less_than_equal", place, f"Input should be less than or equal to {maximum:g}", value)
             return False
         return True
+
+
+Read = Callable[[FieldWalk, Any, Place], Any]
+"""Walk, value, its place → the value as it was meant; its offences are noted."""
+
+
+class Shape:
+    """How an object becomes a struct of type `kind`. `fields`: how each known field is read, or the shape of an inner
+    object; `open_kind`: the struct for one that has further fields, its own or of an inner object (under its name)."""
+
+    def __init__(
+        self,
+        kind: type[Struct],
+        fields: Mapping[str, Read | Shape],
+        required: Collection[str] = (),
+        open_kind: type[Struct] | None = None,
+    ) -> None:
+        self._kind: Any = kind
+        self._fields = fields
+        self._required = required
+        self._open_kind: Any = open_kind
+
+    def read(self, walk: FieldWalk, value: Any, place: Place) -> Any:
+        """The struct; None where anything is wrong. Without an open struct further fields are left out."""
+        found = self.parts(walk, value, place, takes_further=self._open_kind is not None)
+        if found is None:
+            return None
+        known, extra = found
+        return self._open_kind(**known, extra=extra) if extra else self._kind(**known)
+
+    def parts(
+        self, walk: FieldWalk, value: Any, place: Place, *, takes_further: bool = True
+    ) -> tuple[dict[str, Any], dict[str, Any]] | None:
+        """The struct's attributes, and the further fields."""
+        given = walk.mapping(value, place)
+        if given is None:
+            return None
+        count_before = len(walk.offences)
+        known: dict[str, Any] = {}
+        of_inner: dict[str, Any] = {}
+        for name, reader in self._fields.items():
+            place_of_field = (*place, name)
+            if (field := given.get(name)) is None:
+                if name in self._required:
+                    walk.missing(place_of_field, given)
+            elif not isinstance(reader, Shape):
+                known[name] = reader(walk, field, place_of_field)
+            elif (inner := reader.parts(walk, field, place_of_field)) is not None:
+                known[name] = reader._kind(**inner[0])
+                if inner[1]:
+                    of_inner[name] = inner[1]
+        extra = walk.further(given, self._fields, place) | of_inner if takes_further else {}
+        attributes = {name: value for name, value in known.items() if name in self._kind.__struct_fields__}
+        return (attributes, extra) if len(walk.offences) == count_before else None
+
+
+def number(minimum: float, maximum: float) -> Read:
+    """A number within bounds."""
+    return lambda walk, value, place: walk.number(value, place, minimum, maximum)
+
+
+def integer(minimum: int, maximum: int) -> Read:
+    """A whole number within bounds."""
+    return lambda walk, value, place: walk.integer(value, place, minimum, maximum)
+
+
+def literal(*words: str) -> Read:
+    """One of these words."""
+    return lambda walk, value, place: walk.literal(value, place, words)
+
+
+def many(read: Read, shortest: int, longest: int) -> Callable[[FieldWalk, Any, Place], tuple[Any, ...]]:
+    """A list of bounded length; items that are refused are left out."""
+
+    def read_all(walk: FieldWalk, value: Any, place: Place) -> tuple[Any, ...]:
+        items = walk.items(value, place, shortest, longest) or []
+        found = [read(walk, item, (*place, str(i))) for i, item in enumerate(items)]
+        return tuple(item for item in found if item is not None)
+
+    return read_all

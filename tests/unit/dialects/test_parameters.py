@@ -13,11 +13,11 @@ from modelport.core.catalog import Target
 from modelport.core.content import Message
 from modelport.core.errors import InvalidParameters
 from modelport.core.requests import ChatRequest, CompletionsRequest, EmbeddingsRequest, ImageEmbeddingsRequest
+from modelport.dialects.fields import number
 from modelport.dialects.openai_chat import upstream_requests
 from modelport.dialects.openai_chat.upstream import UpstreamCodec, UpstreamFacts
 from modelport.dialects.openai_shape import parameters
 from modelport.dialects.openai_shape.extras import READ_NAMES
-from modelport.dialects.openai_shape.options import number
 from modelport.dialects.openai_shape.parameters import CHAT, Parameter
 from modelport.dialects.openai_shape.request import INFERENCE
 from modelport.dialects.openai_shape.schema import BodySchema

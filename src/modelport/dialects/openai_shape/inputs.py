@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Final
 
 from modelport.core.requests import ImageInput
-from modelport.dialects.fields import FieldWalk, Place
+from modelport.dialects.fields import FieldWalk, Place, Read, Shape, many
 from modelport.dialects.openai_shape import bounds
-from modelport.dialects.openai_shape.options import Read
 
 Inputs = tuple[str | tuple[int, ...], ...]
 
@@ -32,7 +31,7 @@ def inputs_of(value: str | Sequence[Any], limit: int) -> Inputs | None:
 def reader(limit: int) -> Read:
     """The same, leniently, for at most so many: names what is mixed, empty or too many."""
 
-    def read(walk: FieldWalk, value: Any, place: Place, taken: dict[str, Any]) -> Inputs:
+    def read(walk: FieldWalk, value: Any, place: Place) -> Inputs:
         if isinstance(value, str):
             return (value,)
         if not isinstance(value, list):
@@ -55,27 +54,11 @@ def reader(limit: int) -> Read:
     return read
 
 
-def images(walk: FieldWalk, value: Any, place: Place, taken: dict[str, Any]) -> tuple[ImageInput, ...]:
-    """A list of pictures; those that are refused are left out, their offences noted."""
-    items = walk.items(value, place, 1, bounds.INPUTS_LIMIT) or []
-    found = [_image(walk, item, (*place, str(i))) for i, item in enumerate(items)]
-    return tuple(image for image in found if image is not None)
-
-
 def _token_ids(walk: FieldWalk, values: list[Any], place: Place) -> tuple[int, ...]:
     ids = [walk.integer(value, (*place, str(i)), 0, bounds.TOKEN_LIMIT) for i, value in enumerate(values)]
     return tuple(id for id in ids if id is not None)
 
 
-def _image(walk: FieldWalk, value: Any, place: Place) -> ImageInput | None:
-    fields = walk.mapping(value, place)
-    if fields is None:
-        return None
-    image = text = None
-    if fields.get("image") is None:
-        walk.missing((*place, "image"), fields)
-    else:
-        image = walk.string(fields["image"], (*place, "image"))
-    if fields.get("text") is not None:
-        text = walk.string(fields["text"], (*place, "text"))
-    return None if image is None else ImageInput(image, text)
+_IMAGE: Final = Shape(ImageInput, {"image": FieldWalk.string, "text": FieldWalk.string}, ("image",))
+images: Final = many(_IMAGE.read, 1, bounds.INPUTS_LIMIT)
+"""A list of pictures."""

@@ -9,8 +9,8 @@ from msgspec import Meta, Struct
 
 from modelport.core.content import Message, ResponseFormat, Tool
 from modelport.core.requests import EncodingFormat, ImageInput, StreamOptions, ToolChoice
+from modelport.dialects.fields import FieldWalk, Read, integer, literal, number
 from modelport.dialects.openai_shape import bounds, inputs, messages, options
-from modelport.dialects.openai_shape.options import Read, boolean, integer, literal, number, string
 
 InputType = Literal["text", "query", "document"]
 _Choices = Annotated[int, Meta(ge=1, le=bounds.CHOICES_LIMIT)]
@@ -42,7 +42,7 @@ class NamedFunctionChoice(Struct, frozen=True):
     type: Literal["function"] = "function"
 
 
-_MODEL: Final = Parameter("model", str, string)
+_MODEL: Final = Parameter("model", str, FieldWalk.string)
 _SAMPLING: Final = (
     Parameter("frequency_penalty", bounds.Penalty, number(-bounds.PENALTY_MAXIMUM, bounds.PENALTY_MAXIMUM)),
     Parameter("presence_penalty", bounds.Penalty, number(-bounds.PENALTY_MAXIMUM, bounds.PENALTY_MAXIMUM)),
@@ -51,7 +51,7 @@ _SAMPLING: Final = (
     Parameter("seed", bounds.Seed, integer(bounds.SEED_MINIMUM, bounds.SEED_MAXIMUM)),
     Parameter("max_tokens", bounds.MaxTokens, integer(0, bounds.TOKEN_LIMIT)),
     Parameter("stop", bounds.Stop, options.stop),
-    Parameter("stream", bool, boolean),
+    Parameter("stream", bool, FieldWalk.boolean),
     Parameter("stream_options", StreamOptions, options.stream_options),
 )
 CHAT: Final = (
@@ -84,15 +84,15 @@ COMPLETIONS: Final = (
     *_SAMPLING,
     Parameter("n", _Choices, integer(1, bounds.CHOICES_LIMIT)),
     Parameter("best_of", _Choices, integer(1, bounds.CHOICES_LIMIT)),
-    Parameter("suffix", str, string),
+    Parameter("suffix", str, FieldWalk.string),
     Parameter("logprobs", Annotated[int, Meta(ge=0, le=bounds.LOGPROBS_LIMIT)], options.completion_logprobs),
-    Parameter("echo", bool, boolean),
+    Parameter("echo", bool, FieldWalk.boolean),
 )
 _VECTORS: Final = (
     _MODEL,
-    Parameter("encoding_format", EncodingFormat, literal(get_args(EncodingFormat))),
+    Parameter("encoding_format", EncodingFormat, literal(*get_args(EncodingFormat))),
     Parameter("dimensions", Annotated[int, Meta(ge=1, le=bounds.TOKEN_LIMIT)], integer(1, bounds.TOKEN_LIMIT)),
-    Parameter("input_type", InputType, literal(get_args(InputType))),
+    Parameter("input_type", InputType, literal(*get_args(InputType))),
 )
 EMBEDDINGS: Final = (
     Parameter("input", str | tuple[str | bounds.TokenId | _TokenIds, ...], inputs.reader(bounds.INPUTS_LIMIT)),

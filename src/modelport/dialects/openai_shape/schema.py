@@ -90,7 +90,7 @@ class BodySchema(Generic[R]):
         for row in self.rows:
             place = ("body", row.name)
             if row.name in given:
-                taken[row.attribute or row.name] = row.read(walk, given[row.name], place, taken)
+                taken[row.attribute or row.name] = row.read(walk, given[row.name], place)
             elif row.name in self._required:
                 walk.missing(place, given)
         walk.finish()
