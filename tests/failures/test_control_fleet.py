@@ -149,6 +149,7 @@ def test_a_database_that_is_away_for_a_while(servers: Servers, database: Postgre
         eventually(lambda: put(first, "refused").status == 503, "changes are refused")
         eventually(lambda: store_state(first)[0] == store_state(second)[0] == "degraded", "they say so")
         assert "version 1 is served" in store_state(second)[1]
+        assert first.metric("modelport_control_failing") == second.metric("modelport_control_failing") == 1
         refused = put(second, "refused")
         assert (refused.status, refused.json["error"]["code"]) == (503, "ServiceUnavailable")
         assert int(refused.headers["retry-after"]) >= 1
@@ -157,6 +158,10 @@ def test_a_database_that_is_away_for_a_while(servers: Servers, database: Postgre
         eventually(lambda: put(first, "later").status in (200, 201), "changes are taken again")
         eventually(lambda: chat(second, "later") == 200, "the other server serves it")
         eventually(lambda: store_state(second)[0] == "ready", "it says so")
+        for served in (first, second):
+            eventually(lambda: served.metric("modelport_control_failing") == 0, "it says so")  # noqa: B023
+            version = served.call("GET", "/health/ready").json["snapshot"]["version"]
+            assert served.metric("modelport_control_version") == version
     assert set(load.answers) == {200}
     assert chat(first, "refused") == 404
 

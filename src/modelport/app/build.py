@@ -40,7 +40,7 @@ from modelport.telemetry.logging import access_log
 from modelport.telemetry.metrics import Metrics
 from modelport.telemetry.observer import CallObserver
 from modelport.telemetry.redaction import know_secrets
-from modelport.telemetry.sources import journal_source, waiting_source
+from modelport.telemetry.sources import control_source, journal_source, waiting_source
 from modelport.upstream.transports.aiohttp import AiohttpTransport
 from modelport.upstream.wire import Wire
 
@@ -117,6 +117,7 @@ async def serving(
         control: ControlPlaneOfServer | None = None
         if opened is not None:
             control = opened.plane(generated, OneProcess(reconciler, budgets), clock)
+            metrics.sources.append(control_source(control))
         gateway = Gateway(
             pipeline,
             states=lambda: reconciler.runtime.states(reconciler.current.snapshot),

@@ -149,6 +149,34 @@ def ledger_source(ledger: LedgerFigures) -> Source:
     return families
 
 
+class ControlFigures(Protocol):
+    """What is told of the control plane."""
+
+    @property
+    def served_version(self) -> int: ...
+
+    @property
+    def is_failing(self) -> bool: ...
+
+
+def control_source(control: ControlFigures) -> Source:
+    """`modelport_control_*`."""
+
+    def families() -> Iterator[Metric]:
+        yield GaugeMetricFamily(
+            "modelport_control_version",
+            "Version of the control plane's objects that is served.",
+            control.served_version,
+        )
+        yield GaugeMetricFamily(
+            "modelport_control_failing",
+            "1 while the control plane's store is away, or holds what this server cannot serve.",
+            control.is_failing,
+        )
+
+    return families
+
+
 def counter(name: str, text: str, value: int) -> Metric:
     """One number that only grows."""
     return CounterMetricFamily(name, text, value)

@@ -76,6 +76,16 @@ class ControlPlaneOfServer:
         self._is_remote = opened.name == "postgresql"
         self._contact = time.monotonic()
 
+    @property
+    def served_version(self) -> int:
+        """Of the objects that are served."""
+        return self.plane.version
+
+    @property
+    def is_failing(self) -> bool:
+        """Whether the store is away, or holds what cannot be served here."""
+        return self.failure is not None
+
     def states(self) -> list[StoreState]:
         """How the store is."""
         name = f"control plane ({self._opened.name})"

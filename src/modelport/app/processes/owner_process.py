@@ -62,6 +62,7 @@ from modelport.stores.allotments import Ask
 from modelport.stores.journal import FileJournal
 from modelport.telemetry.figures import Sum, figures_of, rendered
 from modelport.telemetry.metrics import Metrics
+from modelport.telemetry.sources import control_source
 
 NEWS_SECONDS: Final = 0.1
 LEDGER_SECONDS: Final = 1.0
@@ -154,7 +155,7 @@ class OwnerProcess:
         self._drain = Drain(self._calls_ended, self._drain_seconds)
         self.hours: WorkerHours | None = None
         self.fleet = Fleet(plan, self._welcome)
-        self._metrics = Metrics((*owner.sources, fleet_source(self.fleet)))
+        self._metrics = Metrics((*owner.sources, fleet_source(self.fleet), control_source(self.control)))
         self._stop = asyncio.Event()
         self._stop_now = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
