@@ -29,6 +29,9 @@ def endpoints(plane: Keys) -> Sequence[Endpoint]:
     async def rotate(request: AdminRequest, names: Mapping[str, str]) -> Answer:
         return put_answer(await plane.regenerate(request.actor, names["name"], slot_of(request)))
 
+    async def test_policy(request: AdminRequest, names: Mapping[str, str]) -> Answer:
+        return json_answer({"value": await plane.test_policy(names["name"], settings_of(request))})
+
     async def audit(request: AdminRequest, names: Mapping[str, str]) -> Answer:
         query = request.query
         entries = await plane.audit(since_of(query.get("since")), query.get("kind"), query.get("name"))
@@ -51,6 +54,14 @@ def endpoints(plane: Keys) -> Sequence[Endpoint]:
             summary="A new value for one of the two keys; the old one is refused from now on.",
             takes="slot",
             gives={200: "keys.object"},
+        ),
+        Endpoint(
+            method="POST",
+            path="/admin/v1/policies/{name}/test",
+            answer=test_policy,
+            summary="Which deployments would not keep such a policy. Changes nothing.",
+            takes="policies.put",
+            gives={200: "policy_violations"},
         ),
         Endpoint(
             method="GET",

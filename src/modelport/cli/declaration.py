@@ -10,7 +10,17 @@ from modelport.cli.administration import Body, Object
 from modelport.cli.bodies import flat
 from modelport.config.secrets import MASK, is_reference
 
-ORDER: Final = ("providers", "models", "projects", "blocklists", "content_filters", "prices", "deployments", "keys")
+ORDER: Final = (
+    "providers",
+    "models",
+    "projects",
+    "blocklists",
+    "content_filters",
+    "policies",
+    "prices",
+    "deployments",
+    "keys",
+)
 """Kinds, each after those that it names."""
 PRICE_SETTINGS: Final = ("file", "currency", "unpriced")
 """With these, `prices` is the server's own section, and no mapping of price entries by name."""

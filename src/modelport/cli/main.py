@@ -24,6 +24,7 @@ COMMANDS: Final = {
     "project": "Create, show, change and delete projects.",
     "filter": "Create, show, change and delete content filters.",
     "blocklist": "Create, show, change and delete blocklists.",
+    "policy": "Create, show, change and delete policies.",
     "keys": "Show the key that opens the endpoint, and manage callers' keys.",
     "apply": "Make a running server's objects like those of a file.",
     "export": "Print a server's objects as `modelport apply` takes them.",

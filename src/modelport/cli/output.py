@@ -47,6 +47,8 @@ class ExitCode(IntEnum):
     """The journal or the ledger is damaged, or they do not agree."""
     DECLINED = 15
     """A question before a change was answered with no."""
+    DISALLOWED = 16
+    """Deployments would break a policy that was tested."""
     INTERRUPTED = 130
     """Ctrl-C in a command that had not finished (128 + SIGINT)."""
 

@@ -30,7 +30,7 @@ _GROUP: Final = "modelport.providers"
 _SECRET_NAME: Final = re.compile(
     r"(.*_)?(api_?key|key|secret|token|password|credentials?|authorization)", re.IGNORECASE
 )
-_OURS: Final = ("type", "model")
+_OURS: Final = ("type", "model", "region")
 
 Faults = Iterator[tuple[Path, Fault]]
 

@@ -23,7 +23,7 @@ UNREAD_KEYS: Final[Mapping[Path, tuple[str, ...]]] = {
     (): (
         *("extra_parameters", "providers", "models", "deployments", "engine", "content_filters", "blocklists"),
         *("projects", "keys", "prices", "budgets", "quota", "database_url", "ledger", "redis_url", "telemetry"),
-        *("control", "secrets_key"),
+        *("control", "secrets_key", "policies"),
     ),
     ("server",): (
         "public_url",

@@ -50,13 +50,15 @@ def _with_secrets_as(text: Callable[[Secret], str], value: Any) -> Any:
 
 
 class ProviderSettings(Section):
-    """Where models run. Every key but `type` belongs to the adapter of that type."""
+    """Where models run. Every key but `type` and `region` belongs to the adapter of that type."""
 
     model_config = ConfigDict(extra="allow")
     __pydantic_extra__: dict[str, Annotated[Any, PlainSerializer(masked, when_used="json")]]
 
     type: Word
     """The adapter: a module of `modelport.providers`, an embedded engine, or an installed plug-in."""
+    region: Word | None = None
+    """Where it runs, for policies over deployments."""
 
     def options(self) -> dict[str, Any]:
         """What the adapter gets, secrets revealed: hand it on, print it never."""

@@ -22,7 +22,7 @@ from modelport.config.settings import Settings
 from modelport.config.sources import Flags, chosen_file, overlay
 from modelport.config.stored import STORED, StoredEntry, lay_stored
 
-_BY_ENTRY: Final = ("providers", "deployments", "keys", "content_filters", "blocklists", "projects")
+_BY_ENTRY: Final = ("providers", "deployments", "keys", "content_filters", "blocklists", "projects", "policies")
 NO_FLAGS: Final = Flags()
 
 

@@ -11,6 +11,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field, model_validator
 
 from modelport.config.budgets import BudgetsSettings
+from modelport.config.deployment_policies import DeploymentPolicySettings
 from modelport.config.deployments import (
     CatalogueEntry,
     DeploymentSettings,
@@ -253,6 +254,8 @@ class Settings(Section):
     blocklists: dict[Name, Blocklist] = Field(default_factory=dict)
     """Lists of texts and patterns, by the name that policies use."""
     projects: dict[Name, ProjectSettings] = Field(default_factory=dict)
+    policies: dict[Name, DeploymentPolicySettings] = Field(default_factory=dict)
+    """Rules over deployments, evaluated when one is created or changed over the API; the file's own are not judged."""
     keys: dict[Name, KeySettings] = Field(default_factory=dict)
     """Keys for inference, limited to deployments and operations."""
     prices: PriceSettings = PriceSettings.model_construct()

@@ -13,6 +13,7 @@ from msgspec import structs
 from modelport.control.conditions import away, by_key, check_conditions, etag_of, verb
 from modelport.control.merging import merged, without_removed
 from modelport.control.plane_ports import Forms, Host, Store
+from modelport.control.policy import check_policies
 from modelport.control.resources import RESOURCES
 from modelport.control.resources.keys import SLOTS
 from modelport.core.clock import Clock
@@ -29,6 +30,7 @@ from modelport.core.ports.control import (
     ControlStoreUnavailable,
     InvalidResource,
     Kind,
+    PolicyViolation,
     Put,
     Resource,
     ResourceConflict,
@@ -41,6 +43,8 @@ from modelport.core.ports.control import (
 
 ACCOUNT: Final = "account"
 """Kind and name of the object that holds the account's pair of keys."""
+TRIED: Final = "policy-that-is-tried"
+"""Name of a policy that is only tried."""
 ATTEMPTS: Final = 25
 """Of a change, while other servers change the same store."""
 PAUSE_SECONDS: Final = 0.02
@@ -164,6 +168,14 @@ class LocalControlPlane:
 
         return await self._changed(actor, "keys", name, decide, Conditions(), "regenerate_key")
 
+    async def test_policy(self, name: str, body: Body) -> Sequence[PolicyViolation]:
+        """ControlPlane"""
+        async with self._lock:
+            rules = self._forms.understood("policies", body, None, None)
+            objects = self._objects_with("policies", TRIED, rules, None, 0)
+            prepared = await self._host.prepare(tuple(objects.values()), ("policies", TRIED))
+        return [structs.replace(found, policy=name) for found in self._host.violations(prepared, None, TRIED)]
+
     async def account_keys(self, actor: Actor) -> AccountKeys:
         """ControlPlane"""
         known = self._objects.get((ACCOUNT, ACCOUNT))
@@ -257,10 +269,17 @@ class LocalControlPlane:
         )
         new = self._objects_with(kind, name, body, known, draft.time_us)
         prepared = await self._host.prepare(tuple(new.values()), (kind, name))
+        noted = []
+        if kind == "deployments" and body is not None:
+            noted = check_policies(name, self._host.violations(prepared, name))
         sealed = self._forms.sealed(kind, name, body) if body is not None else None
         self.version = await self._store.commit(self.version, [Write(kind=kind, name=name, body=sealed)], draft)
         self._objects = new
         await self._serve(prepared)
+        for violation in noted:
+            entry = self._draft(actor, "audit_policy", kind, name)
+            result = f"{violation.policy}: {violation.rule}"
+            await self._note(structs.replace(entry, result=result), is_needed=False)
         found = new.get((kind, name.lower())) or known
         assert found is not None
         return Put(self._resource(found), created=known is None, secrets=secrets)
@@ -374,4 +393,4 @@ class LocalControlPlane:
         except ControlStoreUnavailable as error:
             if is_needed:
                 raise away() from error
-            _logger.warning("a refused change could not be audited: %s", error)
+            _logger.warning("an entry of the audit could not be written: %s", error)

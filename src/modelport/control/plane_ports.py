@@ -5,7 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
-from modelport.core.ports.control import AuditDraft, AuditEntry, Body, Resource, StoredObject, StoredState, Write
+from modelport.core.ports.control import (
+    AuditDraft,
+    AuditEntry,
+    Body,
+    PolicyViolation,
+    Resource,
+    StoredObject,
+    StoredState,
+    Write,
+)
 
 
 class Store(Protocol):
@@ -74,6 +83,10 @@ class Host(Protocol):
     async def prepare(self, objects: Sequence[StoredObject], subject: tuple[str, str] | None) -> Any:
         """Validates the whole: what `apply` takes. `subject`: the object that has changed. Raises InvalidResource, and
         ResourceConflict for what needs a restart; without a subject, `failures`."""
+        ...
+
+    def violations(self, prepared: Any, deployment: str | None, policy: str | None = None) -> Sequence[PolicyViolation]:
+        """What a deployment (None: all) of a prepared configuration does not keep, of a policy (None: of all)."""
         ...
 
     async def apply(self, prepared: Any, version: int) -> None:

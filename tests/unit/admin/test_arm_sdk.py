@@ -27,7 +27,7 @@ from azure.mgmt.cognitiveservices.models import (
     Sku,
 )
 
-from managed import CONFIG, GROUP, GUEST, NAME, authority, management, remove_all
+from managed import CONFIG, GROUP, GUEST, NAME, authority, call, management, remove_all
 from served import KEY, Served
 
 
@@ -205,6 +205,22 @@ def test_content_filters_and_blocklists_come_back_as_they_were_sent(sdk: Cogniti
     sdk.rai_blocklists.begin_delete(GROUP, NAME, "words").result()
     with pytest.raises(ResourceNotFoundError):
         sdk.rai_blocklists.get(GROUP, NAME, "words")
+
+
+def test_a_policy_refuses_as_azures_do(served: Served, sdk: CognitiveServicesManagementClient) -> None:
+    path = "/admin/v1/policies/small"
+    assert call(served, "PUT", path, {"settings": {"max_capacity": 2}}).status == 201
+    try:
+        sdk.deployments.begin_create_or_update(GROUP, NAME, "x", gpt(capacity=2)).result()
+        with pytest.raises(HttpResponseError) as refused:
+            sdk.deployments.begin_create_or_update(GROUP, NAME, "x", gpt(capacity=3)).result()
+        error = refused.value.error
+        assert (refused.value.status_code, error.code) == (403, "RequestDisallowedByPolicy")
+        (added,) = error.additional_info
+        assert added.type == "PolicyViolation"
+        assert added.info["policyDefinitionName"] == "small"
+    finally:
+        assert call(served, "DELETE", path).status == 204
 
 
 def test_the_sdk_understands_refusals(served: Served, sdk: CognitiveServicesManagementClient) -> None:

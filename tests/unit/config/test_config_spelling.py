@@ -49,7 +49,7 @@ def test_any_word_may_be_asked_about(word: str) -> None:
 def test_keys_are_found_behind_names_lists_and_unions() -> None:
     assert "capacity" in keys_at(Settings, ("deployments", "any", "sku"))
     assert "weight" in keys_at(Settings, ("deployments", "any", "targets", 0))
-    assert keys_at(Settings, ("deployments", "any", "provider")) == ("type", "model")
+    assert keys_at(Settings, ("deployments", "any", "provider")) == ("type", "region", "model")
     assert keys_at(Settings, ("nothing", "here")) == ()
 
 

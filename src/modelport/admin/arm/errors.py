@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
+from modelport.admin.errors import violated
 from modelport.core.errors import BadRequest, ModelportError, NotFound, PermissionDenied, Unauthenticated
 from modelport.core.ports.control import InvalidResource
 from modelport.dialects.error_body import ErrorBody, error_body, plain
@@ -45,5 +46,5 @@ def encode(error: ModelportError, authorization_uri: str | None) -> ErrorBody:
         {"code": "InvalidValue", "message": text, "target": target, "details": [], "additionalInfo": []}
         for target, text in faults
     ]
-    payload = plain(code, message, target=error.target, details=details, additionalInfo=[])
+    payload = plain(code, message, target=error.target, details=details, additionalInfo=violated(error))
     return error_body(error, payload, status=status, headers=headers)

@@ -11,6 +11,7 @@ from typing import Any, Final, Protocol
 from msgspec import structs
 
 from modelport.app.configuration import UNLOADABLE, Configuration, ControlState, configure
+from modelport.app.control.policies import violations_of
 from modelport.app.snapshot import embedded_deployments
 from modelport.config.document import Document, read_file
 from modelport.config.faults import ConfigError, Fault, dotted
@@ -22,7 +23,15 @@ from modelport.config.settings import Settings
 from modelport.config.sources import Flags, chosen_file
 from modelport.config.stored import SECTIONS, StoredEntry
 from modelport.control.plane import ACCOUNT
-from modelport.core.ports.control import Body, InvalidResource, Origin, Resource, ResourceConflict, StoredObject
+from modelport.core.ports.control import (
+    Body,
+    InvalidResource,
+    Origin,
+    PolicyViolation,
+    Resource,
+    ResourceConflict,
+    StoredObject,
+)
 
 BLOCKLISTS: Final = "blocklists"
 
@@ -141,6 +150,12 @@ class ServingHost:
             if subject is None:
                 raise
             raise InvalidResource(f"This cannot be served: {error}.") from None
+
+    def violations(
+        self, prepared: Prepared, deployment: str | None, policy: str | None = None
+    ) -> Sequence[PolicyViolation]:
+        """Host"""
+        return violations_of(prepared.settings, deployment, policy)
 
     async def apply(self, prepared: Prepared, version: int) -> None:
         """Host"""

@@ -9,6 +9,7 @@ from pydantic import BaseModel
 from pydantic.json_schema import GenerateJsonSchema, models_json_schema
 from pydantic_core import CoreSchema
 
+from modelport.config.deployment_policies import DeploymentPolicySettings
 from modelport.config.deployments import CatalogueEntry, DeploymentSettings, ProviderSettings
 from modelport.config.policies import BlocklistSettings, ContentFilterSettings, KeySettings, ProjectSettings
 from modelport.config.prices import PriceEntry
@@ -24,6 +25,7 @@ MODELS: Final[Mapping[str, type[BaseModel]]] = {
     "prices": PriceEntry,
     "content_filters": ContentFilterSettings,
     "blocklists": BlocklistSettings,
+    "policies": DeploymentPolicySettings,
 }
 TEXT: Final = {"type": "string"}
 KEY_VALUE: Final = {"enum": [MASK, None], "description": "Made by the server; null revokes it."}
@@ -88,6 +90,20 @@ OTHERS: Final[Mapping[str, Any]] = {
         "type": "object",
         "required": [*SLOTS],
         "properties": dict.fromkeys(SLOTS, TEXT),
+    },
+    "policy_violations": {
+        "type": "object",
+        "required": ["value"],
+        "properties": {
+            "value": {
+                "type": "array",
+                "items": {
+                    "type": "object",
+                    "required": ["deployment", "policy", "effect", "rule", "value", "what"],
+                    "additionalProperties": TEXT,
+                },
+            }
+        },
     },
     "audit": {
         "type": "object",

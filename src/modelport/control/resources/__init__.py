@@ -11,6 +11,7 @@ from modelport.control.resources import (
     deployments,
     keys,
     models,
+    policies,
     prices,
     projects,
     providers,
@@ -28,6 +29,7 @@ RESOURCES: Final[Mapping[str, Rules]] = {
         prices.RULES,
         content_filters.RULES,
         blocklists.RULES,
+        policies.RULES,
     )
 }
 """By kind."""

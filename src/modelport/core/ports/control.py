@@ -14,8 +14,11 @@ from msgspec import Struct
 from modelport.core.errors import ModelportError
 
 Origin = Literal["file", "built_in", "store"]
-Kind = Literal["providers", "models", "deployments", "projects", "keys", "prices", "content_filters", "blocklists"]
-Action = Literal["create", "change", "delete", "list_keys", "regenerate_key"]
+Kind = Literal[
+    "providers", "models", "deployments", "projects", "keys", "prices", "content_filters", "blocklists", "policies"
+]
+Action = Literal["create", "change", "delete", "list_keys", "regenerate_key", "audit_policy"]
+Effect = Literal["deny", "audit"]
 Body = dict[str, Any]
 
 
@@ -166,6 +169,20 @@ class AccountKeys(Struct, frozen=True):
         return "AccountKeys(***)"
 
 
+class PolicyViolation(Struct, frozen=True):
+    """A rule of a policy that a deployment does not keep."""
+
+    deployment: str
+    policy: str
+    effect: Effect
+    rule: str
+    """Its place in the policy: `allow.models`, `max_capacity` …"""
+    value: str
+    """What the deployment has there."""
+    what: str
+    """For people."""
+
+
 class ControlPlane(Protocol):
     """What `/admin/v1` and other surfaces build on. A change returns when every process of this server serves it.
 
@@ -196,6 +213,10 @@ class ControlPlane(Protocol):
 
     async def delete(self, actor: Actor, kind: Kind, name: str, conditions: Conditions = ...) -> None:
         """Removes."""
+        ...
+
+    async def test_policy(self, name: str, body: Body) -> Sequence[PolicyViolation]:
+        """What of the deployments that exist would not keep such a policy, whatever its effect. Changes nothing."""
         ...
 
     async def account_keys(self, actor: Actor) -> AccountKeys:
@@ -244,3 +265,15 @@ class InvalidResource(ModelportError):
     def __init__(self, message: str, faults: Sequence[tuple[str, str]] = ()) -> None:
         super().__init__(message)
         self.faults = tuple(faults)
+
+
+class DisallowedByPolicy(ModelportError):
+    """A deployment does not keep policies whose effect is deny."""
+
+    status = 403
+    code = "RequestDisallowedByPolicy"
+
+    def __init__(self, name: str, violations: Sequence[PolicyViolation]) -> None:
+        reasons = "; ".join(f"{found.policy}: {found.rule}: {found.what}" for found in violations)
+        super().__init__(f"Resource {name!r} was disallowed by policy. Reasons: '{reasons}'.", target=name)
+        self.violations = tuple(violations)
