@@ -166,7 +166,7 @@ class TargetExchange(AnswerReceiver):
         asked, request, deployment, shell = self._asked, self._request, self._plan.deployment, self._shell
         lease = self._lease
         if self._has_stopped_asking:  # another one was asked before
-            self._decoder = self._refused_with = self._relay = None
+            self._collected = self._decoder = self._refused_with = self._relay = None
             self._unread = b""
             self._has_begun = self._has_stopped_asking = False
         if asked.codec is not None:

@@ -84,7 +84,8 @@ class CallMachine(TargetExchange):
         self._is_ending = self._is_recorded = self._is_streamed = self._awaits_lines = self._is_leased = False
         self._dispatch = self._load_seconds = self._whole_answer = None
         self.answering = self.completion = self.count = None
-        self._asking = self._decoder = self._refused_with = self._relay = self._then = self._waiting = None
+        self._asking = self._collected = self._decoder = self._refused_with = self._relay = None
+        self._then = self._waiting = None
         self._has_begun = self._has_stopped_asking = False
         self._body = self._error_body = self._unread = b""
         """`_body`: what has arrived before we know who asks."""

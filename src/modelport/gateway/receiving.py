@@ -33,6 +33,7 @@ class AnswerReceiver:
     __slots__ = (
         "_asked",
         "_asking",
+        "_collected",
         "_decoder",
         "_error_body",
         "_has_begun",
@@ -63,6 +64,8 @@ class AnswerReceiver:
     _asking: Asking | None
     completion: guard.Completion | None
     """Of the filter, if there is one, and once there is something to pass on."""
+    _collected: list[bytes] | None
+    """What has come of an answer that may be one text."""
     _decoder: Decoder | None
     _error_body: bytes
     _has_begun: bool
@@ -139,16 +142,27 @@ class AnswerReceiver:
 
     def answer_began(self, status: int, headers: Callable[[], RawHeaders]) -> None:
         """gateway.call.Receiver"""
-        if 200 <= status < 300:
-            request, codec = self._request, self._codec()
-            self._decoder = codec.decoder(request)
-            self._lease.asked(shows_progress=self._upstream.shows_progress)
-            count = self.counting()
-            is_filtered = self.completion is not None and self.completion.is_filtered
-            if request.stream and count.choices == 1 and not is_filtered:
-                self._relay = TextRelay(partial(codec.decoder, request), count)
-        else:
+        if not 200 <= status < 300:
             self._refused_with, self._error_body = (status, headers()), b""
+            return
+        self._lease.asked(shows_progress=self._upstream.shows_progress)
+        if self._may_be_one_text():
+            self._collected = []
+        else:
+            self._decode_events()
+
+    def _may_be_one_text(self) -> bool:
+        """Whether all of the answer may be one JSON object with one text, which nobody looks at piece by piece."""
+        request = self._request
+        is_whole = type(request) is ChatRequest and not self._upstream.shows_progress and self.completion is None
+        return is_whole and not (request.extra and request.choices != 1)
+
+    def _decode_events(self) -> None:
+        request, codec, count = self._request, self._codec(), self.counting()
+        self._decoder = codec.decoder(request)
+        is_filtered = self.completion is not None and self.completion.is_filtered
+        if request.stream and count.choices == 1 and not is_filtered:
+            self._relay = TextRelay(partial(codec.decoder, request), count)
 
     def _codec(self) -> Provider:
         assert self._asked.codec is not None
@@ -184,27 +198,32 @@ class AnswerReceiver:
 
     def answer_whole(self, body: bytes) -> None:
         """gateway.call.Receiver"""
-        request = self._request
-        is_open = self.completion is None and self._waiting is None and not self._has_stopped_asking
-        is_text = type(request) is ChatRequest and not request.stream and not (request.extra and request.choices != 1)
-        if is_open and is_text:
-            self.guarded(self._at_once, body)
-        else:
-            self._in_events(body)
-
-    def _at_once(self, body: bytes) -> None:
-        codec = self._asked.codec
-        answer = codec.whole_answer(body) if codec is not None else None
-        if answer is not None and self._lease.covers(answer):
-            self.complete_at_once(answer)
-        else:
-            self._in_events(body)
-
-    def _in_events(self, body: bytes) -> None:
+        if self._waiting is None and not self._has_stopped_asking and self._may_be_one_text():
+            self.guarded(self._take_whole, body)
+            return
         self.answer_began(200, list)
         if body:
             self.answer_grew(body)
         self.answer_ended()
+
+    def _take_whole(self, body: bytes) -> None:
+        """In one step, if that can be."""
+        self._asking, self._collected = None, None
+        codec = self._asked.codec
+        answer = codec.whole_answer(body) if codec is not None else None
+        if answer is not None and self._lease.covers(answer):
+            self.complete_at_once(answer)
+            return
+        self._lease.asked(shows_progress=False)
+        self._decode_events()
+        if body:
+            self._decode(body)
+        if self._has_stopped_asking:
+            return
+        if self._waiting is None:
+            self._ended()
+        else:
+            self._held_back.append(self._ended)
 
     def answer_failed(self, error: Exception) -> None:
         """gateway.call.Receiver"""
@@ -218,6 +237,13 @@ class AnswerReceiver:
             self._held_back.append(step)
 
     def _grew(self, data: bytes) -> None:
+        collected = self._collected
+        if collected is not None:
+            if collected or data.startswith(b"{"):
+                collected.append(data)
+                return
+            self._collected = None  # it is something else, or begins oddly
+            self._decode_events()
         if self._decoder is None:
             self._error_body += data
             if len(self._error_body) >= ERROR_BODY_BYTES:
@@ -255,6 +281,9 @@ class AnswerReceiver:
         return events
 
     def _ended(self) -> None:
+        if self._collected is not None:
+            self._take_whole(b"".join(self._collected))
+            return
         if self._decoder is None:
             self._broke(self._target_refused())
             return
