@@ -38,7 +38,7 @@ def azure(
         list[str] | None, typer.Option("--parameter", "-p", metavar="NAME=VALUE", help="A template's. May be repeated.")
     ] = None,
     account: Annotated[
-        str | None, typer.Option("--account", "-a", help="Whose deployments these are, where the file does not say.")
+        str | None, typer.Option("--account", "-a", help="Whose deployments these are, whatever the file says.")
     ] = None,
     output: OutputOption = None,
     yes: YesOption = False,

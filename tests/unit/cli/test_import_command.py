@@ -215,6 +215,12 @@ def test_a_module_and_a_resource_inside_another() -> None:
         ("[concat('it''s ', string(2))]", "it's 2"),
         ("[if(empty(parameters('list')), 'none', parameters('list')[1].name)]", "two"),
         ("[variables('nested').deep[0]]", "two"),
+        ("[if(contains(parameters('list')[0], 'filter'), parameters('list')[0].filter, null())]", None),
+        ("[take(replace(toLower(concat('AI-', uniqueString(resourceGroup().id))), '-', ''), 8)]", "ai0uniqu"),
+        (
+            "[union(createObject('a', 1), createObject('b', tryGet(parameters('list')[0], 'absent', 'x')))]",
+            {"a": 1, "b": None},
+        ),
     ],
 )
 def test_an_expression_has_a_value(text: str, value: Any) -> None:
@@ -222,12 +228,22 @@ def test_an_expression_has_a_value(text: str, value: Any) -> None:
     assert scope.value(text) == value
 
 
-@pytest.mark.parametrize(
-    "text", ["[resourceGroup().location]", "[parameters('absent')]", "[1 + 2]", "[concat('a']", "[']"]
-)
+@pytest.mark.parametrize("text", ["[reference('x').id]", "[parameters('absent')]", "[1 + 2]", "[concat('a']", "[']"])
 def test_an_expression_without_a_value_says_so(text: str) -> None:
     with pytest.raises(Unknown):
         Scope({}, {}).value(text)
+
+
+def test_an_account_with_a_unique_name_is_named_by_hand() -> None:
+    name = "[format('{0}/{1}', format('ai-{0}', uniqueString(resourceGroup().id)), 'gpt-4o')]"
+    properties = {"model": {"format": "OpenAI", "name": "gpt-4o", "version": "1"}}
+    kind = "Microsoft.CognitiveServices/accounts/deployments"
+    source = template([{"type": kind, "name": name, "properties": properties}])
+    found = import_azure(source, {}, None)
+    assert any("--account" in what for _, what in found.notes)
+    named = import_azure(source, {}, "ai-x7")
+    assert named.configuration["providers"]["ai-x7"]["base_url"] == "https://ai-x7.openai.azure.com/openai/v1"
+    assert not any("--account" in what for _, what in named.notes)
 
 
 def test_the_capacity_types_are_the_configurations() -> None:
@@ -339,6 +355,24 @@ def test_litellms_entries_become_targets(tmp_path: Path) -> None:
     assert "claude is not among the models" in noted["fallbacks.gpt-4o"]
     assert "sk-literal" not in json.dumps(configuration) + json.dumps(found.notes)
     valid(configuration)
+
+
+def test_litellms_usual_variables_are_named() -> None:
+    entries = [
+        {"model_name": "a", "litellm_params": {"model": "gpt-4o"}},
+        {"model_name": "b", "litellm_params": {"model": "groq/llama"}},
+        {"model_name": "c", "litellm_params": {"model": "openai/x", "api_base": "http://127.0.0.1:9/v1"}},
+        {"model_name": "d", "litellm_params": {"model": "azure/", "api_base": "https://x.openai.azure.com"}},
+    ]
+    found = import_litellm({"model_list": entries}, {})
+    providers = found.configuration["providers"]
+    assert [provider.get("api_key") for provider in providers.values()] == [
+        "env:OPENAI_API_KEY",
+        "env:GROQ_API_KEY",
+        None,
+    ]
+    assert dict(found.notes)["model_list[3]"] == "d: it names no model"
+    valid(found.configuration)
 
 
 def test_the_litellm_command(tmp_path: Path) -> None:

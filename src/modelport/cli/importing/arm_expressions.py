@@ -6,9 +6,13 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import reduce
 from typing import Any, Final
 
 TOKEN: Final = re.compile(r"\s*('(?:[^']|'')*'|-?\d+|[A-Za-z_]\w*|[()\[\].,])")
+UNIQUE: Final = "0unique0"
+"""Stands for what only Azure knows, in names."""
+OF_AZURE: Final = dict.fromkeys(("id", "name", "location", "subscriptionId", "tenantId"), UNIQUE)
 FUNCTIONS: Final[Mapping[str, Callable[..., Any]]] = {
     "concat": lambda *parts: "".join(map(str, parts)),
     "format": lambda text, *values: re.sub(r"\{(\d+)\}", lambda found: str(values[int(found[1])]), text),
@@ -19,7 +23,6 @@ FUNCTIONS: Final[Mapping[str, Callable[..., Any]]] = {
     "toupper": lambda text: text.upper(),
     "length": len,
     "createarray": lambda *items: list(items),
-    "if": lambda condition, then, otherwise: then if condition else otherwise,
     "equals": lambda one, other: one == other,
     "not": lambda value: not value,
     "and": lambda *values: all(values),
@@ -34,6 +37,16 @@ FUNCTIONS: Final[Mapping[str, Callable[..., Any]]] = {
     "last": lambda items: items[-1],
     "first": lambda items: items[0],
     "split": lambda text, at: text.split(at),
+    "take": lambda text, count: text[:count],
+    "trim": lambda text: text.strip(),
+    "tryget": lambda holder, *path: reduce(lambda at, key: at.get(key) if isinstance(at, dict) else None, path, holder),
+    "createobject": lambda *items: dict(zip(items[::2], items[1::2], strict=True)),
+    "union": lambda *maps: {key: value for one in maps for key, value in one.items()},
+    "uniquestring": lambda *parts: UNIQUE,
+    "guid": lambda *parts: UNIQUE,
+    "resourcegroup": lambda *name: OF_AZURE,
+    "subscription": lambda *name: OF_AZURE,
+    "tenant": lambda: OF_AZURE,
     "add": lambda one, other: one + other,
     "mul": lambda one, other: one * other,
 }
@@ -67,22 +80,28 @@ class Scope:
         return _Reader(written[1:-1], self).whole()
 
     def call(self, name: str, arguments: Sequence[Any]) -> Any:
-        """The value of a function. Raises Unknown."""
+        """The value of a function; Unknown where it has none, so that `if` can leave a branch aside."""
         key = name.lower()
-        if key == "parameters" and len(arguments) == 1:
-            if arguments[0] not in self.parameters:
-                raise Unknown(f"parameters('{arguments[0]}')")
-            return self.value(self.parameters[arguments[0]])
-        if key == "variables" and len(arguments) == 1 and arguments[0] in self.variables:
-            return self.value(self.variables[arguments[0]])
+        if key == "if" and len(arguments) == 3 and not isinstance(arguments[0], Unknown):
+            return arguments[1] if arguments[0] else arguments[2]
+        if (unknown := next((value for value in arguments if isinstance(value, Unknown)), None)) is not None:
+            return unknown
+        if key in ("parameters", "variables") and len(arguments) == 1:
+            values = self.parameters if key == "parameters" else self.variables
+            try:
+                return self.value(values[arguments[0]])
+            except KeyError:
+                return Unknown(f"{name}('{arguments[0]}')")
+            except Unknown as unknown:
+                return unknown
         if key == "copyindex" and self.index is not None:
             return self.index + next((value for value in arguments if isinstance(value, int)), 0)
         if key not in FUNCTIONS:
-            raise Unknown(f"{name}()")
+            return Unknown(f"{name}()")
         try:
             return FUNCTIONS[key](*arguments)
         except (TypeError, ValueError, AttributeError, LookupError):
-            raise Unknown(f"{name}()") from None
+            return Unknown(f"{name}()")
 
 
 class _Reader:
@@ -101,6 +120,8 @@ class _Reader:
         found = self._expression()
         if self._at != len(self._tokens):
             raise Unknown(self._text)
+        if isinstance(found, Unknown):
+            raise found
         return found
 
     def _next(self) -> str:
@@ -143,7 +164,11 @@ class _Reader:
         return found
 
     def _inside(self, value: Any, key: Any) -> Any:
+        if isinstance(value, Unknown):
+            return value
         try:
             return self._scope.value(value[key])
         except (LookupError, TypeError):
-            raise Unknown(self._text) from None
+            return Unknown(self._text)
+        except Unknown as unknown:
+            return unknown

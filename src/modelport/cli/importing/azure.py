@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from modelport.cli.importing.arm import ACCOUNT, DEPLOYMENT, ArmResource, resources
+from modelport.cli.importing.arm_expressions import UNIQUE
 from modelport.cli.importing.result import Imported, NotImportable, variable_for
 from modelport.core.names import is_name
 
@@ -35,7 +36,7 @@ OF_AN_ACCOUNT: Final = {
 
 
 def import_azure(document: Any, parameters: Mapping[str, Any], account: str | None) -> Imported:
-    """`account`: whose deployments these are, where the file does not say. Raises NotImportable."""
+    """`account`: whose deployments these are, instead of what the file says. Raises NotImportable."""
     into = Imported()
     found = list(resources(document, parameters, into))
     endpoints = {one.name[-1].lower(): endpoint_of(one) for one in found if one.type == ACCOUNT}
@@ -60,7 +61,7 @@ def import_azure(document: Any, parameters: Mapping[str, Any], account: str | No
 
 def add_deployment(one: ArmResource, account: str | None, endpoints: Mapping[str, str | None], into: Imported) -> None:
     """One deployment, with the provider that answers for it."""
-    owner, name = (one.name[0] if len(one.name) > 1 else "") or account or "", one.name[-1]
+    owner, name = account or (one.name[0] if len(one.name) > 1 else ""), one.name[-1]
     properties = one.body.get("properties") or {}
     model = {key: str(value) for key, value in (properties.get("model") or {}).items() if value is not None}
     if not is_name(name) or "name" not in model:
@@ -112,8 +113,8 @@ def provider_for(owner: str, is_openai: bool, endpoints: Mapping[str, str | None
             "api_key": f"env:{variable_for(base)}",
         }
         into.note(f"providers.{name}", f"put a key of the account into the variable {variable_for(base)}")
-        if not owner:
-            into.note(f"providers.{name}", "the file does not say whose deployments these are; give --account")
+        if not owner or UNIQUE in owner:
+            into.note(f"providers.{name}", "the file does not say what the account is called; give --account")
     return name
 
 

@@ -40,6 +40,22 @@ ELSEWHERE: Final = (
     "docker_model_runner",
 )
 """Those that speak it wherever `api_base` leads."""
+USUAL_KEYS: Final[Mapping[str, str]] = {
+    "openai": "OPENAI_API_KEY",
+    "text-completion-openai": "OPENAI_API_KEY",
+    "azure": "AZURE_API_KEY",
+    "azure_ai": "AZURE_AI_API_KEY",
+    "groq": "GROQ_API_KEY",
+    "deepseek": "DEEPSEEK_API_KEY",
+    "mistral": "MISTRAL_API_KEY",
+    "openrouter": "OPENROUTER_API_KEY",
+    "fireworks_ai": "FIREWORKS_AI_API_KEY",
+    "cerebras": "CEREBRAS_API_KEY",
+    "nvidia_nim": "NVIDIA_NIM_API_KEY",
+    "xai": "XAI_API_KEY",
+    "together_ai": "TOGETHERAI_API_KEY",
+}
+"""The variable that LiteLLM reads where an entry has no key."""
 FORMATS: Final[Mapping[str, str]] = {
     "openai": "OpenAI",
     "azure": "OpenAI",
@@ -117,6 +133,9 @@ class _Importer:
         if not slash:
             kind, upstream = "openai", model
         kind = str(parameters.get("custom_llm_provider") or kind)
+        if not upstream:
+            self._into.note(place, f"{name}: it names no model")
+            return
         if "*" in name or "*" in model:
             self._into.note(place, f"{name}: a deployment answers for one model; name each")
             return
@@ -200,7 +219,8 @@ class _Importer:
         if parameters.get("organization") and not str(parameters["organization"]).startswith(REFERENCE):
             body["organization"] = str(parameters["organization"])
         name = re.sub(r"[^A-Za-z0-9._-]+", "-", kind).strip("-._") or "upstream"
-        if (key := self._key(place, name, parameters.get("api_key"))) is not None:
+        usual = REFERENCE + USUAL_KEYS[kind] if kind in USUAL_KEYS and "host" in body else None
+        if (key := self._key(place, name, parameters.get("api_key") or usual)) is not None:
             body["api_key"] = key
         return self._named(name, body)
 
