@@ -16,7 +16,7 @@ from modelport.cli.administration import (
     names_of,
 )
 from modelport.cli.bodies import flat
-from modelport.cli.output import application, confirm, write_json, write_line, write_table
+from modelport.cli.output import application, confirm, write_fields, write_json, write_line, write_table
 from modelport.cli.settings import ConfigOption, DataDirOption
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
@@ -114,7 +114,7 @@ def write_object(found: Object, as_json: bool) -> None:
         write_json(found)
         return
     rows = [(key, str(found[key])) for key in HEAD if key in found]
-    write_table(("what", "value"), [*rows, *flat(found["settings"])])
+    write_fields([*rows, *flat(found["settings"])])
 
 
 def save(context: typer.Context, server: Administration, kind: str, name: str, settings: Body, as_json: bool) -> None:

@@ -11,7 +11,7 @@ from typing import Any, NoReturn
 
 import typer
 
-from modelport.cli.tables import laid_out
+from modelport.cli.tables import GAP, folded, laid_out
 
 
 def application(**settings: Any) -> typer.Typer:
@@ -65,7 +65,9 @@ def confirm(question: str, yes: bool) -> None:
         return
     if not sys.stdin.isatty():
         fail(ExitCode.USAGE, f"{question} There is no terminal to ask on", "--yes answers")
-    if not typer.confirm(question, err=True):
+    sys.stderr.write(f"{question} [y/N] ")  # typer's own writes a part to standard output
+    sys.stderr.flush()
+    if sys.stdin.readline().strip().lower() not in ("y", "yes"):
         fail(ExitCode.DECLINED, "nothing was changed")
 
 
@@ -82,6 +84,16 @@ def write_error_line(text: str) -> None:
 def write_json(value: Any) -> None:
     """The result for programs: one JSON document on standard output."""
     sys.stdout.write(json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+
+
+def write_fields(fields: Iterable[tuple[str, str]]) -> None:
+    """Names and values below each other. On a terminal long values go on in the next line; none is cut."""
+    found = list(fields)
+    width = max((len(name) for name, _ in found), default=0)
+    columns = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+    for name, value in found:
+        for number, line in enumerate(folded(value, None if columns is None else columns - width - GAP)):
+            write_line(f"{'' if number else name:{width}}{' ' * GAP}{line}".rstrip())
 
 
 def write_table(

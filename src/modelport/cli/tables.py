@@ -73,9 +73,14 @@ def row_lines(row: Sequence[str], widths: Sequence[int], numeric: Sequence[bool]
     return lines
 
 
+def folded(text: str, width: int | None) -> list[str]:
+    """The text in lines of this width (None: in one). A word that is longer has a line of its own."""
+    if width is None or len(text) <= width:
+        return [text]
+    return textwrap.wrap(text, max(width, LEAST_WIDTH), break_long_words=False, break_on_hyphens=False) or [""]
+
+
 def wrapped(text: str, width: int) -> list[str]:
     """The text in lines of this width. No word is broken."""
-    if len(text) <= width:
-        return [text]
-    lines = textwrap.wrap(text, width, break_long_words=False, break_on_hyphens=False)
+    lines = folded(text, width)
     return [line if len(line) <= width else line[: width - 1] + "…" for line in lines]

@@ -22,6 +22,7 @@ providers:
   demo: {type: scripted}
 models:
 - {format: OpenAI, name: gpt-4o, version: "2", provider: demo}
+policies: {watched: {max_capacity: 2, effect: audit}}
 projects: {research: {budget: {amount: "100.00", per: month}}}
 blocklists: {list: [{exact: chopping tomatoes}]}
 content_filters: {strict: {prompt: {hate: low, blocklists: [list]}}}
@@ -56,7 +57,7 @@ def test_a_file_is_applied_exported_and_taken_back(run: Run, tmp_path: Path) -> 
     done = document(run("apply", "-f", str(file), "--yes", "--json", UPSTREAM="sk-1"))
     order = [f"{change['kind']}/{change['name']}" for change in done["changes"]]
     assert order.index("deployments/second") < order.index("deployments/first")
-    assert len(order) == 10
+    assert len(order) == 11
     assert done["keys"]["team"]["key1"].startswith("mp-")
     assert "sk-1" not in json.dumps(done)
 
@@ -91,7 +92,13 @@ def test_a_file_is_applied_exported_and_taken_back(run: Run, tmp_path: Path) -> 
 
     again.write_text(yaml.safe_dump({kind: ([] if kind == "models" else {}) for kind in wanted}))
     assert "Nothing differs." in run("apply", "-f", str(again), "--prune").stdout  # it declares no kind
-    for group, name in (("deployment", "second"), ("keys", "team"), ("project", "research"), ("filter", "strict")):
+    for group, name in (
+        ("deployment", "second"),
+        ("keys", "team"),
+        ("project", "research"),
+        ("filter", "strict"),
+        ("policy", "watched"),
+    ):
         verb = "revoke" if group == "keys" else "delete"
         assert run(group, verb, name, "--yes").exit_code == 0
 

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import os
+import pty
 import subprocess
 import sys
+import termios
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pytest
 from typer.testing import Result
 
 from modelport.cli.output import ExitCode
@@ -155,6 +158,56 @@ def test_what_goes_wrong_ends_with_its_own_code(run: Run) -> None:
         ("create", "a", "--tags", "x"),
     ):
         assert run("deployment", *wrong).exit_code == ExitCode.USAGE
+
+
+@pytest.mark.parametrize(("answer", "code"), [("n", ExitCode.DECLINED), ("y", ExitCode.OK)])
+def test_a_terminal_is_asked(run: Run, managed: Served, answer: str, code: ExitCode) -> None:
+    assert run("project", "create", "asked", "--budget", "1.00").exit_code == 0
+    here, there = pty.openpty()
+    variables = {
+        "MODELPORT_ENDPOINT": managed.url,
+        "MODELPORT_API_KEY": KEY,
+        "MODELPORT_DATA_DIR": str(managed.data_dir),
+    }
+    command = [sys.executable, "-m", "modelport", "project", "delete", "asked"]
+    environ = {"PATH": os.environ["PATH"], **variables}
+    with subprocess.Popen(command, stdin=there, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environ) as process:
+        os.close(there)
+        os.write(here, f"{answer}\n".encode())
+        out, error = process.communicate(timeout=60)
+    os.close(here)
+    assert process.returncode == code
+    assert b"Delete projects/asked? [y/N]" in error
+    assert out == (b"projects/asked deleted\n" if code is ExitCode.OK else b"")
+    assert run("project", "show", "asked").exit_code == (ExitCode.NOT_FOUND if out else ExitCode.OK)
+
+
+def test_what_is_shown_on_a_terminal_is_folded_and_not_cut(run: Run, managed: Served) -> None:
+    address = f"https://llm.example/{'long-' * 20}/v1"
+    assert run("provider", "create", "far", "-t", "openai_compatible", "-u", address).exit_code == 0
+    text = "words of a description " * 8
+    assert run("deployment", "create", "told", "-m", "x", "-p", "far", "--tag", f"about={text}").exit_code == 0
+    here, there = pty.openpty()
+    termios.tcsetwinsize(there, (24, 80))
+    variables = {
+        "MODELPORT_ENDPOINT": managed.url,
+        "MODELPORT_API_KEY": KEY,
+        "MODELPORT_DATA_DIR": str(managed.data_dir),
+    }
+    environ = {"PATH": os.environ["PATH"], **variables}
+    shown = ""
+    for group, name in (("deployment", "told"), ("provider", "far")):
+        command = [sys.executable, "-m", "modelport", group, "show", name]
+        subprocess.run(command, stdin=subprocess.DEVNULL, stdout=there, env=environ, check=True, timeout=60)
+        shown += os.read(here, 65536).decode()
+    os.close(there)
+    os.close(here)
+    assert address in shown
+    assert "…" not in shown
+    assert all(len(line) <= 80 for line in shown.splitlines() if address not in line)
+    assert " ".join(text.split()) in " ".join(shown.split())
+    for group, name in (("deployment", "told"), ("provider", "far")):
+        assert run(group, "delete", name, "-y").exit_code == 0
 
 
 def test_names_are_completed_from_the_server(managed: Served) -> None:
