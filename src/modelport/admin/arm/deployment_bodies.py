@@ -42,8 +42,9 @@ def check_supported(properties: Mapping[str, Any]) -> None:
             raise BadRequest(f"{name} has no meaning here; leave it out.", target=f"properties.{name}")
     if properties.get("dynamicThrottlingEnabled") not in (None, False):
         raise BadRequest("Limits are not dynamic here.", target="properties.dynamicThrottlingEnabled")
-    if properties.get("versionUpgradeOption") not in (None, *UPGRADES):
-        raise BadRequest(f"versionUpgradeOption is one of {', '.join(UPGRADES)}.", target="versionUpgradeOption")
+    name = "versionUpgradeOption"
+    if properties.get(name) not in (None, *UPGRADES):
+        raise BadRequest(f"{name} is one of {', '.join(UPGRADES)}.", target=f"properties.{name}")
 
 
 def sku_of(body: Mapping[str, Any]) -> Body:

@@ -11,6 +11,7 @@ from modelport.core.ports.control import InvalidResource
 from modelport.dialects.error_body import ErrorBody, error_body, plain
 
 CODES: Final[Mapping[str, str]] = {
+    "403": "Forbidden",
     "404": "NotFound",
     "405": "MethodNotAllowed",
     "413": "RequestEntityTooLarge",

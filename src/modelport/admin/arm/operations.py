@@ -44,6 +44,11 @@ class Operations:
         self._synchronous_seconds = synchronous_seconds
         self._known: OrderedDict[str, Operation] = OrderedDict()
 
+    @property
+    def count(self) -> int:
+        """Of those that are remembered."""
+        return len(self._known)
+
     def add(self, routes: Routes) -> None:
         """Where a change is followed."""
         routes.add("GET", f"{LOCATION}/operations/{{operation}}", self._status)
@@ -70,13 +75,15 @@ class Operations:
     def _started(self, change: Coroutine[Any, Any, Answer]) -> Operation:
         ended: list[int] = []
 
-        def note_end(task: asyncio.Task[Answer]) -> None:
-            ended.append(self._now_us())
-            if not task.cancelled():
-                task.exception()  # it is told to whoever asks; unasked, it would be logged as never retrieved
+        async def timed() -> Answer:
+            try:
+                return await change
+            finally:
+                ended.append(self._now_us())
 
-        task = asyncio.create_task(change)
-        task.add_done_callback(note_end)
+        task = asyncio.create_task(timed())
+        # Without this, an operation that no client asks about would be logged as a fault of ours.
+        task.add_done_callback(error_of)
         operation = Operation(id=secrets.token_hex(16), task=task, started_us=self._now_us(), ended_us=ended)
         self._known[operation.id] = operation
         for known in list(self._known.values())[: max(0, len(self._known) - MAX_OPERATIONS)]:
