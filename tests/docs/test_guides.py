@@ -45,7 +45,7 @@ def follow(page: Path, served: Served, directory: Path, **environment: str) -> N
     assert found
     for command, shown in found:
         ended = subprocess.run(
-            ["bash", "-c", command.replace("http://127.0.0.1:8080", served.url)],
+            ["bash", "-c", re.sub(r"https?://127\.0\.0\.1:8080", served.url, command)],
             cwd=directory,
             capture_output=True,
             text=True,
@@ -91,3 +91,10 @@ def test_the_clients_of_the_guide_work_with_the_lines_after_the_move(serve_modul
         ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environ, timeout=120)
         assert ended.returncode == 0, ended.stderr
         assert ended.stdout.strip()
+
+
+def test_managing_like_azure(serve_module: Callable[..., Served], tmp_path: Path) -> None:
+    page = GUIDES / "managing-like-azure.md"
+    config, *_ = re.findall(r"^```yaml\n(.*?)^```", page.read_text(), re.DOTALL | re.MULTILINE)
+    served = serve_module(config, MODELPORT_TLS_SELF_SIGNED="true")
+    follow(page, served, tmp_path, CURL_CA_BUNDLE=str(served.data_dir / "tls" / "ca.pem"))

@@ -9,7 +9,7 @@ from modelport.admin import openapi, resources, usage
 from modelport.admin.app import AdminApp
 from modelport.admin.arm import table
 from modelport.admin.arm.operations import Operations
-from modelport.admin.arm.scope import Arm, ArmNames, CatalogueModel
+from modelport.admin.arm.scope import Arm, ArmNames, ArmServer, CatalogueModel
 from modelport.admin.endpoint import AdminRequest, Answer, Endpoint
 from modelport.admin.errors import encode
 from modelport.app.configuration import Configuration
@@ -61,7 +61,7 @@ def described() -> Mapping[str, Any]:
 
 def arm_of(current: Callable[[], Configuration], plane: LocalControlPlane) -> Arm:
     """What Azure's management API builds on."""
-    server, profiles = current().settings.server, load_profiles()
+    profiles = load_profiles()
 
     def names() -> ArmNames:
         configured = current().settings.control.arm
@@ -75,8 +75,7 @@ def arm_of(current: Callable[[], Configuration], plane: LocalControlPlane) -> Ar
         names=names,
         profile_of=profiles.of,
         built_in=tuple(built_in_model(weights, profiles) for weights in CATALOGUE.values()),
-        region=server.region,
-        public_url=server.public_url,
+        server=lambda: ArmServer(current().settings.server.region, current().settings.server.public_url),
     )
 
 

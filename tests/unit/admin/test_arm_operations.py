@@ -13,7 +13,7 @@ from managed import ACCOUNT, GPT
 from modelport.admin.app import AdminApp
 from modelport.admin.arm import table
 from modelport.admin.arm.operations import MAX_OPERATIONS, Operations
-from modelport.admin.arm.scope import Arm, ArmNames, CatalogueModel
+from modelport.admin.arm.scope import Arm, ArmNames, ArmServer, CatalogueModel
 from modelport.admin.endpoint import AdminRequest, Answer
 from modelport.core.catalog import UNKNOWN_PROFILE, Deployment, Model, Sku, Snapshot
 from modelport.core.clock import SystemClock
@@ -79,8 +79,7 @@ class Client:
             names=ArmNames,
             profile_of=lambda name: UNKNOWN_PROFILE,
             built_in=(entry,),
-            region="local",
-            public_url="https://ai.example/",
+            server=lambda: ArmServer("local", "https://ai.example/"),
         )
         self._app = AdminApp(table.endpoints(arm, operations), dict.fromkeys(table.BASES, table.refusals(arm)))
 

@@ -67,7 +67,7 @@ def account(scope: Scope) -> dict[str, Any]:
         "id": scope.account_id,
         "name": scope.names["account"],
         "type": "Microsoft.CognitiveServices/accounts",
-        "location": scope.arm.region,
+        "location": scope.arm.server().region,
         "kind": "AIServices",
         "sku": {"name": "S0"},
         "etag": f'"{scope.arm.snapshot().id}"',

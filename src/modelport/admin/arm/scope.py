@@ -36,6 +36,14 @@ class ArmNames(Struct, frozen=True, kw_only=True):
     account: str | None = None
 
 
+class ArmServer(Struct, frozen=True):
+    """Where this server is."""
+
+    region: str
+    public_url: str | None
+    """`https://host` as callers see it; None: as each request says."""
+
+
 class CatalogueModel(Struct, frozen=True, kw_only=True):
     """A model that can be deployed."""
 
@@ -65,13 +73,11 @@ class Arm(Struct, frozen=True, kw_only=True):
     """What a model of this name can do."""
     built_in: Sequence[CatalogueModel]
     """Models that this server can run by itself."""
-    region: str
-    public_url: str | None
-    """`https://host` as callers see it."""
+    server: Callable[[], ArmServer]
 
     def base_of(self, request: AdminRequest) -> str | None:
         """`https://host`, without a slash at the end; None where the request's Host cannot be trusted."""
-        return link_base(self.public_url, request.scheme, request.headers.get("host"), request.local_address)
+        return link_base(self.server().public_url, request.scheme, request.headers.get("host"), request.local_address)
 
 
 class Scope(Struct, frozen=True):
@@ -102,7 +108,7 @@ class Scope(Struct, frozen=True):
         if base is None:
             return None
         subscription, version = quote(self.names["subscription"], safe=""), self.request.query.get("api-version", "")
-        place = f"/subscriptions/{subscription}{PROVIDER}/locations/{quote(self.arm.region)}/{collection}"
+        place = f"/subscriptions/{subscription}{PROVIDER}/locations/{quote(self.arm.server().region)}/{collection}"
         return f"{base}{place}/{operation_id}" + (f"?api-version={quote(version, safe='')}" if version else "")
 
     def child(self, collection: str, name: str, properties: Mapping[str, Any], **more: Any) -> dict[str, Any]:
