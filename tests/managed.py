@@ -48,15 +48,15 @@ def authority(served: Served) -> str:
     return str(served.data_dir / "tls" / "ca.pem")
 
 
-def management(served: Served, key: str = KEY) -> CognitiveServicesManagementClient:
-    """Azure's SDK, as it is."""
+def management(served: Served, key: str = KEY, **options: Any) -> CognitiveServicesManagementClient:
+    """Azure's SDK, as it is. It does not repeat what fails, unless `options` say so."""
     return CognitiveServicesManagementClient(
         StaticCredential(key),
         "s",
         base_url=served.url,
         credential_scopes=["https://management.azure.com/.default"],
         connection_verify=authority(served),
-        retry_total=0,
+        **{"retry_total": 0, **options},
     )
 
 

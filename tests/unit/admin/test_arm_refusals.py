@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 
 from managed import ACCOUNT, CONFIG, GPT, GUEST, call, of_account, remove_all
+from modelport.admin.arm import table
+from modelport.admin.arm.operations import Operations
+from modelport.admin.arm.scope import Arm
+from modelport.admin.endpoint import Endpoint
+from modelport.core.clock import SystemClock
 from served import KEY, Answer, Served
 
 NAMED = {**CONFIG, "control": {"arm": {"subscription": "Mine", "resource_group": "Group", "account": "Acct"}}}
@@ -179,6 +185,24 @@ def test_only_an_operators_key_opens_it(served: Served) -> None:
     denied = of_account(served, "GET", "deployments", key=GUEST)
     assert (denied.status, denied.json["error"]["code"]) == (403, "AuthorizationFailed")
     assert of_account(served, "POST", "listKeys", {}, key=None, headers={"api-key": KEY}).status == 200
+
+
+def every_endpoint() -> list[Endpoint]:
+    nothing: Any = None
+    arm = Arm(plane=nothing, snapshot=nothing, names=nothing, profile_of=nothing, built_in=(), server=nothing)
+    return list(table.endpoints(arm, Operations(SystemClock())))
+
+
+def test_every_endpoint_but_one_is_for_administrators(served: Served) -> None:
+    endpoints = every_endpoint()
+    assert len({(endpoint.method, endpoint.path) for endpoint in endpoints}) == len(endpoints)
+    assert [e.path for e in endpoints if e.permission != "administrator"] == ["/metadata/endpoints"]
+    assert not any(endpoint.is_case_sensitive for endpoint in endpoints)
+    for endpoint in endpoints:
+        if endpoint.permission == "administrator":
+            path = re.sub(r"\{\w+\}", "x", endpoint.path)
+            asked = [call(served, endpoint.method, path, key=key).status for key in (None, "wrong", GUEST)]
+            assert asked == [401, 401, 403], (endpoint.method, path)
 
 
 def test_links_lead_to_this_server_alone(served: Served) -> None:

@@ -139,3 +139,30 @@ def test_the_id_names_what_is_deployed_and_nothing_else() -> None:
     same = snapshot({"deployments": {"b": deployment(), "a": deployment()}, "server": {"port": 1}})
     other = snapshot({"deployments": {"a": deployment(), "b": deployment(limits={"tokens_per_minute": 5})}})
     assert one.id == same.id != other.id
+
+
+def test_a_deployment_without_a_provider_uses_the_entry_of_its_version() -> None:
+    entry = {"format": "OpenAI", "name": "listed", "provider": "house"}
+    found = snapshot(
+        {
+            "providers": {"house": SCRIPTED},
+            "models": [
+                {**entry, "version": "1", "upstream_model": "first"},
+                {**entry, "version": "2", "upstream_model": "second"},
+                {**entry, "format": "Custom", "version": "2", "upstream_model": "other"},
+            ],
+            "deployments": {
+                "exact": {"model": {"format": "openai", "name": "Listed", "version": "2"}},
+                "by-name": {"model": {"name": "listed", "version": "9"}},
+            },
+        }
+    )
+    assert [target.model for target in found.deployments["exact"].targets] == ["second"]
+    assert [target.model for target in found.deployments["by-name"].targets] == ["first"]
+
+
+@pytest.mark.parametrize("again", [{}, {"version": "1"}, {"format": "custom", "name": "LISTED"}])
+def test_two_entries_of_one_format_name_and_version_are_a_fault(again: dict[str, Any]) -> None:
+    entry = {"name": "listed", "provider": "house"}
+    with pytest.raises(ConfigError, match="in the catalogue twice"):
+        snapshot({"providers": {"house": SCRIPTED}, "models": [entry, {**entry, **again}]})
