@@ -45,9 +45,9 @@ class BodySchema(Generic[R]):
             for row in rows
         ]
         name = f"{request.__name__}Options"
-        self._options: Any = msgspec.defstruct(name, columns, forbid_unknown_fields=True)
+        self._options: Any = msgspec.defstruct(name, columns, forbid_unknown_fields=True, gc=False)
         self._decode = msgspec.json.Decoder(self._options).decode
-        self._decode_known = msgspec.json.Decoder(msgspec.defstruct(name, columns)).decode
+        self._decode_known = msgspec.json.Decoder(msgspec.defstruct(name, columns, gc=False)).decode
 
     def read(self, body: bytes, json_depth: int) -> R:
         """The request. Raises MalformedBody, InvalidParameters."""
