@@ -113,6 +113,8 @@ async def test_changes_under_load(tmp_path: Path, workers: str) -> None:
             for clients in many:
                 for client in clients.values():
                     client.close()
+            served.terminate()
+            assert served.ended() == 0, served.stderr()
             log = served.stderr()
         assert "Traceback" not in log
         assert "cannot take up" not in log

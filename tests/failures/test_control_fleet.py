@@ -116,6 +116,10 @@ def test_a_change_at_one_is_served_by_the_other(servers: Servers, database: Post
     assert set(load.answers) == {200}
     versions = {server.call("GET", "/health/ready").json["snapshot"]["version"] for server in (first, second)}
     assert versions == {CHANGES // 2 * 2 + 1}
+    for served in (first, second):
+        served.terminate()
+        assert served.ended() == 0, served.stderr()
+        assert "Traceback" not in served.stderr()
     store = SqlControlStore(address_of(database.url, tmp_path))
     assert list(breaks(store.audit())) == []
     store.close()
