@@ -17,7 +17,7 @@ from modelport.config.embedded import embedded_models
 from modelport.config.faults import ConfigError, Fault, Path
 from modelport.config.landed import refusals
 from modelport.config.messages import Explainer
-from modelport.config.secrets import SecretSources
+from modelport.config.secrets import Secret, SecretSources
 from modelport.config.settings import Settings
 from modelport.config.sources import Flags, chosen_file, overlay
 from modelport.config.stored import STORED, StoredEntry, lay_stored
@@ -67,9 +67,10 @@ def parse(
     *,
     with_secrets: bool = True,
     stored: Sequence[StoredEntry] = (),
+    known: dict[str, Secret] | None = None,
 ) -> Loaded:
     """The same for a document that is read already. `file` gives relative paths their start; `stored` are the control
-    plane's objects."""
+    plane's objects; `known` are the secrets that were read for this document before, and gets those that are read."""
     laid = overlay(document.data, environ, flags)
     laid.data.setdefault("server", {})  # so that defaults, too, know this environment's home directory
     origins = {**laid.origins, **dict.fromkeys(lay_stored(laid.data, stored), STORED)}
@@ -85,7 +86,8 @@ def parse(
 
     directory = file.absolute().parent if file is not None else FilePath.cwd()
     explainer = Explainer(laid.data, place)
-    check = _Check(laid.data, explainer, SecretSources(environ, directory, are_read=with_secrets))
+    sources = SecretSources(environ, directory, are_read=with_secrets, known={} if known is None else known)
+    check = _Check(laid.data, explainer, sources)
     settings = check.settings()
     faults = [*document.faults, *check.faults(document.faults)]
     slips: tuple[str, ...] = ()

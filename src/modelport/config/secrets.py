@@ -108,6 +108,8 @@ class SecretSources:
     warnings: list[str] = field(default_factory=list)
     are_read: bool = True
     """False: a reference is checked for its form alone, and a placeholder stands for its value."""
+    known: dict[str, Secret] = field(default_factory=dict)
+    """What was resolved already, by its reference: a file that is read once more may say something else."""
 
     def __repr__(self) -> str:
         return "SecretSources(…)"  # the environment is full of other people's secrets
@@ -124,8 +126,10 @@ class SecretSources:
         kind, _, name = reference.partition(":")
         if not self.are_read:
             return Secret(PLACEHOLDER + re.sub(r"[^A-Za-z0-9]", "-", reference), reference)
-        value = self._variable(name) if kind == "env" else self._file(name)
-        return Secret(value, reference)
+        if reference not in self.known:
+            value = self._variable(name) if kind == "env" else self._file(name)
+            self.known[reference] = Secret(value, reference)
+        return self.known[reference]
 
     def _variable(self, name: str) -> str:
         value = self.environ.get(name)

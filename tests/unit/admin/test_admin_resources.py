@@ -427,3 +427,19 @@ def test_the_secrets_key_is_private_and_needed(
     file.write_text(key)
     with serve(CONFIG, GUEST_KEY=GUEST) as served:
         assert served.call("GET", "/admin/v1/keys/team").status == 200
+
+
+def test_a_change_does_not_read_the_secrets_of_the_file_again(
+    serve: Callable[..., AbstractContextManager[Served]], tmp_path: Path
+) -> None:
+    secret = tmp_path / "guest"
+    secret.write_text("key-of-a-guest-78")
+    secret.chmod(0o600)
+    with serve({**CONFIG, "keys": {"guest": {"key1": f"file:{secret}"}}}) as served:
+        secret.unlink()
+        assert put(served, "deployments/comes", DEPLOYED).status == 201
+        assert chat(served, "comes", "key-of-a-guest-78").status == 200
+        served.process.send_signal(signal.SIGHUP)
+        eventually(lambda: "cannot read" in served.stderr(), "the file is read again by a signal alone")
+        assert chat(served, "comes", "key-of-a-guest-78").status == 200
+        assert put(served, "deployments/comes", {**DEPLOYED, "default": False}).status == 200

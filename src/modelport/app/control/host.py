@@ -12,6 +12,7 @@ from msgspec import structs
 
 from modelport.app.configuration import UNLOADABLE, Configuration, ControlState, configure
 from modelport.app.control.policies import violations_of
+from modelport.app.redactor import secrets_of
 from modelport.app.snapshot import embedded_deployments
 from modelport.config.document import Document, read_file
 from modelport.config.faults import ConfigError, Fault, dotted
@@ -75,16 +76,21 @@ class ConfigurationFile:
         file = chosen_file(self._config, self._environ)
         document = Document({}) if file is None else read_file(file)
         self._file, self._document = file, document
+        self._secrets: dict[str, Secret] = {}
         self.resources = tuple(self._resources())
 
+    def know(self, settings: Settings) -> None:
+        """The secrets that the server begins with: a change over the API reads none of them again."""
+        self._secrets.update({secret.origin: secret for secret in secrets_of(settings)})
+
     @property
-    def state(self) -> tuple[Path | None, Document, tuple[Resource, ...]]:
+    def state(self) -> tuple[Path | None, Document, dict[str, Secret], tuple[Resource, ...]]:
         """What was read, to be able to go back to it."""
-        return self._file, self._document, self.resources
+        return self._file, self._document, self._secrets, self.resources
 
     @state.setter
-    def state(self, state: tuple[Path | None, Document, tuple[Resource, ...]]) -> None:
-        self._file, self._document, self.resources = state
+    def state(self, state: tuple[Path | None, Document, dict[str, Secret], tuple[Resource, ...]]) -> None:
+        self._file, self._document, self._secrets, self.resources = state
 
     def loaded(self, objects: Sequence[StoredObject]) -> Loaded:
         """The file with these objects. Raises ConfigError, also for what keeps a server from starting."""
@@ -92,7 +98,8 @@ class ConfigurationFile:
         if self._is_without_deployments and any(o.kind == "deployments" for o in objects):
             data = {**document.data, "deployments": built_in_deployments()}
             document = Document(data, document.lines, document.faults)
-        loaded = parse(document, self._file, self._environ, self._flags, stored=tuple(entries_of(objects)))
+        entries = tuple(entries_of(objects))
+        loaded = parse(document, self._file, self._environ, self._flags, stored=entries, known=self._secrets)
         if found := list(problems(loaded.settings)):
             raise ConfigError(loaded.fault(item.path, item.what) for item in found)
         return loaded

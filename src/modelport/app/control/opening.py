@@ -179,6 +179,7 @@ def _opened(settings: Settings, config: Path | None, flags: Flags, environ: Mapp
     key = settings.secrets_key or generated_key(settings.server.data_dir, SECRETS_KEY).secret
     sealer = Sealer(key.reveal())
     file = ConfigurationFile(config, flags, environ)
+    file.know(settings)
     forms = ConfigForms(sealer, settings.server.data_dir)
     store = ThreadedStore(lambda: opened_store(address, sealer))
     control = ControlState(salt=sealer.salt)
