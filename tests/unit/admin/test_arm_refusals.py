@@ -123,6 +123,22 @@ def test_a_policy_that_cannot_be_kept(served: Served) -> None:
     assert of_account(served, "GET", "raiPolicies/p").status == 404
 
 
+def test_an_item_without_a_name_has_one_that_follows_from_its_text(served: Served) -> None:
+    items = {"settings": {"items": [{"exact": "apple"}, {"regex": "b.*n"}, {"name": "own", "exact": "pear"}]}}
+    assert call(served, "PUT", "/admin/v1/blocklists/words", items).status == 201
+    listed = of_account(served, "GET", "raiBlocklists/words/raiBlocklistItems").json["value"]
+    assert [item["properties"]["pattern"] for item in listed] == ["apple", "b.*n", "pear"]
+    assert listed[2]["name"] == "own"
+    path = f"raiBlocklists/words/raiBlocklistItems/{listed[0]['name']}"
+    assert of_account(served, "GET", path).json == listed[0]
+    assert of_account(served, "PUT", path, {"properties": {"pattern": "apples"}}).status == 200
+    assert of_account(served, "DELETE", f"raiBlocklists/words/raiBlocklistItems/{listed[1]['name']}").status == 204
+    found = call(served, "GET", "/admin/v1/blocklists/words").json["settings"]["items"]
+    assert found == [{"name": listed[0]["name"], "exact": "apples"}, {"name": "own", "exact": "pear"}]
+    assert of_account(served, "GET", "raiBlocklists/words/raiBlocklistItems/none").status == 404
+    assert of_account(served, "PUT", f"{path}-2", {"properties": {"isRegex": True}}).status == 400
+
+
 def test_conditions_hold_here_too(served: Served) -> None:
     made = put(served, {})
     assert (made.status, made.headers["etag"]) == (201, made.json["etag"])

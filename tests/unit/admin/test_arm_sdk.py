@@ -227,7 +227,7 @@ def test_the_sdk_understands_refusals(served: Served, sdk: CognitiveServicesMana
     with pytest.raises(HttpResponseError) as filtered:
         sdk.deployments.begin_create_or_update(GROUP, NAME, "x", gpt(rai_policy_name="Microsoft.DefaultV2"))
     assert (filtered.value.status_code, filtered.value.error.code) == (400, "InvalidResourceProperties")
-    assert [detail.target for detail in filtered.value.error.details] == ["content_filter"]
+    assert [detail.target for detail in filtered.value.error.details] == ["properties.raiPolicyName"]
     assert (
         sdk.deployments.begin_create_or_update(GROUP, NAME, "x", gpt(rai_policy_name="Microsoft.Nill"))
         .result()

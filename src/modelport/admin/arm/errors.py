@@ -18,6 +18,11 @@ CODES: Final[Mapping[str, str]] = {
     "InvalidResource": "InvalidResourceProperties",
 }
 """Codes that other surfaces word differently."""
+PLACES: Final[Mapping[str, str]] = {
+    "content_filter": "properties.raiPolicyName",
+    "spillover": "properties.spilloverDeploymentName",
+}
+"""Places in a deployment's body that the configuration words differently."""
 STRANGER: Final = "Authentication failed. Send an operator's key: `Authorization: Bearer KEY`."
 NO_ROLE: Final = "This key does not open the management API; an operator's key does."
 
@@ -44,7 +49,13 @@ def encode(error: ModelportError, authorization_uri: str | None) -> ErrorBody:
         code, message, status = "AuthorizationFailed", NO_ROLE, 403
     faults = error.faults if isinstance(error, InvalidResource) else ()
     details = [
-        {"code": "InvalidValue", "message": text, "target": target, "details": [], "additionalInfo": []}
+        {
+            "code": "InvalidValue",
+            "message": text,
+            "target": PLACES.get(target, target),
+            "details": [],
+            "additionalInfo": [],
+        }
         for target, text in faults
     ]
     payload = plain(code, message, target=error.target, details=details, additionalInfo=violated(error))
