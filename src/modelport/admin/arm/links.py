@@ -24,7 +24,14 @@ def link_base(public_url: str | None, scheme: str, host: str | None, local_addre
 def is_own_address(name: str, local_address: str | None) -> bool:
     """A loopback address, or the one that the connection came in at."""
     try:
-        address = ipaddress.ip_address(name)
-        return address.is_loopback or (local_address is not None and address == ipaddress.ip_address(local_address))
+        address = address_of(name)
+        return address.is_loopback or (local_address is not None and address == address_of(local_address))
     except ValueError:
         return False
+
+
+def address_of(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
+    """An address; one of IPv4 is the same where a socket of IPv6 has it. Raises ValueError."""
+    address = ipaddress.ip_address(text)
+    mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
+    return mapped or address
