@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import http.client
+import json
 import time
 from datetime import UTC, datetime
 from typing import Annotated
@@ -9,8 +11,11 @@ from typing import Annotated
 import msgspec
 import typer
 
+from modelport.cli.administration import ANSWER_SECONDS, EndpointOption
 from modelport.cli.output import ExitCode, application, fail, write_error_line, write_json, write_line, write_table
-from modelport.cli.settings import ConfigOption, DataDirOption, settings_or_fail
+from modelport.cli.server import ask
+from modelport.cli.settings import ConfigOption, DataDirOption, client_settings, settings_or_fail
+from modelport.config.client import ClientSettings
 from modelport.config.sources import Flags
 from modelport.control.resources import RESOURCES
 from modelport.control.usage import moment
@@ -34,12 +39,14 @@ def audit(
     as_json: Annotated[
         bool, typer.Option("--json", help="Print one JSON document, with what was before and after.")
     ] = (False),
+    endpoint: EndpointOption = None,
     config: ConfigOption = None,
     data_dir: DataDirOption = None,
 ) -> None:
     """Show who has changed what over the API.
 
-    The entries are a chain: one that is missing or was changed is named, and ends the command with status 14.
+    A running server is asked; the database itself is read where none answers. The entries are a chain: one that is
+    missing or was changed is named, and ends the command with status 14.
 
     Example: modelport audit --since 7d --resource deployments/gpt-4o
     """
@@ -50,7 +57,10 @@ def audit(
         since_us = 0 if since is None else int(moment(since, time.time()) * 1_000_000)
     except UsageQuestionError as error:
         raise typer.BadParameter(str(error)) from None
-    entries = entries_or_fail(config, data_dir)
+    flags = Flags(data_dir=data_dir)
+    entries = asked_entries(client_settings(config, flags), endpoint)
+    if entries is None:
+        entries = entries_or_fail(config, flags)
     chosen = [
         entry
         for entry in entries
@@ -68,9 +78,28 @@ def audit(
         raise typer.Exit(ExitCode.UNBALANCED)
 
 
-def entries_or_fail(config: ConfigOption, data_dir: DataDirOption) -> list[AuditEntry]:
-    """All entries there are. Ends the command where they cannot be read."""
-    settings = settings_or_fail(config, Flags(data_dir=data_dir))
+def asked_entries(settings: ClientSettings, endpoint: str | None) -> list[AuditEntry] | None:
+    """From a running server; None where none was named and none gives them: the database itself must be read."""
+    address = (endpoint or settings.endpoint).rstrip("/")
+    try:
+        reply = ask(settings, address, "GET", "/admin/v1/audit", answer_seconds=ANSWER_SECONDS)
+        found: list[AuditEntry] = msgspec.convert(json.loads(reply.body)["value"], list[AuditEntry])
+    except (OSError, http.client.HTTPException) as error:
+        if endpoint is not None:
+            fail(ExitCode.SERVER_UNREACHABLE, f"no server at {address}: {error}", "`modelport serve` starts one")
+    except (ValueError, KeyError, TypeError):
+        told = f"{address} gives no audit: it answered {reply.status}"
+        if endpoint is not None:
+            fail(ExitCode.NOT_AUTHORISED if reply.status in (401, 403) else ExitCode.REQUEST_REFUSED, told)
+        write_error_line(f"modelport: {told}; this one is from the database itself")
+    else:
+        return found
+    return None
+
+
+def entries_or_fail(config: ConfigOption, flags: Flags) -> list[AuditEntry]:
+    """All entries there are, from the database. Ends the command where they cannot be read."""
+    settings = settings_or_fail(config, flags)
     from modelport.app.ledger import database_address
     from modelport.stores.sql.control_reading import read_audit
 

@@ -22,6 +22,7 @@ from schemathesis.specs.openapi.checks import (
 )
 
 from modelport.admin.openapi import BASE
+from modelport.control.resources import RESOURCES
 from served import KEY, Served
 
 MODEL = {"format": "Custom", "name": "script", "version": "1"}
@@ -70,7 +71,6 @@ def test_every_operation_does_what_the_document_says(served: Served, mode: Gener
 def test_the_document_names_every_endpoint_and_no_secret_can_be_read(served: Served) -> None:
     document = served.call("GET", "/admin/v1/openapi.json").json
     assert document["openapi"].startswith("3.")
-    kinds = ("deployments", "providers", "models", "projects", "keys", "prices", "content_filters", "blocklists")
-    for kind in kinds:
+    for kind in RESOURCES:
         assert set(document["paths"][f"{BASE}{kind}/{{name}}"]) == {"get", "put", "patch", "delete"}
     assert served.call("GET", "/admin/v1/openapi.json", key=None).status == 401

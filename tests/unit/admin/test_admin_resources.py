@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from modelport.control.resources import RESOURCES
 from served import KEY, Answer, Served, eventually
 
 MODEL = {"format": "Custom", "name": "script", "version": "1"}
@@ -35,13 +36,13 @@ def served(request: pytest.FixtureRequest, serve_module: Callable[..., Served]) 
 def _as_before(served: Served) -> Iterator[None]:
     """Every test begins without stored objects."""
     yield
-    for kind in ("deployments", "keys", "models", "providers", "projects", "prices", "content_filters", "blocklists"):
+    for kind in RESOURCES:
         for found in served.call("GET", f"/admin/v1/{kind}").json["value"]:
             if found["origin"] == "store":
                 path = f"/admin/v1/{kind}/{found['name']}"
                 if found["settings"].get("default") or found["settings"].get("spillover"):
                     assert patch(served, path, {"default": None, "spillover": None}).status == 200
-    for kind in ("deployments", "keys", "models", "providers", "projects", "prices", "content_filters", "blocklists"):
+    for kind in RESOURCES:
         for found in served.call("GET", f"/admin/v1/{kind}").json["value"]:
             if found["origin"] == "store":
                 assert served.call("DELETE", f"/admin/v1/{kind}/{found['name']}").status == 204

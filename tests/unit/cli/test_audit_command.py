@@ -14,16 +14,18 @@ from typer.testing import CliRunner, Result
 
 from modelport.cli.main import app
 from modelport.cli.output import ExitCode
-from served import Served
+from served import KEY, Served
 
 MODEL = {"format": "Custom", "name": "script", "version": "1"}
 CONFIG: dict[str, Any] = {"deployments": {"script": {"model": MODEL, "provider": {"type": "scripted"}}}}
 DEPLOYED = {"model": MODEL, "provider": {"type": "scripted"}}
 
 
-def command(data_dir: Path, *arguments: str) -> Result:
+def command(data_dir: Path, *arguments: str, key: str | None = None) -> Result:
     inherited: dict[str, str | None] = {name: None for name in os.environ if name.startswith("MODELPORT_")}
-    ended = CliRunner().invoke(app, ["audit", *arguments], env={**inherited, "MODELPORT_DATA_DIR": str(data_dir)})
+    ended = CliRunner().invoke(
+        app, ["audit", *arguments], env={**inherited, "MODELPORT_DATA_DIR": str(data_dir), "MODELPORT_API_KEY": key}
+    )
     assert isinstance(ended.exception, SystemExit | None)
     return ended
 
@@ -44,6 +46,10 @@ def test_changes_are_listed_beside_the_server_and_without_it(
         assert served.call("DELETE", "/admin/v1/deployments/first").status == 204
         assert served.call("PUT", "/admin/v1/deployments/script", {"settings": DEPLOYED}).status == 409
         beside = command(data_dir, "--json")
+        asked = command(data_dir, "--json", "--endpoint", served.url, key=KEY)
+        assert command(data_dir, "--endpoint", served.url, key="wrong").exit_code == ExitCode.NOT_AUTHORISED
+    assert command(data_dir, "--endpoint", served.url, key=KEY).exit_code == ExitCode.SERVER_UNREACHABLE
+    assert json.loads(asked.stdout) == json.loads(beside.stdout)
     assert beside.exit_code == 0, beside.output
     found = json.loads(command(data_dir, "--json").stdout)
     assert found == json.loads(beside.stdout)

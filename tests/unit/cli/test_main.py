@@ -56,6 +56,7 @@ def test_what_runs_no_command_imports_none(arguments: list[str]) -> None:
         ["models", "verify"],
         ["chat"],
         ["usage", "--endpoint", "http://127.0.0.1:9"],
+        ["audit", "--endpoint", "http://127.0.0.1:9"],
         ["deployment", "list"],
         ["deployment", "create", "gpt-4o", "--model-name", "gpt-4o"],
         ["keys", "new", "team"],
