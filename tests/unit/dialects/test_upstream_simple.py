@@ -131,6 +131,14 @@ def test_counts_with_details_are_read_quickly() -> None:
     assert quick[-1].usage == TokenUsage(5, 3, 5, 2, 1, 1)  # type: ignore[union-attr]
 
 
+def test_details_that_are_zeros_say_nothing() -> None:
+    usage = {"prompt_tokens": 9, "completion_tokens": 8, "prompt_tokens_details": {"cached_tokens": 0}}
+    answer = {"choices": [{"message": {"content": "a"}, "finish_reason": "stop"}], "usage": usage}
+    assert UpstreamCodec().whole_answer(msgspec.json.encode(answer)) == PlainAnswer(
+        "a", FinishReason.STOP, None, None, 9, 8
+    )
+
+
 def test_a_tier_that_is_not_the_usual_one_is_left_to_the_slow_reading() -> None:
     choices = [{"message": {"content": "a"}, "finish_reason": "stop"}]
     answer = {"choices": choices, "usage": {"prompt_tokens": 1, "completion_tokens": 1}}

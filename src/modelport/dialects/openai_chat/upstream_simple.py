@@ -140,6 +140,8 @@ def usual_answer(raw: bytes) -> PlainAnswer | None:
         classes = _classes(prompt, completion, usage.prompt_tokens_details, usage.completion_tokens_details)
         if classes is None:
             return None
+        if classes.input == prompt and classes.output == completion:
+            classes = None  # the details are zeros
     return PlainAnswer(text, reason, answer.model or None, answer.id or None, prompt, completion, classes, tier, extra)
 
 
