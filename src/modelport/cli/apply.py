@@ -9,7 +9,7 @@ from typing import Annotated, Final
 import typer
 
 from modelport.cli.administration import Administration, EndpointOption, Object, administration
-from modelport.cli.bodies import read_settings, with_secrets
+from modelport.cli.bodies import check_secrets, read_settings, with_secrets
 from modelport.cli.declaration import Change, NotOurs, changes, declared
 from modelport.cli.objects import JsonOption, YesOption
 from modelport.cli.output import ExitCode, application, confirm, fail, write_error_line, write_json, write_line
@@ -43,6 +43,8 @@ def apply(
     wanted, passed_over = declared(read_settings(file))
     if passed_over:
         write_error_line(f"modelport: passed over, as the server's own: {', '.join(passed_over)}")
+    for one in wanted:
+        check_secrets(one.kind, one.settings)
     server = administration(config, data_dir, endpoint)
     try:
         found = changes(wanted, server.objects, prune=prune)
@@ -64,9 +66,7 @@ def made_by(server: Administration, change: Change, directory: Path, as_json: bo
         server.delete(change.kind, change.name)
         answer, done = Object(), "deleted"
     else:
-        with_values = change.kind in ("providers", "deployments")
-        body = with_secrets(change.after, directory) if with_values else change.after
-        answer, is_new = server.put(change.kind, change.name, body)
+        answer, is_new = server.put(change.kind, change.name, with_secrets(change.kind, change.after, directory))
         done = "created" if is_new else "changed" if change.action == "change" else "secrets sent"
     secrets: dict[str, str] = answer.get("secrets") or {}
     if not as_json:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -13,7 +13,7 @@ import typer
 from modelport.cli.administration import Body
 from modelport.cli.output import ExitCode, fail
 from modelport.config.faults import ConfigError
-from modelport.config.secrets import SecretFault, SecretSources, is_reference
+from modelport.config.secrets import MASK, SecretFault, SecretSources, is_reference, is_secret_name
 
 FileOption = Annotated[
     Path | None, typer.Option("--file", "-f", help="YAML or JSON with settings; options beside it win.")
@@ -84,19 +84,47 @@ def pairs_of(texts: Sequence[str] | None, hint: str) -> dict[str, str] | None:
     return found
 
 
-def with_secrets(body: Any, directory: Path | None = None) -> Any:
-    """A copy with what `env:NAME` and `file:PATH` refer to here: the server takes secrets as they are. Ends the command
-    where one cannot be read."""
-    if isinstance(body, Mapping):
-        return {key: with_secrets(value, directory) for key, value in body.items()}
-    if isinstance(body, list):
-        return [with_secrets(item, directory) for item in body]
-    if not isinstance(body, str) or not is_reference(body):
-        return body
-    try:
-        return SecretSources(os.environ, directory or Path.cwd()).resolve(body).reveal()
-    except SecretFault as error:
-        fail(ExitCode.CONFIG_INVALID, f"{body}: {error}")
+def with_secrets(kind: str, settings: Body, directory: Path | None = None) -> Body:
+    """A copy with what `env:NAME` and `file:PATH` refer to here, where a provider's secrets are.
+    Ends the command where one cannot be read, or is written in the open."""
+
+    def value(reference: str) -> str:
+        try:
+            return SecretSources(os.environ, directory or Path.cwd()).resolve(reference).reveal()
+        except SecretFault as error:
+            fail(ExitCode.CONFIG_INVALID, f"{reference}: {error}")
+
+    check_secrets(kind, settings)
+    return replace_references(kind, settings, value)
+
+
+def check_secrets(kind: str, settings: Body) -> None:
+    """Ends the command where a secret is written in the open: it would be shown with the difference."""
+    provider = settings if kind == "providers" else settings.get("provider")
+    for key, value in provider.items() if isinstance(provider, Mapping) else ():
+        if is_secret_name(str(key)) and isinstance(value, str) and not is_reference(value) and value != MASK:
+            fail(ExitCode.CONFIG_INVALID, f"{key}: a secret is not written here; write env:NAME or file:PATH")
+
+
+def replace_references(kind: str, settings: Body, value: Callable[[str], str]) -> Body:
+    """A copy of an object's settings with `value(reference)` for each reference to a provider's secret."""
+    if kind == "providers":
+        found: Body = _replaced(settings, value)
+        return found
+    if kind == "deployments" and isinstance(settings.get("provider"), Mapping):
+        return {**settings, "provider": _replaced(settings["provider"], value)}
+    return settings
+
+
+def _replaced(part: Any, value: Callable[[str], str], key: str = "", depth: int = 0) -> Any:
+    """Deep inside, where a script may say anything, only a reference under a secret's name is one."""
+    if isinstance(part, Mapping):
+        inside = depth if key == "headers" else depth + 1
+        return {name: _replaced(item, value, name, inside) for name, item in part.items()}
+    if isinstance(part, list):
+        return [_replaced(item, value, key, depth) for item in part]
+    is_due = depth <= 1 or is_secret_name(key)
+    return value(part) if is_due and isinstance(part, str) and is_reference(part) else part
 
 
 def flat(value: Any, place: str = "") -> Iterator[tuple[str, str]]:

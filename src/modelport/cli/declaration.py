@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Any, Final, Literal
 
 from modelport.cli.administration import Body, Object
-from modelport.cli.bodies import flat
-from modelport.config.secrets import MASK, is_reference
+from modelport.cli.bodies import flat, replace_references
+from modelport.config.secrets import MASK
 
 ORDER: Final = (
     "providers",
@@ -54,7 +54,7 @@ class Change:
 
     def differences(self) -> Iterator[tuple[str, str | None, str | None]]:
         """Place, text before and text after; None: it is not set. Secrets are masked."""
-        before, after = dict(flat(self.before)), dict(flat(shown(self.after)))
+        before, after = dict(flat(self.before)), dict(flat(shown(self.kind, self.after)))
         for place in dict.fromkeys((*before, *after)):
             if place and before.get(place) != after.get(place):
                 yield place, before.get(place), after.get(place)
@@ -151,30 +151,39 @@ def change_of(one: Declared, name: str, there: Object | None) -> Change | None:
     """None: nothing differs. Raises NotOurs."""
     if there is None:
         return Change("create", one.kind, one.name, {}, one.settings)
-    before = {key: value for key, value in there["settings"].items() if one.kind != "keys" or key not in KEY_VALUES}
-    is_same = before == shown(one.settings)
+    before = comparable(one, there["settings"])
+    wanted = shown(one.kind, one.settings)
+    is_same = before == wanted
     if there["origin"] != "store":
         if is_same or before == one.settings:
             return None
         where = f"the server's configuration file ({there['place']})" if "place" in there else "what is built in"
         raise NotOurs(f"{one.kind}/{there['name']} differs from {where}, and can only be changed there")
-    if is_same and not has_references(one.settings):
+    if is_same and wanted == one.settings:
         return None
     return Change("send_secrets" if is_same else "change", one.kind, there["name"], before, one.settings)
 
 
-def shown(value: Any) -> Any:
+def comparable(one: Declared, there: Body) -> Body:
+    """What a server has, without values of keys, and without the secrets that the file leaves out: they stay."""
+    if one.kind == "keys":
+        return {key: value for key, value in there.items() if key not in KEY_VALUES}
+    if one.kind == "providers":
+        return without_kept(there, one.settings)
+    provider, wanted = there.get("provider"), one.settings.get("provider")
+    if one.kind == "deployments" and isinstance(provider, dict) and isinstance(wanted, dict):
+        return {**there, "provider": without_kept(provider, wanted)}
+    return there
+
+
+def without_kept(provider: Body, wanted: Body) -> Body:
+    """A provider without masked settings that are not wanted in another way."""
+    return {key: value for key, value in provider.items() if value != MASK or key in wanted}
+
+
+def shown(kind: str, settings: Body) -> Body:
     """A copy with the mask in place of each reference, as the server shows secrets."""
-    if isinstance(value, Mapping):
-        return {key: shown(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [shown(item) for item in value]
-    return MASK if isinstance(value, str) and is_reference(value) else value
-
-
-def has_references(value: Any) -> bool:
-    """Whether a secret is named somewhere."""
-    return bool(shown(value) != value)
+    return replace_references(kind, settings, lambda reference: MASK)
 
 
 def exported(kind: str, objects: Sequence[Object]) -> Any:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Final
+from typing import Annotated, Final
 
 import typer
 
@@ -117,10 +117,4 @@ def change(
     )
     chosen = one_name(name, deployment_name)
     server = administration(config, data_dir, endpoint)
-    save(context, server, KIND, chosen, without_references(body), as_json)
-
-
-def without_references(body: Body) -> Body:
-    """With the secrets of a provider that is written in the deployment."""
-    written: Any = body.get("provider")
-    return {**body, "provider": with_secrets(written)} if isinstance(written, dict) else body
+    save(context, server, KIND, chosen, with_secrets(KIND, body), as_json)

@@ -61,5 +61,5 @@ def change(
         raise typer.BadParameter(
             "other users see what is typed here; use env:NAME or file:PATH", param_hint="--api-key"
         )
-    body = with_secrets(body_of(file, settings, type=type_, base_url=base_url, api_key=api_key))
+    body = with_secrets(KIND, body_of(file, settings, type=type_, base_url=base_url, api_key=api_key))
     save(context, administration(config, data_dir, endpoint), KIND, one_name(name, option), body, as_json)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
-import re
 from collections.abc import Iterator, Mapping
 from functools import cached_property
 from importlib.metadata import entry_points
@@ -22,14 +21,11 @@ from modelport.config.deployments import revealed
 from modelport.config.embedded import EMBEDDED
 from modelport.config.faults import Fault, Path, printable
 from modelport.config.messages import Explainer
-from modelport.config.secrets import MASK, Secret, SecretFault, SecretSources, expanded, is_reference
+from modelport.config.secrets import MASK, Secret, SecretFault, SecretSources, expanded, is_reference, is_secret_name
 from modelport.config.section import shown, url_fault
 from modelport.config.spelling import did_you_mean
 
 _GROUP: Final = "modelport.providers"
-_SECRET_NAME: Final = re.compile(
-    r"(.*_)?(api_?key|key|secret|token|password|credentials?|authorization)", re.IGNORECASE
-)
 _OURS: Final = ("type", "model", "region")
 
 Faults = Iterator[tuple[Path, Fault]]
@@ -179,11 +175,6 @@ def path_fields(model: type[BaseModel]) -> list[str]:
 def secret_fields(model: type[BaseModel]) -> list[str]:
     """The settings that hold a secret, whatever they are called."""
     return [name for name, field in model.model_fields.items() if _holds(field.annotation, SecretStr)]
-
-
-def is_secret_name(key: str) -> bool:
-    """Whether a setting of this name holds a secret in any adapter."""
-    return _SECRET_NAME.fullmatch(key.replace("-", "_")) is not None
 
 
 def _holds(annotation: Any, kind: type) -> bool:

@@ -12,13 +12,12 @@ from pydantic import BaseModel
 
 from modelport.config.adapters import (
     AdapterFault,
-    is_secret_name,
     known_types,
     path_fields,
     secret_fields,
     settings_model,
 )
-from modelport.config.secrets import MASK, Secret, is_reference
+from modelport.config.secrets import MASK, Secret, is_reference, is_secret_name
 from modelport.config.stored import STORED
 
 REFERENCE: Final = "env: and file: are for the configuration file alone; over the API a secret is written as it is"

@@ -24,6 +24,9 @@ PLACEHOLDER: Final = "https://placeholder.invalid/"
 """Where secrets are not read, each value begins with this: it may stand in a header and for an address."""
 SECRET_FILE_BYTES_LIMIT: Final = 65_536
 _REFERENCE: Final = re.compile(r"env:[A-Za-z_][A-Za-z0-9_]*|file:\S.*", re.DOTALL)
+_SECRET_NAME: Final = re.compile(
+    r"(.*_)?(api_?key|key|secret|token|password|credentials?|authorization)", re.IGNORECASE
+)
 _SENDABLE: Final = re.compile(r"[\x21-\x7e]([\x20-\x7e]*[\x21-\x7e])?")
 """A header's value: spaces inside of it are legal, those around it are not part of it."""
 
@@ -166,6 +169,11 @@ class SecretSources:
 def is_reference(text: str) -> bool:
     """Does it read `env:NAME` or `file:PATH`?"""
     return _REFERENCE.fullmatch(text) is not None
+
+
+def is_secret_name(key: str) -> bool:
+    """Whether a setting of this name holds a secret in any adapter."""
+    return _SECRET_NAME.fullmatch(key.replace("-", "_")) is not None
 
 
 def is_sendable(secret: Secret) -> bool:

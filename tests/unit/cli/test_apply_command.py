@@ -139,3 +139,31 @@ def test_the_default_is_moved_last() -> None:
     was = [{"name": "old", "kind": "deployments", "origin": "store", "settings": {"default": True}}]
     wanted, _ = declared({"deployments": {"new": {"default": True}, "old": {}}})
     assert [change.name for change in changes(wanted, lambda kind: was, prune=False)] == ["old", "new"]
+
+
+def test_secrets_stand_only_where_a_provider_has_them(run: Run, tmp_path: Path) -> None:
+    file = tmp_path / "objects.yaml"
+    model = {"name": "x"}
+    far = {"type": "openai_compatible", "base_url": "https://llm.example/v1", "api_key": "sk-in-the-open"}
+    for objects in ({"providers": {"far": far}}, {"deployments": {"made": {"model": model, "provider": far}}}):
+        file.write_text(yaml.safe_dump(objects))
+        ended = run("apply", "-f", str(file), "--dry-run")
+        assert ended.exit_code == ExitCode.CONFIG_INVALID
+        assert "write env:NAME or file:PATH" in ended.stderr
+        assert "sk-in-the-open" not in ended.output
+    assert run("provider", "create", "far", "--set", "type=scripted", "--set", "api_key=sk").exit_code == (
+        ExitCode.CONFIG_INVALID
+    )
+    far["headers"] = {"x-team": "env:TEAM"}
+    far["api_key"] = "env:UPSTREAM"
+    deployment = {"model": model, "provider": far, "tags": {"stage": "env:prod"}}
+    file.write_text(yaml.safe_dump({"deployments": {"made": deployment}}))
+    assert run("apply", "-f", str(file), "--yes", UPSTREAM="sk-1", TEAM="t-1").exit_code == 0
+    settings = document(run("deployment", "show", "made", "--json"))["settings"]
+    assert settings["tags"] == {"stage": "env:prod"}
+    assert settings["provider"]["api_key"] == "***"
+    del far["api_key"], far["headers"]
+    file.write_text(yaml.safe_dump({"deployments": {"made": deployment}}))
+    ended = run("apply", "-f", str(file))  # what is left out stays
+    assert "api_key" not in ended.stdout
+    assert run("deployment", "delete", "made", "--yes").exit_code == 0
