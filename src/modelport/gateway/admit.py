@@ -18,7 +18,8 @@ from modelport.gateway.afford import CallHold
 from modelport.gateway.estimate import Need, need
 from modelport.gateway.facts import CallFacts
 from modelport.gateway.fitting import beyond_limits
-from modelport.gateway.lease import CallLease, Parts
+from modelport.gateway.lease import CallLease
+from modelport.gateway.parts import Parts
 from modelport.gateway.plan import CallPlan
 from modelport.gateway.waiting import Denied, Turn
 

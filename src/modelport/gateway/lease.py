@@ -4,28 +4,27 @@ from __future__ import annotations
 
 import sys
 from functools import partial
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 import msgspec
 
 from modelport.core.answers import PlainAnswer
 from modelport.core.catalog import Target
-from modelport.core.clock import Clock
 from modelport.core.errors import ModelportError, Unavailable, UpstreamGivenUp
 from modelport.core.excerpts import optional_excerpt
 from modelport.core.ports.money import Budgets
 from modelport.core.ports.quota import DirectAccount, Reservation
-from modelport.core.ports.records import Journal, Observer
+from modelport.core.ports.records import Journal
 from modelport.core.ports.stages import NeedsWaiting, Refusal
 from modelport.core.quota import QuotaState, tightest
 from modelport.core.requests import Request
 from modelport.core.usage import Ending, TokenUsage, UsageRecord, UsageRow, UsageSource
-from modelport.gateway.admissions import Admissions
 from modelport.gateway.afford import CallHold, afford
 from modelport.gateway.charge import USUAL, Charge
 from modelport.gateway.estimate import Need, byte_length
 from modelport.gateway.facts import CallFacts
 from modelport.gateway.forms import CLOSED_BY_CLASS_VALUES, CLOSED_VALUES, OPENED_VALUES, encoded
+from modelport.gateway.parts import Meter, Parts
 from modelport.gateway.plan import CallPlan
 from modelport.gateway.waiting import RUNNING, Turn
 
@@ -34,28 +33,6 @@ BEYOND_ANY_COUNT = sys.maxsize
 NULL: Final = b"null"
 NOTHING: Final = TokenUsage()
 ROWS: Final = msgspec.json.Decoder(UsageRow)
-
-
-class Parts(Protocol):
-    """What a lease is made with; gateway.pipeline.Pipeline has it."""
-
-    quota: Admissions
-    journal: Journal
-    observer: Observer
-    clock: Clock
-
-
-class Meter(Protocol):
-    """Whatever counts a call's tokens; `gateway.count.Count` is one."""
-
-    def usage(self) -> TokenUsage:
-        """What was made until now."""
-        ...
-
-    @property
-    def source(self) -> UsageSource:
-        """Where those counts come from."""
-        ...
 
 
 class CallLease:
