@@ -225,6 +225,7 @@ def keys(settings: Settings, salt: bytes, generated: Secret | None) -> dict[byte
                 weight=entry.weight,
                 project=entry.project,
                 budgets=tuple(key_budgets(name, entry, settings)),
+                may_explain=entry.explain,
             )
             hashed = bytes.fromhex(given.reveal()) if given.is_hash else digest(salt, given.reveal())
             found[hashed] = KeyEntry(hashed, principal, expires_at)

@@ -70,6 +70,10 @@ class Administration:
         """What an operation beyond these answers."""
         return self._document(self._ask("POST", f"/admin/v1/{path}", body))
 
+    def call(self, path: str, body: Body, headers: Mapping[str, str]) -> Body:
+        """What a path beyond the administration's answers."""
+        return self._document(self._ask("POST", path, body, headers))
+
     def _ask(self, method: str, path: str, body: Any = None, headers: Mapping[str, str] = NO_HEADERS) -> Reply:
         given, seconds = (self._settings, self._address, method, path), ANSWER_SECONDS
         try:

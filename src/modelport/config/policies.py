@@ -61,6 +61,8 @@ class KeySettings(Section):
     weight: Annotated[int, Field(ge=1, le=1000)] = 1
     """The share of what comes free while calls wait for room."""
     budget: BudgetSettings | None = None
+    explain: bool = False
+    """Whether calls with `x-modelport-explain: true` are answered with what they would do, as administrators' are."""
 
     @model_validator(mode="after")
     def _opens_something(self) -> KeySettings:

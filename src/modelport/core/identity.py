@@ -54,6 +54,8 @@ class Principal(Struct, frozen=True):
     """Whose costs its calls are booked with."""
     budgets: tuple[Budget, ...] = ()
     """Its own and its project's."""
+    may_explain: bool = False
+    """Whether it is told what a call would do, as administrators are."""
 
 
 class Identified(Struct, frozen=True):

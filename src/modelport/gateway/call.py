@@ -51,6 +51,8 @@ class CallHead(Struct, frozen=True, kw_only=True):
     """The header's value as sent; None when absent."""
     checks_extras: bool = True
     """Whether the surface knows the extra-parameters header at all."""
+    explains: bool = False
+    """The caller wants to know what its call would do, and nothing else."""
 
 
 class Arrival(Struct, frozen=True):

@@ -12,6 +12,7 @@ from modelport.core.ports.dispatch import GiveUp, TargetFailed, Wait
 from modelport.core.ports.filters import Annotations, ContentFilter, Cut
 from modelport.core.ports.providers import Readiness
 from modelport.core.ports.stages import NeedsWaiting, Refusal
+from modelport.core.quota import QuotaState
 from modelport.core.usage import Ending
 from modelport.gateway import guard
 from modelport.gateway.answering import Answering, whole_text
@@ -49,6 +50,7 @@ class TargetExchange(AnswerReceiver):
         "_dispatch",
         "_dropped",
         "_is_leased",
+        "_known",
         "_load_seconds",
         "_loading_since",
         "_plan",
@@ -60,6 +62,8 @@ class TargetExchange(AnswerReceiver):
     _dropped: tuple[str, ...]
     _is_leased: bool
     """Something is taken."""
+    _known: CallPlan | None
+    """Once we know which deployment is asked; a record says so."""
     _load_seconds: float | None
     _loading_since: float
     _plan: CallPlan
@@ -97,6 +101,10 @@ class TargetExchange(AnswerReceiver):
         self.completion = guard.Completion(completion, request.choices, annotations)
 
     def _origin(self) -> Origin:
+        if not self._is_leased:  # it is only said what the call would do
+            assert self._known is not None
+            known = self._known
+            return Origin(QuotaState(), known.deployment, known.caller.snapshot, kept={})
         asked, dropped = self._asked.codec or self._asked.maker, self._dropped
         if asked is not None and (ignored := asked.ignored(self._request)):
             dropped = (*dropped, *(name for name in ignored if name not in dropped))

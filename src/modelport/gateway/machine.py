@@ -14,6 +14,8 @@ from collections.abc import Callable, Generator
 from functools import partial
 from typing import Any, Final
 
+import msgspec
+
 from modelport.core.catalog import Deployment, Snapshot
 from modelport.core.errors import InternalError, ModelportError, Unavailable, UpstreamTimedOut
 from modelport.core.faults import drop_frames, frames
@@ -27,6 +29,7 @@ from modelport.gateway.admit import admit, sooner
 from modelport.gateway.ask import ask, everything_wrong
 from modelport.gateway.call import Arrival, CallHead, Reply, Shell
 from modelport.gateway.exchange import TargetExchange
+from modelport.gateway.explain import explain
 from modelport.gateway.facts import CallFacts, ended_by, note_unauthenticated, record_refusal
 from modelport.gateway.gateway import Gateway
 from modelport.gateway.identify import identify
@@ -36,6 +39,7 @@ from modelport.gateway.resolve import requested_model
 
 STOPPED_RETRY_SECONDS: Final = 5
 log = logging.getLogger("modelport.surfaces")
+encoded = msgspec.json.Encoder().encode
 
 Steps = Generator[NeedsWaiting[Any], Any, None]
 
@@ -55,7 +59,6 @@ class CallMachine(TargetExchange):
         "_is_reading",
         "_is_recorded",
         "_is_streamed",
-        "_known",
         "_next",
         "_requested_model",
         "_started",
@@ -66,8 +69,6 @@ class CallMachine(TargetExchange):
     _body_refusal: ModelportError | None
     _caller: Caller | None
     """Once we know who asks."""
-    _known: CallPlan | None
-    """Once we know which deployment is asked; a record says so."""
     _next: Callable[[], None]
     """What to do once the journal's lines are written, which it `_awaits_lines` for."""
     _requested_model: str | None
@@ -137,7 +138,10 @@ class CallMachine(TargetExchange):
     def _is_known(self, caller: Caller) -> None:
         pipeline, head = self._pipeline, caller.head
         self._caller, self._started = caller, pipeline.clock.monotonic()
-        pipeline.observer.call_started(head.operation, head.surface)
+        if head.explains:
+            self._is_recorded = True  # nobody is told of it
+        else:
+            pipeline.observer.call_started(head.operation, head.surface)
         if self._body_refusal is not None:
             self.turn_away(self._body_refusal)
         elif self._is_reading:
@@ -178,7 +182,7 @@ class CallMachine(TargetExchange):
             waiting = self._steps.send(value)
         except StopIteration:
             self._steps = None
-            self._when_written(self.ask_next)
+            self._when_written(self.ask_next if self._is_leased else self._finish)
         else:
             self.wait(waiting.resume, self._step)
 
@@ -201,6 +205,9 @@ class CallMachine(TargetExchange):
             shaped = plan.shaped(request)
             if wrong is not None:
                 raise everything_wrong(wrong, shaped)
+            if caller.head.explains:
+                self._whole_answer = encoded(explain(plan, request, shaped, pipeline))
+                return
             if isinstance(shaped, Refusal):  # the caller has not named the second: there, the first's answer stands
                 raise full or shaped.error
             facts = CallFacts(self._arrival, caller, self._started_at, self._started, plan, request.stream)

@@ -58,6 +58,7 @@ def head_of(lane: Lane, way: Way, reply: Reply) -> CallHead:
         reasoning=way.reasoning,
         extra_parameters=head.extra_parameters if inference.checks_extras else None,
         checks_extras=inference.checks_extras,
+        explains=head.explains,
     )
 
 

@@ -24,6 +24,8 @@ EXTRA_PARAMETERS: Final = (b"extra-parameters", b"extra-params", b"unknown-param
 """Spellings that clients send, in order of precedence: the specification's, the JavaScript document's, early SDKs'."""
 EXTRA_PARAMETERS_MODES: Final = frozenset({"error", "drop", "pass-through"})
 
+EXPLAIN: Final = b"x-modelport-explain"
+
 DECISIVE: Final = (
     b"api-key",
     b"authorization",
@@ -32,6 +34,7 @@ DECISIVE: Final = (
     b"azureml-model-deployment",
     b"x-ms-model-mesh-model-name",
     b"origin",
+    EXPLAIN,
 )
 """All headers that decide what happens to an inference call, and who may read its answer. A caller is known again by
 these and the URL alone (gateway/plan.py)."""
@@ -113,6 +116,11 @@ class RequestHead(Struct, frozen=True, kw_only=True):
                 mode = value.lower().replace("_", "-")
                 return mode if mode in EXTRA_PARAMETERS_MODES else value
         return None
+
+    @property
+    def explains(self) -> bool:
+        """Whether it is only to be said what the call would do."""
+        return self.headers.get(EXPLAIN, b"").strip().lower() == b"true"
 
     @property
     def api_version(self) -> str | None:
