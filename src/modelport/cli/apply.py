@@ -9,7 +9,7 @@ from typing import Annotated, Final
 import typer
 
 from modelport.cli.administration import Administration, EndpointOption, Object, administration
-from modelport.cli.bodies import check_secrets, read_settings, with_secrets
+from modelport.cli.bodies import check_secrets, read_settings, read_standard_input, with_secrets
 from modelport.cli.declaration import Change, NotOurs, changes, declared
 from modelport.cli.objects import JsonOption, YesOption
 from modelport.cli.output import ExitCode, application, confirm, fail, write_error_line, write_json, write_line
@@ -17,12 +17,16 @@ from modelport.cli.settings import ConfigOption, DataDirOption
 
 app = application()
 
+STANDARD_INPUT: Final = Path("-")
 SIGNS: Final = {"create": "+", "change": "~", "send_secrets": "=", "delete": "-"}
 
 
 @app.command()
 def apply(
-    file: Annotated[Path, typer.Option("--file", "-f", help="YAML or JSON, in the words of the configuration.")],
+    file: Annotated[
+        Path,
+        typer.Option("--file", "-f", help="YAML or JSON, in the words of the configuration; - reads standard input."),
+    ],
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the difference, and change nothing.")] = False,
     prune: Annotated[
         bool, typer.Option("--prune", help="Delete stored objects of the file's kinds that it does not name.")
@@ -40,7 +44,7 @@ def apply(
 
     Example: modelport apply -f objects.yaml --dry-run
     """
-    wanted, passed_over = declared(read_settings(file))
+    wanted, passed_over = declared(read_standard_input() if file == STANDARD_INPUT else read_settings(file))
     if passed_over:
         write_error_line(f"modelport: passed over, as the server's own: {', '.join(passed_over)}")
     for one in wanted:
@@ -92,5 +96,7 @@ def write_difference(found: Sequence[Change]) -> None:
 
 def document(change: Change) -> dict[str, object]:
     """For programs."""
-    told = [{"setting": place, "before": before, "after": after} for place, before, after in change.differences()]
-    return {"action": change.action, "kind": change.kind, "name": change.name, "differences": told}
+    differences = [
+        {"setting": place, "before": before, "after": after} for place, before, after in change.differences()
+    ]
+    return {"action": change.action, "kind": change.kind, "name": change.name, "differences": differences}

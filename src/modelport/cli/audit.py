@@ -88,10 +88,10 @@ def asked_entries(settings: ClientSettings, endpoint: str | None) -> list[AuditE
         if endpoint is not None:
             fail(ExitCode.SERVER_UNREACHABLE, f"no server at {address}: {error}", "`modelport serve` starts one")
     except (ValueError, KeyError, TypeError):
-        told = f"{address} gives no audit: it answered {reply.status}"
+        failure = f"{address} gives no audit: it answered {reply.status}"
         if endpoint is not None:
-            fail(ExitCode.NOT_AUTHORISED if reply.status in (401, 403) else ExitCode.REQUEST_REFUSED, told)
-        write_error_line(f"modelport: {told}; this one is from the database itself")
+            fail(ExitCode.NOT_AUTHORISED if reply.status in (401, 403) else ExitCode.REQUEST_REFUSED, failure)
+        write_error_line(f"modelport: {failure}; this one is from the database itself")
     else:
         return found
     return None

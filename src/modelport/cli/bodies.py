@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -14,6 +15,9 @@ from modelport.cli.administration import Body
 from modelport.cli.output import ExitCode, fail
 from modelport.config.faults import ConfigError
 from modelport.config.secrets import MASK, SecretFault, SecretSources, is_reference, is_secret_name
+
+if TYPE_CHECKING:
+    from modelport.config.document import Document
 
 FileOption = Annotated[
     Path | None, typer.Option("--file", "-f", help="YAML or JSON with settings; options beside it win.")
@@ -40,11 +44,22 @@ def body_of(file: Path | None, pairs: Sequence[str] | None, **options: Any) -> B
 
 
 def read_settings(file: Path) -> Body:
-    """A YAML or JSON file."""
+    """A YAML or JSON file. Ends the command where it cannot be read."""
     from modelport.config.document import read_file  # with it comes yaml
 
+    return _data_of(lambda: read_file(file))
+
+
+def read_standard_input() -> Body:
+    """The same from standard input."""
+    from modelport.config.document import read_document
+
+    return _data_of(lambda: read_document(sys.stdin.buffer.read(), "standard input"))
+
+
+def _data_of(read: Callable[[], Document]) -> Body:
     try:
-        document = read_file(file)
+        document = read()
         if document.faults:
             raise ConfigError(document.faults)
     except ConfigError as error:

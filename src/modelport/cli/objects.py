@@ -1,4 +1,4 @@
-"""What the commands of every kind of object have in common: `show`, `list` and `delete`, and how a change is told."""
+"""What the commands of every kind of object have in common: `show`, `list` and `delete`, and the report of a change."""
 
 from __future__ import annotations
 
@@ -131,7 +131,7 @@ def save(context: typer.Context, server: Administration, kind: str, name: str, s
 
 
 def write_done(kind: str, name: str, done: str, as_json: bool) -> None:
-    """That something was done."""
+    """Reports what was done."""
     if as_json:
         write_json({"kind": kind, "name": name, "result": done})
     else:

@@ -88,7 +88,7 @@ WITHOUT: Final[Mapping[str, Mapping[str, str]]] = {
     "general_settings": {
         "database_url": "its keys, users and spend stay where they are; make keys with `modelport keys new`",
         "store_model_in_db": "models that are in its database are not in this file",
-        "alerting": "`budgets.webhook` is told of budgets",
+        "alerting": "`budgets.webhook` receives what budgets have used",
     },
 }
 NO_COUNTERPART: Final = "has no counterpart"
@@ -242,7 +242,7 @@ class _Importer:
             own = name if number == 1 else f"{name}-{number}"
             if providers.setdefault(own, dict(body)) == body:
                 return own
-        raise AssertionError("one of so many names is free")
+        raise AssertionError("a number is always free")
 
     def _own_name(self, name: str) -> str | None:
         own = self._names.get(name)
