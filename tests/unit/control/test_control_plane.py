@@ -24,6 +24,7 @@ from modelport.core.ports.control import (
     Conditions,
     ControlStoreUnavailable,
     InvalidResource,
+    PolicyViolation,
     PreconditionFailed,
     Resource,
     ResourceConflict,
@@ -125,6 +126,9 @@ class Host:
         if self.refuses:
             raise Unservable("it does not fit")
         return {found.name: found.body for found in objects}
+
+    def violations(self, prepared: Any, deployment: str | None, policy: str | None = None) -> Sequence[PolicyViolation]:
+        return ()
 
     async def apply(self, prepared: Any, version: int) -> None:
         if self.breaks:
