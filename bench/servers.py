@@ -76,7 +76,7 @@ deployments:
   bench-full:
     model: {{format: Custom, name: bench}}
     provider: mock
-    limits: {{tokens_per_minute: 1, requests_per_minute: 1}}
+    limits: {{tokens_per_minute: 1000000, requests_per_minute: 1}}
 """
 UNLIMITED = "{tokens_per_minute: null, requests_per_minute: null}"
 GENEROUS = "{tokens_per_minute: 1000000000000, requests_per_minute: 1000000000}"

@@ -68,7 +68,7 @@ TRAFFIC = (
     Traffic(kind("wrong keys", 1, door="401", rate=20), frozenset({401})),
     Traffic(kind("unknown deployments", 1, door="404", rate=20), frozenset({404})),
     Traffic(kind("invalid parameters", 1, door="422", status=422, rate=20), frozenset({422})),
-    Traffic(kind("quota used up", 1, door="429", rate=20), frozenset({429})),
+    Traffic(kind("quota used up", 1, door="429", rate=20), frozenset({200, 429})),  # one a minute
     Traffic(kind("upstream says 500", 2, habit="mock:500", rate=20), UPSTREAM_BROKE),
     Traffic(kind("upstream says 429", 2, habit="mock:429", rate=20), frozenset({429})),
     Traffic(kind("upstream resets", 2, habit="mock:reset", rate=20), UPSTREAM_BROKE),
