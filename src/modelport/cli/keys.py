@@ -25,7 +25,7 @@ from modelport.config.sources import Flags
 KIND: Final = "keys"
 SLOTS: Final = ("key1", "key2")
 
-app = application(help="Show the key that opens the endpoint, and manage callers' keys.", no_args_is_help=True)
+app = application(help="Show the operator's key, and manage callers' keys.", no_args_is_help=True)
 
 Name = Annotated[str, typer.Argument(help="Its name.", autocompletion=names_of(KIND))]
 Slot = Annotated[str | None, typer.Option("--key", "-k", help="key1 or key2.")]
@@ -41,7 +41,7 @@ Operations = Annotated[
 
 @app.callback()
 def keys() -> None:
-    """Show the key that opens the endpoint, and manage callers' keys."""
+    """Show the operator's key, and manage callers' keys."""
 
 
 @app.command()

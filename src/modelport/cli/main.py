@@ -25,7 +25,7 @@ COMMANDS: Final = {
     "filter": "Create, show, change and delete content filters.",
     "blocklist": "Create, show, change and delete blocklists.",
     "policy": "Create, show, change and delete policies.",
-    "keys": "Show the key that opens the endpoint, and manage callers' keys.",
+    "keys": "Show the operator's key, and manage callers' keys.",
     "apply": "Make a running server's objects like those of a file.",
     "export": "Print a server's objects as `modelport apply` takes them.",
     "import": "Make a configuration of what Azure or LiteLLM has.",
