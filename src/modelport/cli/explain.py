@@ -37,8 +37,9 @@ def explain(
     config: ConfigOption = None,
     data_dir: DataDirOption = None,
 ) -> None:
-    """Show what a call would do: which deployment and target, what it may cost, what is left.
+    """Show what a call would do, without making it.
 
+    Which deployment and target would answer, what it may cost, and what is left of its limits.
     No target is asked, nothing is charged, and no usage is recorded.
 
     Example: modelport explain --deployment gpt-4o request.json
