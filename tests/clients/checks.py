@@ -14,7 +14,7 @@ CHECKS: dict[int, str] = {
     8: "no credential: 401, JSON",
     9: "a wrong key is `ClientAuthenticationError` in Python",
     10: "a wrong `api-key` beside a right bearer key: 200",
-    11: "both configured keys work",
+    11: "both configured keys work; after one is regenerated the old one fails",
     14: "a bad key at the root form is told `auth token validation failed`",
     15: 'an unknown model is `ResourceNotFoundError` with `error.code == "unknown_model"`',
     16: "no model on `/models` with several deployments: 400 `no_model_name`; `x-ms-model-mesh-model-name` heals it",
@@ -25,6 +25,7 @@ CHECKS: dict[int, str] = {
     21: "a base URL with a trailing slash, `/models/`: 200",
     22: "`/api/models/...`: 200",
     23: "any known api-version, or none: 200",
+    24: "a deployment that is created at run time is callable at once; deleted: 404",
     25: "two deployments of one model with different limits behave differently",
     # Chat
     26: "the documented REST request is answered with exactly the documented fields",
@@ -126,6 +127,7 @@ CHECKS: dict[int, str] = {
     124: "haystack",
     125: "azure-ai-inference with tracing on: spans are filled",
     # Operation
+    126: "Azure's management SDK sees a deployment's documented fields",
     128: "`x-ms-client-request-id` is echoed on success and on error",
     129: "replaying the recorded requests of genuine clients never gives a 5xx",
     130: "keys and prompts are not in the log",
