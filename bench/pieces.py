@@ -136,7 +136,7 @@ def pieces_of(application: Any) -> dict[str, Callable[[], object]]:
     said = head_of(lane, way, SimpleNamespace(head=asked))  # type: ignore[arg-type]
     found = identify(said.credential, snapshot, pipeline.authenticators, clock)
     assert head is not None and head.match(data) is not None and isinstance(found, Identified)
-    caller = Caller(said, found, snapshot, pipeline.runtime, pipeline.observer)
+    caller = Caller(said, found, snapshot, pipeline.runtime, pipeline.observer, pipeline.callers.planned)
     pipeline.callers.find(key, snapshot, clock.now())  # it is the current snapshot now
     pipeline.callers.keep(key, caller)
     request, plan = said.decode(body), caller.plan("bench")

@@ -131,7 +131,7 @@ class CallMachine(TargetExchange):
             note_unauthenticated(arrival, head, found.error, pipeline.observer, pipeline.clock)
             self.turn_away(found.error)
             return
-        caller = Caller(head, found, snapshot, runtime, pipeline.observer)
+        caller = Caller(head, found, snapshot, runtime, pipeline.observer, pipeline.callers.planned)
         pipeline.callers.keep(arrival.key, caller)
         self._is_known(caller)
 

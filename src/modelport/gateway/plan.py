@@ -6,6 +6,7 @@ snapshot is the current one and the credential has not expired. A `CallPlan` is 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Final
 
 from msgspec.structs import replace
@@ -31,6 +32,8 @@ from modelport.gateway.shape import Shaped, accepted, shape
 from modelport.gateway.waiting import BATCH, INTERACTIVE
 
 KNOWN_CALLERS: Final = 1024
+KNOWN_PLANS: Final = 8192
+"""Of all callers together: one caller can send many heads, and spell a model in many ways."""
 KNOWN_MODELS: Final = 256
 KNOWN_NAMES: Final = 16
 NOTHING_SHOWN: Final = Credential()
@@ -39,7 +42,7 @@ NOTHING_SHOWN: Final = Credential()
 class Caller:
     """Who asks, by a head that says where and how."""
 
-    __slots__ = ("_observer", "_plans", "expires_at", "head", "principal", "runtime", "snapshot")
+    __slots__ = ("_observer", "_planned", "_plans", "expires_at", "head", "principal", "runtime", "snapshot")
 
     def __init__(
         self,
@@ -48,8 +51,9 @@ class Caller:
         snapshot: Snapshot,
         runtime: Runtime,
         observer: Observer,
+        planned: Callable[[], None],
     ) -> None:
-        """`runtime`: the one of that snapshot."""
+        """`runtime`: the one of that snapshot. `planned`: called for each plan that is kept."""
         self.head = replace(head, credential=NOTHING_SHOWN)  # a secret is not kept
         self.principal = identified.principal
         self.expires_at = float("inf") if identified.expires_at is None else identified.expires_at
@@ -57,6 +61,7 @@ class Caller:
         self.snapshot = snapshot
         self.runtime = runtime
         self._observer = observer
+        self._planned = planned
         self._plans: dict[object, CallPlan] = {}
         """By the model that a body names, or by that and the deployment that it spills over to."""
 
@@ -82,6 +87,7 @@ class Caller:
             if len(self._plans) >= KNOWN_MODELS:
                 self._plans.clear()
             self._plans[key] = plan
+            self._planned()
         return plan
 
     def record(self, **about: Any) -> UsageRecord:
@@ -251,11 +257,18 @@ class Callers:
     def __init__(self) -> None:
         self._snapshot: Snapshot | None = None
         self._known: dict[bytes, Caller] = {}
+        self._plans = 0
+
+    def planned(self) -> None:
+        """One of them has a plan more. Beyond so many, all are forgotten."""
+        self._plans += 1
+        if self._plans > KNOWN_PLANS:
+            self._known, self._plans = {}, 0
 
     def find(self, key: bytes, snapshot: Snapshot, now: float) -> Caller | None:
         """`key`: a keyed hash of all that decides who it is and where it leads. `now`: unix seconds."""
         if snapshot is not self._snapshot:
-            self._snapshot, self._known = snapshot, {}
+            self._snapshot, self._known, self._plans = snapshot, {}, 0
         caller = self._known.get(key)
         return caller if caller is not None and now < caller.expires_at else None
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from msgspec import Struct
@@ -55,11 +56,12 @@ def caller_of(
     principal: Principal = ALICE,
     observer: Any = None,
     expires_at: float | None = None,
+    planned: Callable[[], None] = lambda: None,
     **head: Any,
 ) -> Caller:
     """Who asks with such a head."""
     nothing: Any = None
-    return Caller(head_of(**head), Identified(principal, expires_at), snapshot, nothing, observer)
+    return Caller(head_of(**head), Identified(principal, expires_at), snapshot, nothing, observer, planned)
 
 
 def plan_of(

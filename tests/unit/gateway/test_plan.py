@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+from itertools import product
 from types import FunctionType, ModuleType
 from typing import Any
 
@@ -22,7 +23,7 @@ from modelport.core.requests import ChatRequest
 from modelport.core.usage import Ending
 from modelport.gateway.call import Selector
 from modelport.gateway.estimate import need
-from modelport.gateway.plan import KNOWN_CALLERS, KNOWN_MODELS, Caller, Callers, CallPlan
+from modelport.gateway.plan import KNOWN_CALLERS, KNOWN_MODELS, KNOWN_PLANS, Caller, Callers, CallPlan
 from modelport.gateway.shape import Shaped
 from modelport.gateway.waiting import BATCH, INTERACTIVE
 
@@ -93,6 +94,21 @@ def test_no_more_callers_are_kept_than_so_many() -> None:
         known.keep(key, caller)
         assert len(known._known) <= KNOWN_CALLERS
         assert known.find(key, SNAPSHOT, NOW) is caller
+
+
+def test_no_more_plans_are_kept_than_so_many_whoever_makes_them() -> None:
+    known = Callers()
+    assert known.find(b"nobody", SNAPSHOT, NOW) is None
+    spellings = ["".join(letters) for letters in product(*((c, c.upper()) for c in "small"))]
+    kept = 0
+    for number in range(2 * KNOWN_PLANS // len(spellings)):
+        caller = caller_of(SNAPSHOT, planned=known.planned)
+        known.keep(b"%d" % number, caller)
+        for spelling in spellings:
+            assert isinstance(caller.plan(spelling), CallPlan)
+        kept = sum(len(other._plans) for other in known._known.values())
+        assert kept <= KNOWN_PLANS + len(spellings)
+    assert kept
 
 
 def test_no_credential_is_kept() -> None:
