@@ -42,7 +42,7 @@ def _as_before(served: Served) -> Iterator[None]:
                 path = f"/admin/v1/{kind}/{found['name']}"
                 if found["settings"].get("default") or found["settings"].get("spillover"):
                     assert patch(served, path, {"default": None, "spillover": None}).status == 200
-    for kind in RESOURCES:
+    for kind in reversed(RESOURCES):  # what names others before these
         for found in served.call("GET", f"/admin/v1/{kind}").json["value"]:
             if found["origin"] == "store":
                 assert served.call("DELETE", f"/admin/v1/{kind}/{found['name']}").status == 204

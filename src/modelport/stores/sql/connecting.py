@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import os
 import sqlite3
+import time
 from pathlib import Path
 from typing import Final
 
 BUSY_MILLISECONDS: Final = 5_000
+BUSY_PAUSE_SECONDS: Final = 0.01
 CONNECT_SECONDS: Final = 5
+PRIMARY_CODE: Final = 0xFF
+"""The part of SQLite's error codes that does not go into detail."""
 
 
 def sqlite_writer(path: Path) -> sqlite3.Connection:
@@ -17,12 +21,28 @@ def sqlite_writer(path: Path) -> sqlite3.Connection:
     private(path)
     connection = sqlite_connection(path, "rwc")
     try:
-        for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
+        write_ahead(connection)
+        for pragma in ("synchronous=FULL", "foreign_keys=ON"):
             connection.execute(f"PRAGMA {pragma}")
     except BaseException:
         connection.close()
         raise
     return connection
+
+
+def write_ahead(connection: sqlite3.Connection) -> None:
+    """Switches to write-ahead logging. Where somebody else writes or switches a new file, SQLite refuses that at once
+    instead of waiting. Raises sqlite3.Error."""
+    deadline = time.monotonic() + BUSY_MILLISECONDS / 1000
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode=WAL")
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode & PRIMARY_CODE != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
+                raise
+            time.sleep(BUSY_PAUSE_SECONDS)
+        else:
+            return
 
 
 def sqlite_reader(path: Path) -> sqlite3.Connection:
