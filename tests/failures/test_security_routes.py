@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from modelport.core.roles import Permission
 from modelport.surfaces.app import all_routes
 from modelport.surfaces.door import Inference, Route
 from modelport.surfaces.options import Options
@@ -60,9 +61,9 @@ def call(served: Served, route: Route, key: str | None, deployment: str = "secre
 
 @every_route
 def test_every_route_says_who_may_use_it(route: Route) -> None:
-    assert route.permission in ("public", "credential", "administrator", "operation")
+    assert route.permission in ("public", *Permission)
     assert (route.permission == "public") == ((route.method, route.path) in PUBLIC)
-    assert (route.permission == "operation") == isinstance(route.endpoint, Inference)
+    assert (route.permission == Permission.INFER) == isinstance(route.endpoint, Inference)
 
 
 @every_route

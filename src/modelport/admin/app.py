@@ -20,7 +20,7 @@ from modelport.core.errors import (
     Unauthenticated,
 )
 from modelport.core.faults import frames
-from modelport.core.identity import Role
+from modelport.core.roles import Permission
 from modelport.dialects.error_body import ErrorBody
 
 Refuse = Callable[[ModelportError, AdminRequest], ErrorBody]
@@ -30,12 +30,13 @@ _logger = logging.getLogger("modelport.admin")
 
 
 class AdminApp:
-    """A table of endpoints; every one that is not public demands an Administrator."""
+    """A table of endpoints, each with the permission that it demands."""
 
     def __init__(self, endpoints: Sequence[Endpoint], refusals: Mapping[str, Refuse] | None = None) -> None:
-        """`refusals`: by the first segment of a path, in lower case; others are worded as `/admin/v1` does."""
+        """`refusals`: by the first segment of a path, in lower case; others are worded as `/admin/v1` does. Raises
+        UndeclaredPermission."""
         self._refusals = refusals or {}
-        self._endpoints = [(endpoint, endpoint.path.split("/")[1:]) for endpoint in endpoints]
+        self._endpoints = [(endpoint, endpoint.path.split("/")[1:]) for endpoint in declared(endpoints)]
 
     @property
     def endpoints(self) -> Iterator[Endpoint]:
@@ -59,8 +60,9 @@ class AdminApp:
     async def _answered(self, request: AdminRequest, found: Sequence[tuple[Endpoint, dict[str, str]]]) -> Answer:
         method = "GET" if request.method == "HEAD" else request.method
         chosen = next(((endpoint, names) for endpoint, names in found if endpoint.method == method), None)
-        if chosen is None or chosen[0].permission != "public":
-            check_administrator(request)
+        permission = Permission.MANAGE if chosen is None else chosen[0].permission
+        if permission != "public":
+            check_permission(request, permission)
         if chosen is None:
             if found:
                 raise MethodNotAllowed(tuple(sorted({endpoint.method for endpoint, _ in found})))
@@ -82,11 +84,23 @@ class AdminApp:
         return [(endpoint, names) for endpoint, names in fitting if names is not None]
 
 
-def check_administrator(request: AdminRequest) -> None:
+class UndeclaredPermission(Exception):
+    """The table is wrong: said at start, not to a caller."""
+
+
+def declared(endpoints: Sequence[Endpoint]) -> Sequence[Endpoint]:
+    """Default-deny. Raises UndeclaredPermission for an endpoint that does not say who may use it."""
+    for endpoint in endpoints:
+        if endpoint.permission not in ("public", *Permission):
+            raise UndeclaredPermission(f"{endpoint.method} {endpoint.path} declares no permission")
+    return endpoints
+
+
+def check_permission(request: AdminRequest, permission: Permission) -> None:
     """Raises Unauthenticated, PermissionDenied."""
     if request.principal is None:
         raise Unauthenticated
-    if request.principal.role is not Role.ADMINISTRATOR:
+    if not request.principal.may(permission):
         raise PermissionDenied
 
 

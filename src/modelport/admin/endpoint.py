@@ -11,6 +11,7 @@ from msgspec import Struct
 from modelport.core.errors import MalformedBody
 from modelport.core.identity import Principal
 from modelport.core.ports.control import Actor
+from modelport.core.roles import Permission
 
 JSON = b"application/json"
 CSV = b"text/csv; charset=utf-8"
@@ -73,7 +74,8 @@ class Endpoint(Struct, frozen=True, kw_only=True):
     method: Method
     path: str
     answer: Callable[[AdminRequest, Mapping[str, str]], Awaitable[Answer]]
-    permission: Literal["administrator", "public"] = "administrator"
+    permission: Permission | Literal["public"]
+    """What a caller needs. An object's own scope is asked by the control plane (control/access.py)."""
     is_case_sensitive: bool = True
     """False: the fixed segments of the path are found whatever their case."""
     summary: str = ""

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final
 
 from modelport.admin.endpoint import AdminRequest, Answer, Endpoint, json_answer
+from modelport.core.roles import Permission
 
 BASE: Final = "/admin/v1/"
 PATH: Final = "/admin/v1/openapi.json"
@@ -31,7 +32,7 @@ ERROR: Final[Mapping[str, Any]] = {
 }
 REFUSALS: Final[Mapping[int, str]] = {
     400: "The request is not valid; `details` has every fault.",
-    401: "No administrator's key was shown.",
+    401: "No valid credential was shown, or its role does not allow this.",
     403: "Not over this connection.",
     404: "There is no such object.",
     405: "Not with this method.",
@@ -52,7 +53,7 @@ def endpoint(endpoints: Sequence[Endpoint], schemas: Callable[[], Mapping[str, A
             described.append(document(endpoints, schemas()))
         return json_answer(described[0])
 
-    return Endpoint(method="GET", path=PATH, answer=answer)
+    return Endpoint(method="GET", path=PATH, answer=answer, permission=Permission.READ_ACCOUNT)
 
 
 def document(endpoints: Iterable[Endpoint], schemas: Mapping[str, Any]) -> dict[str, Any]:

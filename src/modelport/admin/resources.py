@@ -10,6 +10,7 @@ from modelport.admin.endpoint import AdminRequest, Answer, Endpoint, json_answer
 from modelport.control.resources import RESOURCES
 from modelport.core.errors import BadRequest, Forbidden, MalformedBody
 from modelport.core.ports.control import Actor, Body, Conditions, ControlPlane, Kind, Put, Resource
+from modelport.core.roles import Permission
 
 SETTINGS: Final = "settings"
 SHOWN: Final = ("name", "kind", "origin", "place", "etag", "created_at", "changed_at")
@@ -51,6 +52,7 @@ def endpoints(plane: Keys) -> Sequence[Endpoint]:
             method="POST",
             path="/admin/v1/keys/{name}/regenerate",
             answer=rotate,
+            permission=Permission.MANAGE_KEYS,
             summary="A new value for one of the two keys; the old one is refused from now on.",
             takes="slot",
             gives={200: "keys.object"},
@@ -59,6 +61,7 @@ def endpoints(plane: Keys) -> Sequence[Endpoint]:
             method="POST",
             path="/admin/v1/policies/{name}/test",
             answer=test_policy,
+            permission=Permission.MANAGE,
             summary="Which deployments would not keep such a policy. Changes nothing.",
             takes="policies.put",
             gives={200: "policy_violations"},
@@ -67,6 +70,7 @@ def endpoints(plane: Keys) -> Sequence[Endpoint]:
             method="GET",
             path="/admin/v1/audit",
             answer=audit,
+            permission=Permission.READ_AUDIT,
             summary="Who has changed what.",
             query=("since", "kind", "name"),
             gives={200: "audit"},
@@ -75,6 +79,7 @@ def endpoints(plane: Keys) -> Sequence[Endpoint]:
             method="POST",
             path="/admin/v1/account/list_keys",
             answer=account_keys,
+            permission=Permission.MANAGE_KEYS,
             summary="The account's pair of keys. Over TLS alone.",
             gives={200: "account_keys"},
         ),
@@ -82,6 +87,7 @@ def endpoints(plane: Keys) -> Sequence[Endpoint]:
             method="POST",
             path="/admin/v1/account/regenerate_key",
             answer=rotate_account_key,
+            permission=Permission.MANAGE_KEYS,
             summary="A new value for one of the account's keys. Over TLS alone.",
             takes="slot",
             gives={200: "account_keys"},
@@ -113,20 +119,30 @@ def of_kind(plane: ControlPlane, kind: Kind) -> Sequence[Endpoint]:
         await plane.delete(request.actor, kind, names["name"], conditions(request))
         return Answer(b"", content_type=None, status=204)
 
-    one, path = RESOURCES[kind].singular, f"/admin/v1/{kind}/{{name}}"
+    rules, path = RESOURCES[kind], f"/admin/v1/{kind}/{{name}}"
+    one = rules.singular
     return [
         Endpoint(
             method="GET",
             path=f"/admin/v1/{kind}",
             answer=list_,
+            permission=rules.reads,
             summary=f"Every {one}: the file's, those that are built in, and those made here.",
             gives={200: f"{kind}.list"},
         ),
-        Endpoint(method="GET", path=path, answer=get, summary=f"One {one}.", gives={200: f"{kind}.object"}),
+        Endpoint(
+            method="GET",
+            path=path,
+            answer=get,
+            permission=rules.reads,
+            summary=f"One {one}.",
+            gives={200: f"{kind}.object"},
+        ),
         Endpoint(
             method="PUT",
             path=path,
             answer=put,
+            permission=rules.writes,
             summary=f"Makes or replaces a {one}. The same once more changes nothing.",
             takes=f"{kind}.put",
             gives={200: f"{kind}.object", 201: f"{kind}.object"},
@@ -136,6 +152,7 @@ def of_kind(plane: ControlPlane, kind: Kind) -> Sequence[Endpoint]:
             method="PATCH",
             path=path,
             answer=patch,
+            permission=rules.writes,
             summary=f"Changes a part of a {one} (JSON merge patch).",
             takes="patch",
             gives={200: f"{kind}.object"},
@@ -145,6 +162,7 @@ def of_kind(plane: ControlPlane, kind: Kind) -> Sequence[Endpoint]:
             method="DELETE",
             path=path,
             answer=delete,
+            permission=rules.writes,
             summary=f"Removes a {one} that nothing uses.",
             gives={204: None},
             is_conditional=True,

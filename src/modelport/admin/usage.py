@@ -13,6 +13,7 @@ from modelport.control import focus
 from modelport.control.usage import as_csv, question, shown
 from modelport.core.clock import Clock
 from modelport.core.errors import BadRequest, Unavailable
+from modelport.core.roles import Permission
 from modelport.core.usage_reports import (
     MOST_RECORDS,
     MOST_ROWS,
@@ -74,6 +75,7 @@ def endpoints(ledger: Ledger, clock: Clock, account: str, region: str) -> Sequen
             method="GET",
             path="/admin/v1/usage",
             answer=usage,
+            permission=Permission.READ_USAGE,
             summary="What calls have used and cost.",
             query=("by", "since", "until", "format"),
         ),
@@ -81,6 +83,7 @@ def endpoints(ledger: Ledger, clock: Clock, account: str, region: str) -> Sequen
             method="GET",
             path="/admin/v1/usage/records",
             answer=records,
+            permission=Permission.READ_USAGE,
             summary="Single calls, the newest first.",
             query=("since", "until", "before", "limit"),
         ),

@@ -247,6 +247,7 @@ def open_budget_bank(settings: Settings) -> Bank | None:
 def budgets_of(snapshot: Snapshot) -> tuple[Budget, ...]:
     """Every budget of a snapshot, once."""
     found = [budget for entry in snapshot.keys.values() for budget in entry.principal.budgets]
+    found += snapshot.project_budgets.values()
     found += [deployment.budget for deployment in snapshot.deployments.values() if deployment.budget is not None]
     return tuple(dict.fromkeys(found))
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, overload
+from typing import Any, cast, overload
 
 import msgspec
 
 from modelport.app.prices import price_book
 from modelport.auth.api_key import digest
+from modelport.auth.roles import assignee, project_of
 from modelport.config.budgets import BudgetSettings
 from modelport.config.deployments import (
     CatalogueEntry,
@@ -26,9 +27,10 @@ from modelport.config.settings import Settings
 from modelport.control.profiles import ProfileError, Profiles
 from modelport.core.budgets import Budget, deployment_subject, key_subject, project_subject
 from modelport.core.catalog import Deployment, Model, ModelProfile, RateLimits, Sku, Snapshot, Target, Timeouts
-from modelport.core.identity import KeyEntry, Principal, Role
+from modelport.core.identity import Assignee, AssigneeKind, KeyEntry, Principal, grants_of
 from modelport.core.operations import Operation
 from modelport.core.quota import effective_limits
+from modelport.core.roles import Grant, Role
 from modelport.engine.weights.catalogue import CATALOGUE, Weights
 
 OPERATOR = "operator"
@@ -203,14 +205,17 @@ def key_limits(given: KeyLimitSettings) -> RateLimits | None:
 
 
 def keys(settings: Settings, salt: bytes, generated: Secret | None) -> dict[bytes, KeyEntry]:
-    """Every key by its keyed hash: the operator's are Administrators, `keys:` entries Inference Users."""
+    """Every key by its keyed hash: the operator's are Administrators, `keys:` entries what their role says, and what is
+    assigned to them."""
     found: dict[bytes, KeyEntry] = {}
     operators = [*settings.auth.keys, *([generated] if generated is not None else [])]
     for number, secret in enumerate(operators, start=1):
-        principal = Principal(name=OPERATOR, key_id=f"{OPERATOR}/{number}", role=Role.ADMINISTRATOR)
+        principal = Principal(name=OPERATOR, key_id=f"{OPERATOR}/{number}", grants=(Grant(Role.ADMINISTRATOR),))
         hashed = digest(salt, secret.reveal())
         found[hashed] = KeyEntry(hashed, principal)
+    assigned = role_assignments(settings)
     for name, entry in settings.keys.items():
+        grants = (entry.grant, *grants_of(assigned, "key", name.lower()))
         expires_at = entry.expires.timestamp() if entry.expires is not None else None
         for slot, given in (("key1", entry.key1), ("key2", entry.key2)):
             if given is None:
@@ -218,13 +223,11 @@ def keys(settings: Settings, salt: bytes, generated: Secret | None) -> dict[byte
             principal = Principal(
                 name=name,
                 key_id=f"{name}/{slot}",
-                role=Role.INFERENCE_USER,
-                deployments=tuple(pattern.lower() for pattern in entry.deployments),
-                operations=frozenset(entry.operations) if entry.operations is not None else None,
+                grants=grants,
                 limits=key_limits(entry.limits),
                 weight=entry.weight,
-                project=entry.project,
-                budgets=tuple(key_budgets(name, entry, settings)),
+                project=project_of(grants) or entry.project,
+                budgets=tuple(key_budgets(name, entry, project_of(grants) or entry.project, settings)),
                 may_explain=entry.explain,
             )
             hashed = bytes.fromhex(given.reveal()) if given.is_hash else digest(salt, given.reveal())
@@ -232,13 +235,31 @@ def keys(settings: Settings, salt: bytes, generated: Secret | None) -> dict[byte
     return found
 
 
-def key_budgets(name: str, entry: KeySettings, settings: Settings) -> Iterator[Budget]:
+def role_assignments(settings: Settings) -> dict[Assignee, tuple[Grant, ...]]:
+    """By whom they are for. One that names no issuer is about the only one that is configured."""
+    issuers = [entry.issuer for entry in settings.auth.oidc]
+    found: dict[Assignee, tuple[Grant, ...]] = {}
+    for given in settings.role_assignments.values():
+        ((kind, value),) = given.assignees
+        issuer = given.issuer or (issuers[0] if issuers and kind != "key" else None)
+        if kind == "key" or issuer is not None:
+            who = assignee(cast(AssigneeKind, kind), value, issuer)
+            found[who] = (*found.get(who, ()), given.grant)
+    return found
+
+
+def key_budgets(name: str, entry: KeySettings, project: str | None, settings: Settings) -> Iterator[Budget]:
     """What both keys of an entry draw on: their own budget and their project's."""
     if entry.budget is not None:
         yield budget(key_subject(name), entry.budget)
-    project = settings.projects.get(entry.project) if entry.project is not None else None
-    if entry.project is not None and project is not None and project.budget is not None:
-        yield budget(project_subject(entry.project), project.budget)
+    if project is not None and (found := project_budgets(settings).get(project)) is not None:
+        yield found
+
+
+def project_budgets(settings: Settings) -> dict[str, Budget]:
+    """Of the projects that have one."""
+    given = {name: budget(project_subject(name), project.budget) for name, project in settings.projects.items()}
+    return {name: found for name, found in given.items() if found is not None}
 
 
 @overload
@@ -272,6 +293,8 @@ def build(
         deployments=built,
         keys=keys(settings, salt, generated),
         key_salt=salt,
+        role_assignments=role_assignments(settings),
+        project_budgets=project_budgets(settings),
         default=default,
         anonymous=settings.auth.anonymous,
         strict=settings.server.strict,

@@ -22,7 +22,18 @@ from modelport.config.sources import Flags, chosen_file, overlay
 UNREAD_KEYS: Final[Mapping[Path, tuple[str, ...]]] = {
     (): (
         *("extra_parameters", "providers", "models", "deployments", "engine", "content_filters", "blocklists"),
-        *("projects", "keys", "prices", "budgets", "quota", "database_url", "ledger", "redis_url", "telemetry"),
+        *(
+            "projects",
+            "keys",
+            "role_assignments",
+            "prices",
+            "budgets",
+            "quota",
+            "database_url",
+            "ledger",
+            "redis_url",
+            "telemetry",
+        ),
         *("control", "secrets_key", "policies"),
     ),
     ("server",): (

@@ -42,7 +42,10 @@ def findings(data: Mapping[str, Any], declared: Declared) -> Iterator[Finding]:
     """Everything in raw data that does not fit together."""
     yield from _taken_twice("deployments", declared.deployments)
     yield from _taken_twice("keys", _mapping(data.get("keys")))
-    yield from _projects(_mapping(data.get("projects")), _mapping(data.get("keys")))
+    for section in ("keys", "role_assignments"):
+        yield from _projects(_mapping(data.get("projects")), section, _mapping(data.get(section)))
+    yield from _taken_twice("role_assignments", _mapping(data.get("role_assignments")))
+    yield from _assignments(data)
     yield from _several_defaults(_mapping(data.get("deployments")))
     yield from _catalogue(data.get("models"), declared)
     for name, deployment in _mapping(data.get("deployments")).items():
@@ -100,11 +103,27 @@ def _provider(name: Any, path: Path, declared: Declared) -> Iterator[Finding]:
         yield path, f"there is no provider {shown(name)}{did_you_mean(name, declared.providers)}"
 
 
-def _projects(projects: Mapping[str, Any], keys: Mapping[str, Any]) -> Iterator[Finding]:
-    for name, key in keys.items():
-        project = _mapping(key).get("project")
+def _projects(projects: Mapping[str, Any], section: str, entries: Mapping[str, Any]) -> Iterator[Finding]:
+    for name, entry in entries.items():
+        project = _mapping(entry).get("project")
         if isinstance(project, str) and project not in projects:
-            yield ("keys", name, "project"), f"there is no project {shown(project)}{did_you_mean(project, projects)}"
+            yield (section, name, "project"), f"there is no project {shown(project)}{did_you_mean(project, projects)}"
+
+
+def _assignments(data: Mapping[str, Any]) -> Iterator[Finding]:
+    """Ids mean something within one issuer only: an assignment must not hold for another one's tokens."""
+    keys = _mapping(data.get("keys"))
+    issuers = [entry.get("issuer") for _, entry in _entries(_mapping(data.get("auth")).get("oidc"))]
+    for name, entry in _mapping(data.get("role_assignments")).items():
+        given, path = _mapping(entry), ("role_assignments", name)
+        key, issuer = given.get("key"), given.get("issuer")
+        if isinstance(key, str):
+            if key.lower() not in {known.lower() for known in keys}:
+                yield (*path, "key"), f"there is no key {shown(key)}{did_you_mean(key, keys)}"
+        elif issuer is None and len(issuers) > 1:
+            yield path, "names no issuer, and auth.oidc has several"
+        elif issuer is not None and issuer not in issuers:
+            yield (*path, "issuer"), f"auth.oidc has no issuer {shown(issuer)}"
 
 
 def _taken_twice(section: str, names: Iterable[str]) -> Iterator[Finding]:

@@ -8,9 +8,11 @@ from pydantic import AfterValidator, Field, model_validator
 
 from modelport.config.budgets import BudgetSettings, Currency
 from modelport.config.deployments import Limit, OnStoreOutage
+from modelport.config.roles import RoleName, grant_of
 from modelport.config.secrets import Secret, is_sendable
 from modelport.config.section import Count, FilePath, Moment, Name, Pattern, Section, Word, at_most, described, refuse
 from modelport.core.operations import Operation
+from modelport.core.roles import Grant, Role
 
 Severity = Literal["off", "low", "medium", "high"]
 Shield = Literal["off", "annotate", "block"]
@@ -48,8 +50,10 @@ class KeySettings(Section):
     key1: Key | None = None
     key2: Key | None = None
     """Replace one while callers use the other."""
+    role: RoleName = Role.INFERENCE_USER
+    """What the key opens; `deployments` and `operations` limit it."""
     project: Name | None = None
-    """A name from `projects`."""
+    """A name from `projects`. A Usage Reader sees its usage alone."""
     expires: Moment | None = None
     """A date or time (UTC unless it says otherwise) from which neither key is valid."""
     deployments: tuple[Word, ...] = ("*",)
@@ -68,7 +72,13 @@ class KeySettings(Section):
     def _opens_something(self) -> KeySettings:
         if self.key1 is None and self.key2 is None:
             raise refuse("has neither key1 nor key2")
+        self.grant  # noqa: B018  raises
         return self
+
+    @property
+    def grant(self) -> Grant:
+        """What it opens by itself."""
+        return grant_of(self.role, self.deployments, self.operations, self.project)
 
 
 class PriceSettings(Section):

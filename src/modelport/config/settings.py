@@ -27,6 +27,7 @@ from modelport.config.policies import (
     PriceSettings,
     ProjectSettings,
 )
+from modelport.config.roles import ClaimRuleSettings, RoleAssignmentSettings
 from modelport.config.rules import (
     DEFAULT_DATA_DIR,
     DEFAULT_HOST,
@@ -124,17 +125,6 @@ class ServerSettings(Section):
     limits: ServerLimits = ServerLimits.model_construct()
 
 
-class RoleGrant(Section):
-    """What a claim of a token opens."""
-
-    claim: Word
-    """A claim of the token: `groups`, `roles`, `oid` …"""
-    value: Word
-    """What the claim has to hold."""
-    role: Literal["Administrator", "Inference User"]
-    deployments: tuple[Word, ...] = ("*",)
-
-
 class OidcIssuer(Section):
     """An issuer whose tokens are accepted."""
 
@@ -142,7 +132,8 @@ class OidcIssuer(Section):
     """The token's `iss`; its keys are found below this address."""
     audiences: Annotated[tuple[Word, ...], Field(min_length=1)]
     """The token's `aud` is one of these."""
-    roles: tuple[RoleGrant, ...] = ()
+    roles: tuple[ClaimRuleSettings, ...] = ()
+    """Who of its users and applications may do what; a token that no rule and no assignment fits may do nothing."""
 
 
 class AuthSettings(Section):
@@ -258,6 +249,8 @@ class Settings(Section):
     """Rules over deployments, evaluated when one is created or changed over the API; the file's own are not judged."""
     keys: dict[Name, KeySettings] = Field(default_factory=dict)
     """Keys for inference, limited to deployments and operations."""
+    role_assignments: dict[Name, RoleAssignmentSettings] = Field(default_factory=dict)
+    """Roles of users, groups, applications and keys."""
     prices: PriceSettings = PriceSettings.model_construct()
     budgets: BudgetsSettings = BudgetsSettings.model_construct()
     quota: QuotaSettings = QuotaSettings.model_construct()

@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-from enum import StrEnum
+from collections.abc import Iterator, Mapping
+from typing import Literal
 
 from msgspec import Struct
 
 from modelport.core.budgets import Budget
 from modelport.core.catalog import RateLimits
 from modelport.core.operations import Operation
-
-
-class Role(StrEnum):
-    """Azure's two built-in roles that matter here."""
-
-    ADMINISTRATOR = "Administrator"
-    INFERENCE_USER = "Inference User"
+from modelport.core.roles import Grant, Permission, Role
 
 
 class Shown(Struct, frozen=True):
@@ -39,13 +34,11 @@ class Credential(Struct, frozen=True):
 
 
 class Principal(Struct, frozen=True):
-    """Who it is. `deployments` are name patterns (fnmatch, lower case); `operations` None means all."""
+    """Who it is, and what it may do: all that its grants give together. Without a grant it may do nothing."""
 
     name: str
     key_id: str | None
-    role: Role
-    deployments: tuple[str, ...] = ("*",)
-    operations: frozenset[Operation] | None = None
+    grants: tuple[Grant, ...] = ()
     limits: RateLimits | None = None
     """What all its calls together may use, whatever the deployment. None: nothing but the deployments' limits."""
     weight: int = 1
@@ -57,6 +50,48 @@ class Principal(Struct, frozen=True):
     may_explain: bool = False
     """Whether it is told what a call would do, as administrators are."""
 
+    def giving(self, permission: Permission) -> Iterator[Grant]:
+        """The grants that give this permission, whatever their scope."""
+        return (grant for grant in self.grants if grant.gives(permission))
+
+    def may(self, permission: Permission, deployment: str | None = None, operation: Operation | None = None) -> bool:
+        """Whether one grant gives this, and covers the deployment and the operation (None: any)."""
+        return any(grant.covers(deployment, operation) for grant in self.giving(permission))
+
+    @property
+    def is_administrator(self) -> bool:
+        """Whether everything is open to it."""
+        return any(grant.role is Role.ADMINISTRATOR for grant in self.grants)
+
+
+AssigneeKind = Literal["user", "group", "application", "key"]
+
+
+class Assignee(Struct, frozen=True):
+    """Whom a role is assigned to. As a key of `core.catalog.Snapshot.role_assignments`."""
+
+    kind: AssigneeKind
+    value: str
+    """`oid` or `sub` of a user or of a service principal, a group's id, an application's id, or a key entry's name.
+    GUIDs and names of keys in lower case, everything else as it is."""
+    issuer: str | None = None
+    """The `issuer` of the `auth.oidc` entry whose tokens it is about; None: a key."""
+
+
+class ClaimRule(Struct, frozen=True):
+    """A grant for tokens of one issuer whose claim holds a value: `auth.oidc[].roles[]`."""
+
+    claim: str
+    value: str
+    grant: Grant
+
+
+def grants_of(
+    assignments: Mapping[Assignee, tuple[Grant, ...]], kind: AssigneeKind, value: str, issuer: str | None = None
+) -> tuple[Grant, ...]:
+    """What is assigned to this user, group, application or key."""
+    return assignments.get(Assignee(kind, value, issuer), ())
+
 
 class Identified(Struct, frozen=True):
     """An authenticator's yes. `expires_at`: the moment from which the credential no longer counts, in unix seconds;
@@ -66,7 +101,7 @@ class Identified(Struct, frozen=True):
     expires_at: float | None = None
 
 
-ANONYMOUS = Principal(name="anonymous", key_id=None, role=Role.INFERENCE_USER)
+ANONYMOUS = Principal(name="anonymous", key_id=None, grants=(Grant(Role.INFERENCE_USER),))
 
 
 class KeyEntry(Struct, frozen=True):

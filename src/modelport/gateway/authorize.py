@@ -6,23 +6,23 @@ operation on a deployment that it may use.
 
 from __future__ import annotations
 
-from fnmatch import fnmatchcase
-
 from modelport.core.catalog import Deployment
 from modelport.core.errors import PermissionDenied
 from modelport.core.identity import Principal
 from modelport.core.operations import Operation
 from modelport.core.ports.stages import Refusal
+from modelport.core.roles import Permission
 
 
-def may_use(principal: Principal, deployment: Deployment) -> bool:
-    """Whether the principal's scope covers this deployment."""
-    name = deployment.name.lower()
-    return any(pattern == "*" or fnmatchcase(name, pattern) for pattern in principal.deployments)
+def may_use(principal: Principal, deployment: Deployment, permission: Permission = Permission.INFER) -> bool:
+    """Whether a grant with this permission covers this deployment."""
+    return principal.may(permission, deployment.name)
 
 
-def authorize(principal: Principal, operation: Operation) -> Refusal | None:
+def authorize(
+    principal: Principal, deployment: Deployment, operation: Operation, permission: Permission = Permission.INFER
+) -> Refusal | None:
     """None: go on."""
-    if principal.operations is not None and operation not in principal.operations:
-        return Refusal(PermissionDenied())
-    return None
+    if principal.may(permission, deployment.name, operation):
+        return None
+    return Refusal(PermissionDenied())

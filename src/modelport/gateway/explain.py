@@ -9,7 +9,7 @@ from msgspec import structs
 from modelport.core.catalog import Deployment
 from modelport.core.clock import Clock
 from modelport.core.errors import ExtraParametersRefused, InvalidParameters, PermissionDenied
-from modelport.core.identity import Principal, Role
+from modelport.core.identity import Principal
 from modelport.core.ports.stages import NeedsWaiting, Refusal
 from modelport.core.quota import QuotaState
 from modelport.core.requests import Request
@@ -28,7 +28,7 @@ NOT_PARAMETERS: Final = frozenset(
 
 def may_explain(principal: Principal) -> bool:
     """Whether this caller is told what a call would do."""
-    return principal.may_explain or principal.role is Role.ADMINISTRATOR
+    return principal.may_explain or principal.is_administrator
 
 
 def explain(plan: CallPlan, request: Request, shaped: Shaped | Refusal, pipeline: Pipeline) -> dict[str, Any]:

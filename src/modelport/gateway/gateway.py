@@ -9,6 +9,7 @@ from modelport.core.identity import Credential, Principal
 from modelport.core.operations import Operation
 from modelport.core.ports.stages import NeedsWaiting, passed
 from modelport.core.ports.states import DeploymentState, StoreState
+from modelport.core.roles import Permission
 from modelport.gateway.authorize import authorize, may_use
 from modelport.gateway.call import Selector
 from modelport.gateway.identify import identify
@@ -51,23 +52,23 @@ class Gateway:
         return passed(await found.resume() if isinstance(found, NeedsWaiting) else found).principal
 
     def visible(self, principal: Principal) -> list[Deployment]:
-        """The deployments this principal may use, in order of their names."""
+        """The deployments this principal may see, in order of their names."""
         return visible(principal, self.snapshot())
 
     def visible_states(self, principal: Principal) -> list[DeploymentState]:
-        """The states of the deployments this principal may use."""
-        return [state for state in self.states() if may_use(principal, state.deployment)]
+        """The states of the deployments this principal may see."""
+        return [state for state in self.states() if may_use(principal, state.deployment, Permission.LIST_MODELS)]
 
     def describe(self, principal: Principal, selector: Selector, model: str | None) -> Deployment:
         """Where a call with this selector would go. Raises NotFound, ModelNotNamed, PermissionDenied."""
-        deployment = passed(find(selector, model, self.snapshot(), principal))
-        if (no := authorize(principal, Operation.INFO)) is not None:
+        deployment = passed(find(selector, model, self.snapshot(), principal, Permission.LIST_MODELS))
+        if (no := authorize(principal, deployment, Operation.INFO, Permission.LIST_MODELS)) is not None:
             raise no.error
         return deployment
 
     def named(self, principal: Principal, name: str) -> Deployment:
         """The deployment of this name. Raises DeploymentNotFound, also where the principal may not see it."""
-        return passed(find(Selector(path=name), None, self.snapshot(), principal))
+        return passed(find(Selector(path=name), None, self.snapshot(), principal, Permission.LIST_MODELS))
 
     def ready(self) -> bool:
         """Whether every deployment can answer: one that loads at first use counts as ready, and so does a process that

@@ -141,7 +141,7 @@ class CallPlan:
         self.deployment = deployment
         self.requested_model = optional_excerpt(requested_model)
         self.spilled_from = spilled_from
-        self.refusal = authorize(principal, head.operation)
+        self.refusal = authorize(principal, deployment, head.operation)
         """Why this caller may not ask it that."""
         self._accepted = accepted(
             deployment,

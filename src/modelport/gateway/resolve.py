@@ -14,12 +14,14 @@ from modelport.core.errors import (
     DeploymentNotFound,
     ModelNotNamed,
     OperationNotSupported,
+    PermissionDenied,
     RouteNotFound,
     Unavailable,
 )
 from modelport.core.identity import Principal
 from modelport.core.operations import Operation
 from modelport.core.ports.stages import Refusal
+from modelport.core.roles import Permission
 from modelport.gateway.authorize import may_use
 from modelport.gateway.call import Selector
 
@@ -36,22 +38,29 @@ def requested_model(selector: Selector, model: str | None) -> str | None:
     return model if selector.body_selects else None
 
 
-def visible(principal: Principal, snapshot: Snapshot) -> list[Deployment]:
-    """The deployments that this principal may use, in order of their names."""
+def visible(
+    principal: Principal, snapshot: Snapshot, permission: Permission = Permission.LIST_MODELS
+) -> list[Deployment]:
+    """The deployments for which this principal has the permission, in order of their names."""
     deployments = snapshot.deployments
-    return [deployments[name] for name in sorted(deployments) if may_use(principal, deployments[name])]
+    return [deployments[name] for name in sorted(deployments) if may_use(principal, deployments[name], permission)]
 
 
-def find(selector: Selector, model: str | None, snapshot: Snapshot, principal: Principal) -> Deployment | Refusal:
-    """The deployment that was named, or the default one, if this principal may use it."""
+def find(
+    selector: Selector, model: str | None, snapshot: Snapshot, principal: Principal, permission: Permission
+) -> Deployment | Refusal:
+    """The deployment that was named, or the default one, if this principal has the permission for it. One that has it
+    for no deployment at all is refused without a look at the name."""
     if snapshot.is_stale:
         return Refusal(Unavailable("The configuration may be out of date: its store is away.", retry_after=STALE_RETRY))
+    if not principal.may(permission):
+        return Refusal(PermissionDenied())
     name = requested_model(selector, model)
     deployment = snapshot.deployment(name) if name else snapshot.default_deployment
-    if deployment is not None and may_use(principal, deployment):
+    if deployment is not None and may_use(principal, deployment, permission):
         return deployment
     if name:
-        usable = tuple(deployment.name for deployment in visible(principal, snapshot))
+        usable = tuple(deployment.name for deployment in visible(principal, snapshot, permission))
         return Refusal(DeploymentNotFound(name, usable))
     return Refusal(ModelNotNamed() if selector.body_selects else RouteNotFound())
 
@@ -61,7 +70,7 @@ def resolve(
 ) -> Deployment | Refusal:
     """As `find`, and the deployment's model does this operation. A spillover that the principal may not use is left
     out: its calls wait or are refused as if none were configured."""
-    deployment = find(selector, model, snapshot, principal)
+    deployment = find(selector, model, snapshot, principal, Permission.INFER)
     if isinstance(deployment, Refusal):
         return deployment
     if operation in deployment.profile.operations:

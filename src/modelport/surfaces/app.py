@@ -17,8 +17,8 @@ from modelport.core.errors import (
     Unauthenticated,
 )
 from modelport.core.faults import drop_frames, frames
-from modelport.core.identity import Role
 from modelport.core.operations import Operation
+from modelport.core.roles import Permission
 from modelport.gateway.machine import stopped
 from modelport.surfaces import azure_inference, azure_openai, cors, health, openai_v1, pages
 from modelport.surfaces.asgi import Receive, Reply, Scope, Send
@@ -126,9 +126,9 @@ class Doors:
         exchange.parameters = match.parameters
         if isinstance(route.endpoint, Inference):
             raise RouteNotFound  # the server's protocol answers these itself (lane/protocol.py)
-        if route.permission not in ("public", "endpoint"):
+        if isinstance(route.permission, Permission):
             exchange.principal = await self.gateway.identify(head.credential)
-            if route.permission == "administrator" and exchange.principal.role is not Role.ADMINISTRATOR:
+            if not exchange.principal.may(route.permission):
                 raise PermissionDenied
         reply = route.endpoint(exchange)
         await exchange.reply(reply if isinstance(reply, Reply) else await reply)

@@ -9,6 +9,7 @@ from msgspec import Struct
 
 from modelport.core.errors import ModelportError
 from modelport.core.operations import Operation
+from modelport.core.roles import Permission
 from modelport.dialects.error_body import ErrorBody
 from modelport.dialects.reasoning import ReasoningPlace
 from modelport.gateway.call import Selector
@@ -17,9 +18,9 @@ from modelport.surfaces.asgi import Reply
 from modelport.surfaces.exchange import Exchange
 from modelport.surfaces.headers import RequestHead
 
-Permission = Literal["public", "credential", "administrator", "operation", "endpoint"]
-"""`public`: anyone. `credential`: every known caller. `administrator`: callers of that role. `operation`: callers that
-may do this there; the way itself asks. `endpoint`: a subtree whose own table of endpoints asks (admin/app.py)."""
+Access = Permission | Literal["public", "endpoint"]
+"""What a caller needs. `public`: nothing. `endpoint`: a subtree whose own table of endpoints asks (admin/app.py).
+`Permission.INFER` is asked by the way itself, which knows the deployment."""
 
 Parameters = Mapping[str, str]
 """The names in a path's places, decoded."""
@@ -57,7 +58,7 @@ class Route(Struct, frozen=True, kw_only=True):
 
     method: Literal["GET", "POST", "PUT", "PATCH", "DELETE"]
     path: str
-    permission: Permission | None = None
+    permission: Access | None = None
     """None is no permission: such a route does not start."""
     base: str | None = None
     """The path of the base URL that clients are given for this route; None: it is not one to recommend."""

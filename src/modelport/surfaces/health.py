@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 
-from modelport.core.identity import Role
+from modelport.core.roles import Permission
 from modelport.surfaces.asgi import Reply
 from modelport.surfaces.door import Door, Route
 from modelport.surfaces.exchange import Exchange
@@ -24,7 +24,7 @@ def routes(door: Door, metrics_public: bool) -> list[Route]:
         Route(
             method="GET",
             path="/metrics",
-            permission="public" if metrics_public else "administrator",
+            permission="public" if metrics_public else Permission.READ_METRICS,
             door=door,
             endpoint=metrics,
         ),
@@ -50,7 +50,7 @@ async def ready(exchange: Exchange) -> Reply:
             {"name": state.deployment.name, "state": state.state, "reason": state.reason}
             for state in exchange.gateway.visible_states(caller)
         ]
-    if caller is not None and caller.role is Role.ADMINISTRATOR:
+    if caller is not None and caller.may(Permission.MANAGE):
         answer["stores"] = [
             {"name": store.name, "state": store.state, "reason": store.reason} for store in exchange.gateway.stores()
         ]

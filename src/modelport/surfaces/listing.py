@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Sequence
 
 from modelport.core.catalog import Deployment
+from modelport.core.roles import Permission
 from modelport.dialects.openai_shape.model_list import ListedModel, model, model_list
 from modelport.surfaces.asgi import Reply
 from modelport.surfaces.door import Door, Route
@@ -19,7 +20,7 @@ def routes(door: Door, bases: Sequence[str], created_at: float) -> list[Route]:
         Route(
             method="GET",
             path=base + path,
-            permission="credential",
+            permission=Permission.LIST_MODELS,
             base=base if base.endswith("/v1") and "{" not in base else None,
             door=door,
             endpoint=endpoint,

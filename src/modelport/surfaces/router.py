@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Final, get_args
+from typing import Final
 from urllib.parse import unquote
 
 from msgspec import Struct
 
-from modelport.surfaces.door import Door, Inference, Permission, Route
+from modelport.core.roles import Permission
+from modelport.surfaces.door import Door, Inference, Route
 
 Segments = tuple[str, ...]
 REST: Final = "{*}"
@@ -86,10 +87,10 @@ class Router:
 
 def checked(route: Route) -> None:
     """Default-deny. Raises UnusableRoute for a route that says nothing, or the wrong thing, about who may use it."""
-    if route.permission not in get_args(Permission):
+    if route.permission not in ("public", "endpoint", *Permission):
         raise UnusableRoute(f"{route.method} {route.path} declares no permission")
-    if (route.permission == "operation") != isinstance(route.endpoint, Inference):
-        raise UnusableRoute(f"{route.method} {route.path}: exactly the inference calls have permission 'operation'")
+    if (route.permission == Permission.INFER) != isinstance(route.endpoint, Inference):
+        raise UnusableRoute(f"{route.method} {route.path}: exactly the inference calls have permission 'infer'")
 
 
 def segments_of(path: str) -> Segments:

@@ -13,6 +13,7 @@ import pytest
 from modelport.app.admin import admin_app
 from modelport.config.settings import Settings
 from modelport.core.clock import SystemClock
+from modelport.core.roles import Permission
 from modelport.core.usage_reports import RecordsPage, RecordsQuestion, UsageQuestion, UsageRow
 from served import Served
 
@@ -50,7 +51,7 @@ def test_every_endpoint_of_the_administration_demands_the_role() -> None:
 
     endpoints = list(admin_app(Silent(), current, SystemClock(), None).endpoints)
     assert {endpoint.path for endpoint in endpoints} == {USAGE, RECORDS}
-    assert {endpoint.permission for endpoint in endpoints} == {"administrator"}
+    assert {endpoint.permission for endpoint in endpoints} == {Permission.READ_USAGE}
 
 
 @pytest.fixture(scope="module", params=["1", "2"])

@@ -17,10 +17,11 @@ from modelport.admin.arm.scope import Arm, ArmNames, ArmServer, CatalogueModel
 from modelport.admin.endpoint import AdminRequest, Answer
 from modelport.core.catalog import UNKNOWN_PROFILE, Deployment, Model, Sku, Snapshot
 from modelport.core.clock import SystemClock
-from modelport.core.identity import Principal, Role
+from modelport.core.identity import Principal
 from modelport.core.ports.control import Put, Resource, ResourceConflict, ResourceNotFound
+from modelport.core.roles import Grant, Role
 
-OPERATOR = Principal(name="operator", key_id="operator/1", role=Role.ADMINISTRATOR)
+OPERATOR = Principal(name="operator", key_id="operator/1", grants=(Grant(Role.ADMINISTRATOR),))
 DEPLOYMENT = f"{ACCOUNT}/deployments/d"
 QUERY = "api-version=2025-06-01"
 

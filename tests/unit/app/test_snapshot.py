@@ -15,8 +15,8 @@ from modelport.config.faults import ConfigError
 from modelport.config.load import parse
 from modelport.control.profiles import ProfileError
 from modelport.core.catalog import Snapshot, Target
-from modelport.core.identity import Role
 from modelport.core.operations import Operation
+from modelport.core.roles import Role
 
 SALT = b"s" * 32
 ENVIRON = {"HOME": "/h", "KEY_A": "key-a", "KEY_B": "key-b", "GUEST_1": "guest-1", "GUEST_2": "guest-2"}
@@ -119,12 +119,12 @@ def test_keys_are_kept_as_hashes_with_who_and_what_they_open() -> None:
     found = snapshot(KEYS)
     operator = [found.keys[digest(SALT, key)].principal for key in ("key-a", "key-b")]
     assert [who.key_id for who in operator] == ["operator/1", "operator/2"]
-    assert {who.role for who in operator} == {Role.ADMINISTRATOR}
+    assert {grant.role for who in operator for grant in who.grants} == {Role.ADMINISTRATOR}
     guests = [found.keys[digest(SALT, key)].principal for key in ("guest-1", "guest-2")]
     assert [(who.name, who.key_id) for who in guests] == [("guest", "guest/key1"), ("guest", "guest/key2")]
-    assert guests[0].role is Role.INFERENCE_USER
-    assert guests[0].deployments == ("mistral-*",)
-    assert guests[0].operations == {Operation.EMBEDDINGS}
+    assert [grant.role for grant in guests[0].grants] == [Role.INFERENCE_USER]
+    assert guests[0].grants[0].deployments == ("mistral-*",)
+    assert guests[0].grants[0].operations == {Operation.EMBEDDINGS}
     shown = repr(found)
     assert not [key for key in ("key-a", "key-b", "guest-1", "guest-2") if key in shown]
 

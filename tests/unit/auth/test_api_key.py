@@ -7,12 +7,13 @@ from hypothesis import strategies as st
 
 from modelport.auth import anonymous, api_key
 from modelport.core.catalog import Snapshot
-from modelport.core.identity import Credential, Identified, KeyEntry, Principal, Role, Shown
+from modelport.core.identity import Credential, Identified, KeyEntry, Principal, Shown
 from modelport.core.ports.stages import Refusal
+from modelport.core.roles import Grant, Role
 
 ANY = st.text(alphabet=st.characters(max_codepoint=255), max_size=50)
 """A header's bytes, as the server reads them."""
-OWNER = Principal(name="owner", key_id="owner/1", role=Role.ADMINISTRATOR)
+OWNER = Principal(name="owner", key_id="owner/1", grants=(Grant(Role.ADMINISTRATOR),))
 
 
 def showing(*keys: str) -> Credential:
@@ -44,5 +45,5 @@ def test_everybody_is_anonymous_only_where_the_operator_said_so() -> None:
     assert isinstance(anonymous.authenticate(Credential(), Snapshot(id="s", deployments={}), 0.0), Refusal)
     allowed = anonymous.authenticate(showing("anything"), Snapshot(id="s", deployments={}, anonymous=True), 0.0)
     assert isinstance(allowed, Identified)
-    assert allowed.principal.role is Role.INFERENCE_USER
+    assert [grant.role for grant in allowed.principal.grants] == [Role.INFERENCE_USER]
     assert allowed.expires_at is None

@@ -9,16 +9,17 @@ from msgspec import Struct
 
 from modelport.core.catalog import Deployment, Snapshot
 from modelport.core.clock import Clock
-from modelport.core.identity import Credential, Identified, Principal, Role
+from modelport.core.identity import Credential, Identified, Principal
 from modelport.core.operations import Operation
 from modelport.core.ports.quota import Quota
 from modelport.core.ports.records import Journal
+from modelport.core.roles import Grant, Role
 from modelport.gateway.admissions import Admissions
 from modelport.gateway.call import Arrival, CallHead, Selector
 from modelport.gateway.facts import CallFacts
 from modelport.gateway.plan import Caller, CallPlan
 
-ALICE = Principal(name="alice", key_id="k1", role=Role.INFERENCE_USER)
+ALICE = Principal(name="alice", key_id="k1", grants=(Grant(Role.INFERENCE_USER),))
 REQUEST_SECONDS = 600.0
 
 

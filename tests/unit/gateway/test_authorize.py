@@ -10,17 +10,20 @@ from hypothesis import strategies as st
 
 from modelport.core.catalog import Deployment, Model, Target
 from modelport.core.errors import PermissionDenied
-from modelport.core.identity import Principal, Role
+from modelport.core.identity import Principal
 from modelport.core.operations import Operation
 from modelport.core.ports.stages import Refusal
+from modelport.core.roles import Grant, Role
 from modelport.gateway.authorize import authorize, may_use
+
+ANY = Deployment(name="a", model=Model("Custom", "m"), targets=(Target("p", "m"),))
 
 
 def outcome(operations: Set[Operation] | None, asked: Operation) -> bool:
     """Whether it is allowed."""
     scope = frozenset(operations) if operations is not None else None
-    who = Principal(name="p", key_id="k", role=Role.INFERENCE_USER, operations=scope)
-    refusal = authorize(who, asked)
+    who = Principal(name="p", key_id="k", grants=(Grant(Role.INFERENCE_USER, operations=scope),))
+    refusal = authorize(who, ANY, asked)
     if refusal is None:
         return True
     assert isinstance(refusal, Refusal)
@@ -43,7 +46,7 @@ def outcome(operations: Set[Operation] | None, asked: Operation) -> bool:
     ],
 )
 def test_a_scope_names_deployments_by_pattern(patterns: tuple[str, ...], name: str, allowed: bool) -> None:
-    who = Principal(name="p", key_id="k", role=Role.INFERENCE_USER, deployments=patterns)
+    who = Principal(name="p", key_id="k", grants=(Grant(Role.INFERENCE_USER, deployments=patterns),))
     deployment = Deployment(name=name, model=Model("Custom", "m"), targets=(Target("p", "m"),))
     assert may_use(who, deployment) is allowed
 

@@ -17,11 +17,12 @@ from modelport.core.budgets import Budget
 from modelport.core.catalog import Deployment, Model, RateLimits, Sku, Snapshot, Target
 from modelport.core.content import Message
 from modelport.core.events import FinishReason
-from modelport.core.identity import Principal, Role
+from modelport.core.identity import Principal
 from modelport.core.operations import Operation
 from modelport.core.pricing import Price, Rates, Tier
 from modelport.core.record_forms import RecordForm
 from modelport.core.requests import ChatRequest
+from modelport.core.roles import Grant, Role
 from modelport.core.usage import Pricing, TokenUsage, UsageRecord
 from modelport.gateway.admit import admit
 from modelport.gateway.answering import whole_text
@@ -221,7 +222,10 @@ def cases(draw: st.DrawFn) -> Case:
     usage, is_by_class = draw(usages)
     return Case(
         principal=Principal(
-            name=draw(words), key_id=draw(st.none() | words), role=Role.INFERENCE_USER, project=draw(st.none() | words)
+            name=draw(words),
+            key_id=draw(st.none() | words),
+            grants=(Grant(Role.INFERENCE_USER),),
+            project=draw(st.none() | words),
         ),
         deployment=Deployment(
             name=draw(words),
@@ -249,7 +253,7 @@ def cases(draw: st.DrawFn) -> Case:
 
 
 PLAIN = Case(
-    principal=Principal(name="100%b", key_id='k"1', role=Role.INFERENCE_USER, project="%d"),
+    principal=Principal(name="100%b", key_id='k"1', grants=(Grant(Role.INFERENCE_USER),), project="%d"),
     deployment=Deployment(name="d", model=Model(format="Custom", name="m"), targets=(Target("p%", "ü/m"),)),
     requested_model="%(x)s",
     spilled_from=None,

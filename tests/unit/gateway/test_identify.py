@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 from modelport.auth import anonymous, api_key
 from modelport.core.catalog import Snapshot
 from modelport.core.errors import Unauthenticated
-from modelport.core.identity import ANONYMOUS, Credential, Identified, KeyEntry, Principal, Role, Shown
+from modelport.core.identity import ANONYMOUS, Credential, Identified, KeyEntry, Principal, Shown
 from modelport.core.ports.stages import Authenticator, NeedsWaiting, Refusal
+from modelport.core.roles import Grant, Role
 from modelport.gateway.identify import identify
 
 SALT = api_key.fresh_salt()
@@ -20,7 +21,7 @@ KEYS = st.text(min_size=1, max_size=80)
 
 
 def principal(name: str) -> Principal:
-    return Principal(name=name, key_id=f"{name}/1", role=Role.INFERENCE_USER)
+    return Principal(name=name, key_id=f"{name}/1", grants=(Grant(Role.INFERENCE_USER),))
 
 
 class At:

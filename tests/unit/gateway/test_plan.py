@@ -20,6 +20,7 @@ from modelport.core.operations import Operation
 from modelport.core.ports.stages import Refusal
 from modelport.core.pricing import Price, Rates
 from modelport.core.requests import ChatRequest
+from modelport.core.roles import Grant, Role
 from modelport.core.usage import Ending
 from modelport.gateway.call import Selector
 from modelport.gateway.estimate import need
@@ -146,12 +147,16 @@ def test_a_path_wins_over_the_body() -> None:
 
 
 def test_who_may_not_is_refused_each_time_and_nothing_is_kept() -> None:
-    caller = caller_of(SNAPSHOT, replace(ALICE, deployments=("small",)))
+    caller = caller_of(SNAPSHOT, replace(ALICE, grants=(Grant(Role.INFERENCE_USER, ("small",)),)))
     for _ in range(2):
         refused = caller.plan("large")
         assert isinstance(refused, Refusal) and isinstance(refused.error, DeploymentNotFound)
     assert not caller._plans
-    forbidden = plan_of(SMALL, SNAPSHOT, replace(ALICE, operations=frozenset({Operation.EMBEDDINGS})))
+    forbidden = plan_of(
+        SMALL,
+        SNAPSHOT,
+        replace(ALICE, grants=(Grant(Role.INFERENCE_USER, operations=frozenset({Operation.EMBEDDINGS})),)),
+    )
     assert forbidden.refusal is not None
     assert forbidden.shaped(HELLO) is forbidden.refusal
 

@@ -9,9 +9,10 @@ from msgspec.structs import replace
 
 from modelport.core.catalog import Deployment, Model, ModelProfile, Snapshot, Target
 from modelport.core.errors import DeploymentNotFound, ModelNotNamed, OperationNotSupported, RouteNotFound
-from modelport.core.identity import Principal, Role
+from modelport.core.identity import Principal
 from modelport.core.operations import Operation
 from modelport.core.ports.stages import Refusal
+from modelport.core.roles import Grant, Role
 from modelport.gateway.call import Selector
 from modelport.gateway.resolve import requested_model, resolve
 
@@ -28,8 +29,8 @@ WITH_DEFAULT = Snapshot(id="s", deployments=ALL, default="small")
 WITHOUT = Snapshot(id="s", deployments=ALL)
 
 
-ANYONE = Principal(name="p", key_id="k", role=Role.INFERENCE_USER)
-GUEST = Principal(name="g", key_id="k", role=Role.INFERENCE_USER, deployments=("l*", "emb??"))
+ANYONE = Principal(name="p", key_id="k", grants=(Grant(Role.INFERENCE_USER),))
+GUEST = Principal(name="g", key_id="k", grants=(Grant(Role.INFERENCE_USER, deployments=("l*", "emb??")),))
 
 
 def name_of(selector: Selector, model: str | None, snapshot: Snapshot = WITH_DEFAULT) -> str:

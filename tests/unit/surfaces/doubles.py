@@ -22,12 +22,13 @@ from modelport.core.catalog import Deployment, Model, ModelProfile, Snapshot, Ta
 from modelport.core.clock import SystemClock
 from modelport.core.errors import Unauthenticated
 from modelport.core.events import ChoiceFinished, Embedding, Event, FinishReason, TextDelta, UsageReported
-from modelport.core.identity import Credential, Identified, Principal, Role
+from modelport.core.identity import Credential, Identified, Principal
 from modelport.core.operations import Operation
 from modelport.core.ports.stages import Refusal
 from modelport.core.ports.states import DeploymentState, StoreState
 from modelport.core.quota import QuotaState
 from modelport.core.requests import Request
+from modelport.core.roles import Grant, Permission, Role
 from modelport.core.usage import TokenUsage, UsageRecord
 from modelport.gateway.call import CallHead, Selector
 from modelport.gateway.identify import ABSENT, MALFORMED
@@ -41,7 +42,7 @@ from modelport.surfaces.options import Options
 from modelport.upstream.wire import Wire
 
 KEY = "the-right-key"
-CALLER = Principal(name="caller", key_id="key1", role=Role.INFERENCE_USER)
+CALLER = Principal(name="caller", key_id="key1", grants=(Grant(Role.INFERENCE_USER),))
 
 Step = list[Event] | Exception | asyncio.Event | float
 HELLO: Sequence[Step] = (
@@ -112,7 +113,7 @@ class FakeGateway:
         return self.describe(principal, Selector(path=name), None)
 
     def describe(self, principal: Principal, selector: Selector, model: str | None) -> Deployment:
-        found = find(selector, model, self.snapshot(), principal)
+        found = find(selector, model, self.snapshot(), principal, Permission.LIST_MODELS)
         if isinstance(found, Refusal):
             raise found.error
         return found
@@ -151,7 +152,7 @@ class FakeGateway:
 
     def _authenticate(self, credential: Credential, snapshot: Snapshot, now: float) -> Identified | Refusal:
         if any(shown.value == KEY for shown in credential.shown):
-            return Identified(replace(CALLER, role=self.role))
+            return Identified(replace(CALLER, grants=(Grant(self.role),)))
         return Refusal(Unauthenticated(reason="unknown"))
 
     def noted(self, head: CallHead) -> CallHead:

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from modelport.core.identity import Role
+from modelport.core.roles import Role
 from modelport.surfaces.options import Options
 
 from .doubles import FakeGateway, Served, serving

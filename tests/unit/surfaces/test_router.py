@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from modelport.core.roles import Permission
 from modelport.dialects.error_body import ErrorBody
 from modelport.surfaces.app import all_routes
 from modelport.surfaces.asgi import Reply
@@ -38,14 +39,14 @@ def test_a_route_without_a_permission_does_not_start() -> None:
 
 
 def test_a_page_cannot_claim_the_permission_of_an_inference_call() -> None:
-    with pytest.raises(UnusableRoute, match="operation"):
-        Router([Route(method="GET", path="/p", permission="operation", door=HERE, endpoint=page)], [("", HERE)])
+    with pytest.raises(UnusableRoute, match="infer"):
+        Router([Route(method="GET", path="/p", permission=Permission.INFER, door=HERE, endpoint=page)], [("", HERE)])
 
 
 def test_an_inference_call_cannot_be_public() -> None:
     inference = next(route for route in all_routes(Options()) if isinstance(route.endpoint, Inference))
     public = Route(method="POST", path="/p", permission="public", door=HERE, endpoint=inference.endpoint)
-    with pytest.raises(UnusableRoute, match="operation"):
+    with pytest.raises(UnusableRoute, match="infer"):
         Router([public], [("", HERE)])
 
 

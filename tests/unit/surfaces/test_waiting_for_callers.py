@@ -15,6 +15,7 @@ from modelport.core.clock import SystemClock
 from modelport.core.errors import Unauthenticated
 from modelport.core.identity import Credential, Identified
 from modelport.core.ports.stages import NeedsWaiting, Refusal
+from modelport.core.roles import Grant
 from modelport.gateway.gateway import Gateway
 from modelport.surfaces.options import Limits, Options
 
@@ -45,7 +46,7 @@ class KeySet:
                 self.left.release()
                 raise
             if any((one.header, one.value) == ("api-key", KEY) for one in credential.shown):
-                return Identified(replace(CALLER, role=self.gateway.role))
+                return Identified(replace(CALLER, grants=(Grant(self.gateway.role),)))
             return Refusal(Unauthenticated(reason="unknown"))
 
         return NeedsWaiting(resume)

@@ -8,6 +8,7 @@ from modelport.admin.arm.scope import ACCOUNT, GROUP, NIL_ID, PROVIDER, SUBSCRIP
 from modelport.admin.endpoint import Answer, json_answer
 from modelport.admin.resources import check_is_private
 from modelport.core.errors import BadRequest
+from modelport.core.roles import Permission
 
 SURFACES = {
     "Azure AI Model Inference API": "/",
@@ -18,11 +19,11 @@ SURFACES = {
 
 def add(routes: Routes) -> None:
     """Account and keys."""
-    routes.add("GET", ACCOUNT, get)
-    routes.add("GET", f"{GROUP}/accounts", list_)
-    routes.add("GET", f"{SUBSCRIPTION}{PROVIDER}/accounts", list_)
-    routes.add("POST", f"{ACCOUNT}/listKeys", list_keys)
-    routes.add("POST", f"{ACCOUNT}/regenerateKey", regenerate_key)
+    routes.add("GET", ACCOUNT, get, Permission.READ_ACCOUNT)
+    routes.add("GET", f"{GROUP}/accounts", list_, Permission.READ_ACCOUNT)
+    routes.add("GET", f"{SUBSCRIPTION}{PROVIDER}/accounts", list_, Permission.READ_ACCOUNT)
+    routes.add("POST", f"{ACCOUNT}/listKeys", list_keys, Permission.MANAGE_KEYS)
+    routes.add("POST", f"{ACCOUNT}/regenerateKey", regenerate_key, Permission.MANAGE_KEYS)
 
 
 async def get(scope: Scope) -> Answer:

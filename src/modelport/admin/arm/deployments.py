@@ -14,6 +14,7 @@ from modelport.admin.resources import conditions, etag
 from modelport.control.resources.rules import mapping
 from modelport.core.errors import BadRequest
 from modelport.core.ports.control import Body, Put, Resource, ResourceNotFound
+from modelport.core.roles import Permission
 
 DEPLOYMENTS = f"{ACCOUNT}/deployments"
 DEPLOYMENT = f"{DEPLOYMENTS}/{{deployment}}"
@@ -27,12 +28,12 @@ class Deployments:
 
     def add(self, routes: Routes) -> None:
         """PUT, PATCH, GET, DELETE, the list, and the capacity types of one."""
-        routes.add("GET", DEPLOYMENTS, self._list)
-        routes.add("GET", DEPLOYMENT, self._get)
-        routes.add("PUT", DEPLOYMENT, self._put)
-        routes.add("PATCH", DEPLOYMENT, self._patch)
-        routes.add("DELETE", DEPLOYMENT, self._delete)
-        routes.add("GET", f"{DEPLOYMENT}/skus", self._skus)
+        routes.add("GET", DEPLOYMENTS, self._list, Permission.READ_DEPLOYMENTS)
+        routes.add("GET", DEPLOYMENT, self._get, Permission.READ_DEPLOYMENTS)
+        routes.add("PUT", DEPLOYMENT, self._put, Permission.WRITE_DEPLOYMENTS)
+        routes.add("PATCH", DEPLOYMENT, self._patch, Permission.WRITE_DEPLOYMENTS)
+        routes.add("DELETE", DEPLOYMENT, self._delete, Permission.WRITE_DEPLOYMENTS)
+        routes.add("GET", f"{DEPLOYMENT}/skus", self._skus, Permission.READ_DEPLOYMENTS)
 
     async def _list(self, scope: Scope) -> Answer:
         resources = {found.name.lower(): found for found in await scope.arm.plane.list("deployments")}

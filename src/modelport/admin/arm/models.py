@@ -17,6 +17,7 @@ from modelport.core.quota import (
     TOKENS_PER_CAPACITY_UNIT,
     WINDOW_SECONDS,
 )
+from modelport.core.roles import Permission
 
 SKUS: Final = ("GlobalStandard", "DataZoneStandard", "Standard", "GlobalBatch", "DataZoneBatch")
 """Capacity types that mean something here: shared capacity, and calls that let others go first."""
@@ -27,8 +28,8 @@ CAPACITY: Final = {"minimum": 1, "maximum": MAX_CAPACITY, "step": 1, "default": 
 
 def add(routes: Routes) -> None:
     """Lists of the account and of a location."""
-    routes.add("GET", f"{ACCOUNT}/models", of_account)
-    routes.add("GET", f"{LOCATION}/models", of_location)
+    routes.add("GET", f"{ACCOUNT}/models", of_account, Permission.READ_CATALOGUE)
+    routes.add("GET", f"{LOCATION}/models", of_location, Permission.READ_CATALOGUE)
 
 
 async def of_account(scope: Scope) -> Answer:

@@ -17,6 +17,7 @@ from modelport.admin.endpoint import Answer, json_answer
 from modelport.admin.resources import moment
 from modelport.core.clock import Clock
 from modelport.core.errors import InternalError, ModelportError
+from modelport.core.roles import Permission
 
 SYNCHRONOUS_SECONDS: Final = 5.0
 """A change that takes no longer is answered with its result."""
@@ -51,8 +52,8 @@ class Operations:
 
     def add(self, routes: Routes) -> None:
         """Where a change is followed."""
-        routes.add("GET", f"{LOCATION}/operations/{{operation}}", self._status)
-        routes.add("GET", f"{LOCATION}/operationResults/{{operation}}", self._result)
+        routes.add("GET", f"{LOCATION}/operations/{{operation}}", self._status, Permission.READ_DEPLOYMENTS)
+        routes.add("GET", f"{LOCATION}/operationResults/{{operation}}", self._result, Permission.READ_DEPLOYMENTS)
 
     async def answered(
         self, scope: Scope, change: Coroutine[Any, Any, Answer], under_way: Callable[[], Answer]

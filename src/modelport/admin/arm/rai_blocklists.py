@@ -21,6 +21,7 @@ from modelport.core.ports.control import (
     ResourceConflict,
     ResourceNotFound,
 )
+from modelport.core.roles import Permission
 
 LISTS = f"{ACCOUNT}/raiBlocklists"
 LIST = f"{LISTS}/{{blocklist}}"
@@ -34,14 +35,14 @@ Items = list[Mapping[str, Any]]
 
 def add(routes: Routes) -> None:
     """Lists, and items one by one."""
-    routes.add("GET", LISTS, list_)
-    routes.add("GET", LIST, get)
-    routes.add("PUT", LIST, put)
-    routes.add("DELETE", LIST, delete)
-    routes.add("GET", ITEMS, list_items)
-    routes.add("GET", ITEM, get_item)
-    routes.add("PUT", ITEM, put_item)
-    routes.add("DELETE", ITEM, delete_item)
+    routes.add("GET", LISTS, list_, Permission.MANAGE)
+    routes.add("GET", LIST, get, Permission.MANAGE)
+    routes.add("PUT", LIST, put, Permission.MANAGE)
+    routes.add("DELETE", LIST, delete, Permission.MANAGE)
+    routes.add("GET", ITEMS, list_items, Permission.MANAGE)
+    routes.add("GET", ITEM, get_item, Permission.MANAGE)
+    routes.add("PUT", ITEM, put_item, Permission.MANAGE)
+    routes.add("DELETE", ITEM, delete_item, Permission.MANAGE)
 
 
 async def list_(scope: Scope) -> Answer:

@@ -12,6 +12,7 @@ from modelport.admin.resources import conditions, etag
 from modelport.control.resources.rules import is_same, mapping
 from modelport.core.errors import BadRequest
 from modelport.core.ports.control import Body, Resource, ResourceConflict, ResourceNotFound
+from modelport.core.roles import Permission
 
 POLICIES = f"{ACCOUNT}/raiPolicies"
 POLICY = f"{POLICIES}/{{policy}}"
@@ -32,11 +33,11 @@ DEFAULT_SHIELDS: Final = {"jailbreak": "block", "indirect_attack": "off"}
 
 def add(routes: Routes) -> None:
     """PUT, GET, DELETE and the list; and what there is to filter."""
-    routes.add("GET", POLICIES, list_)
-    routes.add("GET", POLICY, get)
-    routes.add("PUT", POLICY, put)
-    routes.add("DELETE", POLICY, delete)
-    routes.add("GET", f"{LOCATION}/raiContentFilters", filters)
+    routes.add("GET", POLICIES, list_, Permission.READ_CATALOGUE)
+    routes.add("GET", POLICY, get, Permission.READ_CATALOGUE)
+    routes.add("PUT", POLICY, put, Permission.MANAGE)
+    routes.add("DELETE", POLICY, delete, Permission.MANAGE)
+    routes.add("GET", f"{LOCATION}/raiContentFilters", filters, Permission.READ_CATALOGUE)
 
 
 async def list_(scope: Scope) -> Answer:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Any, Final
+from typing import Any, Final, Literal
 from urllib.parse import quote
 
 from msgspec import Struct
@@ -16,6 +16,7 @@ from modelport.core.catalog import ModelProfile, Snapshot
 from modelport.core.errors import BadRequest
 from modelport.core.operations import Operation
 from modelport.core.ports.control import ControlPlane
+from modelport.core.roles import Permission
 
 SUBSCRIPTION: Final = "/subscriptions/{subscription}"
 PROVIDER: Final = "/providers/Microsoft.CognitiveServices"
@@ -139,8 +140,8 @@ class Routes:
         self._arm = arm
         self.endpoints: list[Endpoint] = []
 
-    def add(self, method: Method, path: str, handler: Handler, *, is_public: bool = False) -> None:
-        """One endpoint; for administrators, unless it is public."""
+    def add(self, method: Method, path: str, handler: Handler, permission: Permission | Literal["public"]) -> None:
+        """One endpoint."""
         arm = self._arm
 
         async def answer(request: AdminRequest, names: Mapping[str, str]) -> Answer:
@@ -152,7 +153,7 @@ class Routes:
                 method=method,
                 path=path,
                 answer=answer,
-                permission="public" if is_public else "administrator",
+                permission=permission,
                 is_case_sensitive=False,
             )
         )

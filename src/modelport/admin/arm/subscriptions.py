@@ -6,13 +6,14 @@ from typing import Any
 
 from modelport.admin.arm.scope import NIL_ID, SUBSCRIPTION, Routes, Scope, page
 from modelport.admin.endpoint import Answer, json_answer
+from modelport.core.roles import Permission
 
 
 def add(routes: Routes) -> None:
     """`/subscriptions` and `/metadata/endpoints`; only the latter is public."""
-    routes.add("GET", "/subscriptions", list_)
-    routes.add("GET", SUBSCRIPTION, get)
-    routes.add("GET", "/metadata/endpoints", metadata, is_public=True)
+    routes.add("GET", "/subscriptions", list_, Permission.READ_ACCOUNT)
+    routes.add("GET", SUBSCRIPTION, get, Permission.READ_ACCOUNT)
+    routes.add("GET", "/metadata/endpoints", metadata, "public")
 
 
 async def list_(scope: Scope) -> Answer:

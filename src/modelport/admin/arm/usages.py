@@ -7,12 +7,13 @@ from typing import Any
 from modelport.admin.arm.models import MAX_CAPACITY, usage_name
 from modelport.admin.arm.scope import ACCOUNT, LOCATION, Routes, Scope, page
 from modelport.admin.endpoint import Answer
+from modelport.core.roles import Permission
 
 
 def add(routes: Routes) -> None:
     """Of the account and of a location: there is one of each."""
-    routes.add("GET", f"{ACCOUNT}/usages", list_)
-    routes.add("GET", f"{LOCATION}/usages", list_)
+    routes.add("GET", f"{ACCOUNT}/usages", list_, Permission.READ_METRICS)
+    routes.add("GET", f"{LOCATION}/usages", list_, Permission.READ_METRICS)
 
 
 async def list_(scope: Scope) -> Answer:

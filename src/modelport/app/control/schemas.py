@@ -13,6 +13,7 @@ from modelport.config.deployment_policies import DeploymentPolicySettings
 from modelport.config.deployments import CatalogueEntry, DeploymentSettings, ProviderSettings
 from modelport.config.policies import BlocklistSettings, ContentFilterSettings, KeySettings, ProjectSettings
 from modelport.config.prices import PriceEntry
+from modelport.config.roles import RoleAssignmentSettings
 from modelport.config.secrets import MASK
 from modelport.control.resources.keys import SLOTS
 
@@ -26,6 +27,7 @@ MODELS: Final[Mapping[str, type[BaseModel]]] = {
     "content_filters": ContentFilterSettings,
     "blocklists": BlocklistSettings,
     "policies": DeploymentPolicySettings,
+    "role_assignments": RoleAssignmentSettings,
 }
 TEXT: Final = {"type": "string"}
 KEY_VALUE: Final = {"enum": [MASK, None], "description": "Made by the server; null revokes it."}

@@ -15,6 +15,7 @@ from modelport.control.resources import (
     prices,
     projects,
     providers,
+    role_assignments,
 )
 from modelport.control.resources.rules import Rules
 
@@ -30,6 +31,7 @@ RESOURCES: Final[Mapping[str, Rules]] = {
         content_filters.RULES,
         blocklists.RULES,
         policies.RULES,
+        role_assignments.RULES,
     )
 }
 """By kind."""

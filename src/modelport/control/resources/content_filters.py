@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 from modelport.control.resources.rules import Everything, Rules, User, is_same
+from modelport.core.roles import Permission
 
 
 def users(name: str, body: Mapping[str, Any], everything: Everything) -> Iterator[User]:
@@ -20,4 +21,5 @@ RULES: Final = Rules(
     singular="content filter",
     description="Content filter policies. They are kept; no deployment can name one in this version.",
     users=users,
+    reads=Permission.READ_CATALOGUE,
 )

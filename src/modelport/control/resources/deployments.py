@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 from modelport.control.resources.rules import Everything, Rules, User, is_same
+from modelport.core.roles import Permission
 
 
 def users(name: str, body: Mapping[str, Any], everything: Everything) -> Iterator[User]:
@@ -21,4 +22,6 @@ RULES: Final = Rules(
     description="The names that callers use as `model`, with model, capacity, limits and targets.",
     users=users,
     has_secrets=True,
+    reads=Permission.READ_DEPLOYMENTS,
+    writes=Permission.WRITE_DEPLOYMENTS,
 )

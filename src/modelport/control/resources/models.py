@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 from modelport.control.resources.rules import Everything, Rules, User, is_same, mapping
+from modelport.core.roles import Permission
 
 
 def users(name: str, body: Mapping[str, Any], everything: Everything) -> Iterator[User]:
@@ -32,4 +33,5 @@ RULES: Final = Rules(
     singular="model",
     description="The catalogue: what can be deployed by the model's name alone.",
     users=users,
+    reads=Permission.READ_CATALOGUE,
 )

@@ -9,10 +9,11 @@ from modelport.control.resources.rules import Everything, Rules, User
 
 
 def users(name: str, body: Mapping[str, Any], everything: Everything) -> Iterator[User]:
-    """Keys of the project."""
-    for key, found in everything.get("keys", {}).items():
-        if found.get("project") == name:
-            yield "keys", key
+    """Keys and role assignments of the project."""
+    for kind in ("keys", "role_assignments"):
+        for user, found in everything.get(kind, {}).items():
+            if found.get("project") == name:
+                yield kind, user
 
 
 RULES: Final = Rules(

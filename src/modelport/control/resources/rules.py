@@ -7,6 +7,8 @@ from typing import Any
 
 from msgspec import Struct
 
+from modelport.core.roles import Permission
+
 Everything = Mapping[str, Mapping[str, Mapping[str, Any]]]
 """Kind → name → body: the file's objects and the stored ones."""
 User = tuple[str, str]
@@ -25,6 +27,10 @@ class Rules(Struct, frozen=True, kw_only=True):
     singular: str
     description: str
     users: Callable[[str, Mapping[str, Any], Everything], Iterator[User]] = unused
+    reads: Permission = Permission.MANAGE
+    """What a caller needs to read such objects."""
+    writes: Permission = Permission.MANAGE
+    """And to change them."""
     has_secrets: bool = False
     """Whether a body may hold secrets, or makes them."""
 

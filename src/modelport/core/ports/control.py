@@ -15,7 +15,16 @@ from modelport.core.errors import ModelportError
 
 Origin = Literal["file", "built_in", "store"]
 Kind = Literal[
-    "providers", "models", "deployments", "projects", "keys", "prices", "content_filters", "blocklists", "policies"
+    "providers",
+    "models",
+    "deployments",
+    "projects",
+    "keys",
+    "prices",
+    "content_filters",
+    "blocklists",
+    "policies",
+    "role_assignments",
 ]
 Action = Literal["create", "change", "delete", "list_keys", "regenerate_key", "audit_policy"]
 Effect = Literal["deny", "audit"]

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Final
 
 from modelport.core.operations import Operation
+from modelport.core.roles import Permission
 from modelport.dialects.azure_inference import answers
 from modelport.dialects.azure_inference.errors import Form
 from modelport.dialects.reasoning import reasoning_place
@@ -35,12 +37,21 @@ def routes() -> list[Route]:
     found: list[Route] = []
     for base in MODELS_BASES:
         found += operations(base, MODELS, "models")
-        found.append(Route(method="GET", path=f"{base}/info", permission="credential", door=MODELS, endpoint=info))
+        found.append(
+            Route(method="GET", path=f"{base}/info", permission=Permission.LIST_MODELS, door=MODELS, endpoint=info)
+        )
     for base in ROOT_BASES:
         found += operations(base, ROOT, "root")
-        found.append(Route(method="GET", path=f"{base}/info", permission="credential", door=ROOT, endpoint=root_info))
+        found.append(
+            Route(method="GET", path=f"{base}/info", permission=Permission.LIST_MODELS, door=ROOT, endpoint=root_info)
+        )
         found.append(scoring(base))
     return found
+
+
+def describing(base: str, door: Door, endpoint: Callable[[Exchange], Reply]) -> Route:
+    """`/info` below one base."""
+    return Route(method="GET", path=f"{base}/info", permission=Permission.LIST_MODELS, door=door, endpoint=endpoint)
 
 
 def operations(base: str, door: Door, form: Form) -> list[Route]:
@@ -49,7 +60,7 @@ def operations(base: str, door: Door, form: Form) -> list[Route]:
         Route(
             method="POST",
             path=base + path,
-            permission="operation",
+            permission=Permission.INFER,
             base=base,
             door=door,
             endpoint=Inference(
@@ -69,7 +80,7 @@ def scoring(base: str) -> Route:
     return Route(
         method="POST",
         path=f"{base}/score",
-        permission="operation",
+        permission=Permission.INFER,
         door=MANAGED,
         endpoint=Inference(
             operation=Operation.CHAT_COMPLETIONS,

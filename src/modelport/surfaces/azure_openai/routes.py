@@ -6,6 +6,7 @@ from typing import Final
 
 from modelport.core.errors import ModelportError
 from modelport.core.operations import Operation
+from modelport.core.roles import Permission
 from modelport.dialects.azure_openai import errors
 from modelport.dialects.error_body import ErrorBody
 from modelport.dialects.reasoning import reasoning_place
@@ -34,7 +35,7 @@ def routes(created_at: float) -> list[Route]:
         Route(
             method="POST",
             path=f"{base}/deployments/{{deployment}}{PATHS[operation]}",
-            permission="operation",
+            permission=Permission.INFER,
             base="" if base == BASES[0] else None,
             door=DOOR,
             endpoint=Inference(

@@ -6,6 +6,7 @@ from typing import Final
 
 from modelport.core.errors import ModelportError
 from modelport.core.operations import Operation
+from modelport.core.roles import Permission
 from modelport.dialects.error_body import ErrorBody
 from modelport.dialects.openai_chat import errors
 from modelport.dialects.reasoning import ReasoningPlace
@@ -47,7 +48,7 @@ def inference(base: str, path: str, operation: Operation, speech: Speech) -> Rou
     return Route(
         method="POST",
         path=base + path,
-        permission="operation",
+        permission=Permission.INFER,
         base=base if base in RECOMMENDED else None,
         door=DOOR,
         endpoint=Inference(
