@@ -5,12 +5,10 @@ from __future__ import annotations
 import asyncio
 import logging
 import signal
-import ssl
 
-from modelport.app.build import Application
 from modelport.app.configuration import UNLOADABLE
 from modelport.app.control.opening import ControlPlaneOfServer
-from modelport.config.tls import renew_certificate
+from modelport.config.tls import RenewedCertificate
 from modelport.core.errors import ModelportError
 
 _logger = logging.getLogger("modelport.reload")
@@ -19,10 +17,9 @@ _logger = logging.getLogger("modelport.reload")
 class ReloadOnSignal:
     """From its making until `close`. Reads one configuration after the other."""
 
-    def __init__(self, control: ControlPlaneOfServer, application: Application, context: ssl.SSLContext | None) -> None:
+    def __init__(self, control: ControlPlaneOfServer, certificate: RenewedCertificate | None) -> None:
         self._control = control
-        self._application = application
-        self._context = context
+        self._certificate = certificate
         self._due = asyncio.Event()
         self._task = asyncio.create_task(self._run(), name="reload")
         asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, self._due.set)
@@ -46,5 +43,5 @@ class ReloadOnSignal:
 
     async def _reload(self) -> None:
         await self._control.reread()
-        if self._context is not None:
-            renew_certificate(self._context, self._application.reconciler.current.settings)
+        if self._certificate is not None:
+            self._certificate.renew()

@@ -30,6 +30,7 @@ COMMANDS: Final = {
     "export": "Print a server's objects as `modelport apply` takes them.",
     "import": "Make a configuration of what Azure or LiteLLM has.",
     "explain": "Show what a call would do, without making it.",
+    "identity": "Issue tokens for development, in Entra's shapes.",
     "usage": "Show what calls have used and cost.",
     "prices": "Show what models cost, and check a price list.",
     "ledger": "Check the record of all calls.",

@@ -15,6 +15,7 @@ import typer
 import uvloop
 
 from modelport.app.build import serving
+from modelport.app.certificate import watch_certificate
 from modelport.app.control.opening import open_control
 from modelport.app.http_server import http_server, settle_memory
 from modelport.app.processes import owner_process
@@ -32,7 +33,7 @@ from modelport.config.preflight import problems
 from modelport.config.secrets import GeneratedKey, generated_key, prepare_data_dir
 from modelport.config.settings import Settings
 from modelport.config.sources import Flags
-from modelport.config.tls import server_context, tls_files
+from modelport.config.tls import RenewedCertificate, server_context, tls_files
 from modelport.control.profiles import ProfileError
 from modelport.engine.weights.faults import WeightsError
 from modelport.lane.server import Server
@@ -60,6 +61,10 @@ def serve(
     model: Annotated[
         str | None, typer.Option(help="Deploy this model of `modelport models list`, as the default one.")
     ] = None,
+    identity: Annotated[
+        str | None,
+        typer.Option(help="`dev`: accept the tokens of `modelport identity serve`. [env: MODELPORT_IDENTITY]"),
+    ] = None,
 ) -> None:
     """Run the endpoint.
 
@@ -77,6 +82,7 @@ def serve(
         log_level=log_level,
         workers=workers,
         model=model,
+        identity=identity,
     )
     # A core file would hold keys and prompts; a child process inherits this.
     resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
@@ -142,19 +148,24 @@ async def run(
 ) -> None:
     """Opens the application and serves it until a signal has drained it."""
     files = tls_files(settings)
-    context = server_context(files) if files is not None else None
     opened = await open_control(settings, config, flags, os.environ)
     secret = key.secret if key is not None else None
     async with serving(opened.settings, secret, opened=opened) as application:
+        certificate: RenewedCertificate | None = None
+        if files is not None:
+            certificate = RenewedCertificate(lambda: tls_files(application.reconciler.current.settings))
+        context = certificate.context if certificate is not None else None
         server = http_server(settings, application, context, Server)
         display = asyncio.create_task(announce(settings, key, listener, application, files, config))
         assert application.control is not None
-        reloading = ReloadOnSignal(application.control, application, context)
+        reloading = ReloadOnSignal(application.control, certificate)
+        watching = asyncio.create_task(watch_certificate(certificate))
         settle_memory()
         try:
             await server.serve(sockets=[listener])
         finally:
             display.cancel()
+            watching.cancel()
             reloading.close()
 
 

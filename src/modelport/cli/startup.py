@@ -73,11 +73,28 @@ async def announce(
     write_line(f"modelport {__version__} listens on {base}")
     if key is not None and key.is_new and sys.stdout.isatty():
         write_line(f"Your key, made just now: {key.secret.reveal()}   (`modelport keys show` prints it again)")
+    for line in trust(files):
+        write_line(line)
     sys.stdout.flush()
     await deployments_settled(application)
     for line in calls(base, settings, application, files, config, has_key=not settings.auth.anonymous):
         write_line(line)
     sys.stdout.flush()
+
+
+def trust(files: TlsFiles | None) -> list[str]:
+    """How each client is made to trust an authority that was made here."""
+    if files is None or files.authority is None:
+        return []
+    ca = shlex.quote(str(files.authority))
+    return [
+        f"Clients have to trust {files.authority}:",
+        f"  Azure's SDKs for Python, requests   export REQUESTS_CA_BUNDLE={ca}",
+        f"  openai and httpx, .NET, Go, Ruby    export SSL_CERT_FILE={ca}",
+        f"  Node.js                             export NODE_EXTRA_CA_CERTS={ca}",
+        f"  curl                                curl --cacert {ca}",
+        f"  Java                                keytool -importcert -cacerts -alias modelport -file {ca}",
+    ]
 
 
 async def deployments_settled(application: Shown) -> None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path as FilePath
 from typing import Any, Final
 
-from modelport.config.faults import Path
+from modelport.config.faults import ConfigError, Fault, Path
+from modelport.config.rules import DEFAULT_DATA_DIR
 from modelport.config.secrets import expanded
 
 API_KEY_VARIABLE: Final = "MODELPORT_API_KEY"
@@ -35,6 +37,8 @@ class Flags:
     workers: int | None = None
     model: str | None = None
     """An embedded model, deployed under this name as the default one."""
+    identity: str | None = None
+    """`dev`: trust the development issuer of the data directory."""
 
 
 PLACES: Final[Mapping[str, Path]] = {
@@ -76,6 +80,8 @@ def overlay(data: Mapping[str, Any], environ: Mapping[str, str], flags: Flags) -
         deployed: Path = ("deployments", flags.model.lower())
         if _put(result, deployed, {"model": nouns, "default": True}):
             origins[deployed] = "--model"
+    if (identity := flags.identity or environ.get(variable("identity"))) is not None:
+        _lay_identity(result, origins, identity, "--identity" if flags.identity else variable("identity"), environ)
     if environ.get(API_KEY_VARIABLE):
         _lay_key(result, origins)
     for name, place in SECRET_VARIABLES.items():
@@ -117,6 +123,28 @@ def _lay(
             value = str(expanded(str(value), FilePath.cwd(), environ))
         if _put(data, place, value):
             origins[place] = labels[name]
+
+
+def _lay_identity(
+    data: dict[str, Any], origins: dict[Path, str], identity: str, label: str, environ: Mapping[str, str]
+) -> None:
+    """The entry that `modelport identity serve` wrote comes after the file's own issuers. Raises ConfigError."""
+    if identity != "dev":
+        raise ConfigError([Fault(label, None, "", f"{identity!r} is not known; the one identity is dev")])
+    server = data.get("server")
+    given = server.get("data_dir") if isinstance(server, Mapping) else None
+    folder = expanded(str(given or DEFAULT_DATA_DIR), FilePath.cwd(), environ)
+    file = folder / "identity" / "oidc.json"
+    try:
+        entry = json.loads(file.read_text("utf-8"))
+    except (OSError, ValueError):
+        what = f"{file} cannot be read: start `modelport identity serve` with this data directory first"
+        raise ConfigError([Fault(label, None, "", what)]) from None
+    auth = data.get("auth")
+    written = auth.get("oidc") if isinstance(auth, Mapping) else None
+    issuers = [*(written if isinstance(written, list) else ()), entry]
+    if _put(data, ("auth", "oidc"), issuers):
+        origins["auth", "oidc", len(issuers) - 1] = label
 
 
 def _lay_key(data: dict[str, Any], origins: dict[Path, str]) -> None:

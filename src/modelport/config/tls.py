@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import contextlib
 import ipaddress
+import logging
 import os
+import re
 import secrets
+import socket
 import ssl
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Final
+from urllib.parse import urlsplit
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
@@ -25,9 +30,14 @@ from modelport.config.settings import Settings
 AUTHORITY_DAYS: Final = 3650
 CERTIFICATE_DAYS: Final = 397  # more is refused by some clients, whoever signed it
 RENEWAL_DAYS: Final = 30
-"""A certificate that has less left is made anew at the next start."""
+"""A certificate that has less left is made anew."""
+RENEWAL_CHECK_SECONDS: Final = 3600.0
 _ALWAYS: Final = ("localhost", "127.0.0.1", "::1")
+NAMES_LIMIT: Final = 20
+_NAME: Final = re.compile(r"[0-9A-Za-z]([0-9A-Za-z.:-]*[0-9A-Za-z])?|::1")
 _UNSPECIFIED: Final = ("0.0.0.0", "::")  # noqa: S104  names of addresses that no certificate can hold
+
+_logger = logging.getLogger("modelport.tls")
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,10 +57,18 @@ def tls_files(settings: Settings, now: datetime | None = None) -> TlsFiles | Non
     if not tls.self_signed:
         return None
     try:
-        return self_signed(settings.server.data_dir, settings.server.host, now or datetime.now(UTC))
+        return self_signed(settings.server.data_dir, certificate_names(settings), now or datetime.now(UTC))
     except OSError as exc:
         what = f"cannot keep a certificate in {settings.server.data_dir}: {exc.strerror or exc}"
         raise ConfigError([Fault("server.tls", None, "self_signed", what)]) from exc
+
+
+def certificate_names(settings: Settings) -> list[str]:
+    """Under which names this server is called, besides those of loopback: what it listens on, this machine's name, and
+    the host of `server.public_url`."""
+    public = urlsplit(settings.server.public_url).hostname if settings.server.public_url is not None else None
+    found = [settings.server.host, socket.gethostname(), *([public] if public else [])]
+    return [name for name in found if name not in _UNSPECIFIED and _NAME.fullmatch(name)]
 
 
 def server_context(files: TlsFiles) -> ssl.SSLContext:
@@ -83,19 +101,77 @@ def server_context(files: TlsFiles) -> ssl.SSLContext:
     return context
 
 
-def renew_certificate(context: ssl.SSLContext, settings: Settings) -> None:
-    """Connections from now on get the certificate that the files hold now. Raises ConfigError; nothing has changed
-    then."""
-    files = tls_files(settings)
-    if files is not None:
-        server_context(files)
-        context.load_cert_chain(files.certificate, files.key)
+class RenewedCertificate:
+    """A listener's certificate: connections from now on get what the files hold now. Open connections keep theirs.
+
+    Looks at the files when it is asked to, and renews the one that was made here before it expires."""
+
+    def __init__(self, find: Callable[[], TlsFiles | None], context: ssl.SSLContext | None = None) -> None:
+        """`find` says which files hold it, and makes those that are made here. Raises ConfigError."""
+        self._find = find
+        files = find()
+        if files is None:
+            raise ValueError("there is no certificate without TLS")
+        self.files = files
+        self.context = context or server_context(files)
+        self._seen = _stamps(files)
+        self._checked_at = time.monotonic()
+
+    @property
+    def authority(self) -> Path:
+        """What clients have to trust."""
+        return self.files.authority or self.files.certificate
+
+    def renew(self) -> None:
+        """Reads the files again. Raises ConfigError; the certificate before is served on then."""
+        files = self._find()
+        self._checked_at = time.monotonic()
+        if files is None:
+            return
+        seen = _stamps(files)
+        server_context(files)  # says what is wrong before anything changes
+        try:
+            self.context.load_cert_chain(files.certificate, files.key)
+        except (OSError, ssl.SSLError) as exc:
+            self._seen = ()  # a file was replaced in between: the next look sees to it
+            raise _fault("cert", f"{files.certificate} cannot be used: {exc}") from None
+        self.files, self._seen = files, seen
+
+    def renew_if_due(self) -> None:
+        """The same where a file has changed, and once an hour. A fault is logged, once for each change."""
+        now = time.monotonic()
+        seen = _stamps(self.files)
+        if seen == self._seen and now < self._checked_at + RENEWAL_CHECK_SECONDS:
+            return
+        changed, self._seen = seen != self._seen, seen
+        try:
+            self.renew()
+        except ConfigError as error:
+            _logger.error("the certificate of before is served on: %s", error)
+        else:
+            if changed or _stamps(self.files) != seen:
+                _logger.info("the certificate as it is now is served")
 
 
-def self_signed(data_dir: Path, host: str, now: datetime) -> TlsFiles:
-    """The authority and certificate in `data_dir/tls`: those that are there while they are good, else new ones.
+def _stamps(files: TlsFiles) -> tuple[tuple[int, int, int] | None, ...]:
+    """What changes with the files: inode, time of change in nanoseconds, size; None for one that is not there."""
+    found: list[tuple[int, int, int] | None] = []
+    for path in (files.certificate, files.key):
+        try:
+            status = path.stat()
+        except OSError:
+            found.append(None)
+        else:
+            found.append((status.st_ino, status.st_mtime_ns, status.st_size))
+    return tuple(found)
 
-    While the old authority lives, it signs the new certificate, so that clients go on trusting it. Raises OSError.
+
+def self_signed(data_dir: Path, names: Sequence[str], now: datetime) -> TlsFiles:
+    """The authority and certificate in `data_dir/tls`: those that are there while they are good, else new ones. The
+    certificate is for loopback and `names`, hosts and addresses.
+
+    While the old authority lives, it signs the new certificate, so that clients go on trusting it, and names of the old
+    certificate stay: another server of this data directory may be called so. Raises OSError.
     """
     prepare_data_dir(data_dir)
     folder = data_dir / "tls"
@@ -107,19 +183,25 @@ def self_signed(data_dir: Path, host: str, now: datetime) -> TlsFiles:
             authority = _new_authority(now)
             _store(folder / "ca.pem", folder / "ca-key.pem", *authority)
         leaf = _stored(files.certificate, files.key)
-        if leaf is None or not _serves(leaf[0], authority[0], host, now):
-            _store(files.certificate, files.key, *_new_certificate(authority, host, now))
+        wanted = _names(names)
+        if leaf is None or not _is_issued(leaf[0], authority[0]):
+            _store(files.certificate, files.key, *_new_certificate(authority, wanted, now))
+        elif not _lives(leaf[0], now, RENEWAL_DAYS) or any(name not in _names_of(leaf[0]) for name in wanted):
+            every = list(dict.fromkeys([*wanted, *_names_of(leaf[0])]))[:NAMES_LIMIT]
+            _store(files.certificate, files.key, *_new_certificate(authority, every, now))
     return files
 
 
 Signed = tuple[x509.Certificate, ec.EllipticCurvePrivateKey]
 
 
-def _serves(certificate: x509.Certificate, authority: x509.Certificate, host: str, now: datetime) -> bool:
-    names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-    if not _lives(certificate, now, RENEWAL_DAYS) or any(name not in names for name in _names(host)):
-        return False
+def _names_of(certificate: x509.Certificate) -> list[x509.GeneralName]:
+    return list(certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value)
+
+
+def _is_issued(certificate: x509.Certificate, authority: x509.Certificate) -> bool:
     try:
+        _names_of(certificate)
         certificate.verify_directly_issued_by(authority)
     except Exception:  # noqa: BLE001  ValueError, TypeError and InvalidSignature mean the same: not by this authority
         return False
@@ -130,9 +212,8 @@ def _lives(certificate: x509.Certificate, now: datetime, days: int) -> bool:
     return certificate.not_valid_before_utc <= now <= certificate.not_valid_after_utc - timedelta(days=days)
 
 
-def _names(host: str) -> list[x509.GeneralName]:
-    wanted = dict.fromkeys((*_ALWAYS, *([] if host in _UNSPECIFIED else [host.lower()])))
-    return [_general_name(name) for name in wanted]
+def _names(names: Sequence[str]) -> list[x509.GeneralName]:
+    return [_general_name(name) for name in dict.fromkeys((*_ALWAYS, *(name.lower() for name in names)))]
 
 
 def _general_name(name: str) -> x509.GeneralName:
@@ -152,7 +233,7 @@ def _new_authority(now: datetime) -> Signed:
     return builder.add_extension(identifier, critical=False).sign(key, hashes.SHA256()), key
 
 
-def _new_certificate(authority: Signed, host: str, now: datetime) -> Signed:
+def _new_certificate(authority: Signed, names: Sequence[x509.GeneralName], now: datetime) -> Signed:
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "modelport")])
     builder = _builder(name, authority[0].subject, key, now, CERTIFICATE_DAYS)
@@ -161,7 +242,7 @@ def _new_certificate(authority: Signed, host: str, now: datetime) -> Signed:
         (x509.BasicConstraints(ca=False, path_length=None), True),
         (_usage(signs_certificates=False), True),
         (x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), False),
-        (x509.SubjectAlternativeName(_names(host)), False),
+        (x509.SubjectAlternativeName(names), False),
         (x509.SubjectKeyIdentifier.from_public_key(key.public_key()), False),
         (issuer, False),
     ):

@@ -21,6 +21,7 @@ import msgspec
 import uvloop
 
 from modelport.app.build import Application, serving
+from modelport.app.certificate import watch_certificate
 from modelport.app.configuration import Configuration, ControlState
 from modelport.app.http_server import http_server
 from modelport.app.processes.output import WholeLines
@@ -29,7 +30,7 @@ from modelport.app.processes.plan import Plan
 from modelport.app.processes.remote_owner import RemoteOwner, told_figures
 from modelport.config.secrets import Secret
 from modelport.config.settings import Settings
-from modelport.config.tls import renew_certificate
+from modelport.config.tls import RenewedCertificate, TlsFiles, tls_files
 from modelport.core.clock import SystemClock
 from modelport.core.ports.states import StoreState
 from modelport.lane.server import Server
@@ -85,7 +86,11 @@ async def serve(plan: Plan, inherited: Inherited, listener: int) -> None:
     settings = first.settings
     owner = RemoteOwner(plan, first.specs, SystemClock(), settings, listener)
     async with serving(settings, first.generated, owner, first, relay=owner.relay) as application:
-        owner.configure_with(partial(reconfigured, application, inherited.context))
+        certificate: RenewedCertificate | None = None
+        if inherited.context is not None:
+            find = partial(current_files, application)
+            certificate = RenewedCertificate(find, inherited.context)
+        owner.configure_with(partial(reconfigured, application, certificate))
         server = http_server(settings, application, inherited.context, WorkerServer)
         server.attach(owner.peer, [socket.socket(fileno=os.dup(found)) for found in plan.listeners])
         owner.on(server.orders())
@@ -95,6 +100,7 @@ async def serve(plan: Plan, inherited: Inherited, listener: int) -> None:
             asyncio.create_task(ended_with(owner, server)),
             asyncio.create_task(figures_told(owner.peer, application.metrics)),
             asyncio.create_task(journal_told(owner.peer, application.journal_state)),
+            asyncio.create_task(watch_certificate(certificate)),
         ]
         try:
             await server.serve(sockets=[server.listeners[listener]])
@@ -105,15 +111,20 @@ async def serve(plan: Plan, inherited: Inherited, listener: int) -> None:
 
 def reconfigured(
     application: Application,
-    context: ssl.SSLContext | None,
+    certificate: RenewedCertificate | None,
     settings: Settings,
     generated: Secret | None,
     control: ControlState,
 ) -> None:
     """The worker serves what the owner serves. Raises what `configure` raises."""
     application.reconciler.apply(settings, generated, control)
-    if context is not None:
-        renew_certificate(context, settings)
+    if certificate is not None:
+        certificate.renew()
+
+
+def current_files(application: Application) -> TlsFiles | None:
+    """Where the certificate is now. Raises ConfigError."""
+    return tls_files(application.reconciler.current.settings)
 
 
 async def ended_with(owner: RemoteOwner, server: WorkerServer) -> None:

@@ -468,7 +468,7 @@ async def test_closing_breaks_what_is_under_way_and_refuses_what_comes(wire, ser
 
 
 async def test_tls_is_verified_against_the_ca_file_or_not_at_all(wire, tmp_path: Path):
-    files = self_signed(tmp_path, "127.0.0.1", datetime.now(UTC))
+    files = self_signed(tmp_path, ["127.0.0.1"], datetime.now(UTC))
 
     async def accept(reader, writer):
         await reader.readuntil(b'{"a":1}')
