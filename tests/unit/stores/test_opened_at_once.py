@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sqlite3
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
@@ -54,3 +56,24 @@ def test_all_who_open_a_new_database_at_once_can_use_it(tmp_path: Path) -> None:
     with ThreadPoolExecutor(OPENERS) as pool:
         for number in range(ROUNDS):
             assert list(pool.map(opened, [number] * OPENERS)) == [0] * OPENERS
+
+
+def test_a_second_writer_does_not_drop_the_locks_of_the_first(tmp_path: Path) -> None:
+    """Another process that closes its connection must see that it is not the last one: it would remove the log."""
+    path = tmp_path / "one.sqlite3"
+    connect = "import sqlite3, sys; connection = sqlite3.connect(sys.argv[1])"
+    script = f"{connect}; print(connection.execute('SELECT sum(number) FROM t').fetchone()[0])"
+
+    def sum_seen_by_another_process() -> int:
+        return int(subprocess.run([sys.executable, "-c", script, path], check=True, capture_output=True).stdout)
+
+    with closing(sqlite_writer(path)) as first:
+        first.execute("CREATE TABLE t (number)")
+        first.execute("INSERT INTO t VALUES (1)")
+        with closing(sqlite_writer(path)) as second:
+            assert second.execute("SELECT count(*) FROM t").fetchone() == (1,)
+        log = path.with_name(f"{path.name}-wal").stat().st_ino
+        assert sum_seen_by_another_process() == 1
+        assert path.with_name(f"{path.name}-wal").stat().st_ino == log
+        first.execute("INSERT INTO t VALUES (10)")
+        assert sum_seen_by_another_process() == 11

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sqlite3
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
@@ -18,7 +19,7 @@ PRIMARY_CODE: Final = 0xFF
 def sqlite_writer(path: Path) -> sqlite3.Connection:
     """Write-ahead logging: readers and the one writer do not wait for each other. A commit is on the disk. Transactions
     begin where they are told to. Raises sqlite3.Error, OSError."""
-    private(path)
+    create_private(path)
     connection = sqlite_connection(path, "rwc")
     try:
         write_ahead(connection)
@@ -66,7 +67,11 @@ def quoted(path: Path) -> str:
     return str(path.absolute()).replace("%", "%25").replace("?", "%3f").replace("#", "%23")
 
 
-def private(path: Path) -> None:
-    """The file is its owner's alone; SQLite gives its companions the same mode. Raises OSError."""
+def create_private(path: Path) -> None:
+    """Creates the file, for its owner alone, if it is missing; SQLite gives its companions the same mode. The file is
+    never opened: closing any descriptor of it would drop the locks of this process's connections to it, and another
+    process could then remove the write-ahead log that they use (https://sqlite.org/howtocorrupt.html, 2.2).
+    Raises OSError."""
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
+    with suppress(FileExistsError):
+        os.mknod(path, 0o600)
