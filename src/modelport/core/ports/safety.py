@@ -1,11 +1,14 @@
 """What a safety filter is: it judges text, and knows nothing of policies, requests or answers.
 
-What it finds is a Verdict; what follows from it, a policy decides (`modelport.safety.policy`).
+What it finds is a Verdict; what follows from it, a policy decides (`modelport.safety.policy`). A filter is found by its
+name: the module `modelport.safety.<name>` has `open_filter(parts: FilterParts) -> SafetyFilter`, which raises
+FilterUnavailableError where something that it needs is missing.
 """
 
 from __future__ import annotations
 
-from typing import Protocol
+from collections.abc import Mapping
+from typing import Any, Protocol, runtime_checkable
 
 from msgspec import Struct
 
@@ -19,16 +22,42 @@ class Question(Struct, frozen=True):
     """What a filter is asked: judge this text for these categories.
 
     `untrusted`: text that neither the caller nor the model wrote, such as a tool's result: indirect attacks hide there.
+    `blocklists`: the lower-case names of those that count, where the categories hold `custom_blocklists`.
     """
 
     text: str
     source: Source
     categories: frozenset[Category]
     untrusted: bool = False
+    blocklists: frozenset[str] = frozenset()
 
 
 class FilterOutageError(Exception):
     """The filter could not judge: what runs elsewhere is down, slow or broken. The policy decides what follows."""
+
+
+class FilterUnavailableError(Exception):
+    """The filter cannot be opened here; the message says what is missing and how to get it."""
+
+
+class BlocklistEntry(Struct, frozen=True):
+    """One entry of a blocklist: a text that is looked for, or a regular expression. `id`: the name that Azure's API
+    knows it by."""
+
+    id: str
+    exact: str | None = None
+    regex: str | None = None
+
+
+class FilterParts(Struct, frozen=True, kw_only=True):
+    """What a filter can be made of."""
+
+    blocklists: Mapping[str, tuple[BlocklistEntry, ...]] = {}
+    """By lower-case name."""
+    window_chars: int = 1000
+    """The shortest `window_chars` of the policies that use the filter."""
+    adapters: Mapping[str, Any] = {}
+    """What runs elsewhere, by the name of its port: `modelport.app.filters` says which there are."""
 
 
 class SafetyFilter(Protocol):
@@ -41,15 +70,31 @@ class SafetyFilter(Protocol):
     name: str
     version: str
     categories: frozenset[Category]
+    annotate_only: frozenset[Category]
+    """Categories that it does not find well enough to block by: the built-in policies annotate them instead."""
 
     def judge(self, question: Question) -> Verdicts | NeedsWaiting[Verdicts]: ...
 
 
+@runtime_checkable
+class StreamingFilter(Protocol):
+    """A SafetyFilter that can follow a text as it grows. One without this judges a stream sentence by sentence."""
+
+    def stream(self, question: Question, window_chars: int) -> TextStream:
+        """For one text, of which nothing has come yet: the question's `text` is empty."""
+        ...
+
+
 class TextStream(Protocol):
-    """A filter that follows a text as it grows, so that no match of it ever leaves."""
+    """Follows one text as it grows, so that no match of it ever leaves. Raises what `judge` raises."""
 
     def feed(self, text: str) -> tuple[int, Verdicts]:
-        """Takes the next piece; returns how many code points of all text so far may be released, and what was found."""
+        """Takes the next piece; returns how many code points of all text so far may be released, and what was found,
+        with spans in all text so far.
+
+        Held back is only what may become a match: a match that is found is not, so who blocks releases no more than
+        what stands before its `start`, which was held back until now.
+        """
         ...
 
     def end(self) -> tuple[int, Verdicts]:
