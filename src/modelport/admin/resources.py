@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from typing import Any, Final, Literal, Protocol, cast
 
 from modelport.admin.endpoint import AdminRequest, Answer, Endpoint, json_answer
+from modelport.control.access import ScopedObjects
 from modelport.control.resources import RESOURCES
 from modelport.core.errors import BadRequest, Forbidden, MalformedBody
 from modelport.core.ports.control import Actor, Body, Conditions, ControlPlane, Kind, Put, Resource
@@ -98,25 +99,28 @@ def endpoints(plane: Keys) -> Sequence[Endpoint]:
 def of_kind(plane: ControlPlane, kind: Kind) -> Sequence[Endpoint]:
     """List, get, put, patch and delete."""
 
+    def scoped(request: AdminRequest) -> ScopedObjects:
+        return ScopedObjects(plane, request.principal)
+
     async def list_(request: AdminRequest, names: Mapping[str, str]) -> Answer:
-        return json_answer({"value": [shown(resource) for resource in await plane.list(kind)]})
+        return json_answer({"value": [shown(resource) for resource in await scoped(request).list(kind)]})
 
     async def get(request: AdminRequest, names: Mapping[str, str]) -> Answer:
-        resource = await plane.get(kind, names["name"])
+        resource = await scoped(request).get(kind, names["name"])
         return json_answer(shown(resource), 200, *etag(resource))
 
     async def put(request: AdminRequest, names: Mapping[str, str]) -> Answer:
         return put_answer(
-            await plane.put(request.actor, kind, names["name"], settings_of(request), conditions(request))
+            await scoped(request).put(request.actor, kind, names["name"], settings_of(request), conditions(request))
         )
 
     async def patch(request: AdminRequest, names: Mapping[str, str]) -> Answer:
         return put_answer(
-            await plane.patch(request.actor, kind, names["name"], settings_of(request), conditions(request))
+            await scoped(request).patch(request.actor, kind, names["name"], settings_of(request), conditions(request))
         )
 
     async def delete(request: AdminRequest, names: Mapping[str, str]) -> Answer:
-        await plane.delete(request.actor, kind, names["name"], conditions(request))
+        await scoped(request).delete(request.actor, kind, names["name"], conditions(request))
         return Answer(b"", content_type=None, status=204)
 
     rules, path = RESOURCES[kind], f"/admin/v1/{kind}/{{name}}"

@@ -7,9 +7,11 @@ from contextlib import contextmanager
 from typing import Any, Final, Protocol
 
 import msgspec
+from msgspec import structs
 
 from modelport.admin.endpoint import CSV, AdminRequest, Answer, Endpoint
 from modelport.control import focus
+from modelport.control.access import readable_projects
 from modelport.control.usage import as_csv, question, shown
 from modelport.core.clock import Clock
 from modelport.core.errors import BadRequest, Unavailable
@@ -51,7 +53,7 @@ def endpoints(ledger: Ledger, clock: Clock, account: str, region: str) -> Sequen
         by = ",".join(focus.GROUPINGS) if form == "focus" else query.get("by", DEFAULT_BY)
         with worded():
             asked = question(by, query.get("since"), query.get("until"), clock.now())
-            rows = await ledger.report(asked)
+            rows = await ledger.report(structs.replace(asked, projects=readable_projects(request.principal)))
         if form == "json":
             return Answer(msgspec.json.encode([shown(row) for row in rows]))
         text = as_csv(rows, asked.by) if form == "csv" else focus.as_focus(rows, account, region)
@@ -64,7 +66,11 @@ def endpoints(ledger: Ledger, clock: Clock, account: str, region: str) -> Sequen
             span = question("", query.get("since"), query.get("until"), clock.now())
             page = await ledger.records(
                 RecordsQuestion(
-                    since=span.since, until=span.until, before=query.get("before"), limit=limit_of(query.get("limit"))
+                    since=span.since,
+                    until=span.until,
+                    before=query.get("before"),
+                    limit=limit_of(query.get("limit")),
+                    projects=readable_projects(request.principal),
                 )
             )
         found: dict[str, Any] = {"records": page.records, "next": page.next}

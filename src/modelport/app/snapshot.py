@@ -215,7 +215,8 @@ def keys(settings: Settings, salt: bytes, generated: Secret | None) -> dict[byte
         found[hashed] = KeyEntry(hashed, principal)
     assigned = role_assignments(settings)
     for name, entry in settings.keys.items():
-        grants = (entry.grant, *grants_of(assigned, "key", name.lower()))
+        own = (entry.grant,) if entry.grant is not None else ()
+        grants = (*own, *grants_of(assigned, "key", name.lower()))
         expires_at = entry.expires.timestamp() if entry.expires is not None else None
         for slot, given in (("key1", entry.key1), ("key2", entry.key2)):
             if given is None:

@@ -9,5 +9,7 @@ from modelport.core.ports.stages import Refusal
 
 
 def authenticate(credential: Credential, snapshot: Snapshot, now: float) -> Identified | Refusal:
-    """The anonymous principal, where the snapshot allows one."""
-    return Identified(ANONYMOUS) if snapshot.anonymous else Refusal(Unauthenticated())
+    """The anonymous principal, where the snapshot allows one and no credential is shown: a wrong or malformed one is
+    refused, so that a mistake in a key is not taken for a caller without one."""
+    is_without = not credential.shown and not credential.is_malformed
+    return Identified(ANONYMOUS) if snapshot.anonymous and is_without else Refusal(Unauthenticated())

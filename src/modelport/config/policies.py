@@ -50,8 +50,8 @@ class KeySettings(Section):
     key1: Key | None = None
     key2: Key | None = None
     """Replace one while callers use the other."""
-    role: RoleName = Role.INFERENCE_USER
-    """What the key opens; `deployments` and `operations` limit it."""
+    role: RoleName | None = Role.INFERENCE_USER
+    """What the key opens; `deployments` and `operations` limit it. `null`: only what `role_assignments` give it."""
     project: Name | None = None
     """A name from `projects`. A Usage Reader sees its usage alone."""
     expires: Moment | None = None
@@ -76,8 +76,12 @@ class KeySettings(Section):
         return self
 
     @property
-    def grant(self) -> Grant:
+    def grant(self) -> Grant | None:
         """What it opens by itself."""
+        if self.role is None:
+            if self.deployments != ("*",) or self.operations is not None:
+                raise refuse("role: without one, deployments and operations limit nothing")
+            return None
         return grant_of(self.role, self.deployments, self.operations, self.project)
 
 

@@ -46,6 +46,8 @@ class UsageQuestion(Struct, frozen=True, kw_only=True):
     by: tuple[str, ...] = ()
     since: int | None = None
     until: int | None = None
+    projects: tuple[str, ...] | None = None
+    """Of these projects alone; None: of all, and of calls without a project."""
     is_complete: bool = False
     """Rather no answer than one that lacks a call that has ended by now."""
 
@@ -71,6 +73,8 @@ class RecordsQuestion(Struct, frozen=True, kw_only=True):
     until: int | None = None
     before: str | None = None
     limit: int = 100
+    projects: tuple[str, ...] | None = None
+    """As in UsageQuestion."""
 
 
 class RecordsPage(Struct, frozen=True):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -43,7 +44,13 @@ def test_a_salt_is_new_each_time_and_long() -> None:
 
 def test_everybody_is_anonymous_only_where_the_operator_said_so() -> None:
     assert isinstance(anonymous.authenticate(Credential(), Snapshot(id="s", deployments={}), 0.0), Refusal)
-    allowed = anonymous.authenticate(showing("anything"), Snapshot(id="s", deployments={}, anonymous=True), 0.0)
+    allowed = anonymous.authenticate(Credential(), Snapshot(id="s", deployments={}, anonymous=True), 0.0)
     assert isinstance(allowed, Identified)
     assert [grant.role for grant in allowed.principal.grants] == [Role.INFERENCE_USER]
     assert allowed.expires_at is None
+
+
+@pytest.mark.parametrize("credential", [showing("anything"), Credential(is_malformed=True)], ids=["wrong", "malformed"])
+def test_a_wrong_key_is_not_taken_for_none(credential: Credential) -> None:
+    known = Snapshot(id="s", deployments={}, anonymous=True)
+    assert isinstance(anonymous.authenticate(credential, known, 0.0), Refusal)

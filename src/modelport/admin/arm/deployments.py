@@ -36,8 +36,9 @@ class Deployments:
         routes.add("GET", f"{DEPLOYMENT}/skus", self._skus, Permission.READ_DEPLOYMENTS)
 
     async def _list(self, scope: Scope) -> Answer:
-        resources = {found.name.lower(): found for found in await scope.arm.plane.list("deployments")}
-        deployments = sorted(scope.arm.snapshot().deployments.items())
+        resources = {found.name.lower(): found for found in await scope.objects.list("deployments")}
+        served = scope.arm.snapshot().deployments.items()
+        deployments = sorted((key, found) for key, found in served if can_read(scope, found.name))
         return page([shown(scope, deployment, resources.get(key)) for key, deployment in deployments])
 
     async def _get(self, scope: Scope) -> Answer:
@@ -70,7 +71,7 @@ class Deployments:
             settings["tags"] = replacing(mapping(known.body.get("tags")), tags_of(body))
 
         async def change() -> Answer:
-            put = await scope.arm.plane.patch(
+            put = await scope.objects.patch(
                 scope.request.actor, "deployments", name, settings, conditions(scope.request)
             )
             return await self._one(scope, 200, put.resource)
@@ -82,7 +83,7 @@ class Deployments:
     async def _delete(self, scope: Scope) -> Answer:
         async def change() -> Answer:
             try:
-                await scope.arm.plane.delete(
+                await scope.objects.delete(
                     scope.request.actor, "deployments", scope.names["deployment"], conditions(scope.request)
                 )
             except ResourceNotFound:
@@ -92,8 +93,9 @@ class Deployments:
         return await self._operations.answered(scope, change(), lambda: Answer(b"", content_type=None, status=202))
 
     async def _skus(self, scope: Scope) -> Answer:
-        if scope.arm.snapshot().deployment(scope.names["deployment"]) is None:
-            raise scope.not_found("deployments", scope.names["deployment"])
+        name = scope.names["deployment"]
+        if scope.arm.snapshot().deployment(name) is None or not can_read(scope, name):
+            raise scope.not_found("deployments", name)
         kind = "Microsoft.CognitiveServices/accounts/deployments"
         return page([{"resourceType": kind, "sku": {"name": sku}, "capacity": CAPACITY} for sku in SKUS])
 
@@ -114,7 +116,7 @@ class Deployments:
 
     async def _changed(self, scope: Scope, settings: Body, known: Resource | None) -> Put:
         """A deployment that exists keeps what Azure has no word for: timeouts, profile, limits."""
-        plane, request, name = scope.arm.plane, scope.request, scope.names["deployment"]
+        objects, request, name = scope.objects, scope.request, scope.names["deployment"]
         if known is not None:
             patch = {
                 **settings,
@@ -125,18 +127,18 @@ class Deployments:
             if is_other_model(known.body, settings["model"]):
                 patch |= {"provider": None, "targets": None}
             try:
-                return await plane.patch(request.actor, "deployments", name, patch, conditions(request))
+                return await objects.patch(request.actor, "deployments", name, patch, conditions(request))
             except ResourceNotFound:
                 pass  # it was deleted meanwhile
         body = {key: value for key, value in settings.items() if value is not None}
-        return await plane.put(request.actor, "deployments", name, body, conditions(request))
+        return await objects.put(request.actor, "deployments", name, body, conditions(request))
 
     async def _one(self, scope: Scope, status: int = 200, resource: Resource | None = None) -> Answer:
         """As it is served now. Raises ArmNotFound."""
         name = scope.names["deployment"]
         found = resource or await existing(scope)
         deployment = scope.arm.snapshot().deployment(name)
-        if deployment is None:
+        if deployment is None or not can_read(scope, name):
             raise scope.not_found("deployments", name)
         return json_answer(shown(scope, deployment, found), status, *(etag(found) if found is not None else ()))
 
@@ -144,9 +146,14 @@ class Deployments:
 async def existing(scope: Scope) -> Resource | None:
     """The object, if there is one."""
     try:
-        return await scope.arm.plane.get("deployments", scope.names["deployment"])
+        return await scope.objects.get("deployments", scope.names["deployment"])
     except ResourceNotFound:
         return None
+
+
+def can_read(scope: Scope, name: str) -> bool:
+    """Whether the caller's role covers a deployment of this name."""
+    return scope.objects.covers("deployments", name, Permission.READ_DEPLOYMENTS)
 
 
 def has_own_provider(body: Mapping[str, Any]) -> bool:

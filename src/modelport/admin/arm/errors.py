@@ -24,7 +24,6 @@ PLACES: Final[Mapping[str, str]] = {
 }
 """Places in a deployment's body that the configuration words differently."""
 STRANGER: Final = "Authentication failed. Send an operator's key: `Authorization: Bearer KEY`."
-NO_ROLE: Final = "This key does not open the management API; an operator's key does."
 
 
 class ModelNotSupported(BadRequest):
@@ -46,7 +45,7 @@ def encode(error: ModelportError, authorization_uri: str | None) -> ErrorBody:
         where = f'authorization_uri="{authorization_uri}", ' if authorization_uri else ""
         headers["www-authenticate"] = f'Bearer {where}error="invalid_token"'
     elif isinstance(error, PermissionDenied):
-        code, message, status = "AuthorizationFailed", NO_ROLE, 403
+        code, status = "AuthorizationFailed", 403
     faults = error.faults if isinstance(error, InvalidResource) else ()
     details = [
         {

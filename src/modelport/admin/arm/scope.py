@@ -11,6 +11,7 @@ from msgspec import Struct
 from modelport.admin.arm.errors import ArmNotFound
 from modelport.admin.arm.links import link_base
 from modelport.admin.endpoint import AdminRequest, Answer, Endpoint, Method, json_answer
+from modelport.control.access import ScopedObjects
 from modelport.control.resources.rules import is_same
 from modelport.core.catalog import ModelProfile, Snapshot
 from modelport.core.errors import BadRequest
@@ -88,6 +89,11 @@ class Scope(Struct, frozen=True):
     request: AdminRequest
     names: Mapping[str, str]
     """What stands in the places of the path, decoded."""
+
+    @property
+    def objects(self) -> ScopedObjects:
+        """The control plane's objects, as this caller may use them."""
+        return ScopedObjects(self.arm.plane, self.request.principal)
 
     @property
     def account_id(self) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -103,6 +103,7 @@ class SqlReports:
             *([RECORDS.c.started_us >= question.since * MICROSECONDS] if question.since is not None else []),
             *([RECORDS.c.started_us < question.until * MICROSECONDS] if question.until is not None else []),
             *([tuple_(RECORDS.c.started_us, RECORDS.c.id) < place_of(question.before)] if question.before else []),
+            *of_projects(question.projects),
         ]
         statement = (
             select(RECORDS, *(column for column in SERIES.c if column.name not in ("id", "fingerprint")))
@@ -234,7 +235,11 @@ def grouped(
         selected = groups
     else:  # it divides nothing, and without it sums by day need no sorting: they are kept in that order
         selected = [*groups, func.max(SERIES.c.currency).label("currency")]
-    limits = [*([time >= first] if first is not None else []), *([time < last] if last is not None else [])]
+    limits = [
+        *([time >= first] if first is not None else []),
+        *([time < last] if last is not None else []),
+        *of_projects(question.projects),
+    ]
     no_calls = case((SERIES.c.operation == WORKER_HOURS, table.c.calls), else_=0)
     statement = (
         select(*selected, *(func.sum(table.c[name]) for name in SUM_COLUMNS), func.sum(no_calls))
@@ -245,6 +250,11 @@ def grouped(
     )
     for row in connection.execute(statement):
         yield tuple(row[: len(selected)]), [int(value) for value in row[len(selected) :]]
+
+
+def of_projects(projects: Sequence[str] | None) -> list[ColumnElement[bool]]:
+    """The condition on a series; none where every project may be read."""
+    return [] if projects is None else [SERIES.c.project.in_(projects)]
 
 
 def merged(sums: dict[Group, Sums]) -> list[Group]:
