@@ -13,7 +13,7 @@ from modelport.app.runtime import LiveRuntime
 from modelport.config.secrets import Secret
 from modelport.config.settings import Settings
 from modelport.core.catalog import Snapshot
-from modelport.core.ports.providers import Address, OpeningProvider, Provider
+from modelport.core.ports.providers import Address, BackgroundWork, OpeningProvider, Provider
 from modelport.engine.service import EngineProvider
 from modelport.upstream.transports.aiohttp import AiohttpTransport
 from modelport.upstream.wire import Wire
@@ -57,6 +57,8 @@ class Reconciler:
             change(new, self.runtime)
         for address in addresses(before) - addresses(self.runtime):
             retired[address] = partial(self._release, address)
+        kept = working(self.runtime)
+        retired |= {key: work.stop for key, work in working(before).items() if key not in kept}
         if self._drain is not None:
             self._drain.add(retired)
         return new.snapshot
@@ -65,6 +67,8 @@ class Reconciler:
         """Before the pools and the owner."""
         if self._drain is not None:
             await self._drain.close()
+        for work in working(self.runtime).values():
+            await work.stop()
 
     def _reach(self, configuration: Configuration) -> None:
         """Makes the runtime. The provider of an engine worker that goes on is kept."""
@@ -73,7 +77,10 @@ class Reconciler:
             engine, before = self._owner.engines[worker], self.runtime.providers.get(name)
             keeps = isinstance(before, EngineProvider) and before.worker is engine
             found[name] = before if keeps and before is not None else EngineProvider(engine)
-        self.runtime = LiveRuntime(self._transport, found)
+        running, self.runtime = working(self.runtime), LiveRuntime(self._transport, found)
+        for key, work in working(self.runtime).items():
+            if key not in running:
+                work.start(self._transport)
 
     async def _release(self, address: Address) -> None:
         """Closes the connections to an address, unless providers lead there again."""
@@ -85,3 +92,8 @@ class Reconciler:
 def addresses(runtime: LiveRuntime) -> set[Address]:
     """Where its providers are now."""
     return {provider.address for provider in runtime.providers.values() if isinstance(provider, Provider)}
+
+
+def working(runtime: LiveRuntime) -> dict[int, BackgroundWork]:
+    """Its providers that work between calls, by identity."""
+    return {id(provider): provider for provider in runtime.providers.values() if isinstance(provider, BackgroundWork)}

@@ -27,6 +27,8 @@ from modelport.config.spelling import did_you_mean
 
 _GROUP: Final = "modelport.providers"
 _OURS: Final = ("type", "model", "region")
+TRANSPARENT: Final = ("headers", "credential")
+"""Mappings whose values are treated as if they were the provider's own: a secret's name means a secret."""
 
 Faults = Iterator[tuple[Path, Fault]]
 
@@ -122,7 +124,7 @@ class ProviderCheck:
         if isinstance(value, Secret):
             return value
         if isinstance(value, Mapping):
-            inside = depth if key == "headers" else depth + 1
+            inside = depth if key in TRANSPARENT else depth + 1
             return {name: self._resolved(item, (*path, name), name, found, inside) for name, item in value.items()}
         if isinstance(value, list):
             return [self._resolved(item, (*path, index), key, found, depth) for index, item in enumerate(value)]

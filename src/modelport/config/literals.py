@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 from pydantic import BaseModel
 
 from modelport.config.adapters import (
+    TRANSPARENT,
     AdapterFault,
     known_types,
     path_fields,
@@ -23,6 +24,8 @@ from modelport.config.stored import STORED
 REFERENCE: Final = "env: and file: are for the configuration file alone; over the API a secret is written as it is"
 PATHS: Final = ("tokenizer",)
 """Settings of engines that are paths, and typed as text."""
+AMBIENT: Final = ("managed_identity", "workload_identity")
+"""Credentials that the server has from where it runs."""
 Fault = tuple[str, str]
 """A place inside the body, dotted, and what is wrong there."""
 Body = dict[str, Any]
@@ -59,6 +62,10 @@ def understood_provider(
     for key, value in (kept or {}).items():
         if key not in given and (found := only_secrets(value)) is not None:
             body[key] = found
+    if (ambient := _credential(given).get("type")) in AMBIENT:
+        faults.append(
+            (f"{base}credential.type", f"{ambient} is the server's own identity, and for the configuration file alone")
+        )
     paths = {*(path_fields(model) if model is not None else ()), *PATHS}
     for key in paths & body.keys():
         _path_into(body, key, base, data_dir, faults)
@@ -78,7 +85,7 @@ def shown_provider(given: Mapping[str, Any]) -> Body:
 
 def _shown(value: Any, key: str, *, is_due: bool, depth: int = 0) -> Any:
     if isinstance(value, Mapping):
-        inside = depth if key == "headers" else depth + 1
+        inside = depth if key in TRANSPARENT else depth + 1
         return {name: _shown(item, name, is_due=is_due, depth=inside) for name, item in value.items()}
     if isinstance(value, list):
         return [_shown(item, key, is_due=is_due, depth=depth) for item in value]
@@ -96,7 +103,7 @@ def _model(kind: str) -> type[BaseModel] | None:
 
 
 def address_of(given: Mapping[str, Any], before: Mapping[str, Any]) -> tuple[object, ...]:
-    """Where a provider's secret is sent. A masked proxy is the one of `before`."""
+    """Where a provider's secret is sent, and what it is exchanged for. A masked proxy is the one of `before`."""
     base_url, proxy = given.get("base_url"), given.get("proxy")
     if proxy == MASK or "proxy" not in given:
         proxy = before.get("proxy")
@@ -110,7 +117,14 @@ def address_of(given: Mapping[str, Any], before: Mapping[str, Any]) -> tuple[obj
     except ValueError:
         origin = None
     proxy = proxy.reveal() if isinstance(proxy, Secret) else proxy
-    return given.get("type"), given.get("host"), origin, given.get("unix_socket"), proxy
+    credential = _credential(given)
+    token_server = tuple(credential.get(name) for name in ("type", "token_url", "authority", "tenant_id"))
+    return given.get("type"), given.get("host"), origin, given.get("unix_socket"), proxy, token_server
+
+
+def _credential(given: Mapping[str, Any]) -> Mapping[str, Any]:
+    credential = given.get("credential")
+    return credential if isinstance(credential, Mapping) else {}
 
 
 def only_secrets(value: Any) -> Any:
@@ -131,7 +145,7 @@ def _understood(
     value: Any, place: str, key: str, before: Any, faults: list[Fault], *, is_due: bool, depth: int = 0
 ) -> Any:
     if isinstance(value, Mapping):
-        inside = depth if key == "headers" else depth + 1
+        inside = depth if key in TRANSPARENT else depth + 1
         known = before if isinstance(before, Mapping) else {}
         found = {
             name: _understood(item, f"{place}.{name}", name, known.get(name), faults, is_due=is_due, depth=inside)

@@ -35,7 +35,7 @@ class TargetFailures:
                 self._logged[target.provider] = now
                 _logger.error(
                     "provider %s does not accept the gateway's credential; its calls are answered 503. Check its "
-                    "api_key. It said: %d %s",
+                    "api_key or credential. It said: %d %s",
                     target.provider,
                     error.upstream_status,
                     self.redactor.all_out(error.upstream_words) or "nothing",

@@ -249,9 +249,50 @@ def test_a_secret_never_follows_its_provider_to_another_address(
     assert stored_secrets(served) == kept
 
 
+CREDENTIAL = {"type": "oauth", "token_url": "http://127.0.0.1:9/token", "client_id": "us", "client_secret": SECRET}
+
+
+@pytest.mark.parametrize(
+    ("change", "status"),
+    [
+        ({"credential": {"client_id": "others"}}, 200),
+        ({"credential": {"client_secret": "***"}}, 200),
+        ({"credential": {"token_url": "http://127.0.0.1:10/token"}}, 400),
+        ({"credential": {"token_url": "http://127.0.0.1:10/token", "client_secret": "***"}}, 400),
+        ({"base_url": "http://127.0.0.1:10/v1"}, 400),
+        ({"base_url": "http://127.0.0.1:10/v1", "credential": {"client_secret": "another"}}, 200),
+        ({"credential": None}, 200),
+    ],
+)
+def test_a_client_secret_goes_to_its_token_server_alone(served: Served, change: dict[str, Any], status: int) -> None:
+    house = {"type": "openai_compatible", "base_url": "http://127.0.0.1:9/v1", "credential": CREDENTIAL}
+    made = put(served, "providers/mine", house)
+    assert made.json["settings"]["credential"] == {**CREDENTIAL, "client_secret": "***"}
+    answer = patch(served, "providers/mine", change)
+    assert answer.status == status, answer.body
+    if status == 400:
+        assert b"client_secret is missing" in answer.body
+    assert SECRET.encode() not in made.body + answer.body + served.stderr().encode()
+
+
 @pytest.mark.parametrize(
     ("settings", "target"),
     [
+        *(
+            (
+                {"type": "openai_compatible", "base_url": "http://127.0.0.1:9", "credential": {"type": kind}},
+                "credential.type",
+            )
+            for kind in ("managed_identity", "workload_identity")
+        ),
+        (
+            {
+                "type": "openai_compatible",
+                "base_url": "http://127.0.0.1:9",
+                "credential": {**CREDENTIAL, "client_id": "env:HOME"},
+            },
+            "credential.client_id",
+        ),
         ({"type": "openai_compatible", "base_url": "http://127.0.0.1:9/v1", "api_key": "env:HOME"}, "api_key"),
         ({"type": "openai_compatible", "base_url": "env:HOME"}, "base_url"),
         (

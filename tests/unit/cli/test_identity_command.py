@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
-import http.client
-import json
 import os
-import ssl
 import stat
 import subprocess
 import sys
@@ -18,6 +14,7 @@ from urllib.parse import urlencode, urlsplit
 import jwt
 import pytest
 from tests import warm_start
+from tests.issuer import RunningIssuer, issuing
 
 SCOPE = "https://cognitiveservices.azure.com/.default"
 PROGRAM = """
@@ -27,60 +24,18 @@ print(DefaultAzureCredential().get_token(sys.argv[1]).token)
 """
 
 
-class Running:
-    """An issuer that runs, and the environment that it printed."""
-
-    def __init__(self, data_dir: Path, environment: dict[str, str], log: Path, pid: int) -> None:
-        self.data_dir = data_dir
-        self.environment = environment
-        self.log = log
-        self.pid = pid
-
-    def ask(
-        self, address: str, method: str, path: str, headers: dict[str, str], body: str | None = None
-    ) -> tuple[int, Any]:
-        parts = urlsplit(address)
-        assert parts.hostname is not None
-        context = ssl.create_default_context(cafile=self.environment["SSL_CERT_FILE"])
-        connection = (
-            http.client.HTTPSConnection(parts.hostname, parts.port, context=context, timeout=30)
-            if parts.scheme == "https"
-            else http.client.HTTPConnection(parts.hostname, parts.port, timeout=30)
-        )
-        with contextlib.closing(connection):
-            connection.request(method, path, body, headers)
-            answer = connection.getresponse()
-            return answer.status, json.loads(answer.read())
-
-
 @pytest.fixture(scope="module")
-def issuer(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
-    data_dir = tmp_path_factory.mktemp("issuer") / "data"
-    log = data_dir.parent / "log"
-    arguments = ["identity", "serve", "--data-dir", str(data_dir), "--port", "0", "--managed-port", "0", "--imds"]
-    arguments += ["--role", "Inference User", "--group", "g1", "--print-env", "json", "--token-version", "2"]
-    environ = {name: value for name, value in os.environ.items() if not name.startswith(("MODELPORT_", "AZURE_"))}
-    with log.open("wb") as stderr, warm_start.start(arguments, environ, stderr.fileno()) as process:
-        try:
-            assert process.stdout is not None
-            printed = ""
-            while not printed.endswith("}\n"):
-                line = process.stdout.readline().decode()
-                assert line, log.read_text()
-                printed += line
-            yield Running(data_dir, json.loads(printed), log, process.pid)
-        finally:
-            process.terminate()
-            assert process.wait(30) == 0
+def issuer(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningIssuer]:
+    arguments = ["--imds", "--role", "Inference User", "--group", "g1", "--token-version", "2"]
+    with issuing(tmp_path_factory.mktemp("issuer") / "data", *arguments) as running:
+        yield running
 
 
-def token_of(issuer: Running, *names: str, **more: str) -> dict[str, Any]:
+def token_of(issuer: RunningIssuer, *names: str, **more: str) -> dict[str, Any]:
     """The claims of the token that an unmodified `DefaultAzureCredential()` gets in this environment."""
-    inherited = {name: value for name, value in os.environ.items() if not name.startswith(("AZURE_", "IDENTITY_"))}
-    found = {name: issuer.environment[name] for name in (*names, "REQUESTS_CA_BUNDLE")}
     done = subprocess.run(
         [sys.executable, "-c", PROGRAM, SCOPE],
-        env={**inherited, **found, **more},
+        env={**issuer.client(*names), **more},
         capture_output=True,
         text=True,
         timeout=120,
@@ -96,23 +51,23 @@ def token_of(issuer: Running, *names: str, **more: str) -> dict[str, Any]:
     return claims
 
 
-def test_workload_identity(issuer: Running) -> None:
+def test_workload_identity(issuer: RunningIssuer) -> None:
     names = ["AZURE_AUTHORITY_HOST", "AZURE_TENANT_ID", "AZURE_CLIENT_ID", "AZURE_FEDERATED_TOKEN_FILE"]
     assert token_of(issuer, *names)["azpacr"] == "2"
 
 
-def test_managed_identity_of_app_service(issuer: Running) -> None:
+def test_managed_identity_of_app_service(issuer: RunningIssuer) -> None:
     claims = token_of(issuer, "IDENTITY_ENDPOINT", "IDENTITY_HEADER")
     assert claims["azp"] == issuer.environment["AZURE_CLIENT_ID"]
 
 
-def test_managed_identity_of_a_virtual_machine(issuer: Running) -> None:
+def test_managed_identity_of_a_virtual_machine(issuer: RunningIssuer) -> None:
     credential = {"AZURE_TOKEN_CREDENTIALS": "ManagedIdentityCredential"}
     claims = token_of(issuer, "AZURE_POD_IDENTITY_AUTHORITY_HOST", **credential)
     assert claims["azp"] == issuer.environment["AZURE_CLIENT_ID"]
 
 
-def test_the_printed_environment_is_in_a_file_and_works_as_a_whole(issuer: Running) -> None:
+def test_the_printed_environment_is_in_a_file_and_works_as_a_whole(issuer: RunningIssuer) -> None:
     file = issuer.data_dir / "identity" / "developer.sh"
     shown = subprocess.run(
         ["sh", "-c", '. "$0"; env -0', str(file)], env={}, capture_output=True, text=True, check=True
@@ -122,7 +77,7 @@ def test_the_printed_environment_is_in_a_file_and_works_as_a_whole(issuer: Runni
     assert token_of(issuer, *issuer.environment)["azpacr"] == "2"
 
 
-def test_only_this_machine_s_programs_are_answered(issuer: Running) -> None:
+def test_only_this_machine_s_programs_are_answered(issuer: RunningIssuer) -> None:
     managed = issuer.environment["IDENTITY_ENDPOINT"].removesuffix("/msi/token")
     authority = issuer.environment["AZURE_AUTHORITY_HOST"]
     path = f"/metadata/identity/oauth2/token?{urlencode({'resource': 'https://x'})}"
@@ -148,7 +103,7 @@ def test_another_machine_cannot_be_listened_for(tmp_path: Path) -> None:
         assert not (tmp_path / "d").exists()
 
 
-def test_secrets_are_private_and_shown_nowhere(issuer: Running) -> None:
+def test_secrets_are_private_and_shown_nowhere(issuer: RunningIssuer) -> None:
     folder = issuer.data_dir / "identity"
     assert stat.S_IMODE(folder.stat().st_mode) == 0o700
     assert {stat.S_IMODE(path.stat().st_mode) for path in folder.iterdir()} == {0o600}

@@ -126,6 +126,13 @@ def test_every_known_host_can_be_opened(host):
     assert made.encode(HELLO, TARGET).body
 
 
+def with_credential(**credential):
+    return {"base_url": "https://example.com", "credential": credential}
+
+
+WITH_TOKEN = with_credential(type="oauth", token_url="https://t.example", client_id="a", client_secret="b")
+
+
 @pytest.mark.parametrize(
     ("settings", "words"),
     [
@@ -141,6 +148,14 @@ def test_every_known_host_can_be_opened(host):
         ({"base_url": "https://example.com", "paths": {"chat": "chat"}}, "must start with /"),
         ({"base_url": "https://example.com", "api_version": "a&b"}, "pattern"),
         ({"base_url": "https://example.com", "bse_url": "x"}, "bse_url"),
+        ({**WITH_TOKEN, "api_key": "k"}, "api_key beside credential"),
+        ({**WITH_TOKEN, "auth": "bearer"}, "auth beside credential"),
+        ({**WITH_TOKEN, "headers": {"Authorization": "x"}}, "'authorization' beside credential"),
+        (with_credential(type="oauth", client_id="a", client_secret="b: c"), "token_url is missing"),
+        (with_credential(type="client_secret", client_id="a"), "tenant_id is missing"),
+        (with_credential(type="managed_identity", tenant_id="a"), "tenant_id is not for the type managed_identity"),
+        (with_credential(type="managed_identity", client_secret="b: c"), "client_secret is not for the type"),
+        (with_credential(type="password"), "managed_identity"),
     ],
 )
 def test_wrong_settings_are_refused_without_showing_values(settings, words):
@@ -148,3 +163,10 @@ def test_wrong_settings_are_refused_without_showing_values(settings, words):
         Settings.model_validate(settings)
     assert words in str(caught.value)
     assert "b: c" not in str(caught.value)
+
+
+def test_without_azure_identity_entra_is_refused(monkeypatch):
+    monkeypatch.setattr("modelport.upstream.credentials.entra.LIBRARY", "azure.no_such_library")
+    with pytest.raises(ValidationError) as caught:
+        Settings.model_validate(with_credential(type="managed_identity"))
+    assert "install modelport[entra]" in str(caught.value)

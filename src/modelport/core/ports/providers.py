@@ -121,6 +121,19 @@ class Readiness(Protocol):
         ...
 
 
+@runtime_checkable
+class BackgroundWork(Protocol):
+    """A provider that works between calls: it keeps a token fresh."""
+
+    def start(self, transport: Transport) -> None:
+        """Begins, inside the running loop, before the first call."""
+        ...
+
+    async def stop(self) -> None:
+        """Ends it, after the last call."""
+        ...
+
+
 class Address(Struct, frozen=True):
     """Where a provider is. `unix_socket` wins over the host of `base_url`, whose path is kept."""
 

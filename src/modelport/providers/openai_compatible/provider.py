@@ -1,13 +1,21 @@
-"""An OpenAI-compatible upstream: the codec, and an address."""
+"""An OpenAI-compatible upstream: the codec, an address, and a token where the upstream wants one."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import msgspec
 
-from modelport.core.ports.providers import Address
+from modelport.core.errors import ModelportError
+from modelport.core.ports.providers import Address, Transport
+from modelport.core.ports.stages import NeedsWaiting, Refusal
 from modelport.dialects.openai_chat.upstream import UpstreamCodec, UpstreamFacts
+from modelport.providers.openai_compatible.credential import CredentialSettings, fetch_of
 from modelport.providers.openai_compatible.endpoints import ENDPOINTS, UNKNOWN, Endpoint
 from modelport.providers.openai_compatible.settings import Settings
+from modelport.upstream.credentials.source import TokenSource
+
+UNAUTHORIZED = 401
 
 
 class OpenAICompatible(UpstreamCodec):
@@ -16,6 +24,52 @@ class OpenAICompatible(UpstreamCodec):
     def __init__(self, address: Address, facts: UpstreamFacts, headers: tuple[tuple[str, str], ...]) -> None:
         super().__init__(facts, headers=headers)
         self.address = address
+
+
+class WithToken(OpenAICompatible):
+    """The same with an access token for a key: core.ports.providers.Readiness and BackgroundWork, too."""
+
+    def __init__(
+        self,
+        name: str,
+        credential: CredentialSettings,
+        address: Address,
+        facts: UpstreamFacts,
+        headers: tuple[tuple[str, str], ...],
+    ) -> None:
+        super().__init__(address, facts, headers)
+        self._name = name
+        self._credential = credential
+        self._other_headers = headers
+        self._token = b""
+        self._source: TokenSource | None = None
+
+    def start(self, transport: Transport) -> None:
+        """core.ports.providers.BackgroundWork"""
+        fetch = fetch_of(self._credential, self.address, transport)
+        self._source = TokenSource(self._name, fetch, self._take)
+        self._source.start()
+
+    async def stop(self) -> None:
+        """core.ports.providers.BackgroundWork"""
+        if self._source is not None:
+            await self._source.stop()
+
+    def readiness(self) -> Refusal | NeedsWaiting[None] | None:
+        """core.ports.providers.Readiness"""
+        assert self._source is not None  # started before the first call
+        return self._source.readiness()
+
+    def failure(self, status: int, headers: Mapping[str, str], body: bytes) -> ModelportError:
+        """core.ports.providers.Codec. The words of the upstream never hold the token."""
+        if status == UNAUTHORIZED and self._source is not None:
+            self._source.refused()
+        return super().failure(status, headers, body.replace(self._token, b"[redacted]") if self._token else body)
+
+    def _take(self, token: str) -> None:
+        self._token = token.encode()
+        self._headers = (("authorization", f"Bearer {token}"), *self._other_headers)
+        self._encoders.clear()  # each holds the headers
 
 
 def open(settings: Settings, name: str) -> OpenAICompatible:
@@ -30,7 +84,10 @@ def open(settings: Settings, name: str) -> OpenAICompatible:
         ca_file=str(settings.ca_file) if settings.ca_file is not None else None,
         proxy=settings.proxy.get_secret_value() if settings.proxy is not None else None,
     )
-    return OpenAICompatible(address, _facts(settings, endpoint.facts), _headers(settings, endpoint))
+    facts, headers = _facts(settings, endpoint.facts), _headers(settings, endpoint)
+    if settings.credential is not None:
+        return WithToken(name, settings.credential, address, facts, headers)
+    return OpenAICompatible(address, facts, headers)
 
 
 def _facts(settings: Settings, known: UpstreamFacts) -> UpstreamFacts:

@@ -4,63 +4,18 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal, Protocol, runtime_checkable
-from urllib.parse import urlsplit
+from typing import Annotated, Final, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, model_validator
-from pydantic_core import PydanticCustomError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, model_validator
 
+from modelport.providers.openai_compatible.credential import CredentialSettings
 from modelport.providers.openai_compatible.endpoints import ENDPOINTS
+from modelport.providers.openai_compatible.values import HeaderText, Url, UrlPath, refusal, revealed
 
 _HEADER_NAME: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
-_HEADER_VALUE: Final = re.compile(r"[\x20-\x7e\t]*")
 _RESERVED_HEADERS: Final = frozenset(
     {"host", "content-length", "content-type", "transfer-encoding", "connection", "accept-encoding"}
 )
-
-
-@runtime_checkable
-class Revealing(Protocol):
-    """A secret of the configuration, whatever its type."""
-
-    def reveal(self) -> str:
-        """The value."""
-        ...
-
-
-def refusal(what: str) -> PydanticCustomError:
-    """A reason that repeats no secret, so that the configuration's check may show it."""
-    return PydanticCustomError("refused", "{what}", {"what": what})
-
-
-def _revealed(value: Any) -> Any:
-    return value.reveal() if isinstance(value, Revealing) else value
-
-
-def _sendable(value: SecretStr) -> SecretStr:
-    if _HEADER_VALUE.fullmatch(value.get_secret_value()) is None:
-        raise refusal("holds a character that cannot be sent in a header")
-    return value
-
-
-def _url(value: str) -> str:
-    parts = urlsplit(value)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise refusal("must be an http:// or https:// address")
-    if parts.username is not None or parts.query or parts.fragment:
-        raise refusal("must hold no user name, query or fragment; use api_key and api_version")
-    return value
-
-
-def _path(value: str) -> str:
-    if not value.startswith("/") or any(char.isspace() for char in value):
-        raise refusal("must start with / and hold no space")
-    return value
-
-
-HeaderText = Annotated[SecretStr, BeforeValidator(_revealed), AfterValidator(_sendable)]
-Url = Annotated[str, AfterValidator(_url)]
-UrlPath = Annotated[str, AfterValidator(_path)]
 
 
 class Paths(BaseModel):
@@ -87,6 +42,8 @@ class Settings(BaseModel):
     api_key: HeaderText | None = None
     auth: Literal["bearer", "api-key"] | None = None
     """How the key is sent: `Authorization: Bearer` or the `api-key` header."""
+    credential: CredentialSettings | None = None
+    """Instead of a key: an access token, sent as `Authorization: Bearer`."""
     headers: dict[str, HeaderText] = Field(default_factory=dict)
     organization: HeaderText | None = None
     paths: Paths = Paths()
@@ -97,7 +54,7 @@ class Settings(BaseModel):
     embeddings_format: Literal["base64", "float"] | None = None
     verify_tls: bool = True
     ca_file: Path | None = None
-    proxy: Annotated[SecretStr, BeforeValidator(_revealed)] | None = None
+    proxy: Annotated[SecretStr, BeforeValidator(revealed)] | None = None
 
     @model_validator(mode="after")
     def _is_somewhere(self) -> Settings:
@@ -109,4 +66,10 @@ class Settings(BaseModel):
         for name in self.headers:
             if _HEADER_NAME.fullmatch(name) is None or name.lower() in _RESERVED_HEADERS:
                 raise refusal(f"headers: {name!r} cannot be set")
+        if self.credential is not None:
+            for name in ("api_key", "auth"):
+                if getattr(self, name) is not None:
+                    raise refusal(f"{name} beside credential: give one of them")
+            if "authorization" in map(str.lower, self.headers):
+                raise refusal("headers: 'authorization' beside credential: give one of them")
         return self
