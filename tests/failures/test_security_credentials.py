@@ -140,14 +140,14 @@ JWT = "eyJhbGciOiJub25lIn0.eyJzdWIiOiJtZSJ9.c2lnbmF0dXJl"
 @pytest.mark.parametrize(
     ("headers", "reason"),
     [
-        ({}, "no key"),
+        ({}, "absent"),
         ({"authorization": f"Token {KEY}"}, "malformed"),
         ({"authorization": KEY}, "malformed"),
         ({"api-key": ""}, "malformed"),
-        ({"api-key": "nobodys-key-5d"}, "unknown key"),
-        ({"authorization": "Bearer nobodys-key-5d"}, "unknown key"),
-        ({"ocp-apim-subscription-key": EXPIRED}, "expired key past/key1"),
-        ({"authorization": f"Bearer {JWT}"}, "a token where keys are due"),
+        ({"api-key": "nobodys-key-5d"}, "unknown_key"),
+        ({"authorization": "Bearer nobodys-key-5d"}, "unknown_key"),
+        ({"ocp-apim-subscription-key": EXPIRED}, "expired_key: past/key1"),
+        ({"authorization": f"Bearer {JWT}"}, "tokens_not_accepted"),
     ],
 )
 @pytest.mark.parametrize("path", ["/models/chat/completions", "/v1/chat/completions", "/v1/models"])

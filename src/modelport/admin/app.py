@@ -101,7 +101,7 @@ def check_permission(request: AdminRequest, permission: Permission) -> None:
     if request.principal is None:
         raise Unauthenticated
     if not request.principal.may(permission):
-        raise PermissionDenied
+        raise PermissionDenied(request.principal.advice)
 
 
 def fitted(endpoint: Endpoint, pattern: Sequence[str], segments: Sequence[str]) -> dict[str, str] | None:

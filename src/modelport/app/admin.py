@@ -103,7 +103,14 @@ def admin_routes(handler: Handler) -> list[Route]:
     door = Door(surface="admin", refuse=refuse)
     endpoint = answered_by(handler)
     return [
-        Route(method=method, path=f"{base}/{{*}}", permission="endpoint", door=door, endpoint=endpoint)
+        Route(
+            method=method,
+            path=f"{base}/{{*}}",
+            permission="endpoint",
+            audience="management" if base.strip("/") in table.BASES else "inference",
+            door=door,
+            endpoint=endpoint,
+        )
         for base in SUBTREES
         for method in METHODS
     ]

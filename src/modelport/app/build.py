@@ -23,7 +23,7 @@ from modelport.app.reconciler import Reconciler
 from modelport.app.redactor import build_redactor
 from modelport.app.runtime import LiveRuntime
 from modelport.app.worker_hours import WorkerHours, metered, served_by
-from modelport.auth import anonymous, api_key
+from modelport.auth.authenticate import Authentication
 from modelport.config.secrets import Secret
 from modelport.config.settings import Settings
 from modelport.control.prices import Book
@@ -41,6 +41,7 @@ from modelport.telemetry.metrics import Metrics
 from modelport.telemetry.observer import CallObserver
 from modelport.telemetry.redaction import know_secrets
 from modelport.telemetry.sources import control_source, journal_source, waiting_source
+from modelport.upstream.documents import fetch_document
 from modelport.upstream.transports.aiohttp import AiohttpTransport
 from modelport.upstream.wire import Wire
 
@@ -98,11 +99,12 @@ async def serving(
         metered(owner, journal, snapshot, configuration.worker_of, clock) as hours,
         kept(settings, snapshot, owner, transport, clock) as budgets,
     ):
+        authentication = Authentication(fetch_document, clock, settings.auth.failures_per_minute)
         metrics = Metrics((journal_source(journal), *owner.sources))
         pipeline = Pipeline(
             snapshot=lambda: snapshot,
             runtime=reconciler.runtime,
-            authenticators=(api_key.authenticate, anonymous.authenticate),
+            authenticators=(authentication,),
             quota=owner.quota,
             journal=journal,
             observer=CallObserver(metrics, access_log()),
@@ -130,7 +132,12 @@ async def serving(
                 journal_now(),
             ],
         )
+        authentication.on_withdrawn = pipeline.callers.forget
+        authentication.follow(snapshot.issuers, settings.auth.failures_per_minute)
         reconciler.follow(follower(configuration, pipeline, budgets, hours))
+        reconciler.follow(
+            lambda now, _: authentication.follow(now.snapshot.issuers, now.settings.auth.failures_per_minute)
+        )
         reconciler.drain_with(partial(calls_ended, gateway, journal, hours))
         try:
             await owner.start()
@@ -156,6 +163,7 @@ async def serving(
             if lane is not None:
                 lane.stop()
             await reconciler.close()
+            await authentication.close()
             wire.close()
             await budgets.close()
             await owner.close()
@@ -208,4 +216,5 @@ def surface_options(settings: Settings) -> Options:
         region=server.region,
         metrics_public=settings.telemetry.public,
         strict=server.strict,
+        tls_ends_before=server.tls.terminated_upstream,
     )

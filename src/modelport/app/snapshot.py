@@ -10,6 +10,7 @@ import msgspec
 
 from modelport.app.prices import price_book
 from modelport.auth.api_key import digest
+from modelport.auth.oidc.issuers import names_of
 from modelport.auth.roles import assignee, project_of
 from modelport.config.budgets import BudgetSettings
 from modelport.config.deployments import (
@@ -27,7 +28,15 @@ from modelport.config.settings import Settings
 from modelport.control.profiles import ProfileError, Profiles
 from modelport.core.budgets import Budget, deployment_subject, key_subject, project_subject
 from modelport.core.catalog import Deployment, Model, ModelProfile, RateLimits, Sku, Snapshot, Target, Timeouts
-from modelport.core.identity import Assignee, AssigneeKind, KeyEntry, Principal, grants_of
+from modelport.core.identity import (
+    Assignee,
+    AssigneeKind,
+    ClaimRule,
+    KeyEntry,
+    Principal,
+    TokenIssuer,
+    grants_of,
+)
 from modelport.core.operations import Operation
 from modelport.core.quota import effective_limits
 from modelport.core.roles import Grant, Role
@@ -236,6 +245,23 @@ def keys(settings: Settings, salt: bytes, generated: Secret | None) -> dict[byte
     return found
 
 
+def token_issuers(settings: Settings) -> Iterator[TokenIssuer]:
+    """The entries of `auth.oidc`."""
+    for entry in settings.auth.oidc:
+        names = names_of(entry.issuer)
+        yield TokenIssuer(
+            issuer=entry.issuer,
+            accepted=names.accepted,
+            audiences=frozenset(audience.removesuffix("/") for audience in entry.audiences),
+            algorithms=frozenset(entry.algorithms),
+            leeway=entry.leeway,
+            tenant=names.tenant,
+            authorization_uri=names.authorization_uri,
+            ca_file=str(entry.ca) if entry.ca is not None else None,
+            rules=tuple(ClaimRule(rule.claim, rule.value, rule.grant) for rule in entry.roles),
+        )
+
+
 def role_assignments(settings: Settings) -> dict[Assignee, tuple[Grant, ...]]:
     """By whom they are for. One that names no issuer is about the only one that is configured."""
     issuers = [entry.issuer for entry in settings.auth.oidc]
@@ -294,6 +320,7 @@ def build(
         deployments=built,
         keys=keys(settings, salt, generated),
         key_salt=salt,
+        issuers=tuple(token_issuers(settings)),
         role_assignments=role_assignments(settings),
         project_budgets=project_budgets(settings),
         default=default,

@@ -41,6 +41,7 @@ def principal_of(claims: Mapping[str, Any], issuer: str, rules: Sequence[ClaimRu
         grants=grants,
         project=project,
         budgets=(budget,) if budget is not None else (),
+        is_by_token=True,
     )
 
 

@@ -45,7 +45,8 @@ UNREAD_KEYS: Final[Mapping[Path, tuple[str, ...]]] = {
         "default_content_filter",
         "limits",
     ),
-    ("auth",): ("anonymous", "oidc"),
+    ("server", "tls"): ("terminated_upstream",),
+    ("auth",): ("anonymous", "oidc", "failures_per_minute"),
 }
 """Keys that are right and that no client command reads. `load` names every other one as unknown."""
 

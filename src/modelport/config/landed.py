@@ -25,7 +25,6 @@ NOT_LANDED: Final = (
     NotLanded(
         "server.default_content_filter", ("Microsoft.Nill",), "content filters are", "remove it or set Microsoft.Nill"
     ),
-    NotLanded("auth.oidc", ([],), "token credentials are", "remove it"),
     NotLanded(
         "deployments.*.content_filter", ("Microsoft.Nill",), "content filters are", "remove it or set Microsoft.Nill"
     ),

@@ -10,6 +10,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, model_validator
 
+from modelport.auth.oidc.issuers import audience_fault, issuer_fault
 from modelport.config.budgets import BudgetsSettings
 from modelport.config.deployment_policies import DeploymentPolicySettings
 from modelport.config.deployments import (
@@ -64,6 +65,8 @@ class TlsSettings(Section):
     """A PEM file with the certificate, and its chain after it."""
     key: FilePath | None = None
     """The PEM file with the certificate's private key, without a passphrase."""
+    terminated_upstream: bool = False
+    """A proxy in front of the server ends TLS, so tokens may come over plain http; nothing else may reach this port."""
 
     @model_validator(mode="after")
     def _is_one_way(self) -> TlsSettings:
@@ -125,13 +128,37 @@ class ServerSettings(Section):
     limits: ServerLimits = ServerLimits.model_construct()
 
 
+Algorithm = Literal["RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA"]
+
+
+def _issuer(value: str) -> str:
+    if (fault := issuer_fault(value)) is not None:
+        raise refuse(fault)
+    return value
+
+
+def _audiences(value: tuple[str, ...]) -> tuple[str, ...]:
+    for audience in value:
+        if (fault := audience_fault(audience)) is not None:
+            raise refuse(fault)
+    return value
+
+
 class OidcIssuer(Section):
     """An issuer whose tokens are accepted."""
 
-    issuer: Url
-    """The token's `iss`; its keys are found below this address."""
-    audiences: Annotated[tuple[Word, ...], Field(min_length=1)]
-    """The token's `aud` is one of these."""
+    issuer: Annotated[Url, AfterValidator(_issuer)]
+    """The token's `iss`; its keys are found below this address. For a tenant of Entra, either of its two issuers."""
+    audiences: Annotated[tuple[Word, ...], Field(min_length=1), AfterValidator(_audiences)]
+    """The token's `aud` is one of these; a slash at its end does not count. `https://management.azure.com` is no one of
+    them: Azure's management API alone accepts it."""
+    ca: FilePath | None = None
+    """A PEM file with the authorities that the issuer's certificate may come from. Absent: those of SSL_CERT_FILE, else
+    the system's."""
+    algorithms: Annotated[tuple[Algorithm, ...], Field(min_length=1)] = ("RS256",)
+    """How its tokens are signed."""
+    leeway: Annotated[float, Field(ge=0, le=600)] = 60
+    """Seconds by which its clock and this one may differ."""
     roles: tuple[ClaimRuleSettings, ...] = ()
     """Who of its users and applications may do what; a token that no rule and no assignment fits may do nothing."""
 
@@ -143,7 +170,10 @@ class AuthSettings(Section):
     """The operator's keys, all valid at once. None: one is made at the first start."""
     anonymous: bool = False
     """Lets everybody in; on loopback addresses only."""
-    oidc: tuple[OidcIssuer, ...] = ()
+    oidc: Annotated[tuple[OidcIssuer, ...], AfterValidator(at_most(32, "issuers"))] = ()
+    """Issuers whose tokens are accepted."""
+    failures_per_minute: Annotated[int, Field(ge=1, le=1_000_000)] | None = 300
+    """Credentials that are not valid, from one address; more are answered 429 unless they are known. null: no limit."""
 
 
 class EngineSettings(Section):

@@ -164,6 +164,8 @@ class Snapshot(Struct, frozen=True, kw_only=True):
     keys: Mapping[bytes, Any] = msgspec.field(default_factory=dict)
     """KeyEntry by keyed hash of the key."""
     key_salt: bytes = b""
+    issuers: tuple[Any, ...] = ()
+    """The core.identity.TokenIssuers whose tokens are accepted."""
     role_assignments: Mapping[Any, Any] = msgspec.field(default_factory=dict)
     """What callers are given: core.identity.Assignee → core.roles.Grants."""
     project_budgets: Mapping[str, Budget] = msgspec.field(default_factory=dict)

@@ -13,6 +13,7 @@ ModelportError
 │   ├── ContentFiltered               the prompt was blocked by the deployment's policy
 │   └── UpstreamRefused               the upstream called the request bad: its words, our shape
 ├── Unauthenticated 401
+├── TooManyFailures 429               too many failed attempts to authenticate from one address
 ├── PermissionDenied 401              a known principal without the role (Azure answers 401, not 403)
 ├── Forbidden 403                     network policy
 ├── PriceUnknown 403                  a budget of money cannot count the call
@@ -50,6 +51,8 @@ class ModelportError(Exception):
 
     status: ClassVar[int] = 500
     code: str = "InternalServerError"
+    reason: str | None = None
+    """Why a caller was not let in: a code, or `code: details`, for the operator's log alone."""
 
     def __init__(
         self, message: str, *, code: str | None = None, target: str | None = None, retry_after: int | None = None
@@ -160,11 +163,27 @@ class Unauthenticated(ModelportError):
             "for an active subscription and use a correct regional API endpoint for your resource."
         ),
         *,
-        reason: str = "unknown key",
+        reason: str = "unknown_key",
     ) -> None:
         self.reason = reason
-        """For the operator's log alone."""
+        self.authorization_uri: str | None = None
+        """Where a client gets a token, for `WWW-Authenticate`; None: nowhere."""
         super().__init__(message)
+
+
+class TooManyFailures(ModelportError):
+    """An address has shown too many credentials that are not valid. Known keys and tokens are accepted from it."""
+
+    status = 429
+    code = "TooManyFailedAttempts"
+    reason = "throttled"
+
+    def __init__(self, seconds: int) -> None:
+        super().__init__(
+            "Too many credentials from this address were not valid, so a credential that has not been seen before is "
+            f"not looked at now. Try again in {seconds} seconds.",
+            retry_after=seconds,
+        )
 
 
 class PermissionDenied(ModelportError):
@@ -173,8 +192,10 @@ class PermissionDenied(ModelportError):
     status = 401
     code = "PermissionDenied"
 
-    def __init__(self, message: str = "Principal does not have access to API/Operation.") -> None:
-        super().__init__(message)
+    def __init__(self, advice: str = "") -> None:
+        """`advice`: what to do about it, as sentences."""
+        message = "Principal does not have access to API/Operation."
+        super().__init__(f"{message} {advice}" if advice else message)
 
 
 class Forbidden(ModelportError):

@@ -25,12 +25,28 @@ class Shown(Struct, frozen=True):
         return f"Shown({self.header!r}, {self.scheme!r})"
 
 
+class Peer(Struct, frozen=True):
+    """The other end of a connection."""
+
+    address: str | None = None
+    is_exposed: bool = False
+    """It is on another machine, and the connection has no TLS: others may read what it sends."""
+
+
+Audience = Literal["inference", "management"]
+"""What a token has to be issued for: inference, or Azure's management API. Keys are not issued for one."""
+
+
 class Credential(Struct, frozen=True):
     """Every key and token in a request's head, in order of precedence; any valid one authenticates. Never logged."""
 
     shown: tuple[Shown, ...] = ()
     is_malformed: bool = False
     """A header for a key is empty, or an `Authorization` is no `Bearer KEY`."""
+    peer: Peer = Peer()
+    """Who shows it."""
+    audience: Audience = "inference"
+    """What it is shown for."""
 
 
 class Principal(Struct, frozen=True):
@@ -49,6 +65,10 @@ class Principal(Struct, frozen=True):
     """Its own and its project's."""
     may_explain: bool = False
     """Whether it is told what a call would do, as administrators are."""
+    is_by_token: bool = False
+    """Whether it has shown a token, and no key."""
+    advice: str = ""
+    """A sentence for refusals: why it may do less than its owner expects."""
 
     def giving(self, permission: Permission) -> Iterator[Grant]:
         """The grants that give this permission, whatever their scope."""
@@ -84,6 +104,28 @@ class ClaimRule(Struct, frozen=True):
     claim: str
     value: str
     grant: Grant
+
+
+class TokenIssuer(Struct, frozen=True):
+    """An entry of `auth.oidc`: whose tokens are accepted, and how they are verified."""
+
+    issuer: str
+    """As it is configured."""
+    accepted: frozenset[str]
+    """Every `iss` that its tokens may have."""
+    audiences: frozenset[str]
+    """Every `aud` of tokens for inference, without a slash at its end."""
+    algorithms: frozenset[str] = frozenset({"RS256"})
+    """Of signatures; public-key algorithms alone."""
+    leeway: float = 60.0
+    """Seconds by which clocks may differ."""
+    tenant: str | None = None
+    """The `tid` that its tokens must have; None: it is no tenant of Entra."""
+    authorization_uri: str = ""
+    """Where a client without a token is sent."""
+    ca_file: str | None = None
+    """The authorities that its certificate may come from; None: the system's."""
+    rules: tuple[ClaimRule, ...] = ()
 
 
 def grants_of(

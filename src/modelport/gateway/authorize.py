@@ -25,4 +25,4 @@ def authorize(
     """None: go on."""
     if principal.may(permission, deployment.name, operation):
         return None
-    return Refusal(PermissionDenied())
+    return Refusal(PermissionDenied(principal.advice))

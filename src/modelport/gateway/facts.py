@@ -7,7 +7,7 @@ from typing import Any
 from msgspec import Struct
 
 from modelport.core.clock import Clock
-from modelport.core.errors import ModelportError, Unauthenticated
+from modelport.core.errors import ModelportError
 from modelport.core.excerpts import optional_excerpt
 from modelport.core.ports.records import Journal, Observer
 from modelport.core.usage import Ending, UsageRecord
@@ -82,7 +82,6 @@ def note_unauthenticated(
 ) -> None:
     """Counts a call of nobody we know. It leaves no record: anyone could fill the journal."""
     observer.call_started(head.operation, head.surface)
-    reason = error.reason if isinstance(error, Unauthenticated) else None
     record = UsageRecord(
         id=arrival.id,
         started_at=clock.now(),
@@ -98,7 +97,7 @@ def note_unauthenticated(
         error_code=optional_excerpt(error.code),
         client_request_id=arrival.client_request_id,
     )
-    observer.call_ended(record, reason)
+    observer.call_ended(record, error.reason)
 
 
 def ended_by(error: ModelportError, is_streamed: bool, has_begun: bool) -> tuple[Ending, int, str]:

@@ -12,7 +12,7 @@ from modelport.core.errors import Unauthenticated
 from modelport.core.identity import Credential, Identified
 from modelport.core.ports.stages import Authenticator, NeedsWaiting, Refusal
 
-ABSENT: Final = "no key"
+ABSENT: Final = "absent"
 MALFORMED: Final = "malformed: the header is `api-key: KEY` or `Authorization: Bearer KEY`"
 
 
@@ -34,9 +34,11 @@ def identify(
             rest = authenticators[place + 1 :]
             return NeedsWaiting(partial(_after_waiting, found, credential, snapshot, rest, clock, refusal))
         refusal = refusal or found
-    if credential.shown and refusal is not None:
-        return refusal
-    return Refusal(Unauthenticated(reason=MALFORMED if credential.is_malformed else ABSENT))
+    if not credential.shown or refusal is None:
+        refusal = Refusal(Unauthenticated(reason=MALFORMED if credential.is_malformed else ABSENT))
+    if isinstance(refusal.error, Unauthenticated) and snapshot.issuers:
+        refusal.error.authorization_uri = snapshot.issuers[0].authorization_uri
+    return refusal
 
 
 async def _after_waiting(

@@ -259,6 +259,10 @@ class Callers:
         self._known: dict[bytes, Caller] = {}
         self._plans = 0
 
+    def forget(self) -> None:
+        """Everybody is identified again: a credential may count no longer."""
+        self._known, self._plans = {}, 0
+
     def planned(self) -> None:
         """One of them has a plan more. Beyond so many, all are forgotten."""
         self._plans += 1

@@ -54,7 +54,7 @@ def find(
     if snapshot.is_stale:
         return Refusal(Unavailable("The configuration may be out of date: its store is away.", retry_after=STALE_RETRY))
     if not principal.may(permission):
-        return Refusal(PermissionDenied())
+        return Refusal(PermissionDenied(principal.advice))
     name = requested_model(selector, model)
     deployment = snapshot.deployment(name) if name else snapshot.default_deployment
     if deployment is not None and may_use(principal, deployment, permission):

@@ -83,6 +83,7 @@ class Reply:
                 headers=dict(reversed(self._headers())),  # the first of several wins
                 query=self._way.query,
                 request_id=self._id,
+                peer=self._connection.peer,
             )
         return self._known_head
 

@@ -14,7 +14,6 @@ from modelport.core.errors import (
     ModelportError,
     PermissionDenied,
     RouteNotFound,
-    Unauthenticated,
 )
 from modelport.core.faults import drop_frames, frames
 from modelport.core.operations import Operation
@@ -23,14 +22,15 @@ from modelport.gateway.machine import stopped
 from modelport.surfaces import azure_inference, azure_openai, cors, health, openai_v1, pages
 from modelport.surfaces.asgi import Receive, Reply, Scope, Send
 from modelport.surfaces.door import Door, Inference, Route
-from modelport.surfaces.exchange import Exchange
+from modelport.surfaces.exchange import Exchange, note_refused
 from modelport.surfaces.gateway_port import Gateway
 from modelport.surfaces.headers import RequestHead, error_headers
 from modelport.surfaces.limits import Body
 from modelport.surfaces.local_names import refusal_of
 from modelport.surfaces.options import Options
+from modelport.surfaces.peers import peer_of
 from modelport.surfaces.router import Match, Router
-from modelport.surfaces.wrong_path import WrongPaths, origin_of, shown
+from modelport.surfaces.wrong_path import WrongPaths, origin_of
 
 log = logging.getLogger("modelport.surfaces")
 
@@ -60,7 +60,9 @@ class Doors:
             await send({"type": "websocket.close", "code": 1000})
 
     async def _exchange(self, scope: Scope, receive: Receive, send: Send) -> None:
-        head = RequestHead.of(scope)
+        scheme, source = scope.get("scheme", "http"), (scope.get("client") or (None,))[0]
+        local_address = (scope.get("server") or (None,))[0]
+        head = RequestHead.of(scope, peer_of(scheme, source, local_address, self.options))
         body = Body(receive, head, self.options.limits)
         exchange = Exchange(
             head=head,
@@ -69,9 +71,9 @@ class Doors:
             body=body,
             send=send,
             cors=cors.answer_headers(head, self.options.cors_origins),
-            scheme=scope.get("scheme", "http"),
-            source=(scope.get("client") or (None,))[0],
-            local_address=(scope.get("server") or (None,))[0],
+            scheme=scheme,
+            source=source,
+            local_address=local_address,
         )
         try:
             await self._answered(exchange)
@@ -123,13 +125,13 @@ class Doors:
             return
         if route is None:
             raise MethodNotAllowed(match.allow)
-        exchange.parameters = match.parameters
+        exchange.parameters, exchange.audience = match.parameters, route.audience
         if isinstance(route.endpoint, Inference):
             raise RouteNotFound  # the server's protocol answers these itself (lane/protocol.py)
         if isinstance(route.permission, Permission):
             exchange.principal = await self.gateway.identify(head.credential)
             if not exchange.principal.may(route.permission):
-                raise PermissionDenied
+                raise PermissionDenied(exchange.principal.advice)
         reply = route.endpoint(exchange)
         await exchange.reply(reply if isinstance(reply, Reply) else await reply)
 
@@ -160,12 +162,6 @@ def refusal(error: ModelportError, head: RequestHead, door: Door, operation: Ope
     """The error in the surface's shape."""
     encoded = door.refuse(error, head, operation)
     return Reply(encoded.body, status=encoded.status, headers=tuple(error_headers(error, encoded)))
-
-
-def note_refused(head: RequestHead, error: ModelportError) -> None:
-    """One line for a request that is no inference call, which would have its line in the access log."""
-    why = error.reason if isinstance(error, Unauthenticated) else error.message
-    log.info("%s %s: %d %s request_id=%s", head.method, shown(head.path), error.status, why, head.request_id)
 
 
 async def lifespan(receive: Receive, send: Send) -> None:

@@ -8,6 +8,7 @@ from typing import Literal
 from msgspec import Struct
 
 from modelport.core.errors import ModelportError
+from modelport.core.identity import Audience
 from modelport.core.operations import Operation
 from modelport.core.roles import Permission
 from modelport.dialects.error_body import ErrorBody
@@ -60,6 +61,8 @@ class Route(Struct, frozen=True, kw_only=True):
     path: str
     permission: Access | None = None
     """None is no permission: such a route does not start."""
+    audience: Audience = "inference"
+    """What tokens have to be issued for here."""
     base: str | None = None
     """The path of the base URL that clients are given for this route; None: it is not one to recommend."""
     door: Door

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from modelport.core.errors import Unauthenticated
-from modelport.core.identity import Principal
+from msgspec.structs import replace
+
+from modelport.core.errors import ModelportError, Unauthenticated
+from modelport.core.excerpts import excerpt
+from modelport.core.identity import Audience, Principal
 from modelport.surfaces.asgi import Headers, Reply, Send
 from modelport.surfaces.gateway_port import Gateway
 from modelport.surfaces.headers import RequestHead, common_headers, printable
 from modelport.surfaces.limits import Body
 from modelport.surfaces.options import Options
+
+log = logging.getLogger("modelport.surfaces")
 
 
 @dataclass(slots=True)
@@ -30,6 +36,8 @@ class Exchange:
     local_address: str | None = None
     """The address of this server that the connection came in at; None on a unix socket."""
     parameters: Mapping[str, str] = field(default_factory=dict)
+    audience: Audience = "inference"
+    """What tokens have to be issued for here."""
     principal: Principal | None = None
     """Known where the route wants a credential and is no inference call."""
     started: bool = False
@@ -42,9 +50,12 @@ class Exchange:
 
     async def caller(self) -> Principal | None:
         """Who asks, where the route wants no credential; None: no valid one was shown."""
+        credential = replace(self.head.credential, audience=self.audience)
         try:
-            return await self.gateway.identify(self.head.credential)
-        except Unauthenticated:
+            return await self.gateway.identify(credential)
+        except Unauthenticated as error:
+            if credential.shown:
+                note_refused(self.head, error)
             return None
 
     async def start(self, status: int, content_type: bytes | None, more: Headers) -> None:
@@ -72,3 +83,9 @@ class Exchange:
             headers.append((b"connection", b"close"))
         await self.start(reply.status, reply.content_type, headers)
         await self.finish(reply.body)
+
+
+def note_refused(head: RequestHead, error: ModelportError) -> None:
+    """One line for a request that is no inference call, which would have its line in the access log."""
+    why = error.reason or error.message
+    log.info("%s %s: %d %s request_id=%s", head.method, excerpt(head.path), error.status, why, head.request_id)

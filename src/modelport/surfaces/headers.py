@@ -11,9 +11,15 @@ from urllib.parse import parse_qsl, quote
 import msgspec
 from msgspec import Struct
 
-from modelport.core.errors import BadRequest, MethodNotAllowed, ModelportError, UnsupportedEncoding
+from modelport.core.errors import (
+    BadRequest,
+    MethodNotAllowed,
+    ModelportError,
+    Unauthenticated,
+    UnsupportedEncoding,
+)
 from modelport.core.excerpts import NAMES_SHOWN, excerpt
-from modelport.core.identity import Credential, Shown
+from modelport.core.identity import Credential, Peer, Shown
 from modelport.core.limit_errors import BudgetExhausted, RateLimited
 from modelport.core.quota import QuotaState
 from modelport.dialects import fresh_ids
@@ -41,6 +47,8 @@ these and the URL alone (gateway/plan.py)."""
 
 API_VERSION: Final = re.compile(r"\d{4}-\d{2}-\d{2}(-preview)?|preview|latest|v1")
 
+UNKNOWN_PEER: Final = Peer()
+
 _PLAIN: Final = re.compile(r"[A-Za-z0-9._~-]*")
 ECHOABLE: Final = re.compile(rb"[\x21-\x7e]{1,128}")
 _MAX_LISTED_BYTES: Final = 2048
@@ -58,9 +66,11 @@ class RequestHead(Struct, frozen=True, kw_only=True):
     """The first value of each name; empty values are absent."""
     request_id: str
     """Ours, for this request alone."""
+    peer: Peer = UNKNOWN_PEER
+    """Who sends it."""
 
     @classmethod
-    def of(cls, scope: Scope) -> RequestHead:
+    def of(cls, scope: Scope, peer: Peer = UNKNOWN_PEER) -> RequestHead:
         """Read from the server's scope."""
         headers: dict[bytes, bytes] = {}
         for name, value in scope["headers"]:
@@ -77,6 +87,7 @@ class RequestHead(Struct, frozen=True, kw_only=True):
             headers=headers,
             query=query,
             request_id=fresh_ids.uuid(),
+            peer=peer,
         )
 
     def text(self, name: bytes) -> str | None:
@@ -99,6 +110,7 @@ class RequestHead(Struct, frozen=True, kw_only=True):
         return Credential(
             shown=tuple(Shown(header, scheme, value) for header, scheme, value in found if value),
             is_malformed=not bearer and (bool(authorization) or b"api-key" in headers),
+            peer=self.peer,
         )
 
     @property
@@ -181,9 +193,16 @@ def error_headers(error: ModelportError, encoded: ErrorBody) -> Headers:
             headers.setdefault(name, value)
     if isinstance(error, UnsupportedEncoding):
         headers.setdefault(b"accept-encoding", b"identity")
+    if isinstance(error, Unauthenticated) and error.authorization_uri is not None:
+        headers[b"www-authenticate"] = challenge(error.authorization_uri)
     if isinstance(error, MethodNotAllowed):
         headers.setdefault(b"allow", ", ".join(error.allow).encode())
     return list(headers.items())
+
+
+def challenge(authorization_uri: str) -> bytes:
+    """`WWW-Authenticate`: where a client gets a token."""
+    return b'Bearer authorization_uri="%b"' % printable(authorization_uri).replace(b'"', b"%22")
 
 
 def _used_up(error: RateLimited | BudgetExhausted) -> Headers:

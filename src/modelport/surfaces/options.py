@@ -31,4 +31,6 @@ class Options(Struct, frozen=True, kw_only=True):
     metrics_public: bool = False
     strict: bool = False
     """The real service's refusals where we are lenient: an absent api-version under /openai/deployments is 404."""
+    tls_ends_before: bool = False
+    """A proxy in front of the server ends TLS: what comes over plain http was not sent over it."""
     clock: Clock = SystemClock()

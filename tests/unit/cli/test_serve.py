@@ -178,7 +178,6 @@ def test_a_journal_that_cannot_be_written(start: Start, data_dir: Path) -> None:
 @pytest.mark.parametrize(
     ("section", "word"),
     [
-        ({"auth": {"oidc": [{"issuer": "https://login.example/", "audiences": ["a"]}]}}, "oidc"),
         ({"server": {"default_content_filter": "Microsoft.DefaultV2"}}, "default_content_filter"),
     ],
 )

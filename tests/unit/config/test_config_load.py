@@ -254,7 +254,6 @@ def test_only_one_deployment_is_the_default(write: Write) -> None:
     ("text", "said"),
     [
         ("server: {default_content_filter: Microsoft.DefaultV2}", "content filters are"),
-        ("auth: {oidc: [{issuer: https://i.example, audiences: [a]}]}", "auth.oidc: a list: token credentials are"),
         ("content_filters: {strict: {mode: blocking}}", "content_filters: a mapping: content filters are"),
         ("blocklists: {house: [{exact: x}]}", "blocklists: a mapping: blocklists are"),
         ("telemetry: {otlp_endpoint: 'http://h:4318'}", "telemetry.otlp_endpoint: 'http://h:4318': trace export is"),

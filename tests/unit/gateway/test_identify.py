@@ -174,7 +174,7 @@ async def test_one_that_does_not_know_the_credential_is_passed_over() -> None:
 async def test_the_first_that_has_refused_says_why() -> None:
     for authenticators, reason in (
         ((Fetching("token-1"), *AUTHENTICATORS), "unknown token"),
-        ((*AUTHENTICATORS, Fetching("token-1")), "unknown key"),
+        ((*AUTHENTICATORS, Fetching("token-1")), "unknown_key"),
     ):
         found = await decided(shown(bearer="wrong"), authenticators)
         assert isinstance(found, Refusal)

@@ -82,7 +82,7 @@ def test_it_is_answered_and_logged(served: Served, caplog: pytest.LogCaptureFixt
 
 @pytest.mark.parametrize(
     ("headers", "reason"),
-    [({}, "no key"), ({"Authorization": "Basic YTpi"}, "malformed"), ({"api-key": ""}, "malformed")],
+    [({}, "absent"), ({"Authorization": "Basic YTpi"}, "malformed"), ({"api-key": ""}, "malformed")],
 )
 def test_a_list_without_a_key_is_logged_with_the_reason(
     served: Served, caplog: pytest.LogCaptureFixture, headers: dict[str, str], reason: str

@@ -1,0 +1,112 @@
+"""Whose a credential is: known keys and remembered tokens first, then the address's throttle, then signatures."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from functools import partial
+from typing import TYPE_CHECKING, Final
+
+from modelport.auth import api_key
+from modelport.auth.throttle import FailureThrottle
+from modelport.core.catalog import Snapshot
+from modelport.core.clock import Clock
+from modelport.core.errors import TooManyFailures, Unauthenticated
+from modelport.core.identity import ANONYMOUS, Credential, Identified, TokenIssuer
+from modelport.core.ports.stages import NeedsWaiting, Refusal
+
+if TYPE_CHECKING:
+    from modelport.auth.oidc.authenticator import TokenAuthenticator
+    from modelport.auth.oidc.key_sets import FetchDocument
+
+OVER_HTTP: Final = (
+    "Unauthorized. The access token was sent over plain http, where others can read it. Use https; for this token, get "
+    "a new one."
+)
+NO_ISSUER: Final = "tokens_not_accepted: auth.oidc names no issuer"
+
+
+class Authentication:
+    """core.ports.stages.Authenticator, for all kinds of credentials. One for each process that serves calls."""
+
+    def __init__(self, fetch: FetchDocument, clock: Clock, failures_per_minute: int | None) -> None:
+        self.throttle = FailureThrottle(failures_per_minute)
+        self.on_withdrawn: Callable[[], None] = lambda: None
+        """Called when keys of an issuer count no longer."""
+        self._fetch = fetch
+        self._clock = clock
+        self._tokens: TokenAuthenticator | None = None
+
+    def follow(self, issuers: Iterable[TokenIssuer], failures_per_minute: int | None) -> None:
+        """What is configured now."""
+        self.throttle.per_minute = failures_per_minute
+        wanted = tuple(issuers)
+        if self._tokens is None and wanted:
+            from modelport.auth.oidc.authenticator import TokenAuthenticator  # with it comes cryptography
+
+            self._tokens = TokenAuthenticator(self._fetch, self._clock)
+            self._tokens.on_withdrawn = lambda: self.on_withdrawn()
+        if self._tokens is not None:
+            self._tokens.key_sets.follow(wanted)
+
+    async def close(self) -> None:
+        """Ends what runs in the background."""
+        if self._tokens is not None:
+            await self._tokens.key_sets.close()
+
+    def __call__(
+        self, credential: Credential, snapshot: Snapshot, now: float
+    ) -> Identified | Refusal | NeedsWaiting[Identified]:
+        found = api_key.authenticate(credential, snapshot, now)
+        if isinstance(found, Identified) or not credential.shown:
+            return self._or_anonymous(found, snapshot)
+        text, tokens = token_in(credential), self._tokens
+        if text is not None and not snapshot.issuers:
+            found = Refusal(Unauthenticated(reason=NO_ISSUER))
+        if text is None or tokens is None or not snapshot.issuers:
+            return self._counted(found, credential, snapshot, now)
+        if credential.peer.is_exposed:
+            return self._or_anonymous(Refusal(Unauthenticated(OVER_HTTP, reason="token_over_http")), snapshot)
+        known = tokens.known(text, credential.audience, snapshot, now)
+        if known is not None:
+            return known
+        if (throttled := self._throttled(credential, snapshot, now)) is not None:
+            return throttled
+        outcome = tokens.verify(text, credential.audience, snapshot, now)
+        if isinstance(outcome, NeedsWaiting):
+            return NeedsWaiting(partial(self._after_waiting, outcome, credential, snapshot))
+        return self._counted(outcome, credential, snapshot, now)
+
+    async def _after_waiting(
+        self, waiting: NeedsWaiting[Identified], credential: Credential, snapshot: Snapshot
+    ) -> Identified | Refusal:
+        return self._counted(await waiting.resume(), credential, snapshot, self._clock.now())
+
+    def _throttled(self, credential: Credential, snapshot: Snapshot, now: float) -> Refusal | None:
+        seconds = 0 if snapshot.anonymous else self.throttle.seconds(credential.peer.address, now)
+        return Refusal(TooManyFailures(seconds)) if seconds else None
+
+    def _counted(
+        self, outcome: Identified | Refusal, credential: Credential, snapshot: Snapshot, now: float
+    ) -> Identified | Refusal:
+        """A refusal is a failure of its address, whose answer does not depend on it once there are too many."""
+        if isinstance(outcome, Refusal) and isinstance(outcome.error, Unauthenticated) and not snapshot.anonymous:
+            if (throttled := self._throttled(credential, snapshot, now)) is not None:
+                return throttled
+            self.throttle.failed(credential.peer.address, now)
+        return self._or_anonymous(outcome, snapshot)
+
+    def _or_anonymous(self, outcome: Identified | Refusal, snapshot: Snapshot) -> Identified | Refusal:
+        """Where the operator lets everybody in, a credential that is not valid counts as none."""
+        if isinstance(outcome, Refusal) and isinstance(outcome.error, Unauthenticated) and snapshot.anonymous:
+            return Identified(ANONYMOUS)
+        return outcome
+
+
+def token_in(credential: Credential) -> str | None:
+    """What looks like a token. A key can look like one only where it begins like one and has two dots."""
+    return next((one.value for one in credential.shown if one.scheme == "bearer" and looks_like_token(one.value)), None)
+
+
+def looks_like_token(value: str) -> bool:
+    """Whether this has the form of a signed JWT."""
+    return value.startswith(api_key.JWT_BEGINS) and value.count(".") == 2

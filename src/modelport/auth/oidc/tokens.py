@@ -1,0 +1,123 @@
+"""What a token says, and whether that is acceptable: everything about it but its signature. No I/O, no cryptography."""
+
+from __future__ import annotations
+
+import binascii
+import math
+from base64 import urlsafe_b64decode
+from collections.abc import Mapping
+from typing import Any, Final, Literal
+
+import msgspec
+from msgspec import Struct
+
+from modelport.auth.oidc.issuers import MANAGEMENT
+from modelport.core.errors import Unauthenticated
+from modelport.core.identity import Audience, TokenIssuer
+
+UNAUTHORIZED: Final = (
+    "Unauthorized. Access token is missing, invalid, audience is incorrect (https://cognitiveservices.azure.com), "
+    "or have expired."
+)
+"""Azure's words for every token that is refused."""
+Reason = Literal[
+    "malformed",
+    "unknown_issuer",
+    "algorithm",
+    "expired",
+    "not_yet_valid",
+    "audience",
+    "tenant",
+    "claims",
+    "unknown_key_id",
+    "signature",
+    "token_over_http",
+]
+
+
+class Token(Struct, frozen=True):
+    """A token that was read, and not verified."""
+
+    text: str
+    algorithm: str
+    key_id: str | None
+    claims: Mapping[str, Any]
+
+    def __repr__(self) -> str:
+        return f"Token({self.algorithm!r})"
+
+
+class Refused(Exception):
+    """The token is not acceptable. Only the log names the reason."""
+
+    def __init__(self, reason: Reason) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+def refusal(reason: str, message: str = UNAUTHORIZED) -> Unauthenticated:
+    """What its caller gets."""
+    return Unauthenticated(message, reason=reason)
+
+
+def read(text: str) -> Token:
+    """The token's header and claims. Raises Refused."""
+    parts = text.split(".")
+    if len(parts) != 3 or not all(parts[:2]):
+        raise Refused("malformed")
+    header, claims = _object(parts[0]), _object(parts[1])
+    algorithm, key_id = header.get("alg"), header.get("kid")
+    if not isinstance(algorithm, str) or not (key_id is None or isinstance(key_id, str)) or "crit" in header:
+        raise Refused("malformed")
+    return Token(text, algorithm, key_id, claims)
+
+
+def _object(part: str) -> dict[str, Any]:
+    try:
+        return msgspec.json.decode(urlsafe_b64decode(part + "=" * (-len(part) % 4)), type=dict[str, Any])
+    except (binascii.Error, ValueError, msgspec.MsgspecError, RecursionError):
+        raise Refused("malformed") from None
+
+
+def check_claims(token: Token, issuer: TokenIssuer, audience: Audience, now: float) -> float:
+    """The moment from which the token no longer counts, in unix seconds. `issuer`: the one that its `iss` names.
+    Raises Refused."""
+    claims = token.claims
+    if token.algorithm not in issuer.algorithms:
+        raise Refused("algorithm")
+    expires, begins = _moment(claims, "exp"), _moment(claims, "nbf")
+    if expires is None:
+        raise Refused("claims")
+    if now >= expires + issuer.leeway:
+        raise Refused("expired")
+    if begins is not None and now < begins - issuer.leeway:
+        raise Refused("not_yet_valid")
+    if not is_for(claims, issuer, audience):
+        raise Refused("audience")
+    if issuer.tenant is not None:
+        tenant = claims.get("tid")
+        if not isinstance(tenant, str) or tenant.lower() != issuer.tenant:
+            raise Refused("tenant")
+    if not any(isinstance(claims.get(name), str) and claims[name] for name in ("oid", "sub")):
+        raise Refused("claims")
+    return expires + issuer.leeway
+
+
+def is_for(claims: Mapping[str, Any], issuer: TokenIssuer, audience: Audience) -> bool:
+    """Whether the token was issued for this. The slash at the end of an address does not count."""
+    found = claims.get("aud")
+    named = found if isinstance(found, list) else [found]
+    given = {one.removesuffix("/") for one in named if isinstance(one, str)}
+    if audience == "management":
+        return MANAGEMENT in given
+    return not given.isdisjoint(issuer.audiences)
+
+
+def _moment(claims: Mapping[str, Any], name: str) -> float | None:
+    """A claim in unix seconds; None where it is absent. Raises Refused."""
+    value = claims.get(name)
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        raise Refused("claims")
+    return float(value)

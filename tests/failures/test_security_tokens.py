@@ -1,0 +1,190 @@
+"""Tokens as attackers and misconfigured clients send them, to a real server. Each is refused for the right reason."""
+
+from __future__ import annotations
+
+import base64
+import json
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import jwt
+import pytest
+from cryptography.hazmat.primitives import serialization
+
+from served import Answer, Served, eventually
+from token_issuer import AUDIENCE, MANAGEMENT, TENANT, TokenIssuer, claims_of, issuing, private_key, signed
+
+LEEWAY = 60
+CONFIG: dict[str, Any] = {
+    "deployments": {
+        "script": {"model": {"name": "script"}, "provider": {"type": "scripted"}, "default": True},
+    },
+}
+OTHER_TENANT = "ffffffff-4d5e-6f70-8192-a3b4c5d6e7f8"
+CHAT = {"model": "script", "messages": [{"role": "user", "content": "Hi"}]}
+
+
+@pytest.fixture(scope="module")
+def issuer() -> Iterator[TokenIssuer]:
+    with issuing() as issuer:
+        yield issuer
+
+
+@pytest.fixture(scope="module")
+def served(issuer: TokenIssuer, serve_module: Callable[..., Served]) -> Served:
+    entry = issuer.entry(algorithms=["RS256", "ES256"])
+    return serve_module({**CONFIG, "auth": {"oidc": [entry], "failures_per_minute": None}})
+
+
+def call(served: Served, token: str, path: str = "/models/chat/completions") -> Answer:
+    method, body = ("POST", CHAT) if path.endswith("completions") else ("GET", None)
+    return served.call(method, path, body, headers={"authorization": f"Bearer {token}"}, key=None)
+
+
+def reason(served: Served, answer: Answer) -> str:
+    """What the log says of a refusal."""
+    id = answer.headers["x-request-id"]
+    found: list[str] = []
+
+    def is_logged() -> bool:
+        found[:] = [line for line in served.stderr().splitlines() if id in line]
+        return bool(found)
+
+    eventually(is_logged, "the line of the refusal")
+    line = json.loads(found[0])
+    return str(line.get("reason") or line["message"].split(": ")[1].split()[1])
+
+
+@pytest.mark.check(12)
+def test_a_good_token_is_its_application(served: Served, issuer: TokenIssuer) -> None:
+    for version in (issuer.url, f"{issuer.base}/{TENANT}/v2.0"):
+        for audience in (AUDIENCE, f"{AUDIENCE}/", "https://ml.azure.com", ["other", AUDIENCE]):
+            answer = call(served, issuer.token(iss=version, aud=audience))
+            assert answer.status == 200, answer.body
+    assert served.journal()[-1].principal == "application:99999999-8888-7777-6666-555555555555"
+
+
+@pytest.mark.check(13)
+def test_the_answer_says_where_a_token_comes_from_and_what_is_asked_of_it(served: Served, issuer: TokenIssuer) -> None:
+    for changed in ({"aud": "https://graph.microsoft.com"}, {"exp": int(time.time()) - 3600}):
+        answer = call(served, issuer.token(**changed))
+        assert answer.status == 401
+        assert answer.json["statusCode"] == 401
+        assert "audience is incorrect (https://cognitiveservices.azure.com)" in answer.json["message"]
+        where = f'Bearer authorization_uri="{issuer.base}/{TENANT}"'
+        assert answer.headers["www-authenticate"] == where
+    assert served.call("POST", "/models/chat/completions", CHAT, key=None).headers["www-authenticate"] == where
+    root = call(served, issuer.token(aud="other"), "/chat/completions")
+    assert "auth token validation failed" in root.json["error"]["message"].lower()
+
+
+def forged(header: dict[str, Any], claims: dict[str, Any], signature: bytes = b"") -> str:
+    """A token that no library would make."""
+    parts = [json.dumps(header).encode(), json.dumps(claims).encode(), signature]
+    return ".".join(base64.urlsafe_b64encode(part).rstrip(b"=").decode() for part in parts)
+
+
+def public_pem(kid: str) -> bytes:
+    return (
+        private_key(kid)
+        .public_key()
+        .public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
+    )
+
+
+def hs256(claims: dict[str, Any], secret: bytes) -> str:
+    """Signed with what everybody knows."""
+    signer = jwt.algorithms.HMACAlgorithm(jwt.algorithms.HMACAlgorithm.SHA256)
+    signed_part = forged({"alg": "HS256", "kid": "one", "typ": "JWT"}, claims).rpartition(".")[0]
+    signature = base64.urlsafe_b64encode(signer.sign(signed_part.encode(), secret)).rstrip(b"=").decode()
+    return f"{signed_part}.{signature}"
+
+
+def wrong_tokens(issuer: TokenIssuer) -> dict[str, tuple[str, str]]:
+    """By what is wrong: the token and the reason."""
+    good, now = claims_of(issuer.url), int(time.time())
+    modulus = json.dumps(issuer.keys[0]).encode()
+    return {
+        "none": (forged({"alg": "none", "kid": "one"}, good), "algorithm"),
+        "None": (forged({"alg": "nOnE"}, good, b"x"), "algorithm"),
+        "public key as a secret": (hs256(good, public_pem("one")), "algorithm"),
+        "published key as a secret": (hs256(good, modulus), "algorithm"),
+        "another RSA algorithm": (signed(good, algorithm="RS512"), "algorithm"),
+        "curve algorithm, RSA key": (forged({"alg": "ES256", "kid": "one"}, good, b"x" * 64), "unknown_key_id"),
+        "a key of its own": (forged({"alg": "RS256", "kid": "one", "jwk": issuer.keys[0]}, good, b"x"), "signature"),
+        "critical extension": (
+            forged({"alg": "RS256", "kid": "one", "crit": ["b64"], "b64": False}, good),
+            "malformed",
+        ),
+        "another key": (signed(good, "one", key=private_key("stranger")), "signature"),
+        "changed claims": (
+            ".".join([*issuer.token().split(".")[:1], *issuer.token(aud="x", oid="y").split(".")[1:]][:2])
+            + "."
+            + issuer.token().split(".")[2],
+            "audience",
+        ),
+        "no signature": (issuer.token().rpartition(".")[0] + ".", "signature"),
+        "audience": (issuer.token(aud="https://graph.microsoft.com"), "audience"),
+        "longer audience": (issuer.token(aud=f"{AUDIENCE}.evil.example"), "audience"),
+        "no audience": (issuer.token(aud=None), "audience"),
+        "ARM's audience": (issuer.token(aud=f"{MANAGEMENT}/"), "audience"),
+        "GUID that is not listed": (issuer.token(aud="7d312290-28c8-473c-a0ed-8e53749b6d6d"), "audience"),
+        "issuer": (issuer.token(iss="https://login.example/"), "unknown_issuer"),
+        "issuer without slash": (issuer.token(iss=issuer.url.rstrip("/")), "unknown_issuer"),
+        "tenant's issuer": (issuer.token(iss=f"{issuer.base}/{OTHER_TENANT}/"), "unknown_issuer"),
+        "tenant": (issuer.token(tid=OTHER_TENANT), "tenant"),
+        "no tenant": (issuer.token(tid=None), "tenant"),
+        "expired": (issuer.token(exp=now - LEEWAY - 1), "expired"),
+        "no expiry": (issuer.token(exp=None), "claims"),
+        "odd expiry": (issuer.token(exp=None, **{"exp ": 1}), "claims"),
+        "text as expiry": (forged({"alg": "RS256", "kid": "one"}, {**good, "exp": "9999999999"}, b"x"), "claims"),
+        "not yet": (issuer.token(nbf=now + LEEWAY + 30), "not_yet_valid"),
+        "nobody": (issuer.token(oid=None, sub=None), "claims"),
+        "unknown key": (signed(good, "another"), "unknown_key_id"),
+        "deep": ("eyJ" + base64.urlsafe_b64encode(b"[" * 9000).decode().rstrip("=") + ".e30.x", "malformed"),
+        "no JSON": ("eyJub3QganNvbg.eyJub3QganNvbg.x", "malformed"),
+    }
+
+
+@pytest.mark.check(13)
+def test_wrong_tokens_are_refused_and_only_the_log_says_why(served: Served, issuer: TokenIssuer) -> None:
+    for wrong, (token, expected) in wrong_tokens(issuer).items():
+        answer = call(served, token)
+        assert answer.status == 401, (wrong, answer.body)
+        assert reason(served, answer) == expected, wrong
+        for part in token.split("."):
+            assert not part or len(part) < 12 or part not in served.stderr()
+
+
+def test_management_takes_its_own_audience_and_no_other(served: Served, issuer: TokenIssuer) -> None:
+    path = "/subscriptions?api-version=2022-01-01"
+    for audience in (MANAGEMENT, f"{MANAGEMENT}/"):
+        assert call(served, issuer.token(aud=audience), path).status == 200
+        assert call(served, issuer.token(aud=audience), "/%73UBscriptions?api-version=1").status == 200
+    for audience in (AUDIENCE, "https://management.core.windows.net/"):
+        for spelt in (path, "/%73ubscriptions?api-version=1", "//SUBSCRIPTIONS?api-version=1"):
+            answer = call(served, issuer.token(aud=audience), spelt)
+            assert answer.status == 401
+            assert reason(served, answer) == "audience"
+    assert 'error="invalid_token"' in answer.headers["www-authenticate"]
+
+
+def test_a_token_without_a_role_may_do_nothing(served: Served, issuer: TokenIssuer) -> None:
+    token = issuer.token(roles=["Somebody else's"])
+    for path in ("/models/chat/completions", "/v1/models", "/v1/chat/completions"):
+        answer = call(served, token, path)
+        assert answer.status == 401
+        assert answer.json["error"]["code"] == "PermissionDenied"
+    assert call(served, issuer.token(roles=None, aud=MANAGEMENT), "/subscriptions?api-version=1").status == 403
+    answer = call(served, issuer.token(roles=None, groups=None, hasgroups=True))
+    assert "assign app roles" in answer.json["error"]["message"]
+    eventually(lambda: "group_overage" in served.stderr(), "the log's word about groups")
+
+
+def test_a_large_token_works_and_a_larger_one_is_too_large(served: Served, issuer: TokenIssuer) -> None:
+    groups = [f"00000000-0000-0000-0000-{number:012}" for number in range(290)]
+    token = issuer.token(groups=groups)
+    assert 15_000 < len(token) < 17_000
+    assert call(served, token).status == 200
+    assert call(served, issuer.token(groups=groups * 3)).status == 431
