@@ -117,8 +117,9 @@ def table() -> Iterator[Entry]:
         operation = "info" if route.path.endswith("/info") else operation
         yield Entry(route.method, route.path, str(route.permission), operation)
     current = SimpleNamespace(settings=Settings())
-    nothing = cast(Any, None)
-    for endpoint in admin_app(nothing, lambda: cast(Any, current), SystemClock(), cast(Any, object())).endpoints:
+    plane = SimpleNamespace(note_refusal=None)
+    app = admin_app(cast(Any, None), lambda: cast(Any, current), SystemClock(), cast(Any, plane))
+    for endpoint in app.endpoints:
         yield Entry(endpoint.method, endpoint.path, str(endpoint.permission))
 
 

@@ -4,14 +4,17 @@ It runs where the store is; other processes relay requests to it."""
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from typing import Final
 from urllib.parse import unquote
 
 from msgspec import structs
 
 from modelport.admin.endpoint import NEVER_STORED, AdminRequest, Answer, Endpoint
-from modelport.admin.errors import encode
+from modelport.admin.errors import CODES, encode
+from modelport.control.access import audited_name
 from modelport.core.errors import (
+    Forbidden,
     InternalError,
     MethodNotAllowed,
     ModelportError,
@@ -20,11 +23,28 @@ from modelport.core.errors import (
     Unauthenticated,
 )
 from modelport.core.faults import frames
+from modelport.core.ports.control import Action, Actor
 from modelport.core.roles import Permission
 from modelport.dialects.error_body import ErrorBody
 
 Refuse = Callable[[ModelportError, AdminRequest], ErrorBody]
 """How an API words refusals."""
+NoteRefusal = Callable[[Actor, Action, str, str, str], Awaitable[None]]
+"""Actor, action, kind and name of the object, and the refusal's code."""
+
+AROUND: Final = ("{subscription}", "{group}", "{account}", "{location}")
+"""Places of a path that are around an object."""
+ACTIONS: Final[Mapping[str, Action]] = {
+    "regenerate": "regenerate_key",
+    "regenerate_key": "regenerate_key",
+    "regenerateKey": "regenerate_key",
+    "list_keys": "list_keys",
+    "listKeys": "list_keys",
+    "test": "test_policy",
+}
+"""By the last segment of the path."""
+KINDS: Final[Mapping[str, str]] = {"raiPolicies": "content_filters", "raiBlocklists": "blocklists"}
+"""Azure's words for kinds of objects."""
 
 _logger = logging.getLogger("modelport.admin")
 
@@ -32,10 +52,16 @@ _logger = logging.getLogger("modelport.admin")
 class AdminApp:
     """A table of endpoints, each with the permission that it demands."""
 
-    def __init__(self, endpoints: Sequence[Endpoint], refusals: Mapping[str, Refuse] | None = None) -> None:
-        """`refusals`: by the first segment of a path, in lower case; others are worded as `/admin/v1` does. Raises
-        UndeclaredPermission."""
+    def __init__(
+        self,
+        endpoints: Sequence[Endpoint],
+        refusals: Mapping[str, Refuse] | None = None,
+        note_refusal: NoteRefusal | None = None,
+    ) -> None:
+        """`refusals`: by the first segment of a path, in lower case; others are worded as `/admin/v1` does.
+        `note_refusal`: for the audit. Raises UndeclaredPermission."""
         self._refusals = refusals or {}
+        self._note_refusal = note_refusal
         self._endpoints = [(endpoint, endpoint.path.split("/")[1:]) for endpoint in declared(endpoints)]
 
     @property
@@ -45,9 +71,11 @@ class AdminApp:
 
     async def __call__(self, request: AdminRequest) -> Answer:
         """Never raises."""
+        found = self._found(request.path)
         try:
-            answer = await self._answered(request, self._found(request.path))
+            answer = await self._answered(request, found)
         except ModelportError as error:
+            await self._noted(error, request, found)
             encoded = self._refused(error, request)
             headers = tuple((name.encode("latin-1"), value.encode("latin-1")) for name, value in encoded.headers)
             answer = Answer(encoded.body, headers=(NEVER_STORED, *headers), status=encoded.status)
@@ -69,6 +97,18 @@ class AdminApp:
             raise RouteNotFound
         endpoint, names = chosen
         return await endpoint.answer(request, names)
+
+    async def _noted(
+        self, error: ModelportError, request: AdminRequest, found: Sequence[tuple[Endpoint, dict[str, str]]]
+    ) -> None:
+        """A change that this caller may not make is an entry of the audit; what the control plane refuses, it notes
+        itself."""
+        chosen = next((found for found in found if found[0].method == request.method), None)
+        is_ours = isinstance(error, Unauthenticated | PermissionDenied | Forbidden)
+        if self._note_refusal is None or chosen is None or chosen[0].method == "GET" or not is_ours:
+            return
+        action, kind, name = change_of(*chosen)
+        await self._note_refusal(request.actor, action, kind, audited_name(name), CODES.get(error.code, error.code))
 
     def _refused(self, error: ModelportError, request: AdminRequest) -> ErrorBody:
         base = request.path.lstrip("/").partition("/")[0].lower()
@@ -102,6 +142,18 @@ def check_permission(request: AdminRequest, permission: Permission) -> None:
         raise Unauthenticated
     if not request.principal.may(permission):
         raise PermissionDenied(request.principal.advice)
+
+
+def change_of(endpoint: Endpoint, names: Mapping[str, str]) -> tuple[Action, str, str]:
+    """What a call would have done, and the kind and name of the object: the first one that the path names."""
+    segments = endpoint.path.split("/")
+    last = segments[-1]
+    places = [n for n, segment in enumerate(segments) if segment.startswith("{") and segment not in AROUND]
+    action: Action = "delete" if endpoint.method == "DELETE" else ACTIONS.get(last, "change")
+    if not places:
+        return action, "account", ""
+    kind = segments[places[0] - 1]
+    return action, KINDS.get(kind, kind), names[segments[places[0]][1:-1]]
 
 
 def fitted(endpoint: Endpoint, pattern: Sequence[str], segments: Sequence[str]) -> dict[str, str] | None:

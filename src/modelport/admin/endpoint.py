@@ -10,7 +10,7 @@ from msgspec import Struct
 
 from modelport.core.errors import MalformedBody
 from modelport.core.identity import Principal
-from modelport.core.ports.control import Actor
+from modelport.core.ports.control import UNAUTHENTICATED, Actor
 from modelport.core.roles import Permission
 
 JSON = b"application/json"
@@ -43,8 +43,9 @@ class AdminRequest(Struct, frozen=True, kw_only=True):
     @property
     def actor(self) -> Actor:
         """For the audit."""
-        name, key_id = (self.principal.name, self.principal.key_id) if self.principal is not None else ("", None)
-        return Actor(name, key_id, self.source)
+        if self.principal is None:
+            return Actor(UNAUTHENTICATED, None, self.source)
+        return Actor(self.principal.name, self.principal.key_id, self.source)
 
     def json(self) -> dict[str, Any]:
         """The body. Raises MalformedBody."""

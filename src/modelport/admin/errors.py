@@ -18,7 +18,7 @@ CODES: Final[Mapping[str, str]] = {
 }
 """Codes that are numbers on other surfaces."""
 
-STRANGER: Final = "Show an administrator's key: as `Authorization: Bearer KEY`, or as `api-key: KEY`."
+STRANGER: Final = "Show a valid key or token: as `Authorization: Bearer KEY`, or as `api-key: KEY`."
 
 
 def encode(error: ModelportError) -> ErrorBody:

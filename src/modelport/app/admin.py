@@ -49,6 +49,7 @@ def admin_app(
     return AdminApp(
         [*of_admin, openapi.endpoint(of_admin, described), *table.endpoints(arm, Operations(clock))],
         dict.fromkeys(table.BASES, table.refusals(arm)),
+        plane.note_refusal,
     )
 
 

@@ -24,11 +24,15 @@ from modelport.config.sources import Flags
 
 KIND: Final = "keys"
 SLOTS: Final = ("key1", "key2")
+DEFAULT_ROLE: Final = "Inference User"
 
 app = application(help="Show the operator's key, and manage callers' keys.", no_args_is_help=True)
 
 Name = Annotated[str, typer.Argument(help="Its name.", autocompletion=names_of(KIND))]
 Slot = Annotated[str | None, typer.Option("--key", "-k", help="key1 or key2.")]
+Role = Annotated[
+    str | None, typer.Option("--role", "-r", help="Inference User, unless said; 'Usage Reader', 'Administrator' …")
+]
 Project = Annotated[str | None, typer.Option("--project", "-p", help="Whose budget and costs it belongs to.")]
 Expires = Annotated[str | None, typer.Option("--expires", "-e", help="A date or time from which it is refused.")]
 Deployments = Annotated[
@@ -65,6 +69,7 @@ def show(config: ConfigOption = None, data_dir: DataDirOption = None) -> None:
 @app.command()
 def new(
     name: Name,
+    role: Role = None,
     deployments: Deployments = None,
     operations: Operations = None,
     project: Project = None,
@@ -80,7 +85,8 @@ def new(
 
     Example: modelport keys new search-team --deployments 'gpt-*' --project research --expires 2027-12-31
     """
-    body = body_of(file, settings, deployments=deployments, operations=operations, project=project, expires=expires)
+    scope = {"deployments": deployments, "operations": operations, "project": project}
+    body = body_of(file, settings, role=role, **scope, expires=expires)
     server = administration(config, data_dir, endpoint)
     write_key(server.create(KIND, name, body), as_json)
 
@@ -100,7 +106,7 @@ def list_(
     if as_json:
         write_json(found)
     else:
-        columns = ("name", "keys", "deployments", "operations", "project", "expires", "origin")
+        columns = ("name", "keys", "role", "deployments", "operations", "project", "expires", "origin")
         write_table(columns, [(item["name"], *row(item["settings"]), item["origin"]) for item in found])
 
 
@@ -164,6 +170,7 @@ def row(settings: Body) -> tuple[object, ...]:
     operations: Any = settings.get("operations")
     return (
         " ".join(made),
+        settings.get("role", DEFAULT_ROLE) or "none",
         " ".join(settings.get("deployments") or ("*",)),
         "all" if operations is None else " ".join(operations),
         settings.get("project"),

@@ -26,6 +26,7 @@ COMMANDS: Final = {
     "blocklist": "Create, show, change and delete blocklists.",
     "policy": "Create, show, change and delete policies.",
     "keys": "Show the operator's key, and manage callers' keys.",
+    "role": "Assign roles to users, groups, applications and keys.",
     "apply": "Make a running server's objects like those of a file.",
     "export": "Print a server's objects as `modelport apply` takes them.",
     "import": "Make a configuration of what Azure or LiteLLM has.",
@@ -34,7 +35,7 @@ COMMANDS: Final = {
     "usage": "Show what calls have used and cost.",
     "prices": "Show what models cost, and check a price list.",
     "ledger": "Check the record of all calls.",
-    "audit": "Show who has changed what over the API.",
+    "audit": "Show who has changed what over the API, and check its chain.",
 }
 """Each sub-command and its help. Its application is `app` in the module of the same name (`import_` for `import`)."""
 GC_THRESHOLD: Final = 100_000

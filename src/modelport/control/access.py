@@ -7,7 +7,8 @@ from typing import Final, Protocol
 
 from modelport.core.errors import PermissionDenied
 from modelport.core.identity import Principal
-from modelport.core.ports.control import Actor, Body, Conditions, Kind, Put, Resource, ResourceNotFound
+from modelport.core.names import is_name
+from modelport.core.ports.control import Action, Actor, Body, Conditions, Kind, Put, Resource, ResourceNotFound
 from modelport.core.roles import Permission
 
 DEPLOYMENTS: Final = "deployments"
@@ -28,6 +29,8 @@ class Objects(Protocol):
 
     async def delete(self, actor: Actor, kind: Kind, name: str, conditions: Conditions = ...) -> None: ...
 
+    async def note_refusal(self, actor: Actor, action: Action, kind: str, name: str, code: str) -> None: ...
+
 
 class ScopedObjects:
     """`Objects` as one principal may use them. Out of scope, an existing deployment is answered as one that does not
@@ -45,7 +48,8 @@ class ScopedObjects:
 
     async def get(self, kind: Kind, name: str) -> Resource:
         """Objects"""
-        self._check_exists(kind, name, Permission.READ_DEPLOYMENTS)
+        if not self.covers(kind, name, Permission.READ_DEPLOYMENTS):
+            raise ResourceNotFound(kind, name)
         return await self._objects.get(kind, name)
 
     async def put(self, actor: Actor, kind: Kind, name: str, body: Body, conditions: Conditions = NO_CONDITIONS) -> Put:
@@ -59,13 +63,13 @@ class ScopedObjects:
         self, actor: Actor, kind: Kind, name: str, body: Body, conditions: Conditions = NO_CONDITIONS
     ) -> Put:
         """Objects. Raises PermissionDenied."""
-        self._check_exists(kind, name, Permission.WRITE_DEPLOYMENTS)
+        await self._check_is_writable(actor, "change", kind, name)
         await self._check_body(kind, name, body)
         return await self._objects.patch(actor, kind, name, body, conditions)
 
     async def delete(self, actor: Actor, kind: Kind, name: str, conditions: Conditions = NO_CONDITIONS) -> None:
         """Objects"""
-        self._check_exists(kind, name, Permission.WRITE_DEPLOYMENTS)
+        await self._check_is_writable(actor, "delete", kind, name)
         await self._objects.delete(actor, kind, name, conditions)
 
     def covers(self, kind: Kind, name: str | None, permission: Permission) -> bool:
@@ -78,9 +82,10 @@ class ScopedObjects:
             return any(grant.is_unscoped for grant in self._principal.giving(permission))
         return self._principal.may(permission, name)
 
-    def _check_exists(self, kind: Kind, name: str, permission: Permission) -> None:
-        """Raises ResourceNotFound."""
-        if not self.covers(kind, name, permission):
+    async def _check_is_writable(self, actor: Actor, action: Action, kind: Kind, name: str) -> None:
+        """Raises ResourceNotFound; the audit alone says why."""
+        if not self.covers(kind, name, Permission.WRITE_DEPLOYMENTS):
+            await self._objects.note_refusal(actor, action, kind, audited_name(name), PermissionDenied.code)
             raise ResourceNotFound(kind, name)
 
     async def _check_body(self, kind: Kind, name: str, body: Body) -> None:
@@ -103,6 +108,11 @@ class ScopedObjects:
             return (await self._objects.get("deployments", name)).body.get("provider")
         except ResourceNotFound:
             return None
+
+
+def audited_name(name: str) -> str:
+    """An object's name for the audit; empty where it cannot be one."""
+    return name if is_name(name) else ""
 
 
 def readable_projects(principal: Principal | None) -> tuple[str, ...] | None:

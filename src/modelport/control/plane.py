@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Callable, Mapping, Sequence
 from random import Random
 from typing import Any, Final, Literal
 
 from msgspec import structs
 
+from modelport.control.audit import AuditTrail
 from modelport.control.conditions import away, by_key, check_conditions, etag_of, verb
 from modelport.control.merging import merged, without_removed
 from modelport.control.plane_ports import Forms, Host, Store
@@ -23,7 +23,6 @@ from modelport.core.ports.control import (
     AccountKeys,
     Action,
     Actor,
-    AuditDraft,
     AuditEntry,
     Body,
     Conditions,
@@ -50,8 +49,6 @@ ATTEMPTS: Final = 25
 PAUSE_SECONDS: Final = 0.02
 """Between two attempts, times their number, at most."""
 
-_logger = logging.getLogger("modelport.control")
-
 Decide = Callable[[StoredObject | None], tuple[Body | None, Mapping[str, str]]]
 """What an object is to be (None: deleted), and the secrets that are shown once. Raises ModelportError."""
 
@@ -64,12 +61,12 @@ class LocalControlPlane:
         self._store = store
         self._forms = forms
         self._host = host
-        self._clock = clock
         self._random = Random()  # noqa: S311  spreads servers that change the same store
         self._objects = by_key(state.objects)
         self.version = state.version
         self.is_behind = False
         """The objects of this version are known here, and not served yet."""
+        self._audit = AuditTrail(store, clock)
         self._lock = asyncio.Lock()
         self._changes: set[asyncio.Task[Any]] = set()
 
@@ -100,6 +97,14 @@ class LocalControlPlane:
             return await self._store.audit(since_us, kind, name)
         except ControlStoreUnavailable as error:
             raise away() from error
+
+    async def note_refusal(self, actor: Actor, action: Action, kind: str, name: str, code: str) -> None:
+        """ControlPlane"""
+        await self._audit.refuse(structs.replace(self._audit.draft(actor, action, kind, name), result=code))
+
+    async def write_refusals(self, *, is_last: bool = False) -> None:
+        """Puts the numbers of repeated refusals into the audit where their time is over; at the end, all."""
+        await self._audit.write_counted(is_last=is_last)
 
     # --- changes ------------------------------------------------------------------------------------------------------
 
@@ -182,7 +187,7 @@ class LocalControlPlane:
         if known is None:
             await self._changed(actor, ACCOUNT, ACCOUNT, self._account, Conditions())
             known = self._objects[ACCOUNT, ACCOUNT]
-        await self._note(self._draft(actor, "list_keys", ACCOUNT, ACCOUNT))
+        await self._audit.write(self._audit.draft(actor, "list_keys", ACCOUNT, ACCOUNT))
         return self._account_keys(known)
 
     async def regenerate_account_key(self, actor: Actor, which: Literal["key1", "key2"]) -> AccountKeys:
@@ -232,8 +237,7 @@ class LocalControlPlane:
             except ControlStoreUnavailable as error:
                 raise away() from error
             except ModelportError as error:
-                refused = self._draft(actor, action or "change", kind, name)
-                await self._note(structs.replace(refused, result=error.code), is_needed=False)
+                await self.note_refusal(actor, action or "change", kind, name, error.code)
                 raise
 
     async def _attempts(
@@ -263,7 +267,7 @@ class LocalControlPlane:
             return Put(self._resource(known), created=False)
         name = known.name if known is not None else name
         draft = structs.replace(
-            self._draft(actor, action or verb(known, body), kind, name),
+            self._audit.draft(actor, action or verb(known, body), kind, name),
             before=self._forms.shown(known.body) if known is not None else None,
             after=self._forms.shown(body) if body is not None else None,
         )
@@ -277,9 +281,9 @@ class LocalControlPlane:
         self._objects = new
         await self._serve(prepared)
         for violation in noted:
-            entry = self._draft(actor, "audit_policy", kind, name)
+            entry = self._audit.draft(actor, "audit_policy", kind, name)
             result = f"{violation.policy}: {violation.rule}"
-            await self._note(structs.replace(entry, result=result), is_needed=False)
+            await self._audit.try_to_write(structs.replace(entry, result=result))
         found = new.get((kind, name.lower())) or known
         assert found is not None
         return Put(self._resource(found), created=known is None, secrets=secrets)
@@ -374,23 +378,3 @@ class LocalControlPlane:
             created_us=found.created_us,
             changed_us=found.changed_us,
         )
-
-    def _draft(self, actor: Actor, action: Action, kind: str, name: str) -> AuditDraft:
-        now_us = int(self._clock.now() * 1_000_000)
-        return AuditDraft(
-            time_us=now_us,
-            actor=actor.name,
-            key_id=actor.key_id,
-            source=actor.source,
-            action=action,
-            kind=kind,
-            name=name,
-        )
-
-    async def _note(self, entry: AuditDraft, *, is_needed: bool = True) -> None:
-        try:
-            await self._store.note(entry)
-        except ControlStoreUnavailable as error:
-            if is_needed:
-                raise away() from error
-            _logger.warning("an entry of the audit could not be written: %s", error)

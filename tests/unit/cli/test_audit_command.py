@@ -86,7 +86,74 @@ def test_an_entry_that_was_changed_or_removed_is_found(
         with sqlite3.connect(data_dir / "modelport.db") as connection:
             connection.execute(statement)
         connection.close()
-        ended = command(data_dir)
-        assert ended.exit_code == ExitCode.UNBALANCED
-        assert told in ended.stderr
-        assert json.loads(command(data_dir, "--json").stdout)["is_whole"] is False
+        for arguments in ((), ("verify",)):
+            ended = command(data_dir, *arguments)
+            assert ended.exit_code == ExitCode.UNBALANCED
+            assert told in ended.stderr
+            assert "The chain is broken." in ended.stdout
+            assert json.loads(command(data_dir, *arguments, "--json").stdout)["is_whole"] is False
+
+
+def test_the_chain_is_verified_also_against_a_head_that_was_kept(
+    serve: Callable[..., AbstractContextManager[Served]], data_dir: Path
+) -> None:
+    assert "head     none" in command(data_dir, "verify").stdout
+    with serve(CONFIG) as served:
+        assert served.call("PUT", "/admin/v1/deployments/first", {"settings": DEPLOYED}).status == 201
+        head = json.loads(command(data_dir, "verify", "--json").stdout)["head"]
+        assert head.startswith("1:")
+        assert served.call("PUT", "/admin/v1/deployments/second", {"settings": DEPLOYED}).status == 201
+        asked = command(data_dir, "verify", "--head", head, "--endpoint", served.url, key=KEY)
+        assert (asked.exit_code, asked.stdout.splitlines()[0]) == (0, "entries  2"), asked.output
+    later = json.loads(command(data_dir, "verify", "--json").stdout)
+    assert later == {"is_whole": True, "breaks": [], "entries": 2, "head": later["head"]}
+    with sqlite3.connect(data_dir / "modelport.db") as connection:
+        connection.execute("DELETE FROM control_audit WHERE sequence = 2")
+    connection.close()
+    assert command(data_dir, "verify").exit_code == 0  # the chain alone does not know how long it was
+    cut = command(data_dir, "verify", "--head", later["head"])
+    assert cut.exit_code == ExitCode.UNBALANCED
+    assert "entry 2 is not the one whose digest was kept" in cut.stderr
+    assert command(data_dir, "verify", "--head", head).exit_code == 0
+    for wrong in ("nonsense", "1", "x:y", ":"):
+        assert command(data_dir, "verify", "--head", wrong).exit_code == 2
+
+
+def test_refused_changes_are_entries_and_a_flood_of_them_is_one(
+    serve: Callable[..., AbstractContextManager[Served]], data_dir: Path
+) -> None:
+    keys = {"reader": {"key1": "env:READER_KEY", "role": "Usage Reader"}}
+    arm = "/subscriptions/s/resourceGroups/g/providers/Microsoft.CognitiveServices/accounts/a"
+    with serve({**CONFIG, "keys": keys}, READER_KEY="key-of-a-reader-41") as served:
+        for method, path, key in (
+            ("DELETE", "/admin/v1/deployments/script", None),
+            ("PUT", f"/admin/v1/keys/{'x' * 65}", "a-wrong-key-93"),
+            ("POST", "/admin/v1/keys/reader/regenerate", "key-of-a-reader-41"),
+            ("PUT", f"{arm}/raiPolicies/mine", "key-of-a-reader-41"),
+            ("POST", f"{arm}/listKeys", "key-of-a-reader-41"),
+            ("POST", f"{arm}/listKeys", KEY),  # not over TLS
+        ):
+            assert served.call(method, path, {}, key=key).status in (401, 403)
+        for method, path in (("GET", "/admin/v1/keys"), ("PUT", "/admin/v1/nothing"), ("PUT", "/admin/v1/usage")):
+            assert served.call(method, path, key="key-of-a-reader-41").status == 401
+        for number in range(40):
+            path = f"/admin/v1/providers/{number}"
+            assert served.call("PUT", path, {}, key=f"guess-{number}").status == 401
+        served.terminate()
+        served.ended()
+    entries = json.loads(command(data_dir, "--json").stdout)["entries"]
+    found = [(e["actor"], e["action"], f"{e['kind']}/{e['name']}", e["result"]) for e in entries]
+    stranger, unknown = "(unauthenticated)", "Unauthorized"
+    assert found[:6] == [
+        (stranger, "delete", "deployments/script", unknown),
+        (stranger, "change", "keys/", unknown),
+        ("reader", "regenerate_key", "keys/reader", "PermissionDenied"),
+        ("reader", "change", "content_filters/mine", "PermissionDenied"),
+        ("reader", "list_keys", "account/", "PermissionDenied"),
+        ("operator", "list_keys", "account/", "Forbidden"),
+    ]
+    assert found[6:] == [(stranger, "change", f"providers/{n}", unknown) for n in [*range(8), 39]]
+    assert entries[-1]["after"] == {"further_refusals": 32}
+    assert "Unauthorized (32 times)" in command(data_dir).stdout
+    text = command(data_dir, "--json").stdout + served.stderr()
+    assert not any(key in text for key in ("key-of-a-reader-41", "a-wrong-key-93", "guess-", KEY))

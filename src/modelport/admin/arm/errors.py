@@ -23,7 +23,7 @@ PLACES: Final[Mapping[str, str]] = {
     "spillover": "properties.spilloverDeploymentName",
 }
 """Places in a deployment's body that the configuration words differently."""
-STRANGER: Final = "Authentication failed. Send an operator's key: `Authorization: Bearer KEY`."
+STRANGER: Final = "Authentication failed. Send a valid key or token: `Authorization: Bearer KEY`."
 
 
 class ModelNotSupported(BadRequest):

@@ -102,6 +102,7 @@ class ControlPlaneOfServer:
         finally:
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
+            await self.plane.write_refusals(is_last=True)
             await asyncio.to_thread(self._opened.store.close)
 
     async def reread(self) -> None:
@@ -120,6 +121,7 @@ class ControlPlaneOfServer:
     async def _follow(self) -> None:
         store = self._opened.store
         while True:
+            await self.plane.write_refusals()
             try:
                 if not self._opened.is_loaded or self._is_remote:
                     await store.wait(FOLLOW_SECONDS)

@@ -7,7 +7,7 @@ of the configuration file. A stored body holds a sealed text in the place of eac
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal, Protocol
+from typing import Any, Final, Literal, Protocol
 
 from msgspec import Struct
 
@@ -26,7 +26,7 @@ Kind = Literal[
     "policies",
     "role_assignments",
 ]
-Action = Literal["create", "change", "delete", "list_keys", "regenerate_key", "audit_policy"]
+Action = Literal["create", "change", "delete", "list_keys", "regenerate_key", "test_policy", "audit_policy"]
 Effect = Literal["deny", "audit"]
 Body = dict[str, Any]
 
@@ -81,7 +81,7 @@ class AuditDraft(Struct, frozen=True, kw_only=True):
     before: Body | None = None
     after: Body | None = None
     result: str = "done"
-    """`done`, or the code of the refusal."""
+    """`done`, or the code of the refusal. Where `after` has `further_refusals`, the entry is about so many."""
 
 
 class AuditEntry(AuditDraft, frozen=True, kw_only=True):
@@ -128,6 +128,10 @@ class ControlStore(Protocol):
     def close(self) -> None:
         """Ends its connections."""
         ...
+
+
+UNAUTHENTICATED: Final = "(unauthenticated)"
+"""Name of the actor where no valid credential was shown; no key has such a name."""
 
 
 class Actor(Struct, frozen=True):
@@ -238,6 +242,11 @@ class ControlPlane(Protocol):
 
     async def audit(self, since_us: int = 0, kind: str | None = None, name: str | None = None) -> Sequence[AuditEntry]:
         """The entries from `since_us` on, oldest first."""
+        ...
+
+    async def note_refusal(self, actor: Actor, action: Action, kind: str, name: str, code: str) -> None:
+        """For the audit: a change that was refused before it came here. Repeated ones are counted, not written one by
+        one. Never raises."""
         ...
 
 
