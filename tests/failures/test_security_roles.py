@@ -42,6 +42,7 @@ GIVEN = {
 
 MODEL = {"format": "Custom", "name": "script", "version": "1"}
 CONFIG: dict[str, Any] = {
+    "auth": {"failures_per_minute": None},
     "providers": {"house": {"type": "scripted"}},
     "models": [{**MODEL, "provider": "house"}],
     "deployments": {
@@ -145,7 +146,7 @@ def served(serve_module: Callable[..., Served]) -> Served:
 
 @pytest.fixture(scope="module")
 def anonymous(serve_module: Callable[..., Served]) -> Served:
-    return serve_module(*configured({**CONFIG, "auth": {"anonymous": True}}))
+    return serve_module(*configured({**CONFIG, "auth": {**CONFIG["auth"], "anonymous": True}}))
 
 
 def configured(config: dict[str, Any]) -> tuple[dict[str, Any]]:

@@ -6,12 +6,12 @@ from collections.abc import Callable, Iterable
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
-from modelport.auth import api_key
+from modelport.auth import anonymous, api_key
 from modelport.auth.throttle import FailureThrottle
 from modelport.core.catalog import Snapshot
 from modelport.core.clock import Clock
 from modelport.core.errors import TooManyFailures, Unauthenticated
-from modelport.core.identity import ANONYMOUS, Credential, Identified, TokenIssuer
+from modelport.core.identity import Credential, Identified, TokenIssuer
 from modelport.core.ports.stages import NeedsWaiting, Refusal
 
 if TYPE_CHECKING:
@@ -57,48 +57,40 @@ class Authentication:
         self, credential: Credential, snapshot: Snapshot, now: float
     ) -> Identified | Refusal | NeedsWaiting[Identified]:
         found = api_key.authenticate(credential, snapshot, now)
-        if isinstance(found, Identified) or not credential.shown:
-            return self._or_anonymous(found, snapshot)
+        if isinstance(found, Identified):
+            return found
+        if not credential.shown:
+            return anonymous.authenticate(credential, snapshot, now)
         text, tokens = token_in(credential), self._tokens
         if text is not None and not snapshot.issuers:
             found = Refusal(Unauthenticated(reason=NO_ISSUER))
         if text is None or tokens is None or not snapshot.issuers:
-            return self._counted(found, credential, snapshot, now)
+            return self._counted(found, credential, now)
         if credential.peer.is_exposed:
-            return self._or_anonymous(Refusal(Unauthenticated(OVER_HTTP, reason="token_over_http")), snapshot)
+            return Refusal(Unauthenticated(OVER_HTTP, reason="token_over_http"))
         known = tokens.known(text, credential.audience, snapshot, now)
         if known is not None:
             return known
-        if (throttled := self._throttled(credential, snapshot, now)) is not None:
+        if (throttled := self._throttled(credential, now)) is not None:
             return throttled
         outcome = tokens.verify(text, credential.audience, snapshot, now)
         if isinstance(outcome, NeedsWaiting):
-            return NeedsWaiting(partial(self._after_waiting, outcome, credential, snapshot))
-        return self._counted(outcome, credential, snapshot, now)
+            return NeedsWaiting(partial(self._after_waiting, outcome, credential))
+        return self._counted(outcome, credential, now)
 
-    async def _after_waiting(
-        self, waiting: NeedsWaiting[Identified], credential: Credential, snapshot: Snapshot
-    ) -> Identified | Refusal:
-        return self._counted(await waiting.resume(), credential, snapshot, self._clock.now())
+    async def _after_waiting(self, waiting: NeedsWaiting[Identified], credential: Credential) -> Identified | Refusal:
+        return self._counted(await waiting.resume(), credential, self._clock.now())
 
-    def _throttled(self, credential: Credential, snapshot: Snapshot, now: float) -> Refusal | None:
-        seconds = 0 if snapshot.anonymous else self.throttle.seconds(credential.peer.address, now)
+    def _throttled(self, credential: Credential, now: float) -> Refusal | None:
+        seconds = self.throttle.seconds(credential.peer.address, now)
         return Refusal(TooManyFailures(seconds)) if seconds else None
 
-    def _counted(
-        self, outcome: Identified | Refusal, credential: Credential, snapshot: Snapshot, now: float
-    ) -> Identified | Refusal:
+    def _counted(self, outcome: Identified | Refusal, credential: Credential, now: float) -> Identified | Refusal:
         """A refusal is a failure of its address, whose answer does not depend on it once there are too many."""
-        if isinstance(outcome, Refusal) and isinstance(outcome.error, Unauthenticated) and not snapshot.anonymous:
-            if (throttled := self._throttled(credential, snapshot, now)) is not None:
+        if isinstance(outcome, Refusal) and isinstance(outcome.error, Unauthenticated):
+            if (throttled := self._throttled(credential, now)) is not None:
                 return throttled
             self.throttle.failed(credential.peer.address, now)
-        return self._or_anonymous(outcome, snapshot)
-
-    def _or_anonymous(self, outcome: Identified | Refusal, snapshot: Snapshot) -> Identified | Refusal:
-        """Where the operator lets everybody in, a credential that is not valid counts as none."""
-        if isinstance(outcome, Refusal) and isinstance(outcome.error, Unauthenticated) and snapshot.anonymous:
-            return Identified(ANONYMOUS)
         return outcome
 
 
