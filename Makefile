@@ -8,11 +8,11 @@ STAMPS := $(VENV)/.made
 JOBS ?= 4
 DATA_DIR ?= $(if $(MODELPORT_DATA_DIR),$(MODELPORT_DATA_DIR),$(HOME)/.local/share/modelport)
 export MODELPORT_TEST_DATA_DIR := $(DATA_DIR)
-test test-clients bench-full: export MODELPORT_DATA_DIR := $(DATA_DIR)
+test test-clients test-az bench-full: export MODELPORT_DATA_DIR := $(DATA_DIR)
 # Hundreds of processes start: each would compile the package anew where this is set.
-test test-clients: export PYTHONDONTWRITEBYTECODE :=
+test test-clients test-az: export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: help ready serve test test-clients check format bench bench-mix bench-full bench-peers bench-gate bench-ledger bench-soak clean
+.PHONY: help ready serve test test-clients test-az check format bench bench-mix bench-full bench-peers bench-gate bench-ledger bench-soak clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -27,6 +27,9 @@ test: $(STAMPS)/dev $(STAMPS)/weights ## set up and run every test but the clien
 
 test-clients: $(STAMPS)/dev $(STAMPS)/weights ## run the genuine clients, each in its own environment; writes CONFORMANCE.md
 	$(BIN)/python -m tests.clients.matrix $(MATRIX)
+
+test-az: $(STAMPS)/dev ## run the genuine az against a server and the development issuer; installs azure-cli (733 MB) into .venvs/az
+	$(BIN)/python -m tests.clients.matrix --only az
 
 check: $(STAMPS)/dev ## format, lint, types and layers
 	$(BIN)/ruff format --check src tests bench scripts

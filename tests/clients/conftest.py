@@ -52,7 +52,7 @@ def _server(name: str) -> Iterator[Server]:
     described = SERVERS[name]
     if described.needs_models and not pulled_models().is_dir():
         (pytest.fail if os.environ.get("MODELPORT_CI") else pytest.skip)(NO_WEIGHTS)
-    with running(described.configuration, tls=described.tls) as server:
+    with running(described.configuration, tls=described.tls, keyless=described.keyless) as server:
         yield server
 
 
@@ -66,3 +66,9 @@ def server() -> Iterator[Server]:
 def secure() -> Iterator[Server]:
     """Scripted deployments over https, without a default deployment."""
     yield from _server("secure")
+
+
+@pytest.fixture(scope="session")
+def keyless() -> Iterator[Server]:
+    """The same beside a development issuer, whose environment its clients have."""
+    yield from _server("keyless")

@@ -49,6 +49,8 @@ class Described:
     configuration: dict[str, Any]
     tls: bool = False
     needs_models: bool = False
+    keyless: bool = False
+    """With an issuer of tokens, and TLS."""
 
 
 def model(format: str, name: str, version: str = "1") -> dict[str, str]:
@@ -180,4 +182,12 @@ SERVERS: dict[str, Described] = {
         needs_models=True,
     ),
     "secure": Described({"deployments": unlimited(SCRIPTED)}, tls=True),
+    "keyless": Described(
+        {
+            "providers": {"script": scripted({"text": LANGUAGES})},
+            "models": [{**model("OpenAI", "gpt-4o", "2024-08-06"), "provider": "script"}],
+            "deployments": unlimited(SCRIPTED),
+        },
+        keyless=True,
+    ),
 }

@@ -31,14 +31,21 @@ class Client:
     name: str
     tests: str
     packages: tuple[str, ...] = ("azure-ai-inference",)
+    servers: tuple[str, ...] = ("main", "secure")
+    """Those that its tests talk to."""
 
     @property
     def requirements(self) -> Path:
         return HERE / "requirements" / f"{self.name}.txt"
 
     @property
+    def folder(self) -> Path:
+        return ENVIRONMENTS / self.name
+
+    @property
     def interpreter(self) -> Path:
-        return ENVIRONMENTS / self.name / "bin" / "python"
+        """What runs its tests."""
+        return self.folder / "bin" / "python"
 
     def versions(self) -> dict[str, str]:
         """The pinned version of each package that this client is about."""
@@ -65,9 +72,18 @@ class NodeClient(Client):
         return {self.packages[0]: ", ".join(sorted(several))}
 
 
+@dataclass(frozen=True)
+class Program(Client):
+    """A command line program, installed into an environment of its own and driven by the project's interpreter."""
+
+    @property
+    def interpreter(self) -> Path:
+        return Path(sys.executable)
+
+
 CLIENTS: list[Client] = [
     *(Client(name, "test_azure_ai_inference.py") for name in BETAS),
-    NodeClient("node", "test_node.py", ("@azure-rest/ai-inference",)),
+    NodeClient("node", "test_node.py", ("@azure-rest/ai-inference",), ("main", "secure", "keyless")),
     Client("langchain", "test_langchain.py", ("langchain-azure-ai", "langchain-openai", "azure-ai-inference")),
     Client(
         "llama-index",
@@ -81,6 +97,8 @@ CLIENTS: list[Client] = [
     Client("haystack", "test_haystack.py", ("haystack-ai", "openai")),
     Client("tracing", "test_tracing.py"),
 ]
+LARGE_CLIENTS: list[Client] = [Program("az", "test_az.py", ("azure-cli",), ("keyless",))]
+"""Run where they are named alone: az is 733 MB."""
 
 
 def fingerprint(client: Client) -> str:
@@ -90,7 +108,7 @@ def fingerprint(client: Client) -> str:
 
 def prepare(client: Client) -> bool:
     """Make the client's environment if it is not there yet; whether it had to be made."""
-    folder = ENVIRONMENTS / client.name
+    folder = client.folder
     stamp = folder / ".made-from"
     if stamp.is_file() and stamp.read_text(encoding="utf-8") == fingerprint(client):
         return False
@@ -105,10 +123,11 @@ def prepare(client: Client) -> bool:
 
 
 def _install_python(client: Client) -> None:
-    venv.create(ENVIRONMENTS / client.name, with_pip=False, symlinks=True, clear=True)
+    venv.create(client.folder, with_pip=False, symlinks=True, clear=True)
+    python = client.folder / "bin" / "python"
     _run(
         client,
-        [sys.executable, "-m", "pip", "--python", str(client.interpreter), "install", "--no-input", "--quiet",
+        [sys.executable, "-m", "pip", "--python", str(python), "install", "--no-input", "--quiet",
          "--disable-pip-version-check", "--require-virtualenv", "-r", str(client.requirements)],
     )  # fmt: skip
 

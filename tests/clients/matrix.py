@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from .deployments import SERVERS
-from .environments import CLIENTS, HERE, ROOT, CannotPrepare, Client, prepare
+from .environments import CLIENTS, HERE, LARGE_CLIENTS, ROOT, CannotPrepare, Client, prepare
 from .report import render
 from .serving import NO_WEIGHTS, Server, pulled_models, running
 
@@ -32,7 +32,7 @@ OWN_TESTS = "tests/clients"
 
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.clients.matrix", description=(__doc__ or "").split("\n")[0])
-    names = ["main", *(client.name for client in CLIENTS)]
+    names = ["main", *(client.name for client in [*CLIENTS, *LARGE_CLIENTS])]
     parser.add_argument("--only", nargs="+", choices=names, metavar="NAME", help="these alone; no report is written")
     parser.add_argument("--prepare", action="store_true", help="make the environments and stop")
     parser.add_argument(
@@ -46,7 +46,8 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     options = parse(arguments)
-    chosen = [client for client in CLIENTS if not options.only or client.name in options.only]
+    named = [client for client in [*CLIENTS, *LARGE_CLIENTS] if client.name in (options.only or ())]
+    chosen = named if options.only else CLIENTS
     try:
         prepare_all(chosen)
     except CannotPrepare as reason:
@@ -54,7 +55,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
     if options.prepare:
         return 0
-    if not pulled_models().is_dir():
+    if needs_models(chosen, options.only) and not pulled_models().is_dir():
         print(f"error: {NO_WEIGHTS}", file=sys.stderr)
         return 2
     with_own = not options.only or "main" in options.only
@@ -66,6 +67,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for name in failed:
         print(f"failed: {name}", file=sys.stderr)
     return 1 if failed else 0
+
+
+def needs_models(chosen: Sequence[Client], only: Sequence[str] | None) -> bool:
+    """Whether a server of these clients, or the project's own tests, need pulled weights."""
+    return not only or "main" in only or any(SERVERS[name].needs_models for client in chosen for name in client.servers)
 
 
 def prepare_all(chosen: Sequence[Client]) -> None:
@@ -100,9 +106,9 @@ def run_clients(chosen: Sequence[Client]) -> tuple[list[dict[str, Any]], list[st
     failed: list[str] = []
     with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as stack:
         servers = {
-            name: stack.enter_context(running(described.configuration, tls=described.tls))
+            name: stack.enter_context(running(described.configuration, tls=described.tls, keyless=described.keyless))
             for name, described in SERVERS.items()
-            if chosen
+            if any(name in client.servers for client in chosen)
         }
         for client in chosen:
             began = time.monotonic()
@@ -126,7 +132,7 @@ def environment_of(client: Client, servers: dict[str, Server]) -> dict[str, str]
         name: {key: str(value) if isinstance(value, Path) else value for key, value in asdict(server).items()}
         for name, server in servers.items()
     }
-    authority = str(servers["secure"].ca_file)
+    authority = str(servers["secure" if "secure" in client.servers else "keyless"].ca_file)
     return {
         "MODELPORT_TEST_CLIENT": client.name,
         "MODELPORT_TEST_SERVERS": json.dumps(described),

@@ -8,6 +8,7 @@ import http.client
 import ipaddress
 import json
 import os
+import shlex
 import signal
 import socket
 import ssl
@@ -147,18 +148,34 @@ def lend_weights(data_dir: Path) -> None:
         (data_dir / "models").symlink_to(pulled_models().resolve())
 
 
-@contextlib.contextmanager
-def running(configuration: dict[str, Any], *, tls: bool = False, wait: bool = True) -> Iterator[Server]:
-    """A server process with this configuration, ready; killed at the end. JSON is YAML, so no YAML writer is needed."""
-    from tests import warm_start
+IDENTITIES = """\
+- {name: developer, roles: [Inference User]}
+- {name: operator, roles: [Administrator]}
+"""
 
-    with tempfile.TemporaryDirectory(prefix="modelport-clients-") as name:
+
+@contextlib.contextmanager
+def running(
+    configuration: dict[str, Any], *, tls: bool = False, keyless: bool = False, wait: bool = True
+) -> Iterator[Server]:
+    """A server process with this configuration, ready; killed at the end. JSON is YAML, so no YAML writer is needed.
+
+    `keyless`: with TLS, and beside a development issuer whose tokens it accepts, and whose certificate is of the same
+    authority. The environment of `developer` is the server's; `environment_of` has others."""
+    from tests import warm_start
+    from tests.issuer import issuing
+
+    with contextlib.ExitStack() as stack:
+        name = stack.enter_context(tempfile.TemporaryDirectory(prefix="modelport-clients-"))
         directory = Path(name)
         ca_file = None
         server_section = {**configuration.get("server", {}), "data_dir": str(directory / "data")}
         if tls:
             ca_file, certificate, key = make_certificate(directory)
             server_section["tls"] = {"cert": str(certificate), "key": str(key)}
+        elif keyless:
+            ca_file = directory / "data" / "tls" / "ca.pem"
+            server_section["tls"] = {"self_signed": True}
         keys = {"keys": ["env:MODELPORT_API_KEY", "env:MODELPORT_TEST_SECOND_KEY"]}
         whole = {**configuration, "server": server_section, "auth": keys}
         config_file, log_file = directory / "modelport.yaml", directory / "server.log"
@@ -168,21 +185,36 @@ def running(configuration: dict[str, Any], *, tls: bool = False, wait: bool = Tr
         port = free_port()
         environment = {k: v for k, v in os.environ.items() if not k.startswith("MODELPORT_")}
         environment |= {"MODELPORT_API_KEY": KEY, "MODELPORT_TEST_SECOND_KEY": SECOND_KEY}
+        of_clients: dict[str, str] = {}
+        if keyless:
+            identities = directory / "identities.yaml"
+            identities.write_text(IDENTITIES)
+            issuer = stack.enter_context(issuing(directory / "data", "--identities", str(identities), "--imds"))
+            of_clients, environment["MODELPORT_IDENTITY"] = issuer.environment, "dev"
         arguments = ["serve", "--config", str(config_file), "--port", str(port)]
         with log_file.open("wb") as log:
             process = warm_start.start(arguments, environment, log.fileno(), log.fileno())
-        url = f"{'https' if tls else 'http'}://127.0.0.1:{port}"
+        url = f"{'https' if ca_file is not None else 'http'}://127.0.0.1:{port}"
         try:
             if wait:
                 _await_ready(process, url, ca_file, log_file)
             data_dir = directory / "data"
-            yield Server(url, ca_file=ca_file, log_file=log_file, data_dir=data_dir, pid=process.pid)
+            yield Server(
+                url, ca_file=ca_file, log_file=log_file, data_dir=data_dir, pid=process.pid, environment=of_clients
+            )
         finally:
             _end(process)
             # For whoever looks for a failure's cause: the directory of the server is gone in a moment.
             kept = os.environ.get("MODELPORT_TEST_KEEP_LOG")
             if kept:
                 Path(kept).write_bytes(log_file.read_bytes())
+
+
+def environment_of(server: Server, identity: str) -> dict[str, str]:
+    """The variables of another identity, as its file has them."""
+    assert server.data_dir is not None
+    text = (Path(server.data_dir) / "identity" / f"{identity}.sh").read_text()
+    return dict(word.split("=", 1) for word in shlex.split(text) if word != "export")
 
 
 def _await_ready(process: WarmProcess, url: str, ca_file: Path | None, log_file: Path) -> None:

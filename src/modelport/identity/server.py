@@ -19,6 +19,7 @@ import uvicorn
 
 from modelport.config.listen import is_loopback
 from modelport.config.tls import RenewedCertificate
+from modelport.core.roles import Role
 from modelport.identity import endpoints
 from modelport.identity.environment import as_shell, environment_file, federated_token_file, variables
 from modelport.identity.http import Answerer, IdentityApp
@@ -34,7 +35,7 @@ AUDIENCES: Final = (
     "https://ml.azure.com",
     "https://ai.azure.com",
 )
-ROLES: Final = ("Inference User", "Administrator")
+ROLES: Final = tuple(role.value for role in Role)
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,11 +20,14 @@ OLDER = [f"{LAST}-beta.{number}" for number in (2, 3, 4, 5)]
 PACKAGES = pytest.mark.parametrize("package", [*OLDER, LAST])
 
 
-def node(server: Server, *arguments: str, endpoint: str, package: str = LAST) -> str:
+def node(
+    server: Server, *arguments: str, endpoint: str, package: str = LAST, keyless: dict[str, str] | None = None
+) -> str:
+    """`keyless`: the variables in which the client finds its credential."""
     environment = {
         **os.environ,
         "AZURE_INFERENCE_ENDPOINT": endpoint,
-        "AZURE_INFERENCE_CREDENTIAL": server.key,
+        **(keyless or {"AZURE_INFERENCE_CREDENTIAL": server.key}),
         "CLIENT_PACKAGE": package,
         "CLIENT_SAMPLES": str(SNIPPETS),
         **({"NODE_EXTRA_CA_CERTS": str(server.ca_file)} if server.ca_file else {}),
@@ -37,8 +40,16 @@ def node(server: Server, *arguments: str, endpoint: str, package: str = LAST) ->
     return done.stdout
 
 
-def talk(server: Server, conversation: str, argument: Any, endpoint: str, package: str = LAST) -> Any:
-    return json.loads(node(server, conversation, json.dumps(argument), endpoint=endpoint, package=package))
+def talk(
+    server: Server,
+    conversation: str,
+    argument: Any,
+    endpoint: str,
+    package: str = LAST,
+    keyless: dict[str, str] | None = None,
+) -> Any:
+    written = json.dumps(argument)
+    return json.loads(node(server, conversation, written, endpoint=endpoint, package=package, keyless=keyless))
 
 
 @pytest.mark.check(3)
@@ -153,3 +164,26 @@ def test_the_printed_parameters_and_extras_with_the_embedded_model(server: Serve
     answer = talk(server, "post", request, server.root_of(EMBEDDED_LLAMA))
     assert answer["status"] == "200"
     assert answer["body"]["choices"][0]["logprobs"]["content"]
+
+
+WORKLOAD_IDENTITY = ("AZURE_AUTHORITY_HOST", "AZURE_TENANT_ID", "AZURE_CLIENT_ID", "AZURE_FEDERATED_TOKEN_FILE")
+APP_SERVICE = ("IDENTITY_ENDPOINT", "IDENTITY_HEADER")
+
+
+@pytest.mark.check(12)
+@pytest.mark.parametrize("names", [WORKLOAD_IDENTITY, APP_SERVICE], ids=["workload identity", "managed identity"])
+@pytest.mark.parametrize("package", [OLDER[0], LAST])
+def test_default_azure_credential(keyless: Server, names: tuple[str, ...], package: str) -> None:
+    found = {name: keyless.environment[name] for name in names}
+    for answer in talk(keyless, "chat", {"model": "mistral-large"}, keyless.models, package, keyless=found):
+        assert answer["status"] == "200", answer["body"]
+        assert answer["body"]["choices"][0]["message"]["content"] == RIEMANN
+
+
+@pytest.mark.check(12)
+def test_the_printed_keyless_samples(keyless: Server) -> None:
+    samples = ["client-entra", "info", "chat", "parameters", "extras", "safety"]
+    root = keyless.root_of(SCRIPTED_LLAMA)
+    printed = node(keyless, "printed", *samples, endpoint=root, keyless=keyless.environment)
+    assert printed.startswith("Model name:  Meta-Llama-3.1-405B-Instruct\n")
+    assert printed.count(LANGUAGES) == 2

@@ -2,14 +2,17 @@
 //
 //   node talk.mjs CONVERSATION [SAMPLE ...]
 //
-// From the environment: AZURE_INFERENCE_ENDPOINT, AZURE_INFERENCE_CREDENTIAL, CLIENT_PACKAGE, CLIENT_SAMPLES (a folder).
+// From the environment: AZURE_INFERENCE_ENDPOINT, AZURE_INFERENCE_CREDENTIAL (a key; absent: what DefaultAzureCredential
+// finds), CLIENT_PACKAGE, CLIENT_SAMPLES (a folder).
 import { readFileSync } from "node:fs";
 import { AzureKeyCredential } from "@azure/core-auth";
 import { createSseStream } from "@azure/core-sse";
+import { DefaultAzureCredential } from "@azure/identity";
 
 const { default: ModelClient, isUnexpected } = await import(process.env.CLIENT_PACKAGE);
 const endpoint = process.env.AZURE_INFERENCE_ENDPOINT;
-const credential = new AzureKeyCredential(process.env.AZURE_INFERENCE_CREDENTIAL);
+const key = process.env.AZURE_INFERENCE_CREDENTIAL;
+const credential = key ? new AzureKeyCredential(key) : new DefaultAzureCredential();
 const options = { allowInsecureConnection: true };
 const messages = [{ role: "user", content: "How many languages are in the world?" }];
 
@@ -70,8 +73,8 @@ if (conversation === "printed") {
     .map((text) => text.replace(/^import .*;$/gm, ""))
     .join("\n");
   const AsyncFunction = (async () => {}).constructor;
-  const names = ["ModelClient", "isUnexpected", "AzureKeyCredential", "createSseStream"];
-  await new AsyncFunction(...names, program)(ModelClient, isUnexpected, AzureKeyCredential, createSseStream);
+  const known = { ModelClient, isUnexpected, AzureKeyCredential, DefaultAzureCredential, createSseStream };
+  await new AsyncFunction(...Object.keys(known), program)(...Object.values(known));
 } else {
   console.log(JSON.stringify(await conversations[conversation](JSON.parse(rest[0] ?? "{}"))));
 }
