@@ -1,0 +1,143 @@
+"""The filter: which lists a question is about, and what of them is in its text."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Container, Iterator, Mapping, Sequence
+from typing import Final
+
+from modelport.core.ports.safety import (
+    BlocklistEntry,
+    FilterParts,
+    FilterUnavailableError,
+    Question,
+    TextStream,
+    Verdicts,
+)
+from modelport.core.ports.stages import NeedsWaiting
+from modelport.core.safety import Category, Severity, Verdict
+from modelport.safety.rules.compiled import CompiledList, Entries, compiled, profanity
+from modelport.safety.rules.folding import FOLDED, PLAIN, Folding
+from modelport.safety.rules.literals import Hit, RuleId, TooManyCandidates
+from modelport.safety.rules.regexes import MAX_PROGRAMS, fault_of, program_size
+from modelport.safety.rules.skeleton import skeletons
+from modelport.safety.rules.widths import longest_match
+from modelport.safety.rules.window import RulesStream
+
+NAME: Final = "rules"
+VERSION: Final = "1"
+AT_ONCE: Final = 8_192
+"""Characters of a text that is judged on the loop; a longer one waits for a thread."""
+CANDIDATES_AT_ONCE: Final = 500
+MAX_VERDICTS: Final = 1_000
+
+
+def open_filter(parts: FilterParts) -> RulesFilter:
+    """Raises FilterUnavailableError for entries that it cannot look for."""
+    for name, entries in parts.blocklists.items():
+        size = 0
+        for entry in entries:
+            if (fault := entry_fault(entry, parts.window_chars)) is not None:
+                raise FilterUnavailableError(f"the entry {entry.id!r} of the blocklist {name!r} {fault}")
+            size += program_size(entry.regex) if entry.regex is not None else 0
+            if size > MAX_PROGRAMS:
+                raise FilterUnavailableError(
+                    f"the regular expressions of the blocklist {name!r} are too large together, from {entry.id!r} on"
+                )
+    return RulesFilter(parts.blocklists)
+
+
+def entry_fault(entry: BlocklistEntry, window_chars: int) -> str | None:
+    """What is wrong with an entry; None: nothing."""
+    if entry.regex is None:
+        is_empty = entry.exact is None or not FOLDED.apply(entry.exact).strip()
+        return "has nothing but invisible characters" if is_empty else None
+    if (fault := fault_of(entry.regex)) is not None:
+        return fault
+    if longest_match(entry.regex) > window_chars:
+        return (
+            f"can match more than the {window_chars} characters (window_chars) that are held back of a stream; "
+            r"bound its repetitions (\s{1,9} for \s+)"
+        )
+    return None
+
+
+class RulesFilter:
+    """A SafetyFilter and StreamingFilter over these lists. Immutable, so any number of calls may share it."""
+
+    name = NAME
+    version = VERSION
+    categories = frozenset((Category.CUSTOM_BLOCKLISTS, Category.PROFANITY))
+    annotate_only: frozenset[Category] = frozenset()
+
+    def __init__(self, blocklists: Mapping[str, Entries]) -> None:
+        """`blocklists`: by lower-case name."""
+        self._lists = {name: compiled(name, entries) for name, entries in blocklists.items()}
+
+    def judge(self, question: Question) -> Verdicts | NeedsWaiting[Verdicts]:
+        """One verdict for each entry that is found. Raises FilterOutageError."""
+        lists = self.lists(question)
+        if not lists:
+            return ()
+        if len(question.text) <= AT_ONCE:
+            try:
+                return judged(question.text, lists, CANDIDATES_AT_ONCE)
+            except TooManyCandidates:
+                pass
+
+        async def resume() -> Verdicts:
+            return await asyncio.to_thread(judged, question.text, lists)
+
+        return NeedsWaiting(resume)
+
+    def stream(self, question: Question, window_chars: int) -> TextStream:
+        """For one text, of which nothing has come yet."""
+        return RulesStream(self.lists(question), window_chars, verdict_of)
+
+    def lists(self, question: Question) -> Sequence[CompiledList]:
+        """What a question is about. A list that is not there has no entries."""
+        found: list[CompiledList] = []
+        if Category.CUSTOM_BLOCKLISTS in question.categories:
+            found += [self._lists[name] for name in sorted(question.blocklists) if name in self._lists]
+        if Category.PROFANITY in question.categories:
+            found.append(profanity())
+        return found
+
+
+def judged(text: str, lists: Sequence[CompiledList], candidates: int | None = None) -> Verdicts:
+    """By their places. Raises TooManyCandidates, FilterOutageError."""
+    found: dict[RuleId, Verdict] = {}
+    for hit, folding in hits(text, lists, found, candidates):
+        if hit.rule not in found:
+            offsets = folding.offsets(text)
+            found[hit.rule] = verdict_of(hit, offsets[hit.start], offsets[hit.end - 1] + 1)
+            if len(found) == MAX_VERDICTS:
+                break
+    return tuple(sorted(found.values(), key=lambda verdict: (verdict.start, verdict.end)))
+
+
+def hits(
+    text: str, lists: Sequence[CompiledList], known: Container[RuleId], candidates: int | None
+) -> Iterator[tuple[Hit, Folding]]:
+    """Literals are looked for in folded text, regular expressions in plain text too."""
+    folded = FOLDED.apply(text)
+    readings = tuple(skeletons(folded))
+    origin = None if text.isascii() else lambda: "".join(text[index] for index in FOLDED.offsets(text))
+    for found in lists:
+        for hit in found.literals.find(folded, readings, origin, known=known, at_most=candidates):
+            yield hit, FOLDED
+    if all(found.regexes.is_empty for found in lists):
+        return
+    plain = PLAIN.apply(text)
+    for found in lists:
+        for hit in found.regexes.find(plain):
+            yield hit, PLAIN
+        if not plain.isascii():
+            for hit in found.regexes.find(folded):
+                yield hit, FOLDED
+
+
+def verdict_of(hit: Hit, start: int, end: int) -> Verdict:
+    """A match, in the words of content safety: it is found or not, so it is severe."""
+    rule = hit.rule
+    return Verdict(rule.category, Severity.HIGH, hit.score, start, end, NAME, VERSION, rule.blocklist, rule.entry)

@@ -1,0 +1,146 @@
+"""What leaves of a text that grows: never a match, and in the end everything."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from blocklists import judged, question, rules, streamed
+from modelport.core.safety import Category
+from modelport.safety.rules.filter import RulesFilter
+from modelport.safety.rules.folding import FOLDED
+from modelport.safety.rules.window import RulesStream
+
+ENTRIES = ("chopping tomatoes", "kill", "kill him", "ass", "c++", "項目", "$50 off", "a b")
+REGEXES = (r"\bacme-\d{3}\b", r"x{2,4}y", r"[ab]?secret")
+LITERALS_ONLY, BOTH = rules(*ENTRIES), rules(*ENTRIES, regexes=REGEXES)
+PIECES = st.sampled_from(
+    [
+        *ENTRIES,
+        *(
+            "acme-123",
+            "acme-1234",
+            "xxy",
+            "xxxxx",
+            "secret",
+            "asecret",
+            "k1ll",
+            "k!ll",
+            "k i l l",
+            "ki.ll",
+            "KILL",
+            "кill",
+        ),
+        *(
+            "s",
+            "er",
+            "c",
+            "+",
+            "!",
+            "$",
+            " ",
+            "  ",
+            ".",
+            "'",
+            "\n",
+            "\u200b",
+            "\u0301",
+            "0",
+            "1",
+            "é",
+            "項",
+            "a",
+            "the",
+            "\ud800",
+        ),
+        *("chopping ", "tomatoes", "chop", "ping", "kil", "l", "acme-", "50 off", "ｋｉｌｌ", "ﬁle"),
+    ]
+)
+TEXTS = st.lists(PIECES, max_size=14).map("".join)
+
+
+def chunked(text: str, cuts: list[int]) -> list[str]:
+    """The text in pieces that end at these places."""
+    places = sorted({0, len(text), *(cut % (len(text) + 1) for cut in cuts)})
+    return [text[start:end] for start, end in pairwise(places)]
+
+
+def released(found: RulesFilter, chunks: list[str], window: int) -> tuple[str, bool]:
+    """What a client gets whose stream is cut at the first verdict, and whether it was cut."""
+    stream, text, before = streamed(found, window), "".join(chunks), 0
+    for chunk in [*chunks, None]:
+        count, verdicts = stream.end() if chunk is None else stream.feed(chunk)
+        assert before <= count <= len(text)
+        before = count
+        if verdicts:
+            return text[:count], True
+    return text[:before], False
+
+
+@pytest.mark.parametrize("found", [LITERALS_ONLY, BOTH], ids=["literals", "with regexes"])
+@pytest.mark.parametrize("window", [1000, 20])
+@settings(max_examples=150, deadline=None)
+@given(text=TEXTS, cuts=st.lists(st.integers(0, 200), max_size=30))
+@example(text="kill! him", cuts=[4, 5])
+@example(text="k!ll! him", cuts=[5])
+@example(text="chopping tomatoesxxy", cuts=[])
+@example(text="I like c++ best", cuts=[8, 9, 10])
+def test_no_match_leaves_whatever_the_chunks(found: RulesFilter, window: int, text: str, cuts: list[int]) -> None:
+    got, is_cut = released(found, chunked(text, cuts), window)
+    within = [
+        verdict for verdict in judged(found, text) if len(FOLDED.apply(text[verdict.start : verdict.end])) <= window
+    ]
+    for verdict in judged(found, got):
+        assert len(FOLDED.apply(got[verdict.start : verdict.end])) > window
+    assert is_cut or not within
+    assert is_cut or got == text
+
+
+@settings(max_examples=150, deadline=None)
+@given(text=TEXTS, cuts=st.lists(st.integers(0, 200), max_size=30))
+def test_a_stream_finds_what_the_whole_text_has(text: str, cuts: list[int]) -> None:
+    stream = streamed(BOTH, 1000)
+    found = [verdict for chunk in chunked(text, cuts) for verdict in stream.feed(chunk)[1]]
+    count, rest = stream.end()
+    assert sorted((v.entry, v.start, v.end, v.score) for v in [*found, *rest]) == sorted(
+        (v.entry, v.start, v.end, v.score) for v in judged(BOTH, text)
+    )
+    assert count == len(text) or rest
+
+
+def test_literals_hold_back_what_may_be_their_beginning_alone() -> None:
+    stream = streamed(rules("chopping tomatoes"), 1000)
+    counts = [stream.feed(piece)[0] for piece in ("Hello, ", "chop", " it ", "a chopping ", "board")]
+    assert counts == [7, 7, 15, 17, 31]
+    assert stream.end() == (31, ())
+
+
+def test_regexes_hold_back_the_window() -> None:
+    stream = streamed(rules(regexes=["a{3}"]), 10)
+    assert [stream.feed("0123 ")[0] for _ in range(4)] == [0, 0, 5, 10]
+    assert stream.end() == (20, ())
+
+
+def test_a_verdict_is_reported_once_and_its_text_leaves_with_the_next_call() -> None:
+    stream = streamed(rules("kill"), 1000)
+    count, (verdict,) = stream.feed("to kill is ")
+    assert (count, verdict.start, verdict.end, verdict.blocklist, verdict.entry) == (3, 3, 7, "house", "kill")
+    assert stream.feed("bad, kill") == (16, ())
+    assert stream.end() == (20, ())
+
+
+def test_categories_that_are_not_asked_for_are_not_found() -> None:
+    stream = rules("kill").stream(question("", categories=frozenset({Category.PROFANITY})), 1000)
+    stream.feed("kill that shit")
+    assert [verdict.category for verdict in stream.end()[1]] == [Category.PROFANITY]
+
+
+def test_what_is_kept_of_a_long_stream_is_the_window() -> None:
+    stream = streamed(BOTH, 100)
+    assert isinstance(stream, RulesStream)
+    for _ in range(300):
+        stream.feed("\u200b" * 50 + "kil" + " word" * 20)
+    assert max(len(stream._folded.text), len(stream._plain.text)) < 400
