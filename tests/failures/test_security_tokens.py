@@ -3,22 +3,31 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import json
+import socket
+import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import jwt
 import pytest
 from cryptography.hazmat.primitives import serialization
 
+from scripted_issuer import AUDIENCE, MANAGEMENT, TENANT, TokenIssuer, claims_of, issuing, jwk, private_key, signed
 from served import Answer, Served, eventually
-from token_issuer import AUDIENCE, MANAGEMENT, TENANT, TokenIssuer, claims_of, issuing, private_key, signed
 
 LEEWAY = 60
+FREE = {"tokens_per_minute": None, "requests_per_minute": None}
 CONFIG: dict[str, Any] = {
     "deployments": {
-        "script": {"model": {"name": "script"}, "provider": {"type": "scripted"}, "default": True},
+        "script": {"model": {"name": "script"}, "provider": {"type": "scripted"}, "default": True, "limits": FREE},
+        "serverless": {"model": {"name": "script"}, "provider": {"type": "scripted"}, "key_only": True},
     },
 }
 OTHER_TENANT = "ffffffff-4d5e-6f70-8192-a3b4c5d6e7f8"
@@ -188,3 +197,173 @@ def test_a_large_token_works_and_a_larger_one_is_too_large(served: Served, issue
     assert 15_000 < len(token) < 17_000
     assert call(served, token).status == 200
     assert call(served, issuer.token(groups=groups * 3)).status == 431
+
+
+def test_a_deployment_that_is_key_only_refuses_tokens_and_says_so(served: Served, issuer: TokenIssuer) -> None:
+    body = {**CHAT, "model": "serverless"}
+    bearer = {"authorization": f"Bearer {issuer.token()}"}
+    for path in ("/models/chat/completions", "/deployments/serverless/chat/completions"):
+        answer = served.call("POST", path, body, headers=bearer, key=None)
+        assert answer.status == 401
+        assert "api-key: KEY" in answer.json["error"]["message"]
+        assert served.call("POST", path, body).status == 200
+    assert served.call("GET", "/deployments/serverless/info", headers=bearer, key=None).status == 401
+
+
+def test_a_key_beside_a_bad_token_is_enough(served: Served, issuer: TokenIssuer) -> None:
+    headers = {"authorization": f"Bearer {issuer.token(aud='other')}"}
+    assert served.call("POST", "/models/chat/completions", CHAT, headers=headers).status == 200
+
+
+def test_keys_rotate_while_calls_run(issuer: TokenIssuer, served: Served) -> None:
+    statuses: list[int] = []
+    stop = threading.Event()
+    tokens = [issuer.token()]
+
+    def calls() -> None:
+        while not stop.is_set():
+            statuses.append(call(served, tokens[-1]).status)
+            time.sleep(0.01)
+
+    threads = [threading.Thread(target=calls) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    issuer.keys = [jwk("one"), jwk("two")]
+    rotated = issuer.token("two")
+    eventually(lambda: call(served, rotated).status == 200, "the new key is known")  # within some seconds
+    tokens.append(rotated)
+    time.sleep(0.2)
+    stop.set()
+    for thread in threads:
+        thread.join()
+    issuer.keys = [jwk("one")]
+    assert set(statuses) == {200}
+
+
+def test_a_flood_of_unknown_keys_fetches_seldom(issuer: TokenIssuer, served: Served) -> None:
+    before = issuer.key_fetches
+    unknown = [signed(claims_of(issuer.url, jti=str(number)), "stranger") for number in range(100)]
+    with ThreadPoolExecutor(10) as pool:
+        assert {answer.status for answer in pool.map(partial(call, served), unknown)} == {401}
+    assert issuer.key_fetches - before <= 2
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        (302, {"location": "/other"}, b""),
+        (200, {}, b'{"keys": [' + b" " * 1024 * 1024 + b"]}"),
+        (200, {}, b"not JSON"),
+        (500, {}, b"{}"),
+    ],
+    ids=["redirect", "larger than 1 MB", "no JSON", "broken"],
+)
+def test_key_sets_that_cannot_be_used(serve: Callable[..., Any], answer: tuple[int, dict[str, str], bytes]) -> None:
+    with issuing() as issuer:
+        issuer.answers["/keys"] = answer
+        with serve({**CONFIG, "auth": {"oidc": [issuer.entry()]}}) as served:
+            refused = call(served, issuer.token())
+            assert refused.status == 503
+            assert refused.headers["retry-after"]
+            assert reason(served, refused) == "issuer_unreachable"
+            assert "/other" not in issuer.fetches
+            assert served.call("POST", "/models/chat/completions", CHAT).status == 200
+            stores = served.call("GET", "/health/ready").json["stores"]
+            assert [one["state"] for one in stores if one["name"] == f"issuer {issuer.url}"] == ["degraded"]
+
+
+def test_an_address_that_fails_too_often(issuer: TokenIssuer, serve: Callable[..., Any]) -> None:
+    with serve({**CONFIG, "auth": {"oidc": [issuer.entry()], "failures_per_minute": 5}}) as served:
+        good = issuer.token()
+        assert call(served, good).status == 200
+        statuses = [call(served, issuer.token(jti=str(number), aud="x")).status for number in range(8)]
+        assert statuses[0] == 401
+        assert statuses[-1] == 429
+        answer = served.call("POST", "/models/chat/completions", CHAT, key="a-wrong-key")
+        assert answer.status == 429
+        assert int(answer.headers["retry-after"]) >= 1
+        assert reason(served, answer) == "throttled"
+        assert call(served, good).status == 200
+        assert call(served, good, "/v1/models").status == 200
+        assert served.call("POST", "/models/chat/completions", CHAT).status == 200
+        assert served.metric("modelport_authentication_failures_total", reason="throttled") >= 1
+
+
+def own_address() -> str | None:
+    """An address of this machine that is not loopback."""
+    with contextlib.closing(socket.socket(socket.AF_INET, socket.SOCK_DGRAM)) as probe:
+        try:
+            probe.connect(("192.0.2.1", 9))  # nothing is sent
+            found = str(probe.getsockname()[0])
+        except OSError:
+            return None
+    return None if found.startswith(("127.", "0.")) else found
+
+
+@pytest.mark.parametrize("terminated", [False, True])
+def test_over_http_a_token_counts_on_loopback_alone(
+    issuer: TokenIssuer, serve: Callable[..., Any], terminated: bool
+) -> None:
+    address = own_address()
+    if address is None:
+        pytest.skip("this machine has no address but loopback")
+    tls = {"terminated_upstream": True} if terminated else {}
+    config = {**CONFIG, "server": {"host": "0.0.0.0", "tls": tls}, "auth": {"oidc": [issuer.entry()]}}
+    with serve(config) as served:
+        port, token = served.address[1], issuer.token()
+        near, far = replace(served, url=f"http://127.0.0.1:{port}"), replace(served, url=f"http://{address}:{port}")
+        forwarded = {"authorization": f"Bearer {token}", "x-forwarded-proto": "https", "forwarded": "proto=https"}
+        for _ in range(2):  # who is known on loopback is not known elsewhere by that
+            assert call(near, token).status == 200
+            answer = far.call("POST", "/models/chat/completions", CHAT, headers=forwarded, key=None)
+            assert answer.status == (200 if terminated else 401)
+            assert call(far, token, "/v1/models").status == answer.status
+        assert far.call("POST", "/models/chat/completions", CHAT).status == 200
+        if not terminated:
+            assert reason(served, answer) == "token_over_http"
+            assert "Use https" in answer.json["message"]
+
+
+def test_a_change_of_roles_counts_for_tokens_that_are_known(served: Served, issuer: TokenIssuer) -> None:
+    token = issuer.token(roles=None, oid="22222222-2222-3333-4444-555555555555")
+    assert call(served, token).status == 401
+    assignment = {"user": "22222222-2222-3333-4444-555555555555", "role": "Inference User"}
+    assert served.call("PUT", "/admin/v1/role_assignments/her", {"settings": assignment}).status == 201
+    assert call(served, token).status == 200
+    assert served.call("DELETE", "/admin/v1/role_assignments/her").status == 204
+    assert call(served, token).status == 401
+
+
+def test_no_token_is_left_anywhere(served: Served, issuer: TokenIssuer) -> None:
+    good, bad = issuer.token(roles=["Administrator"]), issuer.token(aud="other")
+    known = [good, bad]
+    for token in known:
+        for path in (
+            "/models/chat/completions",
+            "/v1/models",
+            "/admin/v1/deployments",
+            f"/unknown?access_token={token}",
+        ):
+            answer = call(served, token, path)
+            assert token not in answer.body.decode()
+    bearer = {"authorization": f"Bearer {good}"}
+    created = served.call("PUT", "/admin/v1/projects/canary", {"settings": {}}, headers=bearer, key=None)
+    assert created.status == 201, created.body
+    audit = served.call("GET", "/admin/v1/audit", headers=bearer, key=None)
+    assert b"application:99999999" in audit.body
+    metrics = served.call("GET", "/metrics").body
+    commands = b"".join(file.read_bytes() for file in readable(Path("/proc").glob("[0-9]*/cmdline")))
+    files = b"".join(file.read_bytes() for file in readable(served.data_dir.rglob("*")))
+    for token in known:
+        for part in (token, token.rpartition(".")[2], token.split(".")[1]):
+            for place in (audit.body, metrics, commands, files, served.stderr().encode()):
+                assert part.encode() not in place
+
+
+def readable(files: Iterable[Path]) -> Iterator[Path]:
+    """Those that are there and can be read."""
+    for file in files:
+        with contextlib.suppress(OSError):
+            if file.is_file():
+                file.open("rb").close()
+                yield file

@@ -21,8 +21,8 @@ CODES: Final[Mapping[str, str]] = {
 STRANGER: Final = "Show a valid key or token: as `Authorization: Bearer KEY`, or as `api-key: KEY`."
 
 
-def encode(error: ModelportError) -> ErrorBody:
-    """On the wire."""
+def encode(error: ModelportError, authorization_uri: str | None = None) -> ErrorBody:
+    """On the wire. `authorization_uri`: where a client without a credential gets a token; None: nowhere."""
     more: dict[str, Any] = {}
     if error.target is not None:
         more["target"] = error.target
@@ -34,7 +34,8 @@ def encode(error: ModelportError) -> ErrorBody:
         more["additionalInfo"] = rules
     is_stranger = isinstance(error, Unauthenticated)
     message = STRANGER if is_stranger else error.message
-    headers = {"www-authenticate": "Bearer"} if is_stranger else None
+    where = f' authorization_uri="{authorization_uri}"' if authorization_uri is not None else ""
+    headers = {"www-authenticate": f"Bearer{where}"} if is_stranger else None
     return error_body(error, plain(CODES.get(error.code, error.code), message, **more), headers=headers)
 
 

@@ -44,11 +44,16 @@ def admin_app(
     found: Sequence[Endpoint] = usage.endpoints(ledger, clock, account="modelport", region=server.region)
     if plane is None:
         return AdminApp(found)
+
+    def refuse(error: ModelportError, request: AdminRequest) -> ErrorBody:
+        issuers = current().snapshot.issuers
+        return encode(error, issuers[0].authorization_uri if issuers else None)
+
     arm = arm_of(current, plane)
     of_admin = [*found, *resources.endpoints(plane)]
     return AdminApp(
         [*of_admin, openapi.endpoint(of_admin, described), *table.endpoints(arm, Operations(clock))],
-        dict.fromkeys(table.BASES, table.refusals(arm)),
+        {"admin": refuse, **dict.fromkeys(table.BASES, table.refusals(arm))},
         plane.note_refusal,
     )
 

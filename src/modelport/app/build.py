@@ -40,7 +40,7 @@ from modelport.telemetry.logging import access_log
 from modelport.telemetry.metrics import Metrics
 from modelport.telemetry.observer import CallObserver
 from modelport.telemetry.redaction import know_secrets
-from modelport.telemetry.sources import control_source, journal_source, waiting_source
+from modelport.telemetry.sources import authentication_source, control_source, journal_source, waiting_source
 from modelport.upstream.documents import fetch_document
 from modelport.upstream.transports.aiohttp import AiohttpTransport
 from modelport.upstream.wire import Wire
@@ -113,6 +113,7 @@ async def serving(
             budgets=budgets.budgets,
             redactor=redactor,
         )
+        metrics.sources.append(authentication_source(lambda: authentication.failures, authentication.states))
         metrics.sources.append(waiting_source(pipeline.quota.queue.__len__))
         metrics.sources.append(budgets.source)
         journal_now = partial(journal_state, journal)
@@ -128,6 +129,7 @@ async def serving(
                 *store_states(owner.quota, reconciler.current.settings),
                 *budgets.states(),
                 *owner.ledger.states(),
+                *authentication.states(),
                 *(control.states() if control is not None else ()),
                 journal_now(),
             ],

@@ -201,6 +201,7 @@ def deployments(settings: Settings, profiles: Profiles) -> Iterator[Deployment]:
             content_filter=given.content_filter or settings.server.default_content_filter,
             spillover=given.spillover,
             budget=budget(deployment_subject(name), given.budget),
+            key_only=given.key_only,
             default=given.default,
         )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable
 from functools import partial
 from typing import TYPE_CHECKING, Final
@@ -13,16 +14,16 @@ from modelport.core.clock import Clock
 from modelport.core.errors import TooManyFailures, Unauthenticated
 from modelport.core.identity import Credential, Identified, TokenIssuer
 from modelport.core.ports.stages import NeedsWaiting, Refusal
+from modelport.core.ports.states import StoreState
 
 if TYPE_CHECKING:
     from modelport.auth.oidc.authenticator import TokenAuthenticator
     from modelport.auth.oidc.key_sets import FetchDocument
 
 OVER_HTTP: Final = (
-    "Unauthorized. The access token was sent over plain http, where others can read it. Use https; for this token, get "
-    "a new one."
+    "Unauthorized. The access token was sent over plain http, where others can read it. Use https, and get a new token."
 )
-NO_ISSUER: Final = "tokens_not_accepted: auth.oidc names no issuer"
+NO_TOKENS: Final = "Unauthorized. This server accepts keys, and no access tokens."
 
 
 class Authentication:
@@ -30,6 +31,8 @@ class Authentication:
 
     def __init__(self, fetch: FetchDocument, clock: Clock, failures_per_minute: int | None) -> None:
         self.throttle = FailureThrottle(failures_per_minute)
+        self.failures: Counter[str] = Counter()
+        """Refusals by the code of their reason."""
         self.on_withdrawn: Callable[[], None] = lambda: None
         """Called when keys of an issuer count no longer."""
         self._fetch = fetch
@@ -53,6 +56,17 @@ class Authentication:
         if self._tokens is not None:
             await self._tokens.key_sets.close()
 
+    def states(self) -> list[StoreState]:
+        """How the issuers are."""
+        if self._tokens is None:
+            return []
+        return [
+            StoreState(
+                f"issuer {keys.source.issuer}", "ready" if keys.failure is None else "degraded", reason=keys.failure
+            )
+            for keys in self._tokens.key_sets.all()
+        ]
+
     def __call__(
         self, credential: Credential, snapshot: Snapshot, now: float
     ) -> Identified | Refusal | NeedsWaiting[Identified]:
@@ -62,12 +76,12 @@ class Authentication:
         if not credential.shown:
             return anonymous.authenticate(credential, snapshot, now)
         text, tokens = token_in(credential), self._tokens
-        if text is not None and not snapshot.issuers:
-            found = Refusal(Unauthenticated(reason=NO_ISSUER))
-        if text is None or tokens is None or not snapshot.issuers:
+        if text is None:
             return self._counted(found, credential, now)
+        if tokens is None or not snapshot.issuers:
+            return self._counted(Refusal(Unauthenticated(NO_TOKENS, reason="tokens_not_accepted")), credential, now)
         if credential.peer.is_exposed:
-            return Refusal(Unauthenticated(OVER_HTTP, reason="token_over_http"))
+            return self._noted(Refusal(Unauthenticated(OVER_HTTP, reason="token_over_http")))
         known = tokens.known(text, credential.audience, snapshot, now)
         if known is not None:
             return known
@@ -81,16 +95,25 @@ class Authentication:
     async def _after_waiting(self, waiting: NeedsWaiting[Identified], credential: Credential) -> Identified | Refusal:
         return self._counted(await waiting.resume(), credential, self._clock.now())
 
-    def _throttled(self, credential: Credential, now: float) -> Refusal | None:
-        seconds = self.throttle.seconds(credential.peer.address, now)
-        return Refusal(TooManyFailures(seconds)) if seconds else None
-
     def _counted(self, outcome: Identified | Refusal, credential: Credential, now: float) -> Identified | Refusal:
-        """A refusal is a failure of its address, whose answer does not depend on it once there are too many."""
+        """A refusal is a failure of its address. Once it has too many, every refusal looks the same."""
         if isinstance(outcome, Refusal) and isinstance(outcome.error, Unauthenticated):
             if (throttled := self._throttled(credential, now)) is not None:
                 return throttled
             self.throttle.failed(credential.peer.address, now)
+        return self._noted(outcome)
+
+    def _throttled(self, credential: Credential, now: float) -> Refusal | None:
+        seconds = self.throttle.seconds(credential.peer.address, now)
+        if not seconds:
+            return None
+        refusal = Refusal(TooManyFailures(seconds))
+        self._noted(refusal)
+        return refusal
+
+    def _noted(self, outcome: Identified | Refusal) -> Identified | Refusal:
+        if isinstance(outcome, Refusal) and outcome.error.reason is not None:
+            self.failures[outcome.error.reason.partition(":")[0]] += 1
         return outcome
 
 

@@ -179,6 +179,8 @@ class DeploymentSettings(Section):
     """The deployment that takes over while this one is at its limit."""
     budget: BudgetSettings | None = None
     """What all its calls together may cost."""
+    key_only: bool = False
+    """Refuses tokens, as Azure's serverless endpoints do."""
     tags: Tags = Field(default_factory=dict)
     """Words of your own: `team: search`. Policies can require them."""
     default: bool = False

@@ -143,6 +143,8 @@ class Deployment(Struct, frozen=True, kw_only=True):
     content_filter: str = "Microsoft.Nill"
     spillover: str | None = None
     budget: Budget | None = None
+    key_only: bool = False
+    """Tokens are refused."""
     default: bool = False
 
     @property

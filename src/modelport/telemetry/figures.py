@@ -19,6 +19,7 @@ Series = tuple[str, Labels]
 GROWING: Final = ("counter", "histogram")
 GAUGES: Final[Mapping[str, Callable[[float, float], float]]] = {
     "modelport_budget_used_ratio": max,
+    "modelport_issuer_failing": max,
     "modelport_journal_failing": max,
     "modelport_journal_file_number": max,
     "modelport_ledger_failing": max,

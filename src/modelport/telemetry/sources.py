@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Final, Protocol
 
 from msgspec import Struct
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
+from modelport.core.ports.states import StoreState
 from modelport.telemetry.metrics import Source
 
 ENGINE_STATES: Final = ("ready", "loading", "restarting", "failed", "unloaded")
@@ -64,6 +65,28 @@ class LedgerFigures(Protocol):
 
     @property
     def is_failing(self) -> bool: ...
+
+
+def authentication_source(
+    failures: Callable[[], Mapping[str, int]], issuers: Callable[[], Iterable[StoreState]]
+) -> Source:
+    """`modelport_authentication_failures_total` by reason, and `modelport_issuer_failing`."""
+
+    def families() -> Iterator[Metric]:
+        refused = CounterMetricFamily(
+            "modelport_authentication_failures", "Credentials that were not valid, by reason.", labels=("reason",)
+        )
+        for reason, count in sorted(failures().items()):
+            refused.add_metric((reason,), count)
+        yield refused
+        failing = GaugeMetricFamily(
+            "modelport_issuer_failing", "1 while an issuer's keys cannot be fetched.", labels=("issuer",)
+        )
+        for issuer in issuers():
+            failing.add_metric((issuer.name,), 0 if issuer.state == "ready" else 1)
+        yield failing
+
+    return families
 
 
 def engine_source(read: Callable[[], Iterable[EngineReading]]) -> Source:

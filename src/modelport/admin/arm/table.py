@@ -33,7 +33,9 @@ def refusals(arm: Arm) -> Refuse:
     """How this API words errors."""
 
     def refuse(error: ModelportError, request: AdminRequest) -> ErrorBody:
-        base = arm.base_of(request)
+        base, issuers = arm.base_of(request), arm.snapshot().issuers
+        if issuers:
+            return encode(error, issuers[0].authorization_uri)
         return encode(error, f"{base}/{NIL_ID}" if base is not None else None)
 
     return refuse

@@ -13,7 +13,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from modelport.auth.oidc.key_sets import FetchDocument, KeySets
-from modelport.auth.oidc.tokens import Refused, check_claims, is_for, read, refusal
+from modelport.auth.oidc.tokens import Refused, check_claims, is_for, named, read
 from modelport.auth.roles import has_group_overage, principal_of
 from modelport.core.catalog import Snapshot
 from modelport.core.clock import Clock
@@ -82,7 +82,7 @@ class TokenAuthenticator:
             token = read(text)
             issuer = issuer_of(token.claims, snapshot)
             if issuer is None:
-                raise Refused("unknown_issuer")
+                raise Refused("unknown_issuer", f"Its issuer {named(token.claims.get('iss'))} is not accepted here.")
             expires_at = check_claims(token, issuer, audience, now)
             keys = self.key_sets.of(issuer)
             current = keys.current if keys is not None else None
@@ -96,7 +96,7 @@ class TokenAuthenticator:
                 raise Refused("unknown_key_id")
             key.verify(token)
         except Refused as refused:
-            return Refusal(refusal(refused.reason))
+            return Refusal(refused.error)
         principal = principal_by(token.claims, issuer, snapshot)
         self._remember(text, Verified(token.claims, issuer, key.thumbprint, expires_at, len(text), snapshot, principal))
         return Identified(principal, expires_at)
@@ -135,9 +135,9 @@ def hashed(text: str) -> bytes:
 
 def issuer_of(claims: Any, snapshot: Snapshot) -> TokenIssuer | None:
     """The entry whose issuer the token names."""
-    named = claims.get("iss")
+    found = claims.get("iss")
     issuers: tuple[TokenIssuer, ...] = snapshot.issuers
-    return next((issuer for issuer in issuers if isinstance(named, str) and named in issuer.accepted), None)
+    return next((issuer for issuer in issuers if isinstance(found, str) and found in issuer.accepted), None)
 
 
 def principal_by(claims: Any, issuer: TokenIssuer, snapshot: Snapshot) -> Principal:

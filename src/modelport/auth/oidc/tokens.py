@@ -13,6 +13,7 @@ from msgspec import Struct
 
 from modelport.auth.oidc.issuers import MANAGEMENT
 from modelport.core.errors import Unauthenticated
+from modelport.core.excerpts import excerpt
 from modelport.core.identity import Audience, TokenIssuer
 
 UNAUTHORIZED: Final = (
@@ -48,16 +49,18 @@ class Token(Struct, frozen=True):
 
 
 class Refused(Exception):
-    """The token is not acceptable. Only the log names the reason."""
+    """The token is not acceptable. `detail`: a sentence for its caller."""
 
-    def __init__(self, reason: Reason) -> None:
+    def __init__(self, reason: Reason, detail: str = "") -> None:
         super().__init__(reason)
         self.reason = reason
+        self.detail = detail
 
-
-def refusal(reason: str, message: str = UNAUTHORIZED) -> Unauthenticated:
-    """What its caller gets."""
-    return Unauthenticated(message, reason=reason)
+    @property
+    def error(self) -> Unauthenticated:
+        """What its caller gets."""
+        message = f"{UNAUTHORIZED} {self.detail}" if self.detail else UNAUTHORIZED
+        return Unauthenticated(message, reason=self.reason)
 
 
 def read(text: str) -> Token:
@@ -84,20 +87,21 @@ def check_claims(token: Token, issuer: TokenIssuer, audience: Audience, now: flo
     Raises Refused."""
     claims = token.claims
     if token.algorithm not in issuer.algorithms:
-        raise Refused("algorithm")
+        raise Refused("algorithm", f"It is not signed by {' or '.join(sorted(issuer.algorithms))}.")
     expires, begins = _moment(claims, "exp"), _moment(claims, "nbf")
     if expires is None:
         raise Refused("claims")
     if now >= expires + issuer.leeway:
-        raise Refused("expired")
+        raise Refused("expired", "It has expired: get a new one.")
     if begins is not None and now < begins - issuer.leeway:
-        raise Refused("not_yet_valid")
+        raise Refused("not_yet_valid", "It is not valid yet: compare the clocks.")
     if not is_for(claims, issuer, audience):
-        raise Refused("audience")
+        wanted = [MANAGEMENT] if audience == "management" else sorted(issuer.audiences)
+        raise Refused("audience", f"It is for {named(claims.get('aud'))}; here it has to be for {' or '.join(wanted)}.")
     if issuer.tenant is not None:
         tenant = claims.get("tid")
         if not isinstance(tenant, str) or tenant.lower() != issuer.tenant:
-            raise Refused("tenant")
+            raise Refused("tenant", f"It is of tenant {named(tenant)}.")
     if not any(isinstance(claims.get(name), str) and claims[name] for name in ("oid", "sub")):
         raise Refused("claims")
     return expires + issuer.leeway
@@ -106,11 +110,16 @@ def check_claims(token: Token, issuer: TokenIssuer, audience: Audience, now: flo
 def is_for(claims: Mapping[str, Any], issuer: TokenIssuer, audience: Audience) -> bool:
     """Whether the token was issued for this. The slash at the end of an address does not count."""
     found = claims.get("aud")
-    named = found if isinstance(found, list) else [found]
-    given = {one.removesuffix("/") for one in named if isinstance(one, str)}
+    listed = found if isinstance(found, list) else [found]
+    given = {one.removesuffix("/") for one in listed if isinstance(one, str)}
     if audience == "management":
         return MANAGEMENT in given
     return not given.isdisjoint(issuer.audiences)
+
+
+def named(value: object) -> str:
+    """A claim of a token that may be anyone's, for a message."""
+    return ascii(excerpt(value)) if isinstance(value, str) else "nothing that is one text"
 
 
 def _moment(claims: Mapping[str, Any], name: str) -> float | None:
