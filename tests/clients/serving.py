@@ -177,7 +177,7 @@ def running(
             ca_file = directory / "data" / "tls" / "ca.pem"
             server_section["tls"] = {"self_signed": True}
         keys = {"keys": ["env:MODELPORT_API_KEY", "env:MODELPORT_TEST_SECOND_KEY"]}
-        whole = {**configuration, "server": server_section, "auth": keys}
+        whole = {**configuration, "server": server_section, "auth": {**configuration.get("auth", {}), **keys}}
         config_file, log_file = directory / "modelport.yaml", directory / "server.log"
         text = json.dumps(whole, indent=1, ensure_ascii=False).replace("{data_dir}", str(directory / "data"))
         config_file.write_text(text, encoding="utf-8")

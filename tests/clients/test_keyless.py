@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import os
+import ssl
 import subprocess
 import sys
+import urllib.error
+import urllib.request
+from pathlib import Path
 
 import pytest
 
-from .deployments import LANGUAGES, RIEMANN, SCRIPTED_LLAMA
+from .deployments import LANGUAGES, RIEMANN, SCRIPTED, SCRIPTED_LLAMA
 from .printed import run_python
-from .serving import Server, environment_of
+from .serving import Server, environment_of, running
 
 WAYS = {
     "workload identity": (
@@ -55,6 +60,19 @@ async def main():
             print("".join([c.choices[0].delta.content or "" async for c in chunks if c.choices]))
 
 asyncio.run(main())
+"""
+PLAIN = """
+import os
+from azure.ai.inference import ChatCompletionsClient
+from azure.ai.inference.models import UserMessage
+from azure.identity import DefaultAzureCredential
+
+client = ChatCompletionsClient(
+    os.environ["AZURE_INFERENCE_ENDPOINT"], DefaultAzureCredential(),
+    credential_scopes=["https://cognitiveservices.azure.com/.default"],
+)
+answer = client.complete(messages=[UserMessage("Hello")], model="mistral-large", enforce_https=False)
+print(answer.choices[0].message.content)
 """
 OPENAI = """
 import os
@@ -151,3 +169,25 @@ def test_the_management_client(keyless: Server) -> None:
     assert printed == '["Succeeded", 5, true, true, true]\n'
     refused = run(keyless, MANAGE, keyless.environment)
     assert refused == '[403, "AuthorizationFailed"]\n'
+
+
+def test_clients_of_azure_are_told_where_to_sign_in(keyless: Server) -> None:
+    authority, tenant = (keyless.environment[f"AZURE_{name}"] for name in ("AUTHORITY_HOST", "TENANT_ID"))
+    context = ssl.create_default_context(cafile=str(keyless.ca_file))
+    with urllib.request.urlopen(f"{keyless.url}/metadata/endpoints", context=context) as answer:
+        assert json.load(answer)["authentication"]["loginEndpoint"] == authority
+    with pytest.raises(urllib.error.HTTPError) as refused:
+        urllib.request.urlopen(f"{keyless.url}/subscriptions", context=context)
+    with refused.value:
+        assert refused.value.code == 401
+        assert f'authorization_uri="{authority}/{tenant}"' in refused.value.headers["www-authenticate"]
+
+
+@pytest.mark.check(12)
+def test_over_http_on_this_machine(keyless: Server) -> None:
+    """A server with a data directory of its own has the entry that the issuer printed in its configuration."""
+    assert keyless.data_dir is not None
+    entry = json.loads((Path(keyless.data_dir) / "identity" / "oidc.json").read_text())
+    deployments = {"Mistral-large": SCRIPTED["Mistral-large"]}
+    with running({"deployments": deployments, "auth": {"oidc": [entry]}}) as plain:
+        assert run(plain, PLAIN, keyless.environment) == RIEMANN + "\n"

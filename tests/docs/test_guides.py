@@ -7,12 +7,14 @@ import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.issuer import issuing
 
-from served import KEY, Served
+from served import KEY, Served, serve
 
 GUIDES = Path(__file__).parents[2] / "docs/guides"
 MODEL = {"name": "x"}
@@ -98,3 +100,31 @@ def test_managing_like_azure(serve_module: Callable[..., Served], tmp_path: Path
     config, *_ = re.findall(r"^```yaml\n(.*?)^```", page.read_text(), re.DOTALL | re.MULTILINE)
     served = serve_module(config, MODELPORT_TLS_SELF_SIGNED="true")
     follow(page, served, tmp_path, CURL_CA_BUNDLE=str(served.data_dir / "tls" / "ca.pem"))
+
+
+def test_code_without_keys(tmp_path: Path) -> None:
+    """Every Python block of the page; its identities are what the issuer starts with."""
+    text = (GUIDES / "entra.md").read_text()
+    identities = tmp_path / "identities.yaml"
+    (written,) = re.findall(r"^cat > identities.yaml <<'END'\n(.*?)^END$", text, re.DOTALL | re.MULTILINE)
+    identities.write_text(written)
+    blocks = re.findall(r"^```python\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
+    assert blocks
+    config = {"deployments": {"smollm2-135m-instruct": {"model": MODEL, "provider": {"type": "scripted"}}}}
+    data_dir = tmp_path / "data"
+    with (
+        pytest.MonkeyPatch.context() as patch,
+        ExitStack() as stack,
+    ):
+        patch.setenv("KNOWN_SECRET", "a-secret-of-one's-own")
+        issuer = stack.enter_context(issuing(data_dir, "--identities", str(identities)))
+        served = stack.enter_context(
+            serve(config, data_dir, MODELPORT_TLS_SELF_SIGNED="true", MODELPORT_IDENTITY="dev")
+        )
+        for block in blocks:
+            code = block.replace("https://127.0.0.1:8080", served.url)
+            ended = subprocess.run(
+                [sys.executable, "-c", code], capture_output=True, text=True, env=issuer.client(), timeout=120
+            )
+            assert ended.returncode == 0, ended.stderr
+            assert ended.stdout.strip()

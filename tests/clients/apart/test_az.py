@@ -65,12 +65,13 @@ def signed_in(keyless: Server, tmp_path_factory: pytest.TempPathFactory) -> Call
         az = Az(keyless, tmp_path_factory.mktemp(identity))
         known = environment_of(keyless, identity)
         file = Path(known["AZURE_FEDERATED_TOKEN_FILE"]).with_name(f"{identity}.secret")
-        az(
-            "cloud", "register", "-n", "modelport",
-            "--endpoint-resource-manager", keyless.url,
+        # Where to sign in az finds out from the server, or is told.
+        told = (
             "--endpoint-active-directory", known["AZURE_AUTHORITY_HOST"],
             "--endpoint-active-directory-resource-id", "https://management.azure.com/",
         )  # fmt: skip
+        more = told if identity == "operator" else ()
+        az("cloud", "register", "-n", "modelport", "--endpoint-resource-manager", keyless.url, *more)
         az("cloud", "set", "-n", "modelport")
         az(
             "login", "--service-principal", "-u", known["AZURE_CLIENT_ID"], "-p", secret or file.read_text().strip(),

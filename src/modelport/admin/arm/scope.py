@@ -15,6 +15,7 @@ from modelport.control.access import ScopedObjects
 from modelport.control.resources.rules import is_same
 from modelport.core.catalog import ModelProfile, Snapshot
 from modelport.core.errors import BadRequest
+from modelport.core.identity import TokenIssuer
 from modelport.core.operations import Operation
 from modelport.core.ports.control import ControlPlane
 from modelport.core.roles import Permission
@@ -25,7 +26,7 @@ GROUP: Final = f"{SUBSCRIPTION}/resourceGroups/{{group}}{PROVIDER}"
 ACCOUNT: Final = f"{GROUP}/accounts/{{account}}"
 LOCATION: Final = f"{SUBSCRIPTION}{PROVIDER}/locations/{{location}}"
 NIL_ID: Final = "00000000-0000-0000-0000-000000000000"
-"""The tenant; the subscription, too, where the configuration names none."""
+"""The tenant and the subscription, where the configuration names none."""
 UNNAMED: Final = "modelport"
 """Resource group and account in lists, where the configuration names none."""
 
@@ -76,6 +77,16 @@ class Arm(Struct, frozen=True, kw_only=True):
     built_in: Sequence[CatalogueModel]
     """Models that this server can run by itself."""
     server: Callable[[], ArmServer]
+
+    @property
+    def tenant(self) -> TokenIssuer | None:
+        """The first issuer in Entra's shape: where Azure's clients sign in."""
+        return next((issuer for issuer in self.snapshot().issuers if issuer.tenant is not None), None)
+
+    @property
+    def tenant_id(self) -> str:
+        """Of the issuer; without one, the nil id."""
+        return (self.tenant and self.tenant.tenant) or NIL_ID
 
     def base_of(self, request: AdminRequest) -> str | None:
         """`https://host`, without a slash at the end; None where the request's Host cannot be trusted."""

@@ -18,23 +18,24 @@ def add(routes: Routes) -> None:
 
 async def list_(scope: Scope) -> Answer:
     """The one subscription."""
-    return page([subscription(scope.arm.names().subscription or NIL_ID)])
+    return page([subscription(scope.arm.names().subscription or NIL_ID, scope.arm.tenant_id)])
 
 
 async def get(scope: Scope) -> Answer:
     """One subscription; its configured name, or any."""
-    return json_answer(subscription(scope.names["subscription"]))
+    return json_answer(subscription(scope.names["subscription"], scope.arm.tenant_id))
 
 
 async def metadata(scope: Scope) -> Answer:
     """Where a client signs in and manages. One object, as clients of a cloud of one's own expect, and no list."""
-    base = scope.base
+    base, tenant = scope.base, scope.arm.tenant
+    login = tenant.authorization_uri.rpartition("/")[0] if tenant is not None else base
     return json_answer(
         {
             "name": "modelport",
             "portal": base,
             "authentication": {
-                "loginEndpoint": base,
+                "loginEndpoint": login,
                 "audiences": ["https://management.azure.com/", "https://management.core.windows.net/"],
                 "tenant": "common",
                 "identityProvider": "AAD",
@@ -49,12 +50,12 @@ async def metadata(scope: Scope) -> Answer:
     )
 
 
-def subscription(name: str) -> dict[str, Any]:
+def subscription(name: str, tenant_id: str) -> dict[str, Any]:
     """As Azure shows one."""
     return {
         "id": f"/subscriptions/{name}",
         "subscriptionId": name,
-        "tenantId": NIL_ID,
+        "tenantId": tenant_id,
         "displayName": "modelport",
         "state": "Enabled",
         "authorizationSource": "RoleBased",
