@@ -63,6 +63,16 @@ def put(name: str, body: dict[str, Any] | None) -> Write:
     return Write(kind="deployments", name=name, body=body)
 
 
+def test_the_later_use_of_a_key_is_kept(opened: Callable[[], ControlStore]) -> None:
+    store, other = opened(), opened()
+    assert dict(store.key_uses()) == {}
+    store.note_key_uses({"a/key1": 5, "b/key1": 2**52})
+    other.note_key_uses({"a/key1": 3, "a/key2": 7, "b/key1": 2**52 + 1})
+    assert dict(store.key_uses()) == {"a/key1": 5, "a/key2": 7, "b/key1": 2**52 + 1}
+    store.forget_key_uses(["a/key1", "absent/key1"])
+    assert dict(other.key_uses()) == {"a/key2": 7, "b/key1": 2**52 + 1}
+
+
 def test_an_object_is_found_as_it_was_put(opened: Callable[[], ControlStore]) -> None:
     store = opened()
     body = {"text": "grüße \u2028", "number": 1.5, "list": [1, None, {"a": True}]}

@@ -118,8 +118,8 @@ def table() -> Iterator[Entry]:
         operation = "info" if route.path.endswith("/info") else operation
         yield Entry(route.method, route.path, str(route.permission), operation)
     current = SimpleNamespace(settings=Settings())
-    plane = SimpleNamespace(note_refusal=None)
-    app = admin_app(cast(Any, None), lambda: cast(Any, current), SystemClock(), cast(Any, plane))
+    control = SimpleNamespace(plane=SimpleNamespace(note_refusal=None), key_uses=None)
+    app = admin_app(cast(Any, None), lambda: cast(Any, current), SystemClock(), cast(Any, control))
     for endpoint in app.endpoints:
         yield Entry(endpoint.method, endpoint.path, str(endpoint.permission))
 

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final, Literal, Protocol, cast
 
 from modelport.admin.endpoint import AdminRequest, Answer, Endpoint, json_answer
 from modelport.control.access import ScopedObjects
 from modelport.control.resources import RESOURCES
+from modelport.control.resources.keys import SLOTS
 from modelport.core.errors import BadRequest, Forbidden, MalformedBody
 from modelport.core.ports.control import Actor, Body, Conditions, ControlPlane, Kind, Put, Resource
 from modelport.core.roles import Permission
 
 SETTINGS: Final = "settings"
-SHOWN: Final = ("name", "kind", "origin", "place", "etag", "created_at", "changed_at")
+SHOWN: Final = ("name", "kind", "origin", "place", "etag", "created_at", "changed_at", "last_used_at")
 """What an answer has beside `settings`; in a request it is passed over, so that an answer can be sent back."""
 
 
@@ -24,12 +25,27 @@ class Keys(ControlPlane, Protocol):
     async def regenerate(self, actor: Actor, name: str, slot: str) -> Put: ...
 
 
-def endpoints(plane: Keys) -> Sequence[Endpoint]:
+class LastUses(Protocol):
+    """When each key was used last, by its id in lower case (`name/key1`)."""
+
+    async def last(self) -> Mapping[str, int]:
+        """In microseconds of unix time."""
+        ...
+
+    async def forget(self, key_ids: Iterable[str]) -> None:
+        """Their values are new, or gone."""
+        ...
+
+
+def endpoints(plane: Keys, uses: LastUses) -> Sequence[Endpoint]:
     """All kinds, and the rotation of keys."""
-    found = [endpoint for kind in RESOURCES for endpoint in of_kind(plane, cast(Kind, kind))]
+    found = [endpoint for kind in RESOURCES for endpoint in of_kind(plane, cast(Kind, kind), uses)]
 
     async def rotate(request: AdminRequest, names: Mapping[str, str]) -> Answer:
-        return put_answer(await plane.regenerate(request.actor, names["name"], slot_of(request)))
+        slot = slot_of(request)
+        made = await plane.regenerate(request.actor, names["name"], slot)
+        await uses.forget([f"{made.resource.name}/{slot}".lower()])
+        return put_answer(made)
 
     async def test_policy(request: AdminRequest, names: Mapping[str, str]) -> Answer:
         return json_answer({"value": await plane.test_policy(names["name"], settings_of(request))})
@@ -96,18 +112,22 @@ def endpoints(plane: Keys) -> Sequence[Endpoint]:
     ]
 
 
-def of_kind(plane: ControlPlane, kind: Kind) -> Sequence[Endpoint]:
+def of_kind(plane: ControlPlane, kind: Kind, uses: LastUses) -> Sequence[Endpoint]:
     """List, get, put, patch and delete."""
+
+    async def last_uses() -> Mapping[str, int]:
+        return await uses.last() if kind == "keys" else {}
 
     def scoped(request: AdminRequest) -> ScopedObjects:
         return ScopedObjects(plane, request.principal)
 
     async def list_(request: AdminRequest, names: Mapping[str, str]) -> Answer:
-        return json_answer({"value": [shown(resource) for resource in await scoped(request).list(kind)]})
+        found, used = await scoped(request).list(kind), await last_uses()
+        return json_answer({"value": [{**shown(resource), **used_at(resource, used)} for resource in found]})
 
     async def get(request: AdminRequest, names: Mapping[str, str]) -> Answer:
         resource = await scoped(request).get(kind, names["name"])
-        return json_answer(shown(resource), 200, *etag(resource))
+        return json_answer({**shown(resource), **used_at(resource, await last_uses())}, 200, *etag(resource))
 
     async def put(request: AdminRequest, names: Mapping[str, str]) -> Answer:
         return put_answer(
@@ -121,6 +141,8 @@ def of_kind(plane: ControlPlane, kind: Kind) -> Sequence[Endpoint]:
 
     async def delete(request: AdminRequest, names: Mapping[str, str]) -> Answer:
         await scoped(request).delete(request.actor, kind, names["name"], conditions(request))
+        if kind == "keys":
+            await uses.forget(key_ids(names["name"]))
         return Answer(b"", content_type=None, status=204)
 
     rules, path = RESOURCES[kind], f"/admin/v1/{kind}/{{name}}"
@@ -228,6 +250,20 @@ def shown(resource: Resource) -> dict[str, Any]:
         "changed_at": moment(resource.changed_us),
     }
     return {**{name: value for name, value in found.items() if value is not None}, SETTINGS: resource.body}
+
+
+def key_ids(name: str) -> list[str]:
+    """Of both keys of an entry."""
+    return [f"{name}/{slot}".lower() for slot in SLOTS]
+
+
+def used_at(resource: Resource, uses: Mapping[str, int]) -> dict[str, dict[str, str | None]]:
+    """`last_used_at` of an entry of keys, by slot; without the slots that were never used or hold no key."""
+    if resource.kind != "keys":
+        return {}
+    pairs = zip(SLOTS, key_ids(resource.name), strict=True)
+    known = {slot: uses[key_id] for slot, key_id in pairs if resource.body.get(slot) is not None and key_id in uses}
+    return {"last_used_at": {slot: moment(time_us) for slot, time_us in known.items()}}
 
 
 def moment(time_us: int | None) -> str | None:

@@ -13,6 +13,7 @@ from modelport.admin.arm.scope import Arm, ArmNames, ArmServer, CatalogueModel
 from modelport.admin.endpoint import AdminRequest, Answer, Endpoint
 from modelport.admin.errors import encode
 from modelport.app.configuration import Configuration
+from modelport.app.control.opening import ControlPlaneOfServer
 from modelport.app.owner import Ledger
 from modelport.app.snapshot import BACKEND_OPERATIONS
 from modelport.config.profiles import load_profiles
@@ -36,21 +37,25 @@ Handler = Callable[[AdminRequest], Awaitable[Answer]]
 
 
 def admin_app(
-    ledger: Ledger, current: Callable[[], Configuration], clock: Clock, plane: LocalControlPlane | None
+    ledger: Ledger,
+    current: Callable[[], Configuration],
+    clock: Clock,
+    control: ControlPlaneOfServer | None,
 ) -> AdminApp:
     """Every endpoint of the administration. `current`: what is served now. Without a control plane, the reports
     alone."""
     server = current().settings.server
     found: Sequence[Endpoint] = usage.endpoints(ledger, clock, account="modelport", region=server.region)
-    if plane is None:
+    if control is None:
         return AdminApp(found)
 
     def refuse(error: ModelportError, request: AdminRequest) -> ErrorBody:
         issuers = current().snapshot.issuers
         return encode(error, issuers[0].authorization_uri if issuers else None)
 
+    plane = control.plane
     arm = arm_of(current, plane)
-    of_admin = [*found, *resources.endpoints(plane)]
+    of_admin = [*found, *resources.endpoints(plane, control.key_uses)]
     return AdminApp(
         [*of_admin, openapi.endpoint(of_admin, described), *table.endpoints(arm, Operations(clock))],
         {"admin": refuse, **dict.fromkeys(table.BASES, table.refusals(arm))},

@@ -120,6 +120,7 @@ async def serving(
         control: ControlPlaneOfServer | None = None
         if opened is not None:
             control = opened.plane(generated, OneProcess(reconciler, budgets), clock)
+            control.key_uses.take = pipeline.callers.take_uses
             metrics.sources.append(control_source(control))
         gateway = Gateway(
             pipeline,
@@ -144,9 +145,7 @@ async def serving(
         try:
             await owner.start()
             await budgets.start()
-            app = admin_app(
-                owner.ledger, lambda: reconciler.current, clock, control.plane if control is not None else None
-            )
+            app = admin_app(owner.ledger, lambda: reconciler.current, clock, control)
             doors = build_surfaces(gateway, surface_options(settings), admin_routes(relay or app))
             lane = Lane(gateway, doors, wire)
             async with control.following() if control is not None else nullcontext():

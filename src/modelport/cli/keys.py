@@ -106,8 +106,10 @@ def list_(
     if as_json:
         write_json(found)
     else:
-        columns = ("name", "keys", "role", "deployments", "operations", "project", "expires", "origin")
-        write_table(columns, [(item["name"], *row(item["settings"]), item["origin"]) for item in found])
+        columns = ("name", "keys", "role", "deployments", "operations", "project", "expires", "last used", "origin")
+        write_table(
+            columns, [(item["name"], *row(item["settings"]), last_used(item), item["origin"]) for item in found]
+        )
 
 
 @app.command()
@@ -176,6 +178,12 @@ def row(settings: Body) -> tuple[object, ...]:
         settings.get("project"),
         settings.get("expires"),
     )
+
+
+def last_used(item: Object) -> str:
+    """Which of its keys was used when, to the second of UTC."""
+    used: dict[str, str] = item.get("last_used_at") or {}
+    return ", ".join(f"{slot} {moment[:10]} {moment[11:19]}" for slot, moment in used.items()) or "never"
 
 
 def write_key(found: Object, as_json: bool) -> None:

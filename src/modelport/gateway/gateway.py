@@ -49,7 +49,9 @@ class Gateway:
         """Who it is. Raises Unauthenticated, and what an authenticator refuses with that cannot decide."""
         pipeline = self.pipeline
         found = identify(credential, pipeline.snapshot(), pipeline.authenticators, pipeline.clock)
-        return passed(await found.resume() if isinstance(found, NeedsWaiting) else found).principal
+        principal = passed(await found.resume() if isinstance(found, NeedsWaiting) else found).principal
+        pipeline.callers.note_use(principal, pipeline.clock.now())
+        return principal
 
     def visible(self, principal: Principal) -> list[Deployment]:
         """The deployments this principal may see, in order of their names."""

@@ -132,6 +132,7 @@ class CallMachine(TargetExchange):
             self.turn_away(found.error)
             return
         caller = Caller(head, found, snapshot, runtime, pipeline.observer, pipeline.callers.planned)
+        pipeline.callers.note_use(caller.principal, self._started_at)
         pipeline.callers.keep(arrival.key, caller)
         self._is_known(caller)
 

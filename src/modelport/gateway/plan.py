@@ -42,7 +42,7 @@ NOTHING_SHOWN: Final = Credential()
 class Caller:
     """Who asks, by a head that says where and how."""
 
-    __slots__ = ("_observer", "_planned", "_plans", "expires_at", "head", "principal", "runtime", "snapshot")
+    __slots__ = ("_observer", "_planned", "_plans", "expires_at", "head", "principal", "runtime", "snapshot", "used_at")
 
     def __init__(
         self,
@@ -58,6 +58,8 @@ class Caller:
         self.principal = identified.principal
         self.expires_at = float("inf") if identified.expires_at is None else identified.expires_at
         """The moment from which the credential no longer counts, in unix seconds."""
+        self.used_at = 0.0
+        """Unix seconds of its last call since `Callers.take_uses`; 0: it has made none."""
         self.snapshot = snapshot
         self.runtime = runtime
         self._observer = observer
@@ -258,30 +260,53 @@ class Callers:
         self._snapshot: Snapshot | None = None
         self._known: dict[bytes, Caller] = {}
         self._plans = 0
+        self._uses: dict[str, float] = {}
 
     def forget(self) -> None:
         """Everybody is identified again: a credential may count no longer."""
+        self._gather_uses()
         self._known, self._plans = {}, 0
 
     def planned(self) -> None:
         """One of them has a plan more. Beyond so many, all are forgotten."""
         self._plans += 1
         if self._plans > KNOWN_PLANS:
-            self._known, self._plans = {}, 0
+            self.forget()
 
     def find(self, key: bytes, snapshot: Snapshot, now: float) -> Caller | None:
         """`key`: a keyed hash of all that decides who it is and where it leads. `now`: unix seconds."""
         if snapshot is not self._snapshot:
-            self._snapshot, self._known, self._plans = snapshot, {}, 0
+            self._snapshot = snapshot
+            self.forget()
         caller = self._known.get(key)
-        return caller if caller is not None and now < caller.expires_at else None
+        if caller is None or now >= caller.expires_at:
+            return None
+        caller.used_at = now
+        return caller
 
     def keep(self, key: bytes, caller: Caller) -> None:
         """Only who is known is kept: strangers could push the others out. Without a key, nobody is."""
         if key and caller.snapshot is self._snapshot:
             if len(self._known) >= KNOWN_CALLERS:
-                self._known.clear()
+                self.forget()
             self._known[key] = caller
+
+    def note_use(self, principal: Principal, now: float) -> None:
+        """A credential was identified, for a call or another request. `now`: unix seconds."""
+        if principal.key_id is not None:
+            self._uses[principal.key_id] = max(now, self._uses.get(principal.key_id, 0.0))
+
+    def take_uses(self) -> dict[str, float]:
+        """When each key was used last, in unix seconds by key id: those that were used since this was asked before."""
+        self._gather_uses()
+        uses, self._uses = self._uses, {}
+        return uses
+
+    def _gather_uses(self) -> None:
+        for caller in self._known.values():
+            if caller.used_at:
+                self.note_use(caller.principal, caller.used_at)
+                caller.used_at = 0.0
 
 
 def claims_of(deployment: Deployment, principal: Principal) -> tuple[Claim, ...]:

@@ -17,6 +17,7 @@ from modelport.app.configuration import UNLOADABLE, ControlState
 from modelport.app.control.forms import ConfigForms
 from modelport.app.control.host import ConfigurationFile, Server, ServingHost, prices_of
 from modelport.app.control.store import ThreadedStore
+from modelport.app.key_uses import KeyUses
 from modelport.app.ledger import database_address
 from modelport.config.faults import ConfigError, Fault
 from modelport.config.secrets import Secret, generated_key
@@ -62,15 +63,16 @@ class OpenedControl:
         """The control plane of a server that serves `settings`."""
         host = ServingHost(self.file, self.state, generated, server)
         plane = LocalControlPlane(self.store, self.forms, host, clock, self.objects)
-        return ControlPlaneOfServer(self, host, plane)
+        return ControlPlaneOfServer(self, host, plane, clock)
 
 
 class ControlPlaneOfServer:
     """A control plane that serves, and follows what other servers of the same store change."""
 
-    def __init__(self, opened: OpenedControl, host: ServingHost, plane: LocalControlPlane) -> None:
+    def __init__(self, opened: OpenedControl, host: ServingHost, plane: LocalControlPlane, clock: Clock) -> None:
         self.host = host
         self.plane = plane
+        self.key_uses = KeyUses(opened.store, clock)
         self._opened = opened
         self.failure: str | None = None if opened.is_loaded else "its objects were not read yet"
         self._is_remote = opened.name == "postgresql"
@@ -96,13 +98,16 @@ class ControlPlaneOfServer:
     @asynccontextmanager
     async def following(self) -> AsyncIterator[None]:
         """Until the block ends."""
-        task = asyncio.create_task(self._follow(), name="control plane")
+        following = asyncio.create_task(self._follow(), name="control plane")
+        writing = asyncio.create_task(self.key_uses.write_repeatedly(), name="key uses")
         try:
             yield
         finally:
-            task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
+            for task in (following, writing):
+                task.cancel()
+            await asyncio.gather(following, writing, return_exceptions=True)
             await self.plane.write_refusals(is_last=True)
+            await self.key_uses.write()
             await asyncio.to_thread(self._opened.store.close)
 
     async def reread(self) -> None:

@@ -72,6 +72,7 @@ def schemas() -> dict[str, Any]:
                 "origin": {"enum": ["file", "built_in", "store"]},
                 "settings": {"type": "object"},
                 "secrets": {"type": "object", "additionalProperties": TEXT},
+                **({"last_used_at": {"type": "object", "additionalProperties": TEXT}} if kind == "keys" else {}),
             },
             "additionalProperties": False,
         }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TypeVar
 
 from modelport.core.ports.control import (
@@ -58,6 +58,18 @@ class ThreadedStore:
     async def audit(self, since_us: int, kind: str | None, name: str | None) -> Sequence[AuditEntry]:
         """Store"""
         return await self._asked(lambda store: store.audit(since_us, kind, name), is_refused_when_away=True)
+
+    async def key_uses(self) -> Mapping[str, int]:
+        """ControlStore"""
+        return await self._asked(lambda store: store.key_uses(), is_refused_when_away=True)
+
+    async def note_key_uses(self, uses: Mapping[str, int]) -> None:
+        """ControlStore"""
+        await self._asked(lambda store: store.note_key_uses(uses), is_refused_when_away=True)
+
+    async def forget_key_uses(self, key_ids: Iterable[str]) -> None:
+        """ControlStore"""
+        await self._asked(lambda store: store.forget_key_uses(key_ids), is_refused_when_away=True)
 
     async def wait(self, seconds: float) -> None:
         """ControlStore"""

@@ -11,7 +11,7 @@ import socket
 import ssl
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from types import FrameType
@@ -39,6 +39,7 @@ from modelport.telemetry.metrics import Metrics
 
 FIGURES_SECONDS: Final = 1.0
 JOURNAL_SECONDS: Final = 1.0
+KEY_USES_SECONDS: Final = 1.0
 IDLE_SECONDS: Final = 2.0
 """A connection without a request when its worker retires stays open for so long: one may be on its way."""
 LAST_SECONDS: Final = 0.9
@@ -99,6 +100,7 @@ async def serve(plan: Plan, inherited: Inherited, listener: int) -> None:
         tasks = [
             asyncio.create_task(ended_with(owner, server)),
             asyncio.create_task(figures_told(owner.peer, application.metrics)),
+            asyncio.create_task(key_uses_told(owner.peer, application.gateway.pipeline.callers.take_uses)),
             asyncio.create_task(journal_told(owner.peer, application.journal_state)),
             asyncio.create_task(watch_certificate(certificate)),
         ]
@@ -138,6 +140,14 @@ async def figures_told(peer: Peer, metrics: Metrics) -> None:
     while True:
         await asyncio.sleep(FIGURES_SECONDS)
         peer.tell("figures", told_figures(metrics))
+
+
+async def key_uses_told(peer: Peer, take: Callable[[], Mapping[str, float]]) -> None:
+    """Tells the owner which keys were used, and when."""
+    while True:
+        await asyncio.sleep(KEY_USES_SECONDS)
+        if uses := take():
+            peer.tell("key_uses", uses)
 
 
 async def journal_told(peer: Peer, state: Callable[[], StoreState]) -> None:

@@ -145,7 +145,7 @@ class OwnerProcess:
         self._forked_with = configuration.settings
         """What a worker reads once, it has from these."""
         self.control = opened.plane(configuration.generated, self, clock)
-        self._admin = admin_app(owner.ledger, lambda: self._current, clock, self.control.plane)
+        self._admin = admin_app(owner.ledger, lambda: self._current, clock, self.control)
         self._packed: str | None = None
         """The settings of the last message `configure`; None while the workers serve what their nursery has read."""
         if configuration.control.version:
@@ -334,6 +334,7 @@ class OwnerProcess:
             "retiring": lambda _: self.fleet.retires(member),
             "drained": lambda _: self.fleet.drained(member),
             "journal": partial(learn_journal, member),
+            "key_uses": lambda uses: self.control.key_uses.add(msgspec.convert(uses, dict[str, float])),
             "figures": lambda figures: self.fleet.heard(member, figures),
             "metrics": lambda figures: self._rendered(member, figures),
             "start_engine": self._start_engine,

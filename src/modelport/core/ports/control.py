@@ -6,7 +6,7 @@ of the configuration file. A stored body holds a sealed text in the place of eac
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final, Literal, Protocol
 
 from msgspec import Struct
@@ -115,6 +115,18 @@ class ControlStore(Protocol):
 
     def audit(self, since_us: int = 0, kind: str | None = None, name: str | None = None) -> Sequence[AuditEntry]:
         """The entries from `since_us` on, oldest first."""
+        ...
+
+    def key_uses(self) -> Mapping[str, int]:
+        """When each key was used last, in microseconds of unix time, by key id."""
+        ...
+
+    def note_key_uses(self, uses: Mapping[str, int]) -> None:
+        """Keeps the later of two times."""
+        ...
+
+    def forget_key_uses(self, key_ids: Iterable[str]) -> None:
+        """As if these were never used."""
         ...
 
     def wait(self, seconds: float) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from msgspec import structs
 
@@ -28,6 +28,7 @@ class MemoryControlStore:
         self._objects: dict[tuple[str, str], StoredObject] = {}
         self._entries: list[AuditEntry] = []
         self._claims: dict[str, str] = {}
+        self._key_uses: dict[str, int] = {}
 
     def load(self) -> StoredState:
         """ControlStore"""
@@ -64,6 +65,23 @@ class MemoryControlStore:
                 and kind in (None, entry.kind)
                 and (name is None or name.lower() == entry.name.lower())
             ]
+
+    def key_uses(self) -> dict[str, int]:
+        """ControlStore"""
+        with self._lock:
+            return dict(self._key_uses)
+
+    def note_key_uses(self, uses: Mapping[str, int]) -> None:
+        """ControlStore"""
+        with self._lock:
+            for key_id, used_us in uses.items():
+                self._key_uses[key_id] = max(used_us, self._key_uses.get(key_id, 0))
+
+    def forget_key_uses(self, key_ids: Iterable[str]) -> None:
+        """ControlStore"""
+        with self._lock:
+            for key_id in key_ids:
+                self._key_uses.pop(key_id, None)
 
     def wait(self, seconds: float) -> None:
         """ControlStore"""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-REVISIONS: Final = ("0004", "0005")
+REVISIONS: Final = ("0004", "0005", "0006")
 """Every migration, oldest first. Known here so that Alembic is imported only where there is something to migrate."""
 
 TOKEN_COLUMNS: Final = (

@@ -4,12 +4,13 @@ one writer at a time; on PostgreSQL the row of the version is the lock, and a co
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Final
 
 import msgspec
 from sqlalchemy import Connection, Row, delete, func, insert, select, text, update
+from sqlalchemy.dialects import postgresql, sqlite
 
 from modelport.core.audit_chain import FIRST, chained
 from modelport.core.ports.control import (
@@ -25,7 +26,13 @@ from modelport.core.usage_reports import LedgerUnavailable
 from modelport.stores.sql.address import DatabaseAddress
 from modelport.stores.sql.database import open_as_is, open_for_writing, told
 from modelport.stores.sql.listening import CHANNEL, Listener
-from modelport.stores.sql.schema import CONTROL_AUDIT, CONTROL_CLAIMS, CONTROL_OBJECTS, CONTROL_STATE
+from modelport.stores.sql.schema import (
+    CONTROL_AUDIT,
+    CONTROL_CLAIMS,
+    CONTROL_KEY_USES,
+    CONTROL_OBJECTS,
+    CONTROL_STATE,
+)
 
 STATE_ROW: Final = 1
 
@@ -113,6 +120,29 @@ class SqlControlStore:
             if found is None:
                 connection.execute(insert(CONTROL_CLAIMS).values(name=name, value=value))
         return value if found is None else found
+
+    def key_uses(self) -> dict[str, int]:
+        """ControlStore"""
+        with self._transaction() as connection:
+            return {row.key_id: row.used_us for row in connection.execute(select(CONTROL_KEY_USES))}
+
+    def note_key_uses(self, uses: Mapping[str, int]) -> None:
+        """ControlStore"""
+        with self._transaction() as connection:
+            dialect = postgresql if connection.dialect.name == "postgresql" else sqlite
+            added = dialect.insert(CONTROL_KEY_USES)
+            kept = added.on_conflict_do_update(
+                index_elements=["key_id"],
+                set_={"used_us": added.excluded.used_us},
+                where=CONTROL_KEY_USES.c.used_us < added.excluded.used_us,
+            )
+            # In one order everywhere: two servers that write the same rows do not wait for each other in a circle.
+            connection.execute(kept, [{"key_id": key_id, "used_us": uses[key_id]} for key_id in sorted(uses)])
+
+    def forget_key_uses(self, key_ids: Iterable[str]) -> None:
+        """ControlStore"""
+        with self._transaction() as connection:
+            connection.execute(delete(CONTROL_KEY_USES).where(CONTROL_KEY_USES.c.key_id.in_(list(key_ids))))
 
     def close(self) -> None:
         """ControlStore"""

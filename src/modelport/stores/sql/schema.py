@@ -16,6 +16,7 @@ from modelport.stores.sql.columns import COST_COLUMNS, REVISIONS, SUM_COLUMNS, T
 __all__ = [
     "CONTROL_AUDIT",
     "CONTROL_CLAIMS",
+    "CONTROL_KEY_USES",
     "CONTROL_OBJECTS",
     "CONTROL_STATE",
     "COST_COLUMNS",
@@ -157,6 +158,14 @@ CONTROL_CLAIMS: Final = Table(
     Column("value", Text, nullable=False),
 )
 """What the first server has said and all others must agree with: the fingerprint of the secrets key."""
+
+CONTROL_KEY_USES: Final = Table(
+    "control_key_uses",
+    METADATA,
+    Column("key_id", Text, primary_key=True),
+    Column("used_us", BigInteger, nullable=False),
+)
+"""When a key of an entry was used last, as far as a server has written it."""
 
 CONTROL_AUDIT: Final = Table(
     "control_audit",
