@@ -16,6 +16,7 @@ from pathlib import Path
 from bench import batches, counters, mix_forms, servers
 from bench.batches import Batches
 from bench.mix_forms import FORMS, Form
+from bench.token_issuer import issuer
 
 TEAM_KEY = "bench-team-0123456789abcdef0123"
 WARMING_BATCHES = 10
@@ -61,10 +62,16 @@ class Driven:
 def request_of(form: Form, stream: bool = False) -> bytes:
     """The bytes on the wire."""
     body = form.body(stream)
-    key = servers.KEY if form.key == "operator" else TEAM_KEY
     lines = [f"POST {form.path} HTTP/1.1", "Host: 127.0.0.1", "Content-Type: application/json"]
-    lines += [f"Authorization: Bearer {key}", *form.headers, f"Content-Length: {len(body)}", "", ""]
+    lines += [f"Authorization: Bearer {credential_of(form)}", *form.headers, f"Content-Length: {len(body)}", "", ""]
     return "\r\n".join(lines).encode() + body
+
+
+def credential_of(form: Form) -> str:
+    """The key or the token that it shows."""
+    if form.key == "token":
+        return issuer().token
+    return servers.KEY if form.key == "operator" else TEAM_KEY
 
 
 def answer_of(form: Form, stream: bool) -> batches.Answer:
@@ -99,7 +106,8 @@ def driven(
 
 def config_of(port: int, folder: Path, mock: int, store: str) -> str:
     """modelport.yaml."""
-    return mix_forms.CONFIG.format(port=port, folder=folder, mock=mock, store=store, limits=servers.GENEROUS)
+    about = {"limits": servers.GENEROUS, "issuer": issuer().url}
+    return mix_forms.CONFIG.format(port=port, folder=folder, mock=mock, store=store, **about)
 
 
 @contextmanager

@@ -1,12 +1,12 @@
-"""Instructions per request of three forms of chat, against a limit and the baselines of this Python.
+"""Instructions per request of four forms of chat, against a limit and the baselines of this Python.
 
 All threads of the server count, with its key, quota, journal and metrics on. The requests come in fixed batches
 (`bench.batches`), so other load on the machine changes a figure by up to 4 %.
 
 python -m bench.gate [--python PATH] [--write]
 
-Exit status 1 if the plain form is above the limit, or a form is more than 15 % above its baseline. `--write` makes what
-was counted the new baselines.
+Exit status 1 if the plain form is above the limit, a form is more than 15 % above its baseline, or a call with a token
+costs more than 15 % more than the plain one, which has a key. `--write` makes what was counted the new baselines.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from bench import batched, counters, interpreters
-from bench.mix_forms import GATED, PLAIN
+from bench.mix_forms import GATED, PLAIN, TOKEN
 
 BASELINE = Path(__file__).parent / "baseline.json"
 LIMIT = 280_000
@@ -70,6 +70,11 @@ def judge(counted: Mapping[str, int], build: str, baselines: Baselines) -> list[
     faults = []
     if counted[PLAIN.name] > LIMIT:
         faults.append(f"{PLAIN.name}: more than {LIMIT:,}")
+    if TOKEN.name in counted:
+        times = counted[TOKEN.name] / counted[PLAIN.name]
+        print(f"gate: a token costs {times:.3f} times what a key costs")
+        if times > 1 + TOLERANCE:
+            faults.append(f"{TOKEN.name}: {times:.3f} times {PLAIN.name}")
     known = baselines.get(build)
     if known is None:
         print(f"gate: {build} has no baselines; --write makes them")

@@ -173,8 +173,8 @@ def measure(where: rounds.Range, form: Form, stream: bool, everybody: Sequence[C
     entered = []
     for one in everybody:
         door = one.doors["stream" if stream and "stream" in one.doors else "whole"]
-        key = batched.TEAM_KEY if form.key != "operator" else servers.KEY
-        headers = (*contenders.bearer(key), *form.headers) if one.name == contenders.OURS else door.headers
+        credential = batched.credential_of(form)
+        headers = (*contenders.bearer(credential), *form.headers) if one.name == contenders.OURS else door.headers
         headers = headers if one.name == contenders.OURS else (*headers, *form.headers)
         if one.name == ROLTER and not form.is_chat:
             continue

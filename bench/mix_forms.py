@@ -59,6 +59,7 @@ class Form:
 
 PLAIN = Form("plain")
 DOCUMENTED = Form("all documented fields, neutral", NEUTRAL)
+TOKEN = Form("token", key="token")
 LIMITED = Form("key with limits and a budget", key="team")
 FORMS = (
     PLAIN,
@@ -67,15 +68,21 @@ FORMS = (
     Form("json_schema", {"response_format": SCHEMA}),
     Form("user and two extras, dropped", {"user": "u-1", "top_k": 40, "min_p": 0.1}, ("extra-parameters: drop",)),
     LIMITED,
+    TOKEN,
     Form("two targets", deployment="bench-two"),
     Form("Redis quota", store="redis"),
     Form("embeddings of one text", {"input": QUESTION}, deployment="bench-embed", path="/v1/embeddings"),
 )
-GATED = (PLAIN, DOCUMENTED, LIMITED)
+GATED = (PLAIN, DOCUMENTED, LIMITED, TOKEN)
 CONFIG = """
 server: {{port: {port}, data_dir: "{folder}/data"}}
 telemetry: {{log_level: warning}}
 {store}
+auth:
+  oidc:
+    - issuer: "{issuer}"
+      audiences: ["https://cognitiveservices.azure.com"]
+      roles: [{{claim: roles, value: Inference User, role: Inference User}}]
 providers:
   mock: {{type: openai_compatible, base_url: "http://127.0.0.1:{mock}/v1"}}
   other: {{type: openai_compatible, base_url: "http://127.0.0.1:{mock}/other/v1"}}

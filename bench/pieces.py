@@ -23,7 +23,7 @@ from typing import Any, Final
 from bench import counters, instructions, interpreters, servers, written
 from modelport.app.build import serving
 from modelport.config.load import load
-from modelport.core.identity import Identified
+from modelport.core.identity import Identified, Peer
 from modelport.core.requests import ChatRequest
 from modelport.dialects import fresh_ids
 from modelport.gateway.answering import whole_text
@@ -130,7 +130,7 @@ def pieces_of(application: Any) -> dict[str, Callable[[], object]]:
     fields = {b"host": b"127.0.0.1", b"authorization": f"Bearer {os.environ[KEY]}".encode()}
     headers = [*fields.items(), (b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
     data = b"POST %b HTTP/1.1\r\n%b\r\n%b" % (URL, b"".join(b"%b: %b\r\n" % field for field in headers), body)
-    key, snapshot = lane.key(way, dict(headers)), pipeline.snapshot()
+    key, snapshot = lane.key(way, dict(headers), Peer()), pipeline.snapshot()
     head = RepeatedHead.of(data, headers, way, key, snapshot, 32 * 1024)
     asked = RequestHead(method="POST", path=way.path, headers=dict(headers), query=way.query, request_id="")
     said = head_of(lane, way, SimpleNamespace(head=asked))  # type: ignore[arg-type]
@@ -183,7 +183,7 @@ def pieces_of(application: Any) -> dict[str, Callable[[], object]]:
         NOTHING: lambda: None,
         "the request's head, known again": lambda: head.match(data),
         "who asks, by a keyed hash of its head": lambda: pipeline.callers.find(
-            lane.key(way, fields), snapshot, clock.now()
+            lane.key(way, fields, Peer()), snapshot, clock.now()
         ),
         "the request's body, decoded": lambda: said.decode(body),
         "its plan, its shape and what it needs": lambda: (

@@ -36,6 +36,7 @@ SAMPLES: dict[type[ModelportError], ModelportError] = {
     limit_errors.ContextLengthExceeded: limit_errors.ContextLengthExceeded.of(10, 10, 10),
     tree.ContentFiltered: tree.ContentFiltered(),
     tree.Unauthenticated: tree.Unauthenticated(),
+    tree.TooManyFailures: tree.TooManyFailures(1),
     tree.PermissionDenied: tree.PermissionDenied(),
     tree.DeploymentNotFound: tree.DeploymentNotFound("d"),
     tree.RouteNotFound: tree.RouteNotFound(),
