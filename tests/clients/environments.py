@@ -56,11 +56,11 @@ class Client:
 
 @dataclass(frozen=True)
 class NodeClient(Client):
-    """The JavaScript clients: driven by the project's own interpreter, run by Node."""
+    """Packages of npm: driven by the project's own interpreter, run by Node."""
 
     @property
     def requirements(self) -> Path:
-        return HERE / "node" / "package.json"
+        return HERE / self.name / "package.json"
 
     @property
     def interpreter(self) -> Path:
@@ -84,6 +84,7 @@ class Program(Client):
 CLIENTS: list[Client] = [
     *(Client(name, "test_azure_ai_inference.py") for name in BETAS),
     NodeClient("node", "test_node.py", ("@azure-rest/ai-inference",), ("main", "secure", "keyless")),
+    NodeClient("oidc-provider", "test_oidc_provider.py", ("oidc-provider",), ("secure",)),
     Client("langchain", "test_langchain.py", ("langchain-azure-ai", "langchain-openai", "azure-ai-inference")),
     Client(
         "llama-index",
