@@ -112,6 +112,7 @@ async def serving(
             random=Random(),  # noqa: S311  spreads calls over targets
             budgets=budgets.budgets,
             redactor=redactor,
+            filters=configuration.filters.policies,
         )
         metrics.sources.append(authentication_source(lambda: authentication.failures, authentication.states))
         metrics.sources.append(waiting_source(pipeline.quota.queue.__len__))
@@ -179,6 +180,7 @@ def follower(
 
     def change(now: Configuration, runtime: LiveRuntime) -> None:
         pipeline.snapshot, pipeline.runtime = lambda: now.snapshot, runtime
+        pipeline.take_filters(now.filters.policies)
         budgets.follow(budgets_of(now.snapshot))
         if hours is not None and isinstance(now.snapshot.prices, Book):
             hours.follow(now.snapshot.prices, served_by(now.snapshot, now.worker_of), now.snapshot.id)

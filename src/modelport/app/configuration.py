@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from msgspec import Struct
 
+from modelport.app.filters import NO_FILTERS, SafetyFilters, open_content_filters
 from modelport.app.runtime import ProviderFault, open_providers, worker_specs
 from modelport.app.snapshot import build as build_snapshot
 from modelport.auth import api_key
@@ -56,6 +57,7 @@ class Configuration:
     providers: Mapping[str, Provider | OpeningProvider]
     """All but the engines, by the runtime's name."""
     control: ControlState = NO_CONTROL
+    filters: SafetyFilters = NO_FILTERS
 
 
 def configure(
@@ -64,7 +66,8 @@ def configure(
     before: Configuration | None = None,
     control: ControlState | None = None,
 ) -> Configuration:
-    """Providers whose section is the same as `before` are kept, and `control` where it is None. Raises UNLOADABLE."""
+    """Providers and filters whose section is the same as `before` are kept, and `control` where it is None.
+    Raises UNLOADABLE."""
     if control is None:
         control = before.control if before is not None else NO_CONTROL
     salt = control.salt or (before.snapshot.key_salt if before is not None else api_key.fresh_salt())
@@ -78,4 +81,5 @@ def configure(
         worker_of=worker_of,
         providers=open_providers(settings, kept),
         control=control,
+        filters=open_content_filters(settings, before.filters if before is not None else NO_FILTERS),
     )

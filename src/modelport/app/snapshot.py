@@ -8,6 +8,7 @@ from typing import Any, cast, overload
 
 import msgspec
 
+from modelport.app.filter_policies import policies_of
 from modelport.app.prices import price_book
 from modelport.auth.api_key import digest
 from modelport.auth.oidc.issuers import names_of
@@ -177,6 +178,7 @@ def profile(
 
 def deployments(settings: Settings, profiles: Profiles) -> Iterator[Deployment]:
     """Every deployment of the configuration, or the embedded ones."""
+    policies = policies_of(settings)
     for name, given in (settings.deployments or embedded_deployments()).items():
         model = Model(given.model.format, given.model.name, given.model.version, given.model.publisher)
         sku = Sku(given.sku.name, given.sku.capacity)
@@ -198,7 +200,7 @@ def deployments(settings: Settings, profiles: Profiles) -> Iterator[Deployment]:
             extra_parameters=given.extra_parameters or settings.extra_parameters,
             model_type=given.model_type,
             answers_as=given.answers_as,
-            content_filter=given.content_filter or settings.server.default_content_filter,
+            content_filter=policies[(given.content_filter or settings.server.default_content_filter).lower()].name,
             spillover=given.spillover,
             budget=budget(deployment_subject(name), given.budget),
             key_only=given.key_only,

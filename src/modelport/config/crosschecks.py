@@ -11,11 +11,13 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from modelport.config.budgets import BudgetSettings
+from modelport.config.content_filters import known_filters
 from modelport.config.faults import Path
 from modelport.config.secrets import Secret
 from modelport.config.section import shown
 from modelport.config.settings import Settings
 from modelport.config.spelling import did_you_mean
+from modelport.core.safety import BUILT_IN
 
 Finding = tuple[Path, str]
 IDENTITY: Final = (("format", "Custom"), ("name", None), ("version", "1"))
@@ -44,7 +46,9 @@ def findings(data: Mapping[str, Any], declared: Declared) -> Iterator[Finding]:
     yield from _taken_twice("keys", _mapping(data.get("keys")))
     for section in ("keys", "role_assignments"):
         yield from _projects(_mapping(data.get("projects")), section, _mapping(data.get(section)))
-    yield from _taken_twice("role_assignments", _mapping(data.get("role_assignments")))
+    for section in ("role_assignments", "content_filters", "blocklists"):
+        yield from _taken_twice(section, _mapping(data.get(section)))
+    yield from _content_filters(data)
     yield from _assignments(data)
     yield from _several_defaults(_mapping(data.get("deployments")))
     yield from _catalogue(data.get("models"), declared)
@@ -132,6 +136,41 @@ def _taken_twice(section: str, names: Iterable[str]) -> Iterator[Finding]:
         other = first.setdefault(name.lower(), name)
         if other != name:
             yield (section, name), f"the same name as {shown(other)}: case does not count"
+
+
+def _content_filters(data: Mapping[str, Any]) -> Iterator[Finding]:
+    """Policies that are named: by deployments, and what the policies name themselves."""
+    policies = {name.lower(): name for name in (*_mapping(data.get("content_filters")), *BUILT_IN)}
+    built_in = {name.lower() for name in BUILT_IN}
+    named: list[tuple[Path, Any]] = [
+        (("server", "default_content_filter"), _mapping(data.get("server")).get("default_content_filter")),
+        *(
+            (("deployments", name, "content_filter"), _mapping(deployment).get("content_filter"))
+            for name, deployment in _mapping(data.get("deployments")).items()
+        ),
+    ]
+    for path, policy in named:
+        if isinstance(policy, str) and policy.lower() not in policies:
+            yield path, f"there is no content filter {shown(policy)}{did_you_mean(policy, policies.values())}"
+    blocklists = {name.lower(): name for name in _mapping(data.get("blocklists"))}
+    for name, policy in _mapping(data.get("content_filters")).items():
+        path = ("content_filters", name)
+        if name.lower() in built_in:
+            yield path, "is the name of a built-in content filter; choose another"
+        for index, used in _indexed(_mapping(policy).get("filters")):
+            if used not in (known := known_filters()):
+                yield (*path, "filters", index), f"there is no filter {shown(used)}{did_you_mean(used, known)}"
+        for side in ("prompt", "completion"):
+            for index, used in _indexed(_mapping(_mapping(policy).get(side)).get("blocklists")):
+                if used.lower() not in blocklists:
+                    meant = did_you_mean(used, blocklists.values())
+                    yield (*path, side, "blocklists", index), f"there is no blocklist {shown(used)}{meant}"
+
+
+def _indexed(value: Any) -> Iterator[tuple[int, str]]:
+    for index, item in enumerate(value if isinstance(value, list) else ()):
+        if isinstance(item, str):
+            yield index, item
 
 
 def _several_defaults(deployments: Mapping[str, Any]) -> Iterator[Finding]:

@@ -21,17 +21,7 @@ class NotLanded:
     is_secret: bool = False
 
 
-NOT_LANDED: Final = (
-    NotLanded(
-        "server.default_content_filter", ("Microsoft.Nill",), "content filters are", "remove it or set Microsoft.Nill"
-    ),
-    NotLanded(
-        "deployments.*.content_filter", ("Microsoft.Nill",), "content filters are", "remove it or set Microsoft.Nill"
-    ),
-    NotLanded("content_filters", ({},), "content filters are", "remove it"),
-    NotLanded("blocklists", ({},), "blocklists are", "remove it"),
-    NotLanded("telemetry.otlp_endpoint", (), "trace export is", "remove it"),
-)
+NOT_LANDED: Final = (NotLanded("telemetry.otlp_endpoint", (), "trace export is", "remove it"),)
 
 
 def refusals(data: Mapping[str, Any]) -> Iterator[tuple[Path, str]]:

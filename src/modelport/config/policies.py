@@ -1,4 +1,4 @@
-"""The part of the vocabulary that says who may use what, and what may be said: keys, projects, prices, filters."""
+"""The part of the vocabulary that says who may use what: keys, projects, prices."""
 
 from __future__ import annotations
 
@@ -10,12 +10,9 @@ from modelport.config.budgets import BudgetSettings, Currency
 from modelport.config.deployments import Limit, OnStoreOutage
 from modelport.config.roles import RoleName, grant_of
 from modelport.config.secrets import Secret, is_sendable
-from modelport.config.section import Count, FilePath, Moment, Name, Pattern, Section, Word, at_most, described, refuse
+from modelport.config.section import Count, FilePath, Moment, Name, Section, Word, described, refuse
 from modelport.core.operations import Operation
 from modelport.core.roles import Grant, Role
-
-Severity = Literal["off", "low", "medium", "high"]
-Shield = Literal["off", "annotate", "block"]
 
 
 def _sendable(secret: Secret) -> Secret:
@@ -93,60 +90,3 @@ class PriceSettings(Section):
     currency: Currency = "USD"
     unpriced: Literal["allow", "deny", "estimate"] = "allow"
     """What a budget of money does with a call of unknown price: nothing, refuse it, or count an upper estimate."""
-
-
-class HarmSettings(Section):
-    """From which severity on each harm is filtered."""
-
-    hate: Severity = "medium"
-    sexual: Severity = "medium"
-    violence: Severity = "medium"
-    self_harm: Severity = "medium"
-    blocklists: tuple[Name, ...] = ()
-    """Names from `blocklists`."""
-
-
-class PromptHarmSettings(HarmSettings):
-    """The same for prompts, where attacks are looked for too."""
-
-    jailbreak: Shield = "block"
-    indirect_attack: Shield = "off"
-
-
-class ContentFilterSettings(Section):
-    """A content filter policy."""
-
-    prompt: PromptHarmSettings = PromptHarmSettings.model_construct()
-    completion: HarmSettings = HarmSettings.model_construct()
-    mode: Literal["blocking", "asynchronous"] = "blocking"
-    on_outage: Literal["annotate", "refuse"] = "annotate"
-    """What happens when a filter does not answer."""
-    filters: tuple[Word, ...] = ("rules", "classifier")
-    window_chars: Annotated[int, Field(ge=1, le=100_000)] = 1000
-    """How much text of a stream is looked at at a time."""
-
-
-class BlocklistItem(Section):
-    """One entry: an exact text or a regular expression."""
-
-    name: Name | None = None
-    """The name that Azure's management API knows it by; absent: one that follows from the text."""
-    exact: Annotated[str, Field(min_length=1, max_length=1000)] | None = None
-    """Text that is looked for."""
-    regex: Annotated[Pattern, Field(min_length=1, max_length=1000)] | None = None
-
-    @model_validator(mode="after")
-    def _is_one_of_both(self) -> BlocklistItem:
-        if (self.exact is None) == (self.regex is None):
-            raise refuse("needs exact or regex, and only one of them")
-        return self
-
-
-Blocklist = Annotated[tuple[BlocklistItem, ...], AfterValidator(at_most(10_000, "entries"))]
-
-
-class BlocklistSettings(Section):
-    """A blocklist as an object of the control plane."""
-
-    description: Annotated[str, Field(max_length=1024)] | None = None
-    items: Blocklist = ()

@@ -12,6 +12,7 @@ from pydantic import AfterValidator, Field, model_validator
 
 from modelport.auth.oidc.issuers import audience_fault, issuer_fault
 from modelport.config.budgets import BudgetsSettings
+from modelport.config.content_filters import ContentFilterSettings, ListedBlocklist
 from modelport.config.deployment_policies import DeploymentPolicySettings
 from modelport.config.deployments import (
     CatalogueEntry,
@@ -21,8 +22,6 @@ from modelport.config.deployments import (
     ProviderSettings,
 )
 from modelport.config.policies import (
-    Blocklist,
-    ContentFilterSettings,
     Key,
     KeySettings,
     PriceSettings,
@@ -272,7 +271,7 @@ class Settings(Section):
     engine: EngineSettings = EngineSettings.model_construct()
     content_filters: dict[Name, ContentFilterSettings] = Field(default_factory=dict)
     """Content filter policies, by the name that deployments use."""
-    blocklists: dict[Name, Blocklist] = Field(default_factory=dict)
+    blocklists: dict[Name, ListedBlocklist] = Field(default_factory=dict)
     """Lists of texts and patterns, by the name that policies use."""
     projects: dict[Name, ProjectSettings] = Field(default_factory=dict)
     policies: dict[Name, DeploymentPolicySettings] = Field(default_factory=dict)

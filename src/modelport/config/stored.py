@@ -10,7 +10,10 @@ from modelport.config.faults import Path
 
 STORED: Final = "control plane"
 """What a fault in a stored object names as its source."""
-SECTIONS: Final = ("providers", "models", "deployments", "projects", "keys", "policies", "role_assignments")
+SECTIONS: Final = (
+    *("providers", "models", "deployments", "projects", "keys", "policies", "role_assignments"),
+    *("content_filters", "blocklists"),
+)
 """Sections that stored objects are laid into. `models` is a list, the others are mappings by name."""
 
 

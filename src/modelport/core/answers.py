@@ -7,7 +7,7 @@ from typing import Any
 from msgspec import Struct
 
 from modelport.core.content import ToolCall
-from modelport.core.events import ExtraFields, FinishReason
+from modelport.core.events import Annotation, ExtraFields, FinishReason
 from modelport.core.usage import TokenUsage
 
 
@@ -23,14 +23,18 @@ class ChatChoice(Struct, frozen=True):
     logprobs: dict[str, Any] | None = None
     refusal: str | None = None
     extra: ExtraFields | None = None
+    annotation: Annotation | None = None
+    """What the content filter says of it."""
 
 
 class ChatAnswer(Struct, frozen=True):
-    """Choices in order of their index. `extra`: fields of the answer that nothing here reads."""
+    """Choices in order of their index. `extra`: fields of the answer that nothing here reads. `annotations`: what the
+    content filter says of the prompt."""
 
     choices: tuple[ChatChoice, ...]
     usage: TokenUsage
     extra: dict[str, Any] = {}
+    annotations: tuple[Annotation, ...] = ()
 
 
 class PlainAnswer(Struct, frozen=True, gc=False):
@@ -57,22 +61,28 @@ class CompletionChoice(Struct, frozen=True):
     finish_reason: FinishReason
     logprobs: dict[str, Any] | None = None
     extra: ExtraFields | None = None
+    annotation: Annotation | None = None
+    """What the content filter says of it."""
 
 
 class CompletionsAnswer(Struct, frozen=True):
-    """Choices in order of their index. `extra`: fields of the answer that nothing here reads."""
+    """Choices in order of their index. `extra`: fields of the answer that nothing here reads. `annotations`: what the
+    content filter says of each prompt."""
 
     choices: tuple[CompletionChoice, ...]
     usage: TokenUsage
     extra: dict[str, Any] = {}
+    annotations: tuple[Annotation, ...] = ()
 
 
 class EmbeddingsAnswer(Struct, frozen=True):
-    """Vectors in input order: little-endian float32 bytes each. `extra`: fields that nothing here reads."""
+    """Vectors in input order: little-endian float32 bytes each. `extra`: fields that nothing here reads.
+    `annotations`: what the content filter says of the input."""
 
     vectors: tuple[bytes, ...]
     usage: TokenUsage
     extra: dict[str, Any] = {}
+    annotations: tuple[Annotation, ...] = ()
 
 
 class AnswerHead(Struct, frozen=True):

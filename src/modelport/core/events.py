@@ -123,6 +123,15 @@ class Answered(Struct, frozen=True):
     extra: dict[str, Any] = {}
 
 
+class TextOffsets(Struct, frozen=True):
+    """Which text an annotation is about, in code points from the beginning of the prompt: `start` to `end`; all before
+    `check` has been judged."""
+
+    check: int
+    start: int
+    end: int
+
+
 class Annotation(Struct, frozen=True):
     """What a content filter says of the prompt, or of a choice. `results`: its verdicts per category, in the spelling
     of the wire."""
@@ -130,6 +139,16 @@ class Annotation(Struct, frozen=True):
     results: dict[str, Any]
     choice: int | None = None
     """None: of the prompt."""
+    prompt: int = 0
+    """Which of the prompts, where it is of one."""
+    is_notable: bool = True
+    """False: a surface leaves it out whose documented answers have no annotations."""
+    offsets: TextOffsets | None = None
+    """Of an asynchronous filter, whose annotations come while the text goes on."""
+    is_last: bool = True
+    """It goes with the end of its choice, which follows; False: it stands by itself."""
+    is_bare: bool = False
+    """One that stands by itself is written exactly as Azure does, without a `delta`, an id or a model."""
 
 
 Event = (

@@ -46,13 +46,18 @@ class ChoicesFold:
         self._choices: dict[int, _Choice] = {}
         self._usage = TokenUsage()
         self._extra: dict[str, Any] = {}
+        self._annotations: list[Annotation] = []
 
     def feed(self, events: list[Event]) -> None:
         """Fold"""
         for event in events:
             if isinstance(event, UsageReported):
                 self._usage = event.usage
-            elif not isinstance(event, Embedding | Answered | Annotation) and event.choice < self._limit:
+            elif isinstance(event, Annotation) and event.choice is None:
+                self._annotations.append(event)
+            elif (
+                not isinstance(event, Embedding | Answered) and event.choice is not None and event.choice < self._limit
+            ):
                 choice = self._choices.get(event.choice)
                 if choice is None:
                     choice = self._choices[event.choice] = _Choice()
@@ -72,7 +77,7 @@ class ChatFold(ChoicesFold):
     def end(self) -> ChatAnswer:
         """Fold"""
         choices = tuple(choice.chat(index) for index, choice in self._ended())
-        return ChatAnswer(choices=choices, usage=self._usage, extra=self._extra)
+        return ChatAnswer(choices, self._usage, self._extra, tuple(self._annotations))
 
 
 class CompletionsFold(ChoicesFold):
@@ -81,7 +86,7 @@ class CompletionsFold(ChoicesFold):
     def end(self) -> CompletionsAnswer:
         """Fold"""
         choices = tuple(choice.text(index) for index, choice in self._ended())
-        return CompletionsAnswer(choices=choices, usage=self._usage, extra=self._extra)
+        return CompletionsAnswer(choices, self._usage, self._extra, tuple(self._annotations))
 
 
 class EmbeddingsFold:
@@ -91,6 +96,7 @@ class EmbeddingsFold:
         self._vectors: dict[int, bytes] = {}
         self._usage = TokenUsage()
         self._extra: dict[str, Any] = {}
+        self._annotations: list[Annotation] = []
 
     def feed(self, events: list[Event]) -> None:
         """Fold"""
@@ -102,6 +108,8 @@ class EmbeddingsFold:
                     self._usage = event.usage
                 case Answered():
                     self._extra = event.extra
+                case Annotation():
+                    self._annotations.append(event)
                 case _:
                     pass
 
@@ -111,7 +119,7 @@ class EmbeddingsFold:
         if not vectors or max(vectors) != len(vectors) - 1:
             raise UpstreamFailed("The model's answer lacks a vector.")
         ordered = tuple(vectors[index] for index in range(len(vectors)))
-        return EmbeddingsAnswer(vectors=ordered, usage=self._usage, extra=self._extra)
+        return EmbeddingsAnswer(ordered, self._usage, self._extra, tuple(self._annotations))
 
 
 WholeAnswer = ChatAnswer | CompletionsAnswer | EmbeddingsAnswer
@@ -137,8 +145,11 @@ class _Choice:
         self._logprobs: dict[str, Any] = {}
         self._extra: ExtraFields | None = None
         self.reason: FinishReason | None = None
+        self._annotation: Annotation | None = None
 
-    def add(self, event: TextDelta | RefusalDelta | ReasoningDelta | ToolCallDelta | ChoiceFinished) -> None:
+    def add(
+        self, event: TextDelta | RefusalDelta | ReasoningDelta | ToolCallDelta | ChoiceFinished | Annotation
+    ) -> None:
         match event:
             case TextDelta():
                 self._text.append(event.text)
@@ -154,6 +165,8 @@ class _Choice:
             case ChoiceFinished():
                 self.reason = event.reason
                 self._add_extra(event.extra)
+            case Annotation():
+                self._annotation = event
 
     def _add_extra(self, extra: ExtraFields | None) -> None:
         if extra is None:
@@ -165,7 +178,8 @@ class _Choice:
 
     def chat(self, index: int) -> ChatChoice:
         text, refusal = "".join(self._text), "".join(self._refusal) or None
-        none = "" if self.reason is FinishReason.LENGTH else "{}"  # cut off, or a call without arguments
+        is_cut = self.reason in (FinishReason.LENGTH, FinishReason.CONTENT_FILTER)
+        none = "" if is_cut else "{}"  # cut off, or a call without arguments
         calls = tuple(call.whole(f"call_{index}_{number}", none) for number, call in sorted(self._calls.items()))
         return ChatChoice(
             index=index,
@@ -176,6 +190,7 @@ class _Choice:
             logprobs=self._logprobs or None,
             refusal=refusal,
             extra=self._extra,
+            annotation=self._annotation,
         )
 
     def text(self, index: int) -> CompletionChoice:
@@ -185,6 +200,7 @@ class _Choice:
             finish_reason=self.reason or FinishReason.STOP,
             logprobs=self._logprobs or None,
             extra=self._extra,
+            annotation=self._annotation,
         )
 
 

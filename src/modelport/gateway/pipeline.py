@@ -58,10 +58,21 @@ class Pipeline:
         self.observer = observer
         self.clock = clock
         self.random = random
-        self.filters = {**(filters or {}), guard.NEUTRAL: guard.NO_FILTER}
+        self.filters: Mapping[str, ContentFilter] = {}
+        self._policies: tuple[str, ...] = ()
+        """The names of those that are current."""
+        self.take_filters(filters or {})
         self.target_failures = TargetFailures(redactor or Redactor(), clock)
         self.callers = Callers()
         self._asked: dict[int, tuple[object, Asked]] = {}
+
+    def take_filters(self, filters: Mapping[str, ContentFilter]) -> None:
+        """From now on these judge; `filters`: by the name of their policy. Those of the time before are kept until the
+        next change, for the calls that have begun under them."""
+        before = {name: self.filters[name] for name in self._policies}
+        self._policies = tuple(filters)
+        filtering = {name: guard.NO_FILTER if found == ContentFilter() else found for name, found in filters.items()}
+        self.filters = {**before, **filtering, guard.NEUTRAL: guard.NO_FILTER}
 
     def asked(self, name: str, runtime: Runtime | None = None) -> Asked:
         """How the provider of this name is asked; `runtime`: the one that a call has begun with."""

@@ -134,10 +134,10 @@ def test_every_fault_of_a_body_is_told_with_its_place(served: Served) -> None:
 
 def test_a_content_filter_that_does_not_exist_is_refused(served: Served) -> None:
     assert put(served, "deployments/comes", {**DEPLOYED, "content_filter": "Microsoft.Nill"}).status == 201
-    answer = patch(served, "deployments/comes", {"content_filter": "Microsoft.DefaultV2"})
+    answer = patch(served, "deployments/comes", {"content_filter": "Microsoft.DefaultV3"})
     assert answer.status == 400
     assert answer.json["error"]["details"][0]["target"] == "content_filter"
-    assert "Microsoft.Nill" in answer.json["error"]["message"]
+    assert "did you mean 'Microsoft.DefaultV2'?" in answer.json["error"]["message"]
 
 
 def test_what_others_need_is_not_deleted(served: Served) -> None:

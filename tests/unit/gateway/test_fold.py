@@ -158,12 +158,28 @@ def test_how_the_events_are_batched_makes_no_difference(sizes: list[int]) -> Non
     assert answer == folded([EVENTS], ChatFold(2))
 
 
-def test_annotations_stand_in_no_answer_yet() -> None:
-    said: list[Event] = [Annotation({"hate": "safe"}), Annotation({"hate": "low"}, 0)]
-    events = [TextDelta("Hello"), STOP, USAGE]
+OF_PROMPT, OF_CHOICE = Annotation({"hate": "safe"}, is_notable=False), Annotation({"hate": "low"}, 0, is_notable=False)
+
+
+def test_annotations_are_kept_by_what_they_are_about() -> None:
     for fold in (ChatFold, CompletionsFold):
-        assert folded([[*said, *events]], fold(1)) == folded([events], fold(1))
-    for writer in (azure_answers.ChatStream, openai_answers.ChatStream, openai_answers.CompletionsStream):
-        with_them, without = (writer(AnswerHead(id="ours", created=7, model="served")) for _ in range(2))
-        assert with_them.feed(said) == b""
-        assert with_them.feed(events) + with_them.end() == without.feed(events) + without.end()
+        answer = folded([[OF_PROMPT, TextDelta("Hello"), OF_CHOICE, STOP, USAGE]], fold(1))
+        assert (answer.annotations, answer.choices[0].annotation) == ((OF_PROMPT,), OF_CHOICE)
+    vectors = [OF_PROMPT, Embedding(0, b"\0\0\0\0"), USAGE]
+    assert folded([vectors], EmbeddingsFold()).annotations == (OF_PROMPT,)
+
+
+def test_only_notable_annotations_are_written_where_documented_answers_have_none() -> None:
+    events: list[Event] = [OF_PROMPT, TextDelta("Hello"), OF_CHOICE, STOP, USAGE]
+    plain = [event for event in events if not isinstance(event, Annotation)]
+    head = AnswerHead(id="ours", created=7, model="served")
+    with_them, without = azure_answers.ChatStream(head), azure_answers.ChatStream(head)
+    assert with_them.feed(events) + with_them.end() == without.feed(plain) + without.end()
+    openai = openai_answers.ChatStream(head)
+    written = openai.feed(events) + openai.end()
+    first, *_, last, done = written.strip().split(b"\n\n")
+    assert (
+        b'"prompt_filter_results":[{"prompt_index":0,"content_filter_results":{"hate":"safe"}}],"choices":[]' in first
+    )
+    assert b'"finish_reason":"stop","content_filter_results":{"hate":"low"}}]' in last
+    assert done == b"data: [DONE]"

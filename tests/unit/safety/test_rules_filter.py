@@ -210,7 +210,8 @@ async def test_hostile_text_takes_bounded_time(text: str) -> None:
     ],
 )
 def test_an_entry_that_cannot_be_looked_for_is_refused_at_load(exact: str | None, regex: str | None, said: str) -> None:
-    parts = FilterParts(blocklists={"house": (BlocklistEntry("e", exact=exact, regex=regex),)})
+    lists = {"house": (BlocklistEntry("e", exact=exact, regex=regex),)}
+    parts = FilterParts(blocklists=lists, windows={"house": 1000})
     with pytest.raises(FilterUnavailableError, match=said.replace("(w", r"\(w").replace("s) ", r"s\) ")):
         open_filter(parts)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
@@ -11,6 +10,7 @@ from modelport.admin.arm.errors import ArmNotFound
 from modelport.admin.arm.scope import ACCOUNT, Routes, Scope, page
 from modelport.admin.endpoint import Answer, json_answer
 from modelport.admin.resources import conditions, etag
+from modelport.control.resources.blocklists import item_name
 from modelport.control.resources.rules import is_same, mapping
 from modelport.core.errors import BadRequest
 from modelport.core.ports.control import (
@@ -152,9 +152,7 @@ def items_of(found: Resource) -> Sequence[Mapping[str, Any]]:
 
 def name_of(item: Mapping[str, Any]) -> str:
     """Its name; one without gets one that follows from its text."""
-    if isinstance(name := item.get("name"), str):
-        return name
-    return "item-" + hashlib.sha256(f"{item.get('exact')}\0{item.get('regex')}".encode()).hexdigest()[:12]
+    return item_name(item.get("name"), item.get("exact"), item.get("regex"))
 
 
 def item_not_found(scope: Scope) -> ArmNotFound:

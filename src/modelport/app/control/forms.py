@@ -10,11 +10,11 @@ from typing import Any, Final
 from pydantic import BaseModel, ValidationError
 
 from modelport.auth.api_key import digest
+from modelport.config.content_filters import BlocklistSettings, ContentFilterSettings
 from modelport.config.deployments import masked
 from modelport.config.faults import ConfigError, Fault
 from modelport.config.literals import LiteralError, understood_provider
 from modelport.config.messages import Explainer
-from modelport.config.policies import BlocklistSettings, ContentFilterSettings
 from modelport.config.secrets import MASK, Secret
 from modelport.config.stored import STORED
 from modelport.control.resources.keys import SLOTS

@@ -109,7 +109,7 @@ class ConfigurationFile:
         return not self._document.data.get("deployments") and self._flags.model is None
 
     def _resources(self) -> Iterator[Resource]:
-        for section in (*SECTIONS, "content_filters", BLOCKLISTS):
+        for section in SECTIONS:
             for name, key, body in named(section, self._document.data.get(section)):
                 line = self._document.lines.get((section, key))
                 yield given(
@@ -211,7 +211,7 @@ def named(section: str, value: Any) -> Iterator[tuple[str, str | int, Body]]:
     """Name, key and body of each entry of a section; a catalogue's entries are named by model and version."""
     if isinstance(value, Mapping):
         for key, item in value.items():
-            body = {"items": item} if section == BLOCKLISTS else item
+            body = {"items": item} if section == BLOCKLISTS and isinstance(item, list) else item
             yield str(key), key, dict(body) if isinstance(body, Mapping) else {}
     elif isinstance(value, list):
         seen: set[str] = set()

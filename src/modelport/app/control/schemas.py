@@ -9,9 +9,10 @@ from pydantic import BaseModel
 from pydantic.json_schema import GenerateJsonSchema, models_json_schema
 from pydantic_core import CoreSchema
 
+from modelport.config.content_filters import BlocklistSettings, ContentFilterSettings
 from modelport.config.deployment_policies import DeploymentPolicySettings
 from modelport.config.deployments import CatalogueEntry, DeploymentSettings, ProviderSettings
-from modelport.config.policies import BlocklistSettings, ContentFilterSettings, KeySettings, ProjectSettings
+from modelport.config.policies import KeySettings, ProjectSettings
 from modelport.config.prices import PriceEntry
 from modelport.config.roles import RoleAssignmentSettings
 from modelport.config.secrets import MASK

@@ -1,7 +1,8 @@
-"""Blocklists: texts and patterns that policies name. Stored, and not applied in this version."""
+"""Blocklists: texts and patterns that content filters name."""
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
@@ -14,6 +15,11 @@ def users(name: str, body: Mapping[str, Any], everything: Everything) -> Iterato
         named = [*(mapping(found.get(side)).get("blocklists") or () for side in ("prompt", "completion"))]
         if any(is_same(item, name) for items in named for item in items):
             yield "content_filters", policy
+
+
+def item_name(name: str | None, exact: str | None, regex: str | None) -> str:
+    """An entry's name; one without gets one that follows from its text."""
+    return name or "item-" + hashlib.sha256(f"{exact}\0{regex}".encode()).hexdigest()[:12]
 
 
 RULES: Final = Rules(

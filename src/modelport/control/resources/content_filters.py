@@ -1,4 +1,4 @@
-"""Content filters: policies that deployments name. Stored, and not applied in this version."""
+"""Content filters: policies that deployments name."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def users(name: str, body: Mapping[str, Any], everything: Everything) -> Iterato
 RULES: Final = Rules(
     kind="content_filters",
     singular="content filter",
-    description="Content filter policies. They are kept; no deployment can name one in this version.",
+    description="Content filter policies, by the name that deployments use.",
     users=users,
     reads=Permission.READ_CATALOGUE,
 )

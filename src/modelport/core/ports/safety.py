@@ -54,8 +54,8 @@ class FilterParts(Struct, frozen=True, kw_only=True):
 
     blocklists: Mapping[str, tuple[BlocklistEntry, ...]] = {}
     """By lower-case name."""
-    window_chars: int = 1000
-    """The shortest `window_chars` of the policies that use the filter."""
+    windows: Mapping[str, int] = {}
+    """By lower-case name of a blocklist: the fewest characters that policies hold back of a stream because of it."""
     adapters: Mapping[str, Any] = {}
     """What runs elsewhere, by the name of its port: `modelport.app.filters` says which there are."""
 

@@ -15,6 +15,7 @@ from modelport.dialects.azure_inference.chunks import InferenceFrame
 from modelport.dialects.azure_inference.errors import Form
 from modelport.dialects.azure_inference.score import whole_score
 from modelport.dialects.fresh_ids import hexadecimal
+from modelport.dialects.openai_shape.annotations import beside, beside_choice
 from modelport.dialects.openai_shape.answers import (
     PromptUsage,
     Vector,
@@ -118,25 +119,39 @@ class _Vectors(Struct):
 
 def whole_chat(head: AnswerHead, answer: ChatAnswer, *, reasoning: ReasoningPlace = "inline") -> bytes:
     """A chat answer as one JSON object."""
-    choices = [with_extra(_choice(choice, reasoning), choice.extra) for choice in answer.choices]
+    choices = [
+        with_extra(_choice(choice, reasoning), beside_choice(choice.extra, choice.annotation, always=False))
+        for choice in answer.choices
+    ]
     usage = usage_counts(answer.usage, always_detailed=False)
-    return written(WholeAnswer(head.id, "chat.completion", head.created, head.model, choices, usage), answer.extra)
+    return written(
+        WholeAnswer(head.id, "chat.completion", head.created, head.model, choices, usage),
+        beside(answer.extra, answer.annotations, always=False),
+    )
 
 
 def whole_completions(head: AnswerHead, answer: CompletionsAnswer) -> bytes:
     """A text completion as one JSON object."""
     choices = [
-        with_extra(_Text(choice.index, choice.text, choice.finish_reason, choice.logprobs), choice.extra)
+        with_extra(
+            _Text(choice.index, choice.text, choice.finish_reason, choice.logprobs),
+            beside_choice(choice.extra, choice.annotation, always=False),
+        )
         for choice in answer.choices
     ]
     usage = usage_counts(answer.usage, always_detailed=False)
-    return written(WholeAnswer(head.id, "text_completion", head.created, head.model, choices, usage), answer.extra)
+    return written(
+        WholeAnswer(head.id, "text_completion", head.created, head.model, choices, usage),
+        beside(answer.extra, answer.annotations, always=False),
+    )
 
 
 def whole_embeddings(head: AnswerHead, answer: EmbeddingsAnswer, encoding_format: EncodingFormat = "float") -> bytes:
     """Vectors (of texts or images) as one JSON object."""
     data, usage = vectors(answer, encoding_format)
-    return written(_Vectors(head.id, "list", head.model, data, usage), answer.extra)
+    return written(
+        _Vectors(head.id, "list", head.model, data, usage), beside(answer.extra, answer.annotations, always=False)
+    )
 
 
 def info(deployment: Deployment) -> bytes:

@@ -13,6 +13,7 @@ from modelport.core.events import FinishReason, ToolCallDelta
 from modelport.core.requests import EncodingFormat
 from modelport.dialects.fresh_ids import alphanumeric
 from modelport.dialects.openai_chat.chunks import OpenAIFrame
+from modelport.dialects.openai_shape.annotations import beside, beside_choice
 from modelport.dialects.openai_shape.answers import (
     PromptUsage,
     Vector,
@@ -122,25 +123,39 @@ def whole_chat(
     head: AnswerHead, answer: ChatAnswer, *, reasoning: ReasoningPlace = "field", speaks_functions: bool = False
 ) -> bytes:
     """A chat answer as one JSON object."""
-    choices = [with_extra(_choice(choice, reasoning, speaks_functions), choice.extra) for choice in answer.choices]
+    choices = [
+        with_extra(
+            _choice(choice, reasoning, speaks_functions), beside_choice(choice.extra, choice.annotation, always=True)
+        )
+        for choice in answer.choices
+    ]
     usage = usage_counts(answer.usage, always_detailed=True)
-    return written(WholeAnswer(head.id, "chat.completion", head.created, head.model, choices, usage), answer.extra)
+    return written(
+        WholeAnswer(head.id, "chat.completion", head.created, head.model, choices, usage),
+        beside(answer.extra, answer.annotations, always=True),
+    )
 
 
 def whole_completions(head: AnswerHead, answer: CompletionsAnswer) -> bytes:
     """A text completion as one JSON object."""
     choices = [
-        with_extra(_Text(choice.text, choice.index, choice.logprobs, choice.finish_reason), choice.extra)
+        with_extra(
+            _Text(choice.text, choice.index, choice.logprobs, choice.finish_reason),
+            beside_choice(choice.extra, choice.annotation, always=True),
+        )
         for choice in answer.choices
     ]
     usage = usage_counts(answer.usage, always_detailed=True)
-    return written(WholeAnswer(head.id, "text_completion", head.created, head.model, choices, usage), answer.extra)
+    return written(
+        WholeAnswer(head.id, "text_completion", head.created, head.model, choices, usage),
+        beside(answer.extra, answer.annotations, always=True),
+    )
 
 
 def whole_embeddings(head: AnswerHead, answer: EmbeddingsAnswer, encoding_format: EncodingFormat = "float") -> bytes:
     """Vectors as one JSON object: OpenAI gives it no `id`."""
     data, usage = vectors(answer, encoding_format)
-    return written(_Vectors("list", data, head.model, usage), answer.extra)
+    return written(_Vectors("list", data, head.model, usage), beside(answer.extra, answer.annotations, always=True))
 
 
 def _choice(choice: ChatChoice, reasoning: ReasoningPlace, speaks_functions: bool) -> _Choice:

@@ -17,6 +17,8 @@ _encode = msgspec.json.Encoder().encode
 class OpenAIFrame(ChunkFrame):
     """With `include_usage` every chunk says `"usage":null` but the last, which has the counts and no choice."""
 
+    has_annotations = True
+
     def __init__(self, head: AnswerHead, object: str, include_usage: bool) -> None:
         said = {"id": head.id, "object": object, "created": head.created, "model": head.model}
         self._identity = _encode(said)[1:-1]

@@ -23,6 +23,13 @@ from modelport.core.events import (
     UsageReported,
 )
 from modelport.core.usage import TokenUsage
+from modelport.dialects.openai_shape.annotations import (
+    bare_chunk,
+    beside_choice,
+    choice_fields,
+    prompt_chunk,
+    prompt_fields,
+)
 from modelport.dialects.openai_shape.open_fields import encoded_tail, merge
 from modelport.dialects.openai_shape.tool_order import ToolCallOrder
 from modelport.dialects.reasoning import CLOSE_THINKING, OPEN_THINKING, ReasoningPlace
@@ -32,7 +39,10 @@ _encode = msgspec.json.Encoder().encode
 
 
 class ChunkFrame(ABC):
-    """The parts of a chunk that stay the same through a stream."""
+    """The parts of a chunk that stay the same through a stream. `has_annotations`: the dialect's documented answers say
+    what a content filter has found, the prompt's in a chunk of its own; else only what is notable is said."""
+
+    has_annotations = False
 
     @abstractmethod
     def chunk(self, choices: bytes, usage: bytes | None = None, extra: bytes = b"") -> bytes:
@@ -78,6 +88,10 @@ class ChunkStream(ABC):
         self._held: ChoiceFinished | None = None
         """A finish that may be the last."""
         self._usage: TokenUsage | None = None
+        self._of_prompts: list[Annotation] = []
+        """To be said before the first choice."""
+        self._of_choices: dict[int, Annotation] = {}
+        """To be said with their ends."""
 
     def feed(self, events: Sequence[Event]) -> bytes:
         """The chunks that these events make, perhaps none."""
@@ -95,7 +109,9 @@ class ChunkStream(ABC):
                 self._tool_call(parts, self._open(parts, event.choice), event)
             elif isinstance(event, RefusalDelta):
                 self._refusal(parts, event)
-            elif not isinstance(event, Annotation):
+            elif isinstance(event, Annotation):
+                self._annotate(parts, event)
+            else:
                 self._choice(parts, 0)
         return b"".join(parts)
 
@@ -171,8 +187,27 @@ class ChunkStream(ABC):
         if choice is None:
             template = self._frame.chunk(self._frame.choice(index, self._text_inner(b"\0")))
             choice = self._choices[index] = StreamedChoice(index, template)
+            of_prompts, self._of_prompts = self._of_prompts, []
+            if of_prompts and self._frame.has_annotations:
+                parts.append(prompt_chunk(of_prompts))
             parts.append(self._first(index))
+            if of_prompts and not self._frame.has_annotations:
+                parts.append(self._fields_chunk(index, ExtraFields(prompt_fields(of_prompts, always=False))))
         return choice
+
+    def _annotate(self, parts: list[bytes], event: Annotation) -> None:
+        if not (event.is_notable or self._frame.has_annotations):
+            return
+        if event.choice is None:
+            self._of_prompts.append(event)
+        elif event.is_last:
+            self._of_choices[event.choice] = event
+        else:
+            # The last finish chunk waits for the usage where it has that: then this comes before it.
+            opened = self._choice if self._usage_at_finish else self._open
+            choice = opened(parts, event.choice)
+            extra = ExtraFields(choice=choice_fields(event))
+            parts.append(bare_chunk(event) if event.is_bare else self._fields_chunk(choice.index, extra))
 
     def _open(self, parts: list[bytes], index: int) -> StreamedChoice:
         """The choice, with everything sent that must come before its next delta."""
@@ -218,8 +253,8 @@ class ChunkStream(ABC):
     def _release(self, parts: list[bytes], counts: bytes | None) -> None:
         held, self._held = self._held, None
         if held is not None:
-            reason, extra = _encode(self._word(held.reason)), held.extra or ExtraFields()
-            parts.append(self._fields_chunk(held.choice, extra, reason, counts))
+            extra = beside_choice(held.extra, self._of_choices.get(held.choice), always=True) or ExtraFields()
+            parts.append(self._fields_chunk(held.choice, extra, _encode(self._word(held.reason)), counts))
 
 
 class ChatChunkStream(ChunkStream):

@@ -37,7 +37,7 @@ def open_filter(parts: FilterParts) -> RulesFilter:
     for name, entries in parts.blocklists.items():
         size = 0
         for entry in entries:
-            if (fault := entry_fault(entry, parts.window_chars)) is not None:
+            if (fault := entry_fault(entry, parts.windows.get(name))) is not None:
                 raise FilterUnavailableError(f"the entry {entry.id!r} of the blocklist {name!r} {fault}")
             size += program_size(entry.regex) if entry.regex is not None else 0
             if size > MAX_PROGRAMS:
@@ -47,17 +47,17 @@ def open_filter(parts: FilterParts) -> RulesFilter:
     return RulesFilter(parts.blocklists)
 
 
-def entry_fault(entry: BlocklistEntry, window_chars: int) -> str | None:
-    """What is wrong with an entry; None: nothing."""
+def entry_fault(entry: BlocklistEntry, window_chars: int | None) -> str | None:
+    """What is wrong with an entry of a list for which so much of a stream is held back; None: nothing."""
     if entry.regex is None:
         is_empty = entry.exact is None or not FOLDED.apply(entry.exact).strip()
         return "has nothing but invisible characters" if is_empty else None
     if (fault := fault_of(entry.regex)) is not None:
         return fault
-    if longest_match(entry.regex) > window_chars:
+    if window_chars is not None and longest_match(entry.regex) > window_chars:
         return (
             f"can match more than the {window_chars} characters (window_chars) that are held back of a stream; "
-            r"bound its repetitions (\s{1,9} for \s+)"
+            r"bound its repetitions (\s{1,9} for \s+), or let the content filter have `window_chars: whole`"
         )
     return None
 

@@ -1,0 +1,71 @@
+"""Settings → content filters: each policy with the safety filters that it names, opened once for all that use them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Final
+
+from msgspec import Struct
+
+from modelport.app.filter_policies import blocklists_of, deployed_policies, policies_of
+from modelport.config.content_filters import filter_module
+from modelport.config.faults import ConfigError, Fault, Path, dotted
+from modelport.config.settings import Settings
+from modelport.core.ports.filters import ContentFilter
+from modelport.core.ports.safety import FilterParts, FilterUnavailableError, SafetyFilter
+from modelport.safety.content_filter import content_filter
+
+RULES: Final = "rules"
+
+
+class SafetyFilters(Struct, frozen=True):
+    """What judges the calls of one configuration."""
+
+    policies: Mapping[str, ContentFilter]
+    """By the name of the policy, as deployments spell it."""
+    opened: Mapping[str, SafetyFilter]
+    """By the name of the filter."""
+    parts: FilterParts
+
+
+NO_FILTERS: Final = SafetyFilters({}, {}, FilterParts())
+
+
+def open_content_filters(settings: Settings, before: SafetyFilters = NO_FILTERS) -> SafetyFilters:
+    """What `before` has opened is kept where its parts are the same. Raises ConfigError."""
+    policies = deployed_policies(settings)
+    wanted = {name for policy in policies.values() if not policy.is_neutral for name in policy.filters}
+    if settings.blocklists:
+        wanted.add(RULES)  # it says which entries it cannot look for
+    windows: dict[str, int] = {}
+    for policy in policies.values():
+        for name in policy.completion.blocklists:
+            windows[name] = min(policy.window_chars, windows.get(name, policy.window_chars))
+    parts = FilterParts(blocklists=blocklists_of(settings), windows=windows)
+    kept = before.opened if before.parts == parts else {}
+    opened = {name: kept[name] if name in kept else open_filter(name, parts, settings) for name in sorted(wanted)}
+    strict = settings.server.strict
+    return SafetyFilters(
+        {name: content_filter(policy, opened, is_strict=strict) for name, policy in policies.items()}, opened, parts
+    )
+
+
+def open_filter(name: str, parts: FilterParts, settings: Settings) -> SafetyFilter:
+    """Raises ConfigError that names who needs it."""
+    try:
+        opened: SafetyFilter = filter_module(name).open_filter(parts)
+    except (ImportError, AttributeError, FilterUnavailableError) as error:
+        said = str(error) if isinstance(error, FilterUnavailableError) else "is not available in this version"
+        raise ConfigError([Fault("configuration", None, *fault) for fault in faults(name, said, settings)]) from error
+    return opened
+
+
+def faults(name: str, what: str, settings: Settings) -> Iterator[tuple[str, str]]:
+    """Which deployments cannot be served without this filter."""
+    policies = policies_of(settings)
+    named: dict[Path, str] = {("server", "default_content_filter"): settings.server.default_content_filter}
+    for deployment, given in settings.deployments.items():
+        named["deployments", deployment, "content_filter"] = given.content_filter or "Microsoft.Nill"
+    found = [path for path, policy in named.items() if name in policies[policy.lower()].filters]
+    for path in found or [("blocklists",)]:
+        yield dotted(path), f"the filter {name!r}: {what}"

@@ -1,0 +1,206 @@
+"""One growing text of an answer (its content, its reasoning, its refusal, one tool call), and what of it may leave."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Sequence
+from typing import Final
+
+from msgspec.structs import replace
+
+from modelport.core.events import ReasoningDelta, RefusalDelta, TextDelta, ToolCallDelta
+from modelport.core.ports.safety import FilterOutageError, SafetyFilter, StreamingFilter, TextStream, Verdicts
+from modelport.safety.argument_text import ArgumentText
+from modelport.safety.judging import Judge, Waiting
+from modelport.safety.passages import Kind, Passage
+from modelport.safety.pieces import complete_sentences
+from modelport.safety.policy import Findings
+
+Delta = TextDelta | RefusalDelta | ReasoningDelta | ToolCallDelta
+UNLIMITED: Final = 1 << 62
+
+
+class Channel:
+    """Deltas go in; those that may leave come out in order, cut where they may leave in part."""
+
+    def __init__(self, judge: Judge, findings: Findings, window_chars: int, piece_chars: int, slack: int = 0) -> None:
+        """`piece_chars`: the longest text that is judged as one sentence. `slack`: so many characters may leave before
+        they are judged."""
+        self._judge = judge
+        self._findings = findings
+        self._window = window_chars
+        self._piece = piece_chars
+        self._slack = slack
+        self._by_sentence: list[SafetyFilter] = []
+        self._streams: list[TextStream] = []
+        self._open_streams()
+        self._arguments: ArgumentText | None = None
+        self._prefix = 0
+        """So much of the text is the name of a function, which is no part of the arguments."""
+        self._waiting: deque[Delta] = deque()
+        self._left = 0
+        """So much of the deltas' own text has left."""
+        self.fed = 0
+        """So many characters have come."""
+        self._unjudged = ""
+        self._recent: deque[str] = deque()
+        self._recent_length = 0
+        """The end of the text, from which a stream that has ended goes on."""
+        self._has_ended = False
+        self._offset = 0
+        """Where the text of the streams begins, in all text."""
+        self._streamed = UNLIMITED if not self._streams else 0
+        """So much may leave, as far as the streams know."""
+        self._barrier = UNLIMITED
+        """Where something begins that is blocked."""
+
+    def _open_streams(self) -> None:
+        self._by_sentence.clear()
+        self._streams.clear()
+        for found in self._judge.filters:
+            question = self._judge.question(found, "", Kind.CONTEXT)
+            if question is None:
+                continue
+            if isinstance(found, StreamingFilter):
+                self._streams.append(found.stream(question, self._window))
+            else:
+                self._by_sentence.append(found)
+
+    @property
+    def judged(self) -> int:
+        """So many characters have been judged."""
+        return self.fed - len(self._unjudged)
+
+    @property
+    def unjudged(self) -> int:
+        """So many have not."""
+        return len(self._unjudged)
+
+    # --- text in -----------------------------------------------------------------------------------------------------
+
+    def add(self, delta: Delta) -> None:
+        """The next delta."""
+        self._waiting.append(delta)
+        text = self._text(delta)
+        if not text:
+            return
+        if self._has_ended:
+            self._reopen()
+        self.fed += len(text)
+        self._recent.append(text)
+        self._recent_length += len(text)
+        while self._recent_length - len(self._recent[0]) >= self._window:
+            self._recent_length -= len(self._recent.popleft())
+        if self._by_sentence:
+            self._unjudged += text
+        self._follow(text)
+
+    def _text(self, delta: Delta) -> str:
+        if not isinstance(delta, ToolCallDelta):
+            return delta.text
+        if self._arguments is None:
+            self._arguments = ArgumentText()
+        name = f"{delta.name}\n" if delta.name else ""
+        self._prefix += len(name)
+        return name + self._arguments.feed(delta.arguments)
+
+    def _follow(self, text: str | None) -> None:
+        """Feeds the streams; None: ends them."""
+        allowed = UNLIMITED
+        for stream in list(self._streams):
+            try:
+                count, verdicts = stream.end() if text is None else stream.feed(text)
+            except FilterOutageError:
+                self._findings.has_failed = True
+                self._streams.remove(stream)
+                continue
+            allowed = min(allowed, count + self._offset)
+            self._block(verdicts, self._offset)
+        if text is not None:
+            self._streamed = allowed if not self._slack else UNLIMITED
+
+    def _block(self, verdicts: Verdicts, offset: int) -> None:
+        start = self._findings.add(verdicts)
+        if start is not None:
+            self._barrier = min(self._barrier, offset + start)
+
+    def _reopen(self) -> None:
+        """The text goes on after it seemed to have ended: a match across the gap is found before all of it leaves."""
+        self._has_ended = False
+        self._open_streams()
+        self._offset = self.fed - self._recent_length
+        if self._recent:
+            self._follow("".join(self._recent))
+
+    # --- judging -----------------------------------------------------------------------------------------------------
+
+    def begin(self, *, is_end: bool) -> list[tuple[Findings, Waiting, int]]:
+        """Asks the filters that judge sentence by sentence about those that are complete; each with its findings, what
+        has to be awaited, and where it begins. `is_end`: what is left is complete too. Then call `judged_all`."""
+        if is_end and not self._has_ended:
+            self._has_ended = True
+            self._follow(None)
+            self._streamed = UNLIMITED
+        text, start = self._unjudged, self.fed - len(self._unjudged)
+        ends = complete_sentences(text, self._piece)
+        if is_end and text and (not ends or ends[-1] < len(text)):
+            ends.append(len(text))
+        asked: list[tuple[Findings, Waiting, int]] = []
+        before = 0
+        for end in ends:
+            sentence = text[before:end]
+            if not sentence.isspace():
+                findings = self._judge.findings()
+                passage = Passage(sentence, Kind.CONTEXT)
+                asked.append((findings, self._judge.begin(findings, passage, self._by_sentence), start + before))
+            before = end
+        self._unjudged = text[before:]
+        return asked
+
+    def judged_sentence(self, findings: Findings, start: int) -> None:
+        """What the filters have said of the sentence that begins there."""
+        self._findings.merge(findings)
+        if findings.is_blocked:
+            self._barrier = min(self._barrier, start)
+
+    # --- text out ----------------------------------------------------------------------------------------------------
+
+    def release(self) -> Sequence[Delta]:
+        """What may leave now."""
+        limit = min(self._streamed, self._barrier)
+        if self._by_sentence:
+            limit = min(limit, self.fed - len(self._unjudged) + self._slack)
+        place = self._source_place(limit)
+        waiting, found = self._waiting, list[Delta]()
+        while waiting:
+            delta = waiting[0]
+            text = delta.arguments if isinstance(delta, ToolCallDelta) else delta.text
+            if self._left + len(text) <= place:
+                found.append(waiting.popleft())
+                self._left += len(text)
+                continue
+            room = place - self._left
+            if room > 0 and not (isinstance(delta, TextDelta) and delta.logprobs is not None):
+                first, waiting[0] = split(delta, room)
+                found.append(first)
+                self._left += room
+            break
+        return found
+
+    def _source_place(self, limit: int) -> int:
+        """So much of the deltas' own text is that much of the text that is judged; -1: not even a name may leave."""
+        if limit >= self.fed:
+            return UNLIMITED if self._barrier == UNLIMITED else limit
+        if self._arguments is None:
+            return limit
+        return self._arguments.source_place(limit - self._prefix) if limit >= self._prefix else -1
+
+
+def split(delta: Delta, at: int) -> tuple[Delta, Delta]:
+    """The same text as two deltas; what comes beside it stays with the first."""
+    if isinstance(delta, ToolCallDelta):
+        rest = ToolCallDelta(delta.index, arguments=delta.arguments[at:], choice=delta.choice)
+        return replace(delta, arguments=delta.arguments[:at]), rest
+    if isinstance(delta, TextDelta):
+        return replace(delta, text=delta.text[:at]), TextDelta(delta.text[at:], delta.choice)
+    return replace(delta, text=delta.text[:at]), replace(delta, text=delta.text[at:])

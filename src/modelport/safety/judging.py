@@ -1,0 +1,90 @@
+"""Asks the filters of one side of a policy: what they say at once, and what has to be waited for."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Final
+
+from modelport.core.ports.safety import FilterOutageError, Question, SafetyFilter, Verdicts
+from modelport.core.ports.stages import NeedsWaiting, Refusal
+from modelport.core.safety import Category, SidePolicy, Source
+from modelport.safety.passages import Kind, Passage
+from modelport.safety.policy import Findings
+
+AT_A_TIME: Final = 32
+"""Questions of one call that filters elsewhere work on at the same time."""
+
+Waiting = list[Callable[[], Awaitable[Verdicts | Refusal]]]
+
+
+class Judge:
+    """The filters that a policy uses for prompts, or for completions."""
+
+    def __init__(self, side: SidePolicy, source: Source, filters: Sequence[SafetyFilter]) -> None:
+        self.side = side
+        self.source = source
+        self.filters = [found for found in filters if found.categories & side.categories]
+        self.judged = side.categories & frozenset[Category]().union(*(found.categories for found in self.filters))
+        self._categories = {kind: self.judged - not_looked_for(kind, source) for kind in Kind}
+
+    def findings(self) -> Findings:
+        """For one prompt, or one choice."""
+        return Findings(self.side, self.judged)
+
+    def question(self, found: SafetyFilter, text: str, kind: Kind) -> Question | None:
+        """What this filter is asked of such a text; None: nothing."""
+        categories = self._categories[kind] & found.categories
+        if not categories:
+            return None
+        lists = frozenset(self.side.blocklists) if Category.CUSTOM_BLOCKLISTS in categories else frozenset[str]()
+        return Question(text, self.source, categories, kind is Kind.UNTRUSTED, lists)
+
+    def begin(self, findings: Findings, passage: Passage, filters: Sequence[SafetyFilter] | None = None) -> Waiting:
+        """Asks the filters; adds what they say at once, and returns what has to be awaited."""
+        waiting: Waiting = []
+        for found in self.filters if filters is None else filters:
+            question = self.question(found, passage.text, passage.kind)
+            if question is None:
+                continue
+            try:
+                outcome = found.judge(question)
+            except FilterOutageError:
+                findings.has_failed = True
+                continue
+            if isinstance(outcome, NeedsWaiting):
+                waiting.append(outcome.resume)
+            else:
+                findings.add(outcome)
+        return waiting
+
+
+def not_looked_for(kind: Kind, source: Source) -> frozenset[Category]:
+    """Attacks are looked for in prompts, and there where their kind can be."""
+    if source is Source.COMPLETION:
+        return frozenset((Category.JAILBREAK, Category.INDIRECT_ATTACK))
+    absent = frozenset[Category]()
+    if kind is not Kind.CALLER:
+        absent |= {Category.JAILBREAK}
+    if kind is not Kind.UNTRUSTED:
+        absent |= {Category.INDIRECT_ATTACK}
+    return absent
+
+
+async def answers(waiting: Mapping[Findings, Waiting]) -> None:
+    """Waits for all of it, and adds it to the findings it belongs to."""
+    asked = [(findings, resume) for findings, resumes in waiting.items() for resume in resumes]
+    for first in range(0, len(asked), AT_A_TIME):
+        await asyncio.gather(*(answer(*one) for one in asked[first : first + AT_A_TIME]))
+
+
+async def answer(findings: Findings, resume: Callable[[], Awaitable[Verdicts | Refusal]]) -> None:
+    """Waits for one filter."""
+    try:
+        outcome = await resume()
+    except FilterOutageError:
+        findings.has_failed = True
+        return
+    if isinstance(outcome, Refusal):
+        raise outcome.error
+    findings.add(outcome)

@@ -1,0 +1,98 @@
+"""Judges a request before a target is asked: core.ports.filters.PromptFilter for one policy."""
+
+from __future__ import annotations
+
+import asyncio
+from functools import partial
+from typing import Final
+
+from modelport.core.errors import ContentFiltered, InvalidParameters, ModelportError, Unavailable
+from modelport.core.events import Annotation
+from modelport.core.identity import Principal
+from modelport.core.offences import Offence
+from modelport.core.operations import Operation
+from modelport.core.ports.filters import Annotations
+from modelport.core.ports.stages import NeedsWaiting, Refusal
+from modelport.core.requests import Request
+from modelport.core.safety import ContentFilterPolicy
+from modelport.safety.judging import Judge, Waiting, answers
+from modelport.safety.passages import Prompt, prompts_of
+from modelport.safety.policy import Findings
+
+AT_ONCE_CHARACTERS: Final = 8192
+"""Longer prompts are judged piece by piece, with the loop's other work in between."""
+OUTAGE_RETRY_SECONDS: Final = 5
+NO_TEXT: Final = "The deployment's content filter reads text: send the prompt as text, not as token ids."
+
+
+class PromptStage:
+    """One policy."""
+
+    def __init__(self, policy: ContentFilterPolicy, judge: Judge) -> None:
+        self._policy = policy
+        self._judge = judge
+
+    def __call__(
+        self, policy: str, principal: Principal, request: Request
+    ) -> Refusal | NeedsWaiting[Annotations] | Annotations:
+        prompts = prompts_of(request)
+        if any(prompt.has_token_ids for prompt in prompts) and request.operation is Operation.COMPLETIONS:
+            return Refusal(unreadable(request))
+        found = [self._findings(prompt) for prompt in prompts]
+        if sum(prompt.characters for prompt in prompts) > AT_ONCE_CHARACTERS:
+            return NeedsWaiting(partial(self._judge_long, prompts, found))
+        waiting: dict[Findings, Waiting] = {}
+        for prompt, findings in zip(prompts, found, strict=True):
+            for passage in prompt.passages:
+                waiting.setdefault(findings, []).extend(self._judge.begin(findings, passage))
+        if any(waiting.values()):
+            return NeedsWaiting(partial(self._judge_elsewhere, found, waiting))
+        return self._decision(found)
+
+    def _findings(self, prompt: Prompt) -> Findings:
+        findings = self._judge.findings()
+        findings.has_failed = prompt.has_token_ids
+        images = ("image_not_scanned",) if prompt.images else ()
+        findings.not_scanned = (*images, "audio_not_scanned") if prompt.has_audio else images
+        return findings
+
+    async def _judge_elsewhere(self, found: list[Findings], waiting: dict[Findings, Waiting]) -> Refusal | Annotations:
+        await answers(waiting)
+        return self._decision(found)
+
+    async def _judge_long(self, prompts: list[Prompt], found: list[Findings]) -> Refusal | Annotations:
+        characters = 0
+        for prompt, findings in zip(prompts, found, strict=True):
+            waiting: Waiting = []
+            for passage in prompt.passages:
+                characters += len(passage.text)
+                if characters > AT_ONCE_CHARACTERS:
+                    await asyncio.sleep(0)
+                    characters = len(passage.text)
+                waiting += self._judge.begin(findings, passage)
+            await answers({findings: waiting})
+        return self._decision(found)
+
+    def _decision(self, found: list[Findings]) -> Refusal | Annotations:
+        for findings in found:
+            if findings.is_blocked:
+                return Refusal(ContentFiltered(findings.results()))
+        if self._policy.refuses_on_outage and any(findings.has_failed for findings in found):
+            return Refusal(outage())
+        return tuple(
+            Annotation(
+                findings.results(), prompt=index, is_notable=self._policy.annotate or findings.has_failed, is_last=False
+            )
+            for index, findings in enumerate(found)
+        )
+
+
+def outage() -> ModelportError:
+    """For a policy that lets nothing pass unjudged."""
+    message = "The content filter of this deployment could not judge the call. Please retry."
+    return Unavailable(message, code="content_filter_error", retry_after=OUTAGE_RETRY_SECONDS)
+
+
+def unreadable(request: Request) -> ModelportError:
+    """A text completion of token ids."""
+    return InvalidParameters([Offence("value_error", ("body", "prompt"), NO_TEXT, None)])
