@@ -39,7 +39,8 @@ def config(world: TokenWorld, **credential: Any) -> dict[str, Any]:
 
 def shown_nowhere(served: Served, world: TokenWorld) -> None:
     files = [path.read_bytes() for path in served.data_dir.rglob("*") if path.is_file()]
-    for text in (served.stderr().encode(), *files):
+    pages = [served.call("GET", path).body for path in ("/metrics", "/admin/v1/audit", "/admin/v1/providers")]
+    for text in (served.stderr().encode(), *files, *pages):
         assert SECRET.encode() not in text
         assert b"opaque-token" not in text
 

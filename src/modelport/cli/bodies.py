@@ -13,6 +13,7 @@ import typer
 
 from modelport.cli.administration import Body
 from modelport.cli.output import ExitCode, fail
+from modelport.config.adapters import TRANSPARENT
 from modelport.config.faults import ConfigError
 from modelport.config.secrets import MASK, SecretFault, SecretSources, is_reference, is_secret_name
 
@@ -116,9 +117,12 @@ def with_secrets(kind: str, settings: Body, directory: Path | None = None) -> Bo
 def check_secrets(kind: str, settings: Body) -> None:
     """Ends the command where a secret is written in the open: it would be shown with the difference."""
     provider = settings if kind == "providers" else settings.get("provider")
-    for key, value in provider.items() if isinstance(provider, Mapping) else ():
-        if is_secret_name(str(key)) and isinstance(value, str) and not is_reference(value) and value != MASK:
-            fail(ExitCode.CONFIG_INVALID, f"{key}: a secret is not written here; write env:NAME or file:PATH")
+    if not isinstance(provider, Mapping):
+        return
+    for part in (provider, *(inner for key in TRANSPARENT if isinstance(inner := provider.get(key), Mapping))):
+        for key, value in part.items():
+            if is_secret_name(str(key)) and isinstance(value, str) and not is_reference(value) and value != MASK:
+                fail(ExitCode.CONFIG_INVALID, f"{key}: a secret is not written here; write env:NAME or file:PATH")
 
 
 def replace_references(kind: str, settings: Body, value: Callable[[str], str]) -> Body:
@@ -134,7 +138,7 @@ def replace_references(kind: str, settings: Body, value: Callable[[str], str]) -
 def _replaced(part: Any, value: Callable[[str], str], key: str = "", depth: int = 0) -> Any:
     """Deep inside, where a script may say anything, only a reference under a secret's name is one."""
     if isinstance(part, Mapping):
-        inside = depth if key == "headers" else depth + 1
+        inside = depth if key in TRANSPARENT else depth + 1
         return {name: _replaced(item, value, name, inside) for name, item in part.items()}
     if isinstance(part, list):
         return [_replaced(item, value, key, depth) for item in part]

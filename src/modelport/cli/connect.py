@@ -58,11 +58,15 @@ def targets_of(settings: Settings) -> Iterator[Wanted]:
 def _upstream(key: str, options: dict[str, Any]) -> Iterator[Wanted]:
     host = options.get("host")
     known = ENDPOINTS[host].base_url if isinstance(host, str) and host in ENDPOINTS else None
-    url = options.get("proxy") or options.get("base_url") or known
-    if isinstance(url, str):
-        path, authority = options.get("unix_socket"), options.get("ca_file")
-        verify = options.get("verify_tls") is not False
-        yield Wanted(key, url, str(path) if path else None, verify, str(authority) if authority else None)
+    proxy, path, authority = options.get("proxy"), options.get("unix_socket"), options.get("ca_file")
+    credential = options.get("credential") or {}
+    places = {key: options.get("base_url") or known}
+    places[f"{key}.credential"] = credential.get("token_url") or credential.get("authority")
+    for place, url in places.items():
+        if isinstance(to := url and (proxy or url), str):
+            socket_path = str(path) if path and place == key else None
+            verify = options.get("verify_tls") is not False
+            yield Wanted(place, to, socket_path, verify, str(authority) if authority else None)
 
 
 def probe(target: Wanted) -> Place:

@@ -145,7 +145,10 @@ def test_secrets_stand_only_where_a_provider_has_them(run: Run, tmp_path: Path) 
     file = tmp_path / "objects.yaml"
     model = {"name": "x"}
     far = {"type": "openai_compatible", "base_url": "https://llm.example/v1", "api_key": "sk-in-the-open"}
-    for objects in ({"providers": {"far": far}}, {"deployments": {"made": {"model": model, "provider": far}}}):
+    token = {"type": "oauth", "token_url": "https://t.example", "client_id": "us", "client_secret": "sk-in-the-open"}
+    by_token = {"type": "openai_compatible", "base_url": "https://llm.example/v1", "credential": token}
+    inline = {"deployments": {"made": {"model": model, "provider": far}}}
+    for objects in ({"providers": {"far": far}}, inline, {"providers": {"far": by_token}}):
         file.write_text(yaml.safe_dump(objects))
         ended = run("apply", "-f", str(file), "--dry-run")
         assert ended.exit_code == ExitCode.CONFIG_INVALID
@@ -162,6 +165,12 @@ def test_secrets_stand_only_where_a_provider_has_them(run: Run, tmp_path: Path) 
     settings = document(run("deployment", "show", "made", "--json"))["settings"]
     assert settings["tags"] == {"stage": "env:prod"}
     assert settings["provider"]["api_key"] == "***"
+    token["client_secret"] = "env:UPSTREAM"
+    file.write_text(yaml.safe_dump({"providers": {"far": by_token}}))
+    assert "sk-1" not in run("apply", "-f", str(file), "--yes", UPSTREAM="sk-1").output
+    shown = document(run("provider", "show", "far", "--json"))["settings"]
+    assert shown["credential"] == {**token, "client_secret": "***"}
+    assert run("provider", "delete", "far", "--yes").exit_code == 0
     del far["api_key"], far["headers"]
     file.write_text(yaml.safe_dump({"deployments": {"made": deployment}}))
     ended = run("apply", "-f", str(file))  # what is left out stays

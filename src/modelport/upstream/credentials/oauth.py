@@ -21,7 +21,7 @@ ANSWER_BYTES: Final = 65_536
 DEFAULT_SECONDS: Final = 300.0
 """Of a token whose server does not say how long it is valid."""
 LONGEST_SECONDS: Final = 86_400.0 * 30
-WORDS_CHARACTERS: Final = 300
+WORDS_CHARACTERS: Final = 500
 _TIMEOUTS: Final = Timeouts(connect=10.0, whole=FETCH_SECONDS)
 _SENDABLE: Final = re.compile(r"[\x21-\x7e]{1,16384}")
 
