@@ -106,6 +106,8 @@ class Entry(Struct, frozen=True):
     @property
     def is_about_a_deployment(self) -> bool:
         """Whether a path, or a call, names one."""
+        if "Microsoft.Authorization" in self.path:
+            return False
         named = "{deployment}" in self.path or self.path.endswith(("/models/{name}", "/deployments/{name}"))
         return (named and not self.path.startswith("/admin/v1/models")) or self.operation is not None
 

@@ -32,8 +32,8 @@ Refuse = Callable[[ModelportError, AdminRequest], ErrorBody]
 NoteRefusal = Callable[[Actor, Action, str, str, str], Awaitable[None]]
 """Actor, action, kind and name of the object, and the refusal's code."""
 
-AROUND: Final = ("{subscription}", "{group}", "{account}", "{location}")
-"""Places of a path that are around an object."""
+BESIDE: Final = ("{subscription}", "{group}", "{account}", "{location}", "{item}")
+"""Places of a path that name no object."""
 ACTIONS: Final[Mapping[str, Action]] = {
     "regenerate": "regenerate_key",
     "regenerate_key": "regenerate_key",
@@ -43,7 +43,11 @@ ACTIONS: Final[Mapping[str, Action]] = {
     "test": "test_policy",
 }
 """By the last segment of the path."""
-KINDS: Final[Mapping[str, str]] = {"raiPolicies": "content_filters", "raiBlocklists": "blocklists"}
+KINDS: Final[Mapping[str, str]] = {
+    "raiPolicies": "content_filters",
+    "raiBlocklists": "blocklists",
+    "roleAssignments": "role_assignments",
+}
 """Azure's words for kinds of objects."""
 
 _logger = logging.getLogger("modelport.admin")
@@ -145,15 +149,15 @@ def check_permission(request: AdminRequest, permission: Permission) -> None:
 
 
 def change_of(endpoint: Endpoint, names: Mapping[str, str]) -> tuple[Action, str, str]:
-    """What a call would have done, and the kind and name of the object: the first one that the path names."""
+    """What a call would have done, and the kind and name of the object: the last one that the path names."""
     segments = endpoint.path.split("/")
     last = segments[-1]
-    places = [n for n, segment in enumerate(segments) if segment.startswith("{") and segment not in AROUND]
+    places = [n for n, segment in enumerate(segments) if segment.startswith("{") and segment not in BESIDE]
     action: Action = "delete" if endpoint.method == "DELETE" else ACTIONS.get(last, "change")
     if not places:
         return action, "account", ""
-    kind = segments[places[0] - 1]
-    return action, KINDS.get(kind, kind), names[segments[places[0]][1:-1]]
+    kind = segments[places[-1] - 1]
+    return action, KINDS.get(kind, kind), names[segments[places[-1]][1:-1]]
 
 
 def fitted(endpoint: Endpoint, pattern: Sequence[str], segments: Sequence[str]) -> dict[str, str] | None:

@@ -60,29 +60,42 @@ PERMISSIONS: Final[Mapping[Role, frozenset[Permission]]] = {
     Role.ADMINISTRATOR: frozenset(Permission),
 }
 
-ROLE_IDS: Final[Mapping[Role, str]] = {
-    Role.INFERENCE_USER: "a97b65f3-24c7-4388-baec-2e87135dc908",
-    Role.DEPLOYMENT_CONTRIBUTOR: "25fbc0a9-bd7c-42a3-aa1a-3b75d497ee68",
-    Role.USAGE_READER: "bba48692-92b0-4667-a9ad-c31c7b334ac2",
-    Role.ADMINISTRATOR: "8e3af657-a8ff-443c-a75c-2fe8c4bcb635",
-}
-"""The Azure role definition that stands for each role in ARM's answers."""
+
+class AzureRole(Struct, frozen=True):
+    """A role definition of Azure, and the role that it is here."""
+
+    id: str
+    name: str
+    role: Role
+
+
+AZURE_ROLES: Final = (
+    AzureRole("a97b65f3-24c7-4388-baec-2e87135dc908", "Cognitive Services User", Role.INFERENCE_USER),
+    AzureRole("5e0bd9bd-7b93-4f28-af87-19fc36ad61bd", "Cognitive Services OpenAI User", Role.INFERENCE_USER),
+    AzureRole("53ca6127-db72-4b80-b1b0-d745d6d5456d", "Azure AI User", Role.INFERENCE_USER),
+    AzureRole("64702f94-c441-49e6-a78b-ef80e0188fee", "Azure AI Developer", Role.INFERENCE_USER),
+    AzureRole("25fbc0a9-bd7c-42a3-aa1a-3b75d497ee68", "Cognitive Services Contributor", Role.DEPLOYMENT_CONTRIBUTOR),
+    AzureRole("bba48692-92b0-4667-a9ad-c31c7b334ac2", "Cognitive Services Usages Reader", Role.USAGE_READER),
+    AzureRole("8e3af657-a8ff-443c-a75c-2fe8c4bcb635", "Owner", Role.ADMINISTRATOR),
+)
+"""Azure's Contributor may not assign roles, and its Cognitive Services OpenAI Contributor is two roles of ours: neither
+is here."""
+ROLE_IDS: Final[Mapping[Role, str]] = {found.role: found.id for found in reversed(AZURE_ROLES)}
+"""The Azure role definition that stands for each role in ARM's answers: the first one."""
 ALIASES: Final[Mapping[str, Role]] = {
     **{role.value.lower(): role for role in Role},
-    **{guid: role for role, guid in ROLE_IDS.items()},
-    "cognitive services user": Role.INFERENCE_USER,
-    "cognitive services openai user": Role.INFERENCE_USER,
-    "5e0bd9bd-7b93-4f28-af87-19fc36ad61bd": Role.INFERENCE_USER,
-    "azure ai user": Role.INFERENCE_USER,
-    "53ca6127-db72-4b80-b1b0-d745d6d5456d": Role.INFERENCE_USER,
-    "azure ai developer": Role.INFERENCE_USER,
-    "64702f94-c441-49e6-a78b-ef80e0188fee": Role.INFERENCE_USER,
-    "cognitive services contributor": Role.DEPLOYMENT_CONTRIBUTOR,
-    "cognitive services usages reader": Role.USAGE_READER,
-    "owner": Role.ADMINISTRATOR,
+    **{found.id: found.role for found in AZURE_ROLES},
+    **{found.name.lower(): found.role for found in AZURE_ROLES},
 }
-"""Role names and Azure's names and ids for them, in lower case. Azure's Contributor may not assign roles, and its
-Cognitive Services OpenAI Contributor is two roles of ours: neither has an alias."""
+"""Role names and Azure's names and ids for them, in lower case."""
+
+
+def azure_role_named(text: str) -> AzureRole | None:
+    """The definition of this Azure name, Azure id or role name, whatever the case."""
+    wanted = text.strip().lower()
+    exact = (found for found in AZURE_ROLES if wanted in (found.id, found.name.lower()))
+    of_role = (found for found in AZURE_ROLES if wanted == found.role.value.lower())
+    return next(exact, next(of_role, None))
 
 
 def role_named(text: str) -> Role | None:

@@ -6,7 +6,16 @@ from collections.abc import Sequence
 from typing import Final
 
 from modelport.admin.app import Refuse
-from modelport.admin.arm import account, models, rai_blocklists, rai_policies, subscriptions, usages
+from modelport.admin.arm import (
+    account,
+    models,
+    rai_blocklists,
+    rai_policies,
+    role_assignments,
+    role_definitions,
+    subscriptions,
+    usages,
+)
 from modelport.admin.arm.deployments import Deployments
 from modelport.admin.arm.errors import encode
 from modelport.admin.arm.operations import Operations
@@ -24,6 +33,8 @@ def endpoints(arm: Arm, operations: Operations) -> Sequence[Endpoint]:
     routes = Routes(arm)
     for module in (subscriptions, account, models, usages, rai_policies, rai_blocklists):
         module.add(routes)
+    role_definitions.add(routes)
+    role_assignments.add(routes)
     Deployments(operations).add(routes)
     operations.add(routes)
     return routes.endpoints
