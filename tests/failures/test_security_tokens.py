@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import contextlib
 import json
+import signal
 import socket
 import threading
 import time
@@ -287,6 +288,9 @@ def test_an_address_that_fails_too_often(issuer: TokenIssuer, serve: Callable[..
         assert call(served, good, "/v1/models").status == 200
         assert served.call("POST", "/models/chat/completions", CHAT).status == 200
         assert served.metric("modelport_authentication_failures_total", reason="throttled") >= 1
+        assert served.call("GET", "/health/ready", key="a-wrong-key").status == 200
+        assert served.call("GET", "/admin/v1/deployments", key="a-wrong-key").status == 429
+        assert served.call("GET", "/admin/v1/deployments").status == 200
 
 
 def own_address() -> str | None:
@@ -367,3 +371,18 @@ def readable(files: Iterable[Path]) -> Iterator[Path]:
             if file.is_file():
                 file.open("rb").close()
                 yield file
+
+
+def test_processes_know_issuers_and_follow_a_new_configuration(issuer: TokenIssuer, serve: Callable[..., Any]) -> None:
+    config = {**CONFIG, "server": {"workers": 2}, "auth": {"oidc": [issuer.entry()]}}
+    with serve(config) as served, issuing("/second") as second:
+        assert {call(served, issuer.token()).status for _ in range(8)} == {200}
+        assert call(served, second.token()).status == 401
+        file = served.data_dir.parent / f"{served.data_dir.name}.yaml"
+        file.write_text(json.dumps({**config, "auth": {"oidc": [second.entry()]}}))
+        served.process.send_signal(signal.SIGHUP)
+        eventually(lambda: call(served, second.token()).status == 200, "the second issuer is known")
+        eventually(
+            lambda: {call(served, issuer.token()).status for _ in range(8)} == {401}, "the first one is known no longer"
+        )
+        assert {call(served, second.token()).status for _ in range(8)} == {200}

@@ -10,6 +10,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
+from modelport.auth.oidc.issuers import names_of
 from modelport.config.budgets import BudgetSettings
 from modelport.config.content_filters import known_filters
 from modelport.config.faults import Path
@@ -68,6 +69,16 @@ def same_keys(settings: Settings) -> Iterator[Finding]:
     for path, owner, secret in named:
         if secret is not None and owners.setdefault(secret, owner) != owner:
             yield path, f"the same key as in {owners[secret]}"
+
+
+def issuers(settings: Settings) -> Iterator[Finding]:
+    """One issuer in two entries: its tokens would be judged by the first alone."""
+    known: dict[str, int] = {}
+    for index, entry in enumerate(settings.auth.oidc):
+        for name in sorted(names_of(entry.issuer).accepted):
+            if (other := known.setdefault(name, index)) != index:
+                yield ("auth", "oidc", index, "issuer"), f"its tokens are those of auth.oidc[{other}]; keep one entry"
+                break
 
 
 def budgets(settings: Settings) -> Iterator[Finding]:

@@ -10,7 +10,7 @@ from typing import Any, Final
 from pydantic import ValidationError
 
 from modelport.config.adapters import ProviderCheck
-from modelport.config.crosschecks import Declared, budgets, findings, same_keys
+from modelport.config.crosschecks import Declared, budgets, findings, issuers, same_keys
 from modelport.config.document import Document, read_file
 from modelport.config.doubts import doubts
 from modelport.config.embedded import embedded_models
@@ -129,7 +129,9 @@ class _Check:
         settings = self._validated()
         for path, what in findings(self._data, declared):
             self._note(path, self._explainer.fault(path, what))
-        for path, what in (*same_keys(settings), *budgets(settings)) if settings is not None else ():
+        for path, what in (
+            (*same_keys(settings), *issuers(settings), *budgets(settings)) if settings is not None else ()
+        ):
             self._note(path, self._explainer.fault(path, what))
         return settings
 

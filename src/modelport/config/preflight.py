@@ -50,6 +50,7 @@ def problems(settings: Settings) -> Iterator[Problem]:
     if (unsafe := unsafe_listening(settings)) is not None:
         yield Problem("listen", ("server", "host"), unsafe)
     yield from _tls(settings)
+    yield from _issuers(settings)
     yield from _stores(settings)
     yield from _providers(settings)
     yield from _profiles(settings)
@@ -107,18 +108,30 @@ def _providers(settings: Settings) -> Iterator[Problem]:
         if provider.type in NEEDED_MODULES:
             continue
         options, module = provider.options(), adapter(provider.type)
-        if isinstance(authority := options.get("ca_file"), str):
-            import ssl
-
-            try:
-                ssl.create_default_context(cafile=authority)
-            except OSError as error:
-                reason = "holds no PEM certificate" if isinstance(error, ssl.SSLError) else error.strerror
-                yield Problem("provider", (*path, "ca_file"), f"{authority!r}: {reason}")
+        authority = options.get("ca_file")
+        if isinstance(authority, str) and (fault := authority_fault(authority)) is not None:
+            yield Problem("provider", (*path, "ca_file"), fault)
         try:
             module.open(module.Settings.model_validate(options), name)
         except (ValueError, OSError) as error:
             yield Problem("provider", path, printable(str(error), 300))
+
+
+def authority_fault(file: str) -> str | None:
+    """Why no certificate authority is in this file, or None."""
+    import ssl
+
+    try:
+        ssl.create_default_context(cafile=file)
+    except OSError as error:
+        return f"{file!r}: {'holds no PEM certificate' if isinstance(error, ssl.SSLError) else error.strerror}"
+    return None
+
+
+def _issuers(settings: Settings) -> Iterator[Problem]:
+    for index, entry in enumerate(settings.auth.oidc):
+        if entry.ca is not None and (fault := authority_fault(str(entry.ca))) is not None:
+            yield Problem("tls", ("auth", "oidc", index, "ca"), fault)
 
 
 def _profiles(settings: Settings) -> Iterator[Problem]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from msgspec.structs import replace
 
-from modelport.core.errors import ModelportError, Unauthenticated
+from modelport.core.errors import ModelportError, TooManyFailures, Unauthenticated
 from modelport.core.excerpts import excerpt
 from modelport.core.identity import Audience, Principal
 from modelport.surfaces.asgi import Headers, Reply, Send
@@ -50,6 +50,14 @@ class Exchange:
 
     async def caller(self) -> Principal | None:
         """Who asks, where the route wants no credential; None: no valid one was shown."""
+        try:
+            return await self.caller_of_endpoint()
+        except TooManyFailures as error:
+            note_refused(self.head, error)
+            return None
+
+    async def caller_of_endpoint(self) -> Principal | None:
+        """The same, for a subtree whose endpoints ask for one. Raises TooManyFailures."""
         credential = replace(self.head.credential, audience=self.audience)
         try:
             return await self.gateway.identify(credential)

@@ -9,6 +9,7 @@ import pytest
 from modelport.app.snapshot import token_issuers
 from modelport.config.faults import ConfigError
 from modelport.config.load import read
+from modelport.config.preflight import problems
 
 TENANT = "0F1A2B3C-4d5e-6f70-8192-a3b4c5d6e7f8"
 ENTRA = "https://login.microsoftonline.com"
@@ -59,3 +60,22 @@ def test_another_issuer_is_itself_alone(tmp_path: Path) -> None:
     assert found.accepted == {"http://127.0.0.1:8081/realms/house"}
     assert found.tenant is None
     assert found.algorithms == {"ES256", "PS256"}
+
+
+def test_one_issuer_in_two_entries(tmp_path: Path) -> None:
+    tenant = TENANT.lower()
+    one = f"{{issuer: {ENTRA}/{tenant}/v2.0, audiences: [a]}}"
+    other = f"{{issuer: 'https://sts.windows.net/{tenant}/', audiences: [b]}}"
+    with pytest.raises(ConfigError) as caught:
+        read(written(tmp_path, f"{one}, {other}"), {})
+    assert "auth.oidc[1].issuer: its tokens are those of auth.oidc[0]" in str(caught.value)
+
+
+def test_an_authority_that_cannot_be_read_keeps_the_server_from_starting(tmp_path: Path) -> None:
+    (tmp_path / "empty.pem").write_text("")
+    for name, said in (("missing.pem", "No such file"), ("empty.pem", "no PEM certificate")):
+        entry = f"{{issuer: 'https://i.example/', audiences: [a], ca: {name}}}"
+        settings = read(written(tmp_path, entry), {}).settings
+        found = [problem for problem in problems(settings) if problem.path[:2] == ("auth", "oidc")]
+        assert [problem.path for problem in found] == [("auth", "oidc", 0, "ca")]
+        assert said in found[0].what

@@ -102,7 +102,7 @@ class IssuerKeys:
     async def _fetch_now(self) -> None:
         try:
             found = await self._found()
-        except (ModelportError, UnusableKeySet) as error:
+        except (ModelportError, UnusableKeySet, ValueError) as error:
             if self.failure is None:
                 state = "its last keys serve" if self._set is not None else "its tokens are answered 503"
                 _logger.warning("issuer %s gives no keys: %s; %s", self.source.issuer, error, state)
@@ -150,9 +150,7 @@ class KeySets:
         """Keeps the sets of these issuers, and no others."""
         wanted = {Source(issuer.issuer, issuer.ca_file) for issuer in issuers}
         for source in self._kept.keys() - wanted:
-            keys, task = self._kept.pop(source)
-            task.cancel()
-            keys.close()
+            self._kept.pop(source)[1].cancel()  # a fetch that is under way may have callers that wait for it
         for source in wanted - self._kept.keys():
             keys = IssuerKeys(source, self._fetch, self._clock, self._withdrawn)
             self._kept[source] = keys, asyncio.create_task(keys.keep())
@@ -168,9 +166,10 @@ class KeySets:
 
     async def close(self) -> None:
         """Ends all fetches."""
-        tasks = [task for _, task in self._kept.values()]
+        kept = list(self._kept.values())
         self.follow(())
-        for task in tasks:
+        for keys, task in kept:
+            keys.close()
             with contextlib.suppress(asyncio.CancelledError):
                 await task
 
