@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 from tests.issuer import issuing
 
+from scripted_issuer import issuing as keycloak
 from served import KEY, Served, serve
 
 GUIDES = Path(__file__).parents[2] / "docs/guides"
@@ -128,3 +129,16 @@ def test_code_without_keys(tmp_path: Path) -> None:
             )
             assert ended.returncode == 0, ended.stderr
             assert ended.stdout.strip()
+
+
+def test_tokens_of_any_issuer(serve_module: Callable[..., Served], tmp_path: Path) -> None:
+    """With an issuer that stands in for Keycloak, whose claims its tokens have."""
+    page = GUIDES / "oidc.md"
+    config, *_ = re.findall(r"^```yaml\n(.*?)^```", page.read_text(), re.DOTALL | re.MULTILINE)
+    with keycloak("/realms/house") as issuer:
+        claims = {"oid": None, "idtyp": None, "appid": None, "tid": None, "roles": None, "azp": "batch-job"}
+        claims |= {"client_id": "batch-job", "realm_access": {"roles": ["offline_access"]}, "typ": "Bearer"}
+        token = issuer.token(aud=["https://modelport.example", "account"], **claims)
+        other = issuer.token(aud="account", **claims)
+        served = serve_module(config.replace("https://keycloak.example/realms/house", issuer.url))
+        follow(page, served, tmp_path, TOKEN=token, OTHER_TOKEN=other)
