@@ -38,7 +38,8 @@ SCORED = {
 FRAGMENTS = {"threat": "violence", "sexually_explicit": "sexual", "identity_attack": "hate"}
 """RealToxicityPrompts: beginnings of web texts that a toxicity model rated high in one respect."""
 OF_MINORS = re.compile(
-    r"\b(child|children|minors?|underage|teen\w*|girls?|boys?|kids?|young|only 1\d|school\w*|1[0-7][- ]years?[- ]old)\b",
+    r"\b(child|children|minors?|underage|teen\w*|girls?|boys?|kids?|young|only 1\d|school\w*|1[0-7][- ]years?[- ]old)"
+    r"\b",
     re.I,
 )
 """Sexual texts with one of these words are left out everywhere: they might be about children."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextvars import ContextVar
-from typing import Any, Final, Literal, Protocol
+from typing import Any, Final, Literal, Protocol, runtime_checkable
 
 from modelport.core.excerpts import excerpt
 
@@ -122,6 +122,19 @@ class Backend(Protocol):
 
     async def close(self) -> None:
         """Frees what it holds. Called once, when nothing is being answered."""
+        ...
+
+
+@runtime_checkable
+class SafetyBackend(Protocol):
+    """A backend that can judge texts for the safety filters, too. Both take `{"texts": [...]}`."""
+
+    async def safety_scores(self, request: JsonObject) -> JsonObject:
+        """`{"version": ..., "heads": [names], "scores": [[a score for each head] for each text]}`, 0 to 1."""
+        ...
+
+    async def attack_scores(self, request: JsonObject) -> JsonObject:
+        """`{"scores": [...]}`: how sure a second model is, 0 to 1, that each text is a prompt attack."""
         ...
 
 

@@ -14,7 +14,7 @@ from typing import Any, Final, TypeAlias
 import msgspec
 
 from modelport.dialects.body import JSON_CONTAINERS_MAXIMUM, holds_more
-from modelport.engine.backend import Backend, JsonObject, WorkerError, request_begins
+from modelport.engine.backend import Backend, JsonObject, SafetyBackend, WorkerError, request_begins
 from modelport.engine.folding import fold_chat, fold_completion
 
 _logger = logging.getLogger(__name__)
@@ -113,6 +113,10 @@ class WorkerApp:
                 await exchange.answer(await backend.embeddings(request))
             case "/v1/images/embeddings" if "image_embeddings" in backend.operations:
                 await exchange.answer(await backend.image_embeddings(request))
+            case "/v1/safety/scores" if isinstance(backend, SafetyBackend):
+                await exchange.answer(await backend.safety_scores(request))
+            case "/v1/safety/attacks" if isinstance(backend, SafetyBackend):
+                await exchange.answer(await backend.attack_scores(request))
             case "/tokenize":
                 await exchange.answer(await backend.tokenize(request))
             case _:

@@ -7,7 +7,7 @@ FilterUnavailableError where something that it needs is missing.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol, runtime_checkable
 
 from msgspec import Struct
@@ -58,6 +58,18 @@ class FilterParts(Struct, frozen=True, kw_only=True):
     """By lower-case name of a blocklist: the fewest characters that policies hold back of a stream because of it."""
     adapters: Mapping[str, Any] = {}
     """What runs elsewhere, by the name of its port: `modelport.app.filters` says which there are."""
+
+
+class Classify(Protocol):
+    """Judges pieces of text by models that run in a worker. The adapter `classify` of FilterParts."""
+
+    async def scores(self, pieces: Sequence[str]) -> Sequence[Mapping[str, float]]:
+        """For each piece, the score of each head, 0 to 1. Raises FilterOutageError."""
+        ...
+
+    async def attack_scores(self, texts: Sequence[str]) -> Sequence[float]:
+        """For each text, how sure a second model is that it is a prompt attack. Raises FilterOutageError."""
+        ...
 
 
 class SafetyFilter(Protocol):

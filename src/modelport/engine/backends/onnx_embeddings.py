@@ -9,13 +9,15 @@ weights), `max_tokens`, `pooling` (mean, cls, last), `prefixes` ({query: …, do
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import Any, TypeVar
 
 from modelport.engine.backend import JsonObject, Operation, Options, WorkerError
 from modelport.engine.onnx import dialect
 from modelport.engine.onnx.batching import Batcher
+from modelport.engine.onnx.guardian import Guardian
+from modelport.engine.onnx.heads import SafetyHeads
 from modelport.engine.onnx.session import (
     ModelFileError,
     choice_option,
@@ -23,11 +25,13 @@ from modelport.engine.onnx.session import (
     path_option,
     thread_count,
 )
-from modelport.engine.onnx.text import TEXTS_AT_A_TIME, TextModel, TokenIds, unit
+from modelport.engine.onnx.text import MINILM_TOKENIZER, TEXTS_AT_A_TIME, TextModel, TokenIds, unit
 
 _BATCH_ITEMS = 32
 _BATCH_TOKENS = 4096
 _INPUTS_AT_MOST = 2048
+
+Value = TypeVar("Value")
 
 
 async def open(options: Options) -> OnnxEmbeddings:
@@ -59,6 +63,8 @@ class OnnxEmbeddings:
             waiting_items=4 * self._inputs_at_most,
         )
         self._tokenizing = ThreadPoolExecutor(1, thread_name_prefix="tokenize")
+        self._heads = SafetyHeads() if options.get("tokenizer") == MINILM_TOKENIZER else None
+        self._guardian = Guardian()
         self._requests = self._tokens = 0
 
     async def embeddings(self, request: JsonObject) -> JsonObject:
@@ -68,9 +74,7 @@ class OnnxEmbeddings:
         length = dialect.dimensions(request, self._model.dimensions, may_cut=self._may_cut_dimensions)
         prefix = self._prefixes.get(dialect.input_type(request), "")
         inputs = dialect.text_inputs(request, self._inputs_at_most)
-        tokens: list[TokenIds] = []
-        for at in range(0, len(inputs), TEXTS_AT_A_TIME):
-            tokens += await self._run(self._read, inputs[at : at + TEXTS_AT_A_TIME], prefix)
+        tokens = await self._tokenized(inputs, prefix)
         vectors = await self._batcher.submit(tokens)
         if length < self._model.dimensions:
             vectors = unit(vectors[:, :length])
@@ -78,6 +82,23 @@ class OnnxEmbeddings:
         self._requests += 1
         self._tokens += count
         return dialect.answer(vectors, as_base64=as_base64, usage={"prompt_tokens": count, "total_tokens": count})
+
+    async def safety_scores(self, request: JsonObject) -> JsonObject:
+        """modelport.engine.backend.SafetyBackend"""
+        if self._heads is None:
+            raise WorkerError(404, "not_found", "The safety heads judge the vectors of all-MiniLM-L6-v2 alone.")
+        texts = dialect.texts_to_judge(request, self._inputs_at_most)
+        vectors = await self._batcher.submit(await self._tokenized(texts, ""))
+        scores = await self._run(self._heads.scores, texts, vectors)
+        return {"version": self._heads.version, "heads": self._heads.names, "scores": scores.tolist()}
+
+    async def attack_scores(self, request: JsonObject) -> JsonObject:
+        """modelport.engine.backend.SafetyBackend"""
+        texts = dialect.texts_to_judge(request, self._inputs_at_most)
+        scores: list[float] = []
+        for at in range(0, len(texts), TEXTS_AT_A_TIME):
+            scores += await self._run(self._guardian.scores, texts[at : at + TEXTS_AT_A_TIME])
+        return {"scores": scores}
 
     async def image_embeddings(self, request: JsonObject) -> JsonObject:
         """A text model reads no images."""
@@ -123,11 +144,14 @@ class OnnxEmbeddings:
         await self._batcher.close()
         self._tokenizing.shutdown(cancel_futures=True)
 
-    async def _run(self, function: Any, *arguments: Any) -> list[TokenIds]:
-        tokens: list[TokenIds] = await asyncio.get_running_loop().run_in_executor(
-            self._tokenizing, function, *arguments
-        )
+    async def _tokenized(self, inputs: Sequence[str] | Sequence[list[int]], prefix: str) -> list[TokenIds]:
+        tokens: list[TokenIds] = []
+        for at in range(0, len(inputs), TEXTS_AT_A_TIME):
+            tokens += await self._run(self._read, inputs[at : at + TEXTS_AT_A_TIME], prefix)
         return tokens
+
+    async def _run(self, function: Callable[..., Value], *arguments: Any) -> Value:
+        return await asyncio.get_running_loop().run_in_executor(self._tokenizing, function, *arguments)
 
     def _read(self, inputs: Sequence[str] | Sequence[list[int]], prefix: str) -> list[TokenIds]:
         """The inputs as the model reads them."""

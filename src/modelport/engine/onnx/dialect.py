@@ -74,6 +74,16 @@ def text_inputs(request: JsonObject, inputs_at_most: int) -> list[str] | list[li
     raise WorkerError.invalid("input", "'input' must be a list of texts, or of lists of token ids, not a mixture.")
 
 
+def texts_to_judge(request: JsonObject, texts_at_most: int) -> list[str]:
+    """`texts` of a request by the safety filters."""
+    texts = request.get("texts")
+    if not isinstance(texts, list) or not 1 <= len(texts) <= texts_at_most:
+        raise WorkerError.invalid("texts", f"'texts' must be a list of 1 to {texts_at_most} texts.")
+    if not all(isinstance(text, str) for text in texts):
+        raise WorkerError.invalid("texts", "'texts' must be a list of texts.")
+    return texts
+
+
 def answer(vectors: npt.NDArray[np.float32], *, as_base64: bool, usage: Mapping[str, int]) -> JsonObject:
     """The response body; the vectors are rows."""
     rows: Sequence[Any]

