@@ -151,6 +151,7 @@ def lend_weights(data_dir: Path) -> None:
 IDENTITIES = """\
 - {name: developer, roles: [Inference User]}
 - {name: operator, roles: [Administrator]}
+- {name: guest}
 """
 
 

@@ -12,12 +12,13 @@ from typing import Any
 
 import pytest
 
+from clients.deployments import RIEMANN
 from clients.environments import ENVIRONMENTS
 from clients.serving import Server, environment_of
 
 GROUP = ("-g", "my-group", "-n", "my-account")
 ASK = """
-import os
+import os, sys
 from azure.ai.inference import ChatCompletionsClient
 from azure.ai.inference.models import UserMessage
 from azure.identity import DefaultAzureCredential
@@ -26,7 +27,14 @@ client = ChatCompletionsClient(
     os.environ["AZURE_INFERENCE_ENDPOINT"], DefaultAzureCredential(),
     credential_scopes=["https://cognitiveservices.azure.com/.default"],
 )
-print(client.complete(messages=[UserMessage("Hello")], model="made-by-az").choices[0].message.content)
+print(client.complete(messages=[UserMessage("Hello")], model=sys.argv[1]).choices[0].message.content)
+"""
+OID = """
+import base64, json
+from azure.identity import DefaultAzureCredential
+
+claims = DefaultAzureCredential().get_token("https://cognitiveservices.azure.com/.default").token.split(".")[1]
+print(json.loads(base64.urlsafe_b64decode(claims + "=="))["oid"])
 """
 
 
@@ -87,6 +95,14 @@ def az(signed_in: Callable[..., Az]) -> Az:
     return signed_in("operator")
 
 
+def python(program: str, environment: dict[str, str], *arguments: str) -> str:
+    """What a program prints; with what it ended, where it failed."""
+    done = subprocess.run(
+        [sys.executable, "-c", program, *arguments], env=environment, capture_output=True, text=True, timeout=120
+    )
+    return done.stdout if done.returncode == 0 else done.stderr
+
+
 def deployment(az: Az, verb: str, name: str, *more: str) -> Any:
     return az("cognitiveservices", "account", "deployment", verb, *GROUP, "--deployment-name", name, *more)
 
@@ -135,11 +151,9 @@ def test_default_azure_credential_by_its_token(az: Az, keyless: Server) -> None:
     shown = az("account", "get-access-token", "--resource", "https://cognitiveservices.azure.com")
     assert (shown["tokenType"], shown["tenant"]) == ("Bearer", keyless.environment["AZURE_TENANT_ID"])
     variables = {"AZURE_TOKEN_CREDENTIALS": "AzureCliCredential", "AZURE_INFERENCE_ENDPOINT": keyless.models}
-    done = subprocess.run(
-        [sys.executable, "-c", ASK], env={**az.environment, **variables}, capture_output=True, text=True, timeout=120
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
-    assert done.stdout.strip()
+    said = python(ASK, {**az.environment, **variables}, "made-by-az")
+    assert said.strip()
+    assert "Traceback" not in said
     deployment(az, "delete", "made-by-az")
 
 
@@ -151,3 +165,24 @@ def test_who_may_not_is_told_so(signed_in: Callable[..., Az]) -> None:
     assert "AuthorizationFailed" in refused.stderr
     with pytest.raises(AssertionError, match="AADSTS7"):
         signed_in("developer", "guessed")
+
+
+def test_a_role_is_assigned_and_taken_away(az: Az, keyless: Server) -> None:
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith(("AZURE_", "IDENTITY_"))}
+    guest = {**inherited, **environment_of(keyless, "guest"), "AZURE_INFERENCE_ENDPOINT": keyless.models}
+    assert "PermissionDenied" in python(ASK, guest, "mistral-large")
+    account = az("cognitiveservices", "account", "show", *GROUP)["id"]
+    given = (
+        "--assignee-object-id",
+        python(OID, guest).strip(),
+        "--role",
+        "Cognitive Services User",
+        "--scope",
+        account,
+    )
+    made = az("role", "assignment", "create", *given, "--assignee-principal-type", "ServicePrincipal")
+    assert made["name"] in [found["name"] for found in az("role", "assignment", "list", "--scope", account)]
+    assert python(ASK, guest, "mistral-large") == RIEMANN + "\n"
+    az("role", "assignment", "delete", *given)
+    assert az("role", "assignment", "list", "--scope", account) == []
+    assert "PermissionDenied" in python(ASK, guest, "mistral-large")
