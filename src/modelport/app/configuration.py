@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 from msgspec import Struct
 
-from modelport.app.filters import NO_FILTERS, SafetyFilters, open_content_filters
+from modelport.app.filters import SafetyFilters, no_filters, open_content_filters
 from modelport.app.runtime import ProviderFault, open_providers, worker_specs
 from modelport.app.snapshot import build as build_snapshot
 from modelport.auth import api_key
@@ -57,7 +57,7 @@ class Configuration:
     providers: Mapping[str, Provider | OpeningProvider]
     """All but the engines, by the runtime's name."""
     control: ControlState = NO_CONTROL
-    filters: SafetyFilters = NO_FILTERS
+    filters: SafetyFilters = field(default_factory=no_filters)
 
 
 def configure(
@@ -81,5 +81,5 @@ def configure(
         worker_of=worker_of,
         providers=open_providers(settings, kept),
         control=control,
-        filters=open_content_filters(settings, before.filters if before is not None else NO_FILTERS),
+        filters=open_content_filters(settings, before.filters if before is not None else no_filters()),
     )

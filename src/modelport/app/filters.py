@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from typing import Final
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, Final
 
 from msgspec import Struct
 
@@ -18,6 +18,14 @@ from modelport.safety.content_filter import content_filter
 RULES: Final = "rules"
 
 
+class EngineSource:
+    """The engine workers, for filters that ask one: they run only after the filters are opened."""
+
+    def __init__(self) -> None:
+        self.workers: Callable[[], Mapping[str, Any]] = dict
+        """By name."""
+
+
 class SafetyFilters(Struct, frozen=True):
     """What judges the calls of one configuration."""
 
@@ -26,12 +34,15 @@ class SafetyFilters(Struct, frozen=True):
     opened: Mapping[str, SafetyFilter]
     """By the name of the filter."""
     parts: FilterParts
+    engines: EngineSource
 
 
-NO_FILTERS: Final = SafetyFilters({}, {}, FilterParts())
+def no_filters() -> SafetyFilters:
+    """For a process that has opened none yet."""
+    return SafetyFilters({}, {}, FilterParts(), EngineSource())
 
 
-def open_content_filters(settings: Settings, before: SafetyFilters = NO_FILTERS) -> SafetyFilters:
+def open_content_filters(settings: Settings, before: SafetyFilters) -> SafetyFilters:
     """What `before` has opened is kept where its parts are the same. Raises ConfigError."""
     policies = deployed_policies(settings)
     wanted = {name for policy in policies.values() if not policy.is_neutral for name in policy.filters}
@@ -41,13 +52,22 @@ def open_content_filters(settings: Settings, before: SafetyFilters = NO_FILTERS)
     for policy in policies.values():
         for name in policy.completion.blocklists:
             windows[name] = min(policy.window_chars, windows.get(name, policy.window_chars))
-    parts = FilterParts(blocklists=blocklists_of(settings), windows=windows)
+    adapters = before.parts.adapters or adapters_of(before.engines)
+    parts = FilterParts(blocklists=blocklists_of(settings), windows=windows, adapters=adapters)
     kept = before.opened if before.parts == parts else {}
     opened = {name: kept[name] if name in kept else open_filter(name, parts, settings) for name in sorted(wanted)}
     strict = settings.server.strict
     return SafetyFilters(
-        {name: content_filter(policy, opened, is_strict=strict) for name, policy in policies.items()}, opened, parts
+        {name: content_filter(policy, opened, is_strict=strict) for name, policy in policies.items()},
+        opened,
+        parts,
+        before.engines,
     )
+
+
+def adapters_of(engines: EngineSource) -> dict[str, Any]:
+    """What filters may ask that runs elsewhere, by the name of its port: nothing yet."""
+    return {}
 
 
 def open_filter(name: str, parts: FilterParts, settings: Settings) -> SafetyFilter:

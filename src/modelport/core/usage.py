@@ -134,6 +134,9 @@ class UsageRecord(Struct, frozen=True, kw_only=True):
     """The provider whose target has answered, or was asked last."""
     service_tier: str | None = None
     """In the target's word, the tier that it says it has used; else the one that was asked for. None: the usual one."""
+    content_filter: str | None = None
+    """What the content filter has found: `prompt.violence=medium! completion.hate=low`, in which `!` marks what was
+    filtered. None: nothing, or it did not look."""
 
 
 class UsageRow(UsageRecord, frozen=True, kw_only=True, array_like=True):

@@ -6,13 +6,14 @@ from functools import partial
 
 from modelport.core.answers import PlainAnswer
 from modelport.core.catalog import Target
-from modelport.core.errors import ModelportError, UpstreamFailed
+from modelport.core.errors import ContentFiltered, ModelportError, UpstreamFailed
 from modelport.core.events import Event
 from modelport.core.ports.dispatch import GiveUp, TargetFailed, Wait
 from modelport.core.ports.filters import Annotations, ContentFilter, Cut
 from modelport.core.ports.providers import Readiness
 from modelport.core.ports.stages import NeedsWaiting, Refusal
 from modelport.core.quota import QuotaState
+from modelport.core.safety import Source
 from modelport.core.usage import Ending
 from modelport.gateway import guard
 from modelport.gateway.answering import Answering, whole_text
@@ -24,6 +25,7 @@ from modelport.gateway.pipeline import Asked
 from modelport.gateway.plan import CallPlan
 from modelport.gateway.receiving import AnswerReceiver
 from modelport.gateway.shape import Shaped
+from modelport.gateway.verdicts import FoundCategories
 from modelport.gateway.waiting import until_ready
 
 
@@ -94,11 +96,18 @@ class TargetExchange(AnswerReceiver):
         self.answering = Answering(self._plan, self._request, self.reply, self._origin, clock.now)
         return self.answering
 
-    def cleared(self, content_filter: ContentFilter, annotations: Annotations) -> None:
-        """The prompt may go to a target; `annotations`: what was said of it."""
+    def judged(self, content_filter: ContentFilter, outcome: Annotations | Refusal) -> None:
+        """What the filter says of the prompt, which may go to a target. Raises what it refuses with."""
+        found = self._lease.found_categories = FoundCategories()
+        if isinstance(outcome, Refusal):
+            if isinstance(outcome.error, ContentFiltered):
+                found.add(Source.PROMPT, outcome.error.results)
+            raise outcome.error
+        for annotation in outcome:
+            found.note(annotation)
         request, plan, made = self._request, self._plan, content_filter.completion
         completion = made(plan.deployment.content_filter, plan.caller.principal, request) if made is not None else None
-        self.completion = guard.Completion(completion, request.choices, annotations)
+        self.completion = guard.Completion(completion, request.choices, outcome, found.note)
 
     def _origin(self) -> Origin:
         if not self._is_leased:  # it is only said what the call would do

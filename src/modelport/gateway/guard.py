@@ -1,11 +1,10 @@
-"""Safe? The stage before the model and the one after it. `Microsoft.Nill` filters nothing, so both let everything pass;
-a policy that filters is refused by the configuration until its filters exist."""
+"""Safe? The stage before the model and the one after it. `Microsoft.Nill` filters nothing: both let everything pass."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
-from modelport.core.events import ChoiceFinished, Event, FinishReason
+from modelport.core.events import Annotation, ChoiceFinished, Event, FinishReason
 from modelport.core.identity import Principal
 from modelport.core.ports.filters import Annotations, CompletionFilter, ContentFilter, Cut
 from modelport.core.ports.stages import NeedsWaiting, Refusal
@@ -33,12 +32,18 @@ def prompt(
 class Completion:
     """One answer on its way through the completion filter: events in, events out."""
 
-    __slots__ = ("_annotations", "_choices", "_filter", "_finished", "is_cut", "waiting")
+    __slots__ = ("_annotations", "_choices", "_filter", "_finished", "_note", "is_cut", "waiting")
 
     def __init__(
-        self, completion_filter: CompletionFilter | None = None, choices: int = 0, annotations: Annotations = ()
+        self,
+        completion_filter: CompletionFilter | None = None,
+        choices: int = 0,
+        annotations: Annotations = (),
+        note: Callable[[Annotation], None] | None = None,
     ) -> None:
-        """`choices`: how many the request asks for. `annotations`: what the prompt stage said."""
+        """`choices`: how many the request asks for. `annotations`: what the prompt stage said. `note`: called with each
+        annotation of the completion."""
+        self._note = note
         self._filter = completion_filter
         self._choices = choices
         self._annotations = annotations
@@ -79,7 +84,11 @@ class Completion:
             self.waiting = outcome
             return []
         events = outcome.events if isinstance(outcome, Cut) else outcome
-        self._finished.update(event.choice for event in events if isinstance(event, ChoiceFinished))
+        for event in events:
+            if isinstance(event, ChoiceFinished):
+                self._finished.add(event.choice)
+            elif isinstance(event, Annotation) and self._note is not None:
+                self._note(event)
         if isinstance(outcome, Cut):
             self.is_cut = True
             still_open = [choice for choice in range(self._choices) if choice not in self._finished]

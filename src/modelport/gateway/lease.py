@@ -26,6 +26,7 @@ from modelport.gateway.facts import CallFacts
 from modelport.gateway.forms import CLOSED_BY_CLASS_VALUES, CLOSED_VALUES, OPENED_VALUES, encoded
 from modelport.gateway.parts import Meter, Parts
 from modelport.gateway.plan import CallPlan
+from modelport.gateway.verdicts import FoundCategories
 from modelport.gateway.waiting import RUNNING, Turn
 
 UNWRITTEN_RETRY_SECONDS = 5
@@ -54,6 +55,7 @@ class CallLease:
         "answered_model",
         "charge",
         "covered_tokens",
+        "found_categories",
         "is_asked",
         "is_in_one_piece",
         "meter",
@@ -76,6 +78,8 @@ class CallLease:
     way."""
     answered_model: str | None
     """The name that the target gives its model."""
+    found_categories: FoundCategories | None
+    """What its content filter has found, where it has one."""
     is_asked: bool
     """A target works on the request, or has worked."""
     is_in_one_piece: bool
@@ -97,7 +101,7 @@ class CallLease:
         self.accounts, self.taken_at = (), 0.0
         self.settled = self.is_asked = self.is_in_one_piece = False
         self._reservation = self._hold = self._left = self._first_event_seconds = self._service_tier = None
-        self.meter = self.target = self.answered_model = None
+        self.meter = self.target = self.answered_model = self.found_categories = None
 
     # --- how it begins -----------------------------------------------------------------------------------------------
 
@@ -286,6 +290,7 @@ class CallLease:
             answered_model=optional_excerpt(self.answered_model),
             first_event_seconds=self._first_event_seconds,
             duration_seconds=seconds,
+            content_filter=str(self.found_categories or "") or None,
             **self._about_target(),
             **priced.fields,
         )

@@ -21,7 +21,7 @@ from modelport.core.errors import InternalError, ModelportError, Unavailable, Up
 from modelport.core.faults import drop_frames, frames
 from modelport.core.identity import Identified
 from modelport.core.ports.providers import Runtime
-from modelport.core.ports.stages import NeedsWaiting, Refusal, passed
+from modelport.core.ports.stages import NeedsWaiting, Refusal
 from modelport.core.requests import Request
 from modelport.core.usage import Ending
 from modelport.gateway import guard
@@ -229,7 +229,7 @@ class CallMachine(TargetExchange):
             judged = guard.prompt(content_filter, policy, caller.principal, shaped.request)
             if isinstance(judged, NeedsWaiting):
                 judged = yield judged
-            self.cleared(content_filter, passed(judged))
+            self.judged(content_filter, judged)
 
     def _when_written(self, step: Callable[[], None]) -> None:
         self._next, self._awaits_lines = step, True

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-REVISIONS: Final = ("0004", "0005", "0006")
+REVISIONS: Final = ("0004", "0005", "0006", "0007")
 """Every migration, oldest first. Known here so that Alembic is imported only where there is something to migrate."""
 
 TOKEN_COLUMNS: Final = (
@@ -55,6 +55,7 @@ RECORD_COLUMNS: Final = (
     "pricing",
     "price_version",
     "service_tier",
+    "content_filter",
     *COST_COLUMNS,
 )
 

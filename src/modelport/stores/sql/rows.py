@@ -44,6 +44,7 @@ ROW_TEXTS: Final = (
     "pricing",
     "price_version",
     "service_tier",
+    "content_filter",
 )
 
 Row = tuple[Any, ...]
@@ -112,6 +113,7 @@ def row_of(record: UsageRecord, series_id: int) -> Row:
         text(record.pricing),
         optional(record.price_version),
         optional(record.service_tier),
+        optional(record.content_filter),
         *parts(record.cost),
     )
 

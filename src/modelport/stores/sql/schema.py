@@ -84,6 +84,7 @@ RECORDS: Final = Table(
     Column("pricing", Text, nullable=False),
     Column("price_version", Text),
     Column("service_tier", Text),
+    Column("content_filter", Text),
     *(Column(name, BigInteger) for name in COST_COLUMNS),
 )
 """One row for each call. The time leads the key, so that rows are appended to it and pages are read along it; a call's
