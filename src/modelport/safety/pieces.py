@@ -17,7 +17,7 @@ def complete_sentences(text: str, most: int) -> list[int]:
     start = 0
     for found in _END.finditer(text):
         end = found.end()
-        if sum(map(str.isalpha, text[start : start + 64])) < LEAST_LETTERS and end - start < most:
+        if sum(map(str.isalpha, text[start : min(end, start + 64)])) < LEAST_LETTERS and end - start < most:
             continue
         start = _cut_long(ends, start, end, most)
         ends.append(end)
