@@ -50,6 +50,7 @@ SAMPLES: dict[type[ModelportError], ModelportError] = {
     limit_errors.PriceUnknown: limit_errors.PriceUnknown("d"),
     limit_errors.RateLimited: limit_errors.RateLimited("tokens", 1, 1),
     tree.InternalError: tree.InternalError(),
+    tree.CategoriesNotJudged: tree.CategoriesNotJudged(["hate"]),
     tree.Unavailable: tree.Unavailable("m"),
 }
 

@@ -60,7 +60,7 @@ def follow(page: Path, served: Served, directory: Path, **environment: str) -> N
         assert shown in ended.stdout + ended.stderr, (command, ended.stdout, ended.stderr)
 
 
-@pytest.mark.parametrize("name", ["deployments", "importing", "moving-from-azure"])
+@pytest.mark.parametrize("name", ["blocklists", "deployments", "importing", "moving-from-azure"])
 def test_every_command_of_a_guide_does_what_it_shows(
     serve_module: Callable[..., Served], tmp_path: Path, name: str
 ) -> None:
@@ -94,6 +94,15 @@ def test_the_clients_of_the_guide_work_with_the_lines_after_the_move(serve_modul
         ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environ, timeout=120)
         assert ended.returncode == 0, ended.stderr
         assert ended.stdout.strip()
+
+
+def test_the_content_safety_api(serve_module: Callable[..., Served]) -> None:
+    (code,) = re.findall(
+        r"^```python\n(.*?)^```", (GUIDES / "content-safety-api.md").read_text(), re.DOTALL | re.MULTILINE
+    )
+    code = code.replace("http://127.0.0.1:8080", serve_module(EMPTY).url).replace('"KEY"', repr(KEY))
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+    assert (ended.stdout, ended.returncode) == ("salads chopping tomatoes\n", 0), ended.stderr
 
 
 def test_managing_like_azure(serve_module: Callable[..., Served], tmp_path: Path) -> None:

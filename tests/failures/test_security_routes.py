@@ -9,7 +9,7 @@ import pytest
 
 from modelport.core.roles import Permission
 from modelport.surfaces.app import all_routes
-from modelport.surfaces.door import Inference, Route
+from modelport.surfaces.door import Inference, Recorded, Route
 from modelport.surfaces.options import Options
 from served import KEY, Answer, Served
 
@@ -52,6 +52,8 @@ def call(served: Served, route: Route, key: str | None, deployment: str = "secre
             body = {"model": deployment, wanted: body[wanted]}
         if "images" in route.path:
             body["input"] = [{"image": "data:image/png;base64,iVBORw0KGgo="}]
+        if route.path.endswith("/text:analyze"):
+            body = {"text": "Hi", "categories": []}
         if route.path.endswith("/score"):
             body = {"input_data": {"input_string": [{"role": "user", "content": "Hi"}], "parameters": {}}}
     elif "/info" in path:
@@ -63,7 +65,7 @@ def call(served: Served, route: Route, key: str | None, deployment: str = "secre
 def test_every_route_says_who_may_use_it(route: Route) -> None:
     assert route.permission in ("public", *Permission)
     assert (route.permission == "public") == ((route.method, route.path) in PUBLIC)
-    assert (route.permission == Permission.INFER) == isinstance(route.endpoint, Inference)
+    assert (route.permission == Permission.INFER) == isinstance(route.endpoint, Inference | Recorded)
 
 
 @every_route

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, Final, Literal
 
-from modelport.admin import openapi, resources, usage
+from modelport.admin import contentsafety, openapi, resources, usage
 from modelport.admin.app import AdminApp
 from modelport.admin.arm import table
 from modelport.admin.arm.operations import Operations
@@ -24,12 +24,13 @@ from modelport.core.errors import ModelportError
 from modelport.core.operations import Operation
 from modelport.dialects.error_body import ErrorBody
 from modelport.engine.weights.catalogue import CATALOGUE, Weights
+from modelport.surfaces import contentsafety as of_contentsafety
 from modelport.surfaces.asgi import Reply
 from modelport.surfaces.door import Door, Route
 from modelport.surfaces.exchange import Exchange
 from modelport.surfaces.headers import RequestHead
 
-SUBTREES: Final = ("/admin", *(f"/{base}" for base in table.BASES))
+SUBTREES: Final = ("/admin", contentsafety.LISTS, *(f"/{base}" for base in table.BASES))
 METHODS: Final[tuple[Literal["GET", "POST", "PUT", "PATCH", "DELETE"], ...]] = ("GET", "POST", "PUT", "PATCH", "DELETE")
 CREDENTIALS: Final = frozenset({b"api-key", b"authorization", b"ocp-apim-subscription-key", b"cookie"})
 
@@ -57,8 +58,17 @@ def admin_app(
     arm = arm_of(current, plane)
     of_admin = [*found, *resources.endpoints(plane, control.key_uses)]
     return AdminApp(
-        [*of_admin, openapi.endpoint(of_admin, described), *table.endpoints(arm, Operations(clock))],
-        {"admin": refuse, **dict.fromkeys(table.BASES, table.refusals(arm))},
+        [
+            *of_admin,
+            openapi.endpoint(of_admin, described),
+            *table.endpoints(arm, Operations(clock)),
+            *contentsafety.endpoints(plane),
+        ],
+        {
+            "admin": refuse,
+            **dict.fromkeys(table.BASES, table.refusals(arm)),
+            contentsafety.BASE: contentsafety.refuse,
+        },
         plane.note_refusal,
     )
 
@@ -112,6 +122,7 @@ def admin_routes(handler: Handler) -> list[Route]:
         return encode(error)
 
     door = Door(surface="admin", refuse=refuse)
+    doors = {contentsafety.LISTS: of_contentsafety.DOOR}
     endpoint = answered_by(handler)
     return [
         Route(
@@ -119,7 +130,7 @@ def admin_routes(handler: Handler) -> list[Route]:
             path=f"{base}/{{*}}",
             permission="endpoint",
             audience="management" if base.strip("/") in table.BASES else "inference",
-            door=door,
+            door=doors.get(base, door),
             endpoint=endpoint,
         )
         for base in SUBTREES

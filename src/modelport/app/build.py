@@ -22,6 +22,7 @@ from modelport.app.quota import open_quota, store_states
 from modelport.app.reconciler import Reconciler
 from modelport.app.redactor import build_redactor
 from modelport.app.runtime import LiveRuntime
+from modelport.app.safety_explain import explain_route
 from modelport.app.worker_hours import WorkerHours, metered, served_by
 from modelport.auth.authenticate import Authentication
 from modelport.config.secrets import Secret
@@ -30,6 +31,7 @@ from modelport.control.prices import Book
 from modelport.core.catalog import Snapshot
 from modelport.core.clock import SystemClock
 from modelport.core.ports.states import DeploymentState, StoreState
+from modelport.gateway.analysis import OpenFilters
 from modelport.gateway.gateway import Gateway
 from modelport.gateway.pipeline import Pipeline
 from modelport.lane.lane import Lane
@@ -135,6 +137,7 @@ async def serving(
                 *(control.states() if control is not None else ()),
                 journal_now(),
             ],
+            filters=lambda: OpenFilters(reconciler.current.filters.opened, reconciler.current.filters.parts.blocklists),
         )
         authentication.on_withdrawn = pipeline.callers.forget
         authentication.follow(snapshot.issuers, settings.auth.failures_per_minute)
@@ -147,7 +150,8 @@ async def serving(
             await owner.start()
             await budgets.start()
             app = admin_app(owner.ledger, lambda: reconciler.current, clock, control)
-            doors = build_surfaces(gateway, surface_options(settings), admin_routes(relay or app))
+            explained = explain_route(lambda: reconciler.current)
+            doors = build_surfaces(gateway, surface_options(settings), [*admin_routes(relay or app), explained])
             lane = Lane(gateway, doors, wire)
             async with control.following() if control is not None else nullcontext():
                 yield Application(

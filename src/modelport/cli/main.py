@@ -31,6 +31,7 @@ COMMANDS: Final = {
     "export": "Print a server's objects as `modelport apply` takes them.",
     "import": "Make a configuration of what Azure or LiteLLM has.",
     "explain": "Show what a call would do, without making it.",
+    "safety": "Show what the content filters say of a text, and why.",
     "identity": "Issue tokens for development, in Entra's shapes.",
     "usage": "Show what calls have used and cost.",
     "prices": "Show what models cost, and check a price list.",

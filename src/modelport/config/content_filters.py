@@ -108,6 +108,8 @@ class BlocklistItem(Section):
     exact: Annotated[str, Field(min_length=1, max_length=1000)] | None = None
     """Text that is looked for."""
     regex: Annotated[Pattern, Field(min_length=1, max_length=1000)] | None = None
+    """A regular expression of RE2, without regard to case."""
+    description: Annotated[str, Field(max_length=1024)] | None = None
 
     @model_validator(mode="after")
     def _is_one_of_both(self) -> BlocklistItem:

@@ -306,6 +306,22 @@ class InternalError(ModelportError):
         )
 
 
+class CategoriesNotJudged(ModelportError):
+    """No content filter that is open here judges these categories: a severity of 0 would not be true. 501 is repeated
+    by no client."""
+
+    status = 501
+    code = "NotImplemented"
+
+    def __init__(self, categories: Sequence[str]) -> None:
+        super().__init__(
+            f"No filter that is open here judges {', '.join(categories)}. Install the classifier (pip install "
+            "'modelport[local]') and let a deployment have a content filter with `filters: [classifier]`, or ask for "
+            "blocklists alone, with `categories: []`.",
+            target="categories",
+        )
+
+
 class EngineFailed(ModelportError):
     """The model that runs here broke or refused; the gateway is fine."""
 

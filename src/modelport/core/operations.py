@@ -13,6 +13,8 @@ class Operation(StrEnum):
     COMPLETIONS = "completions"
     EMBEDDINGS = "embeddings"
     IMAGE_EMBEDDINGS = "image_embeddings"
+    CONTENT_SAFETY = "content_safety"
+    """Judging a text by the content filters; no deployment takes part."""
     INFO = "info"
     """Reading what a deployment is: `/info` and the model lists."""
 
@@ -27,5 +29,6 @@ AZURE_WORDS: Final = {
     Operation.COMPLETIONS: "completion",
     Operation.EMBEDDINGS: "embeddings",
     Operation.IMAGE_EMBEDDINGS: "imageEmbeddings",
+    Operation.CONTENT_SAFETY: "contentSafety",
     Operation.INFO: "info",
 }

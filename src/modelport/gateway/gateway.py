@@ -10,6 +10,7 @@ from modelport.core.operations import Operation
 from modelport.core.ports.stages import NeedsWaiting, passed
 from modelport.core.ports.states import DeploymentState, StoreState
 from modelport.core.roles import Permission
+from modelport.gateway.analysis import ContentSafety, OpenFilters
 from modelport.gateway.authorize import authorize, may_use
 from modelport.gateway.call import Selector
 from modelport.gateway.identify import identify
@@ -27,11 +28,14 @@ class Gateway:
         states: Callable[[], Sequence[DeploymentState]],
         metrics: Callable[[], bytes | Awaitable[bytes]],
         stores: Callable[[], Sequence[StoreState]] = list,
+        filters: Callable[[], OpenFilters] = OpenFilters,
     ) -> None:
+        """`filters`: what judges texts now."""
         self.pipeline = pipeline
         self.states = states
         self.stores = stores
         self.metrics = metrics
+        self.content_safety = ContentSafety(pipeline, filters)
         self.draining = False
         self.calls: set[object] = set()
         """Those that run."""

@@ -19,9 +19,9 @@ from modelport.core.faults import drop_frames, frames
 from modelport.core.operations import Operation
 from modelport.core.roles import Permission
 from modelport.gateway.machine import stopped
-from modelport.surfaces import azure_inference, azure_openai, cors, health, openai_v1, pages
+from modelport.surfaces import azure_inference, azure_openai, contentsafety, cors, health, openai_v1, pages
 from modelport.surfaces.asgi import Receive, Reply, Scope, Send
-from modelport.surfaces.door import Door, Inference, Route
+from modelport.surfaces.door import Door, Inference, Recorded, Route
 from modelport.surfaces.exchange import Exchange, note_refused
 from modelport.surfaces.gateway_port import Gateway
 from modelport.surfaces.headers import RequestHead, error_headers
@@ -128,6 +128,10 @@ class Doors:
         exchange.parameters, exchange.audience = match.parameters, route.audience
         if isinstance(route.endpoint, Inference):
             raise RouteNotFound  # the server's protocol answers these itself (lane/protocol.py)
+        if isinstance(route.endpoint, Recorded):
+            exchange.principal = await self.gateway.identify(head.credential)
+            await exchange.reply(await route.endpoint.answer(exchange))
+            return
         if isinstance(route.permission, Permission):
             exchange.principal = await self.gateway.identify(head.credential)
             if not exchange.principal.may(route.permission):
@@ -145,6 +149,7 @@ def all_routes(options: Options) -> list[Route]:
         *azure_inference.routes(),
         *azure_openai.routes(created_at),
         *openai_v1.routes(created_at),
+        *contentsafety.routes(),
     ]
 
 
@@ -155,6 +160,7 @@ def fallbacks() -> Sequence[tuple[str, Door]]:
         *((base, azure_inference.MODELS) for base in azure_inference.MODELS_BASES),
         *((base, azure_openai.DOOR) for base in azure_openai.BASES),
         *((base, openai_v1.DOOR) for base in openai_v1.BASES if "{" not in base),
+        (contentsafety.BASE, contentsafety.DOOR),
     ]
 
 

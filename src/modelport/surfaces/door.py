@@ -49,6 +49,13 @@ class Inference(Struct, frozen=True, kw_only=True):
     needs_api_version_when_strict: bool = False
 
 
+class Recorded(Struct, frozen=True, kw_only=True):
+    """An endpoint that asks no deployment, and leaves the record of a call by itself; it asks for the permission, too,
+    so that refusals are recorded."""
+
+    answer: Callable[[Exchange], Awaitable[Reply]]
+
+
 def always(speech: Speech) -> Callable[[], Speech]:
     """For what keeps nothing from one call to the next."""
     return lambda: speech
@@ -66,4 +73,4 @@ class Route(Struct, frozen=True, kw_only=True):
     base: str | None = None
     """The path of the base URL that clients are given for this route; None: it is not one to recommend."""
     door: Door
-    endpoint: Inference | Callable[[Exchange], Reply | Awaitable[Reply]]
+    endpoint: Inference | Recorded | Callable[[Exchange], Reply | Awaitable[Reply]]

@@ -8,6 +8,7 @@ from typing import Protocol
 from modelport.core.catalog import Deployment, Snapshot
 from modelport.core.identity import Credential, Principal
 from modelport.core.ports.states import DeploymentState, StoreState
+from modelport.gateway.analysis import ContentSafety
 from modelport.gateway.call import Selector
 
 
@@ -43,6 +44,11 @@ class Gateway(Protocol):
 
     def ready(self) -> bool:
         """Whether every deployment can answer."""
+        ...
+
+    @property
+    def content_safety(self) -> ContentSafety:
+        """The filters, without a deployment."""
         ...
 
     @property

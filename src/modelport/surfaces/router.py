@@ -9,7 +9,7 @@ from urllib.parse import unquote
 from msgspec import Struct
 
 from modelport.core.roles import Permission
-from modelport.surfaces.door import Door, Inference, Route
+from modelport.surfaces.door import Door, Inference, Recorded, Route
 
 Segments = tuple[str, ...]
 REST: Final = "{*}"
@@ -89,8 +89,8 @@ def checked(route: Route) -> None:
     """Default-deny. Raises UnusableRoute for a route that says nothing, or the wrong thing, about who may use it."""
     if route.permission not in ("public", "endpoint", *Permission):
         raise UnusableRoute(f"{route.method} {route.path} declares no permission")
-    if (route.permission == Permission.INFER) != isinstance(route.endpoint, Inference):
-        raise UnusableRoute(f"{route.method} {route.path}: exactly the inference calls have permission 'infer'")
+    if (route.permission == Permission.INFER) != isinstance(route.endpoint, Inference | Recorded):
+        raise UnusableRoute(f"{route.method} {route.path}: exactly the calls that are recorded have permission 'infer'")
 
 
 def segments_of(path: str) -> Segments:

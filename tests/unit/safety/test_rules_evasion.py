@@ -70,6 +70,12 @@ def punctuated(text: str, dice: random.Random) -> str:
     return " ".join(f"{word[:2]}{dice.choice('._*~')}{word[2:]}" if len(word) > 3 else word for word in text.split())
 
 
+def one_spaced_word(text: str, dice: random.Random) -> str:
+    words = text.split()
+    chosen = dice.randrange(len(words))
+    return " ".join(" ".join(word) if place == chosen else word for place, word in enumerate(words))
+
+
 def broken_lines(text: str, dice: random.Random) -> str:
     return text.replace(" ", dice.choice(("\n", "\t", "   ", " \u2028", "\u00a0", "...", " - ")))
 
@@ -84,7 +90,7 @@ def accents(text: str, dice: random.Random) -> str:
 
 DISGUISES = (
     *(homoglyphs, some_homoglyphs, zero_width, combining, full_width, mathematical, boxed, case, leet, spaced, dotted),
-    *(punctuated, broken_lines, control_characters, accents),
+    *(punctuated, one_spaced_word, broken_lines, control_characters, accents),
 )
 MIXED = (
     (case, zero_width),

@@ -122,7 +122,8 @@ def shown(model: CatalogueModel, *, is_default: bool) -> dict[str, Any]:
 def capabilities(model: CatalogueModel | ModelProfile) -> dict[str, str]:
     """What it can be asked, and how much: Azure writes every value as text."""
     found = {operation.azure_word: "true" for operation in Operation if operation in model.operations}
-    found.pop(Operation.INFO.azure_word, None)
+    for of_no_model in (Operation.INFO, Operation.CONTENT_SAFETY):
+        found.pop(of_no_model.azure_word, None)
     if model.context is not None:
         found["maxContextToken"] = str(model.context)
     if model.max_output is not None:

@@ -3,34 +3,23 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Final
+from collections.abc import Callable, Mapping
+from typing import Any
 
 from modelport.admin.arm.errors import ArmNotFound
 from modelport.admin.arm.scope import ACCOUNT, Routes, Scope, page
+from modelport.admin.blocklist_items import Items, change_items, items_of, name_of
 from modelport.admin.endpoint import Answer, json_answer
 from modelport.admin.resources import conditions, etag
-from modelport.control.resources.blocklists import item_name
 from modelport.control.resources.rules import is_same, mapping
 from modelport.core.errors import BadRequest
-from modelport.core.ports.control import (
-    Body,
-    Conditions,
-    PreconditionFailed,
-    Resource,
-    ResourceConflict,
-    ResourceNotFound,
-)
+from modelport.core.ports.control import Resource, ResourceNotFound
 from modelport.core.roles import Permission
 
 LISTS = f"{ACCOUNT}/raiBlocklists"
 LIST = f"{LISTS}/{{blocklist}}"
 ITEMS = f"{LIST}/raiBlocklistItems"
 ITEM = f"{ITEMS}/{{item}}"
-ATTEMPTS: Final = 8
-"""Of a change of one item, while others change the same list."""
-
-Items = list[Mapping[str, Any]]
 
 
 def add(routes: Routes) -> None:
@@ -107,7 +96,7 @@ async def put_item(scope: Scope) -> Answer:
         is_new = not any(is_same(name_of(item), name) for item in items)
         return [*items, new] if is_new else [new if is_same(name_of(item), name) else item for item in items]
 
-    found = await change_items(scope, changed)
+    found = await change(scope, changed)
     return json_answer(shown_item(scope, found, new), 201 if is_new else 200)
 
 
@@ -117,23 +106,17 @@ async def delete_item(scope: Scope) -> Answer:
     def changed(items: Items) -> Items:
         return [item for item in items if not is_same(name_of(item), scope.names["item"])]
 
-    await change_items(scope, changed)
+    await change(scope, changed)
     return Answer(b"", content_type=None, status=204)
 
 
-async def change_items(scope: Scope, changed: Callable[[Items], Items]) -> Resource:
-    """The list with other items; decided again where it has changed meanwhile. Raises ArmNotFound."""
-    for _ in range(ATTEMPTS):
-        found = await existing(scope)
-        body: Body = {"items": changed(list(items_of(found)))}
-        try:
-            put = await scope.arm.plane.patch(
-                scope.request.actor, "blocklists", found.name, body, Conditions(found.etag)
-            )
-        except PreconditionFailed:
-            continue
-        return put.resource
-    raise ResourceConflict("The list is changed by others at the same time. Try again.")
+async def change(scope: Scope, changed: Callable[[Items], Items]) -> Resource:
+    """The list with other items. Raises ArmNotFound."""
+    found = await existing(scope)
+    try:
+        return await change_items(scope.arm.plane, scope.request.actor, found.name, changed)
+    except ResourceNotFound:
+        raise scope.not_found("raiBlocklists", found.name) from None
 
 
 async def existing(scope: Scope) -> Resource:
@@ -143,16 +126,6 @@ async def existing(scope: Scope) -> Resource:
         return await scope.arm.plane.get("blocklists", name)
     except ResourceNotFound:
         raise scope.not_found("raiBlocklists", name) from None
-
-
-def items_of(found: Resource) -> Sequence[Mapping[str, Any]]:
-    """Its items in the configuration's words."""
-    return [item for item in found.body.get("items") or () if isinstance(item, Mapping)]
-
-
-def name_of(item: Mapping[str, Any]) -> str:
-    """Its name; one without gets one that follows from its text."""
-    return item_name(item.get("name"), item.get("exact"), item.get("regex"))
 
 
 def item_not_found(scope: Scope) -> ArmNotFound:

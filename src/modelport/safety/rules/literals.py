@@ -227,18 +227,24 @@ def _leading(chars: Sequence[str]) -> Iterator[str]:
 
 def _gaps_fit(literal: Literal, folded: str, at: Sequence[int]) -> bool:
     """Whether what stands between the letters is what may stand there: between words something, inside of a word
-    nothing, or the same kind of gap all the way (`k i l l`), or punctuation (`ki.ll`)."""
+    nothing, or a gap after each letter (`k i l l`), or punctuation (`ki.ll`)."""
     inside: list[str] = []
     for index in range(1, len(at)):
         gap = folded[at[index - 1] + 1 : at[index]]
         if index not in literal.gaps:
             inside.append(gap)
-        elif not gap:
+        elif not gap or not _word_fits(literal, inside):
             return False
-    filled = [gap for gap in inside if gap]
+        else:
+            inside = []
+    return _word_fits(literal, inside)
+
+
+def _word_fits(literal: Literal, gaps: Sequence[str]) -> bool:
+    filled = [gap for gap in gaps if gap]
     if not filled:
         return True
-    if len(filled) == len(inside):
+    if len(filled) == len(gaps):
         return len(literal.letters) >= 3 and all(len(gap) <= MAX_GAP for gap in filled)
-    is_long = len(literal.letters) >= SHORT and not any(letter.isdigit() for letter in literal.letters)
+    is_long = len(gaps) >= SHORT - 1 and not any(letter.isdigit() for letter in literal.letters)
     return is_long and all(len(gap) == 1 and not gap.isspace() and gap not in APOSTROPHES for gap in filled)

@@ -14,6 +14,8 @@ from modelport.safety.rules.skeleton import Skeleton, skeletons
 
 CONTEXT: Final = 1
 """Characters that are kept before what is held back: whether a word begins there depends on them."""
+STEPS: Final = 8
+"""A window is read in so many steps: regular expressions look through all of it each time."""
 MAX_WORD: Final = 64
 """Characters of a word that are held back beyond the window."""
 
@@ -87,6 +89,8 @@ class RulesStream:
         self._verdict_of = verdict_of
         self._folded = Reading(FOLDED)
         self._plain = Reading(PLAIN)
+        self._waiting: list[str] = []
+        self._waiting_chars = 0
         self._fed = 0
         self._is_ascii = True
         self._released = 0
@@ -96,11 +100,11 @@ class RulesStream:
     def feed(self, text: str) -> tuple[int, Verdicts]:
         """Takes the next piece; returns how many code points of all text so far may be released, and what was found.
         Raises FilterOutageError."""
-        self._folded.feed(text, self._fed)
-        if self._regexes:
-            self._plain.feed(text, self._fed)
-        self._fed += len(text)
-        self._is_ascii = self._is_ascii and text.isascii()
+        self._waiting.append(text)
+        self._waiting_chars += len(text)
+        if self._regexes and self._waiting_chars < self._window // STEPS:
+            return self._released, ()
+        self._read()
         readings = tuple(skeletons(self._folded.text, is_whole=False))
         found = self._found(readings, is_whole=False)
         openings = (literals.opening(self._folded.text, readings) for literals in self._literals)
@@ -111,7 +115,19 @@ class RulesStream:
 
     def end(self) -> tuple[int, Verdicts]:
         """All text has been fed: the same, for what was held back. Raises FilterOutageError."""
+        self._read()
         return self._release(self._fed, self._found(tuple(skeletons(self._folded.text)), is_whole=True))
+
+    def _read(self) -> None:
+        """Takes what has been fed since the last time."""
+        text = "".join(self._waiting)
+        self._waiting.clear()
+        self._waiting_chars = 0
+        self._folded.feed(text, self._fed)
+        if self._regexes:
+            self._plain.feed(text, self._fed)
+        self._fed += len(text)
+        self._is_ascii = self._is_ascii and text.isascii()
 
     def _release(self, safe: int, found: Verdicts) -> tuple[int, Verdicts]:
         self._released = max(self._released, min(safe, self._cut))
