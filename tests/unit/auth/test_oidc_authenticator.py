@@ -1,122 +1,19 @@
-"""Tokens and the keys of their issuers, with a clock that the test moves and a network that it answers for."""
+"""Tokens that are verified, remembered and forgotten, and the key sets of their issuers."""
 
 from __future__ import annotations
 
 import asyncio
-import json
-import uuid
-from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
-import jwt
 import pytest
-from msgspec.structs import replace
+from oidc_world import RULE, START, URL, World, issuer, played, snapshot
 
-from modelport.auth.authenticate import Authentication
-from modelport.auth.oidc.issuers import names_of
 from modelport.auth.oidc.key_sets import REFRESH_SECONDS, STALE_SECONDS, UNKNOWN_KEY_SECONDS
-from modelport.auth.oidc.keys import MOST_BYTES, MOST_KEYS, KeySet, UnusableKeySet
 from modelport.core.catalog import Snapshot
-from modelport.core.errors import ModelportError, TooManyFailures, Unauthenticated, Unavailable, UpstreamFailed
-from modelport.core.identity import ClaimRule, Credential, Identified, Peer, Shown, TokenIssuer
+from modelport.core.errors import TooManyFailures, Unavailable
+from modelport.core.identity import Credential, Identified, Peer, Shown
 from modelport.core.ports.stages import NeedsWaiting, Refusal
-from modelport.core.roles import Grant, Role
-from scripted_issuer import AUDIENCE, claims_of, curve_key, jwk, signed
-
-URL = "https://login.example/"
-START = 1_700_000_000
-RULE = ClaimRule("roles", "Inference User", Grant(Role.INFERENCE_USER))
-
-
-def issuer(url: str = URL, **more: Any) -> TokenIssuer:
-    names = names_of(url)
-    usual = TokenIssuer(
-        issuer=url,
-        accepted=names.accepted,
-        audiences=frozenset({AUDIENCE}),
-        tenant=names.tenant,
-        authorization_uri=names.authorization_uri,
-        rules=(RULE,),
-    )
-    return replace(usual, **more)
-
-
-def snapshot(*issuers: TokenIssuer, id: str = "s") -> Snapshot:
-    return Snapshot(id=id, deployments={}, key_salt=b"salt", issuers=issuers or (issuer(),))
-
-
-class World:
-    """Clock and network."""
-
-    def __init__(self, per_minute: int | None = None) -> None:
-        self.seconds = 0.0
-        self.keys: list[dict[str, Any]] = [jwk("one")]
-        self.described: dict[str, Any] = {"issuer": URL, "jwks_uri": "https://login.example/keys"}
-        self.is_down = False
-        self.fetches = 0
-        self.withdrawals = 0
-        self.gate: asyncio.Event | None = None
-        self.authentication = Authentication(self.fetch, self, per_minute)
-        self.authentication.on_withdrawn = self.withdrawn
-
-    def withdrawn(self) -> None:
-        self.withdrawals += 1
-
-    def now(self) -> float:
-        return START + self.seconds
-
-    def monotonic(self) -> float:
-        return self.seconds
-
-    async def fetch(self, url: str, ca_file: str | None, most_bytes: int) -> bytes:
-        if url.endswith("/keys"):
-            self.fetches += 1
-        if self.gate is not None:
-            await self.gate.wait()
-        if self.is_down:
-            raise UpstreamFailed("connection refused")
-        return json.dumps({"keys": self.keys} if url.endswith("/keys") else self.described).encode()
-
-    def token(self, kid: str | None = "one", **claims: Any) -> str:
-        now = int(self.now())
-        return signed(
-            claims_of(URL, **{"iat": now, "nbf": now, "exp": now + 3600, "jti": str(uuid.uuid4()), **claims}), kid
-        )
-
-    def asks(
-        self, token: str, known: Snapshot, address: str = "10.0.0.1"
-    ) -> Identified | Refusal | NeedsWaiting[Identified]:
-        credential = Credential((Shown("authorization", "bearer", token),), peer=Peer(address))
-        return self.authentication(credential, known, self.now())
-
-    async def finds(self, token: str, known: Snapshot, address: str = "10.0.0.1") -> Identified | ModelportError:
-        found = self.asks(token, known, address)
-        if isinstance(found, NeedsWaiting):
-            found = await found.resume()
-        return found.error if isinstance(found, Refusal) else found
-
-    async def reason(self, token: str, known: Snapshot, address: str = "10.0.0.1") -> str | None:
-        found = await self.finds(token, known, address)
-        return None if isinstance(found, Identified) else found.reason
-
-    async def refetch(self) -> None:
-        """As the background does."""
-        tokens = self.authentication._tokens
-        assert tokens is not None
-        for keys in tokens.key_sets.all():
-            await keys.fetch()
-
-
-def played(scenario: Callable[[World], Awaitable[None]], per_minute: int | None = None, *issuers: TokenIssuer) -> None:
-    async def play() -> None:
-        world = World(per_minute)
-        world.authentication.follow(issuers or (issuer(),), per_minute)
-        try:
-            await scenario(world)
-        finally:
-            await world.authentication.close()
-
-    asyncio.run(play())
+from scripted_issuer import jwk
 
 
 def test_a_token_is_verified_once_and_counts_until_it_expires() -> None:
@@ -341,68 +238,6 @@ def test_an_issuer_that_is_removed_counts_no_longer() -> None:
     played(scenario)
 
 
-def test_curves_and_a_set_of_one_key_without_an_id() -> None:
-    async def scenario(world: World) -> None:
-        members = jwt.algorithms.ECAlgorithm.to_jwk(curve_key("c").public_key(), as_dict=True)
-        world.keys = [dict(members)]
-        claims = claims_of(URL, iat=START, nbf=START, exp=START + 60)
-        token = signed(claims, None, key=curve_key("c"), algorithm="ES256")
-        assert await world.reason(token, snapshot(issuer(algorithms=frozenset({"ES256"})))) is None
-        assert await world.reason(token, snapshot(issuer(), id="t")) == "algorithm"
-
-    played(scenario, None, issuer(algorithms=frozenset({"ES256"})))
-
-
-def test_keys_that_cannot_be_a_tokens() -> None:
-    async def scenario(world: World) -> None:
-        known = snapshot()
-        for changed in (
-            {"use": "enc"},
-            {"alg": "RS512"},
-            {"key_ops": ["encrypt"]},
-            {"kty": "oct", "k": "AAAA"},
-            {"n": "AQAB"},
-            {"n": None},
-        ):
-            world.keys = [{**jwk("one"), **changed}, jwk("two")]
-            world.seconds += UNKNOWN_KEY_SECONDS
-            await world.refetch()
-            assert await world.reason(world.token(), known) in ("unknown_key_id", "signature"), changed
-
-    played(scenario)
-
-
-def key_set(*keys: Any) -> bytes:
-    return json.dumps({"keys": keys}).encode()
-
-
-@pytest.mark.parametrize(
-    "document",
-    [
-        b"",
-        b"[]",
-        b"{}",
-        b'{"keys": {}}',
-        b'{"keys": [1]}',
-        b"[" * 100_000,
-        key_set(),
-        key_set({"kty": "oct", "k": "AAAA"}),
-        key_set(*[{"kty": "RSA", "kid": str(n)} for n in range(MOST_KEYS + 1)]),
-        key_set({"kty": "RSA", "x": "x" * MOST_BYTES}),
-    ],
-)
-def test_documents_that_are_no_key_set(document: bytes) -> None:
-    with pytest.raises(UnusableKeySet):
-        KeySet.read(document)
-
-
-def test_a_large_key_set_is_read_and_found_in() -> None:
-    keys: Sequence[dict[str, Any]] = [{**jwk("one"), "kid": f"k{n}", "x5c": ["x" * 500]} for n in range(1000)]
-    document = key_set(*keys)
-    assert 900_000 < len(document) < MOST_BYTES
-    assert len(KeySet.read(document).thumbprints) == 1000
-
-
 def test_the_set_is_fetched_again_and_again(monkeypatch: pytest.MonkeyPatch) -> None:
     sleeps: list[float] = []
     real = asyncio.sleep
@@ -420,43 +255,3 @@ def test_the_set_is_fetched_again_and_again(monkeypatch: pytest.MonkeyPatch) -> 
 
     played(scenario)
     assert sleeps == [1.0, 2.0, 5.0, REFRESH_SECONDS, REFRESH_SECONDS, REFRESH_SECONDS]
-
-
-def test_only_the_form_of_a_token_makes_one() -> None:
-    async def scenario(world: World) -> None:
-        for value, reason in (
-            ("eyJ.a", "unknown_key"),
-            ("a.b.c", "unknown_key"),
-            ("eyJ.a.b.c.d", "unknown_key"),
-            ("eyJ..c", "malformed"),
-        ):
-            assert await world.reason(value, snapshot()) == reason
-        exposed = Credential((Shown("authorization", "bearer", world.token()),), peer=Peer("10.0.0.1", True))
-        found = world.authentication(exposed, snapshot(), world.now())
-        assert isinstance(found, Refusal)
-        assert isinstance(found.error, Unauthenticated)
-        assert found.error.reason == "token_over_http"
-
-    played(scenario)
-
-
-def test_a_hundred_thousand_bad_tokens_leave_nothing_behind() -> None:
-    async def scenario(world: World) -> None:
-        known, good = snapshot(), world.token()
-        await world.finds(good, known)
-        head, _, rest = world.token().partition(".")
-        claims, _, signature = rest.partition(".")
-        before, reasons = world.fetches, set()
-        for number in range(100_000):
-            text = f"{head}.{claims}.{number:06}{signature[6:]}"
-            reasons.add(await world.reason(text, known, f"10.{number % 7}.0.1"))
-        assert reasons == {"signature", "throttled"}
-        assert world.authentication.failures["signature"] == 7 * 300
-        assert world.fetches == before
-        tokens = world.authentication._tokens
-        assert tokens is not None
-        assert len(tokens._known) == 1
-        assert len(world.authentication.throttle._buckets) == 7
-        assert isinstance(world.asks(good, known, "10.1.0.1"), Identified)
-
-    played(scenario, 300)
