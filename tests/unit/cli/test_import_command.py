@@ -305,6 +305,28 @@ guardrails: []
 """
 
 
+def test_litellms_applications_of_entra_become_credentials() -> None:
+    azure = {"model": "azure/gpt-4o", "api_base": "https://eu.openai.azure.com", "tenant_id": "tenant"}
+    entries = [
+        {**azure, "client_id": "os.environ/CLIENT", "client_secret": "os.environ/SECRET"},
+        {**azure, "client_id": "us", "client_secret": "written-here"},
+        {**azure, "azure_ad_token": "os.environ/TOKEN"},
+    ]
+    listed = [{"model_name": f"m{index}", "litellm_params": entry} for index, entry in enumerate(entries)]
+    found = import_litellm({"model_list": listed}, {})
+    providers = found.configuration["providers"]
+    assert [provider.get("credential") for provider in providers.values()] == [
+        {"type": "client_secret", "tenant_id": "tenant", "client_id": "env:CLIENT", "client_secret": "env:SECRET"},
+        {"type": "client_secret", "tenant_id": "tenant", "client_id": "us", "client_secret": "env:AZURE_CLIENT_SECRET"},
+        None,
+    ]
+    assert "api_key" not in providers["azure"]
+    noted = dict(found.notes)
+    assert "AZURE_CLIENT_SECRET" in noted["model_list[1].litellm_params.client_secret"]
+    assert "credential" in noted["model_list[2].litellm_params.azure_ad_token"]
+    assert "written-here" not in str(found)
+
+
 def test_litellms_entries_become_targets(tmp_path: Path) -> None:
     found = import_litellm(yaml.safe_load(LITELLM), {"US_BASE": "https://us.openai.azure.com"})
     configuration = found.configuration

@@ -29,7 +29,7 @@ WITHOUT: Final = {
 NEUTRAL: Final = (None, False, "NoAutoUpgrade", "Microsoft.Nil", "Microsoft.Nill")
 OF_AN_ACCOUNT: Final = {
     "networkAcls": "say in your network who reaches the server",
-    "disableLocalAuth": "callers have keys; token credentials are not available in this version",
+    "disableLocalAuth": "it takes no keys: write `credential: {type: managed_identity}` for `api_key`, or another type",
     "publicNetworkAccess": "`server.host` says where the server listens",
     "encryption": "secrets are sealed with `secrets_key`",
 }

@@ -63,10 +63,13 @@ FORMATS: Final[Mapping[str, str]] = {
     "deepseek": "DeepSeek",
     "xai": "xAI",
 }
+ENTRA: Final = ("tenant_id", "client_id", "client_secret")
+"""What an entry of Azure has where an application of Entra signs in, instead of a key."""
 MODES: Final = (None, "chat", "completion", "embedding", "responses")
 TAKEN: Final = {
     *("model", "custom_llm_provider", "api_key", "api_base", "base_url", "api_version", "organization"),
     *("rpm", "tpm", "weight", "order", "timeout", "max_parallel_requests"),
+    *ENTRA,
 }
 """Parameters of an entry that have a counterpart."""
 SECTIONS: Final = ("model_list", "router_settings", "litellm_settings", "general_settings")
@@ -147,7 +150,9 @@ class _Importer:
         if provider is None or own is None:
             return
         for key in parameters:
-            if key not in TAKEN:
+            if key.startswith("azure_ad_token"):
+                self._into.note(f"{place}.litellm_params.{key}", "give the provider a `credential`")
+            elif key not in TAKEN:
                 self._into.note(f"{place}.litellm_params.{key}", "is not added to requests; the caller says it")
         for key in info:
             if "cost_per" in key:
@@ -219,6 +224,9 @@ class _Importer:
         if parameters.get("organization") and not str(parameters["organization"]).startswith(REFERENCE):
             body["organization"] = str(parameters["organization"])
         name = re.sub(r"[^A-Za-z0-9._-]+", "-", kind).strip("-._") or "upstream"
+        if kind in ("azure", "azure_ai") and all(isinstance(parameters.get(part), str) for part in ENTRA):
+            body["credential"] = {"type": "client_secret", **self._application(place, name, parameters)}
+            return self._named(name, body)
         usual = REFERENCE + USUAL_KEYS[kind] if kind in USUAL_KEYS and "host" in body else None
         if (key := self._key(place, name, parameters.get("api_key") or usual)) is not None:
             body["api_key"] = key
@@ -234,6 +242,16 @@ class _Importer:
             f"{place}.litellm_params.api_key", f"is written in the file; put it into the variable {variable}"
         )
         return f"env:{variable}"
+
+    def _application(self, place: str, name: str, parameters: Mapping[str, Any]) -> dict[str, str]:
+        found = {part: f"env:{parameters[part].removeprefix(REFERENCE)}" for part in ENTRA}
+        found |= {part: parameters[part] for part in ENTRA[:2] if not parameters[part].startswith(REFERENCE)}
+        if not parameters["client_secret"].startswith(REFERENCE):
+            variable = f"{variable_for(name).removesuffix('_KEY')}_CLIENT_SECRET"
+            found["client_secret"] = f"env:{variable}"
+            what = f"is written in the file; put it into the variable {variable}"
+            self._into.note(f"{place}.litellm_params.client_secret", what)
+        return found
 
     def _named(self, name: str, body: Mapping[str, Any]) -> str:
         """A provider that is the same, else a new one of this name, or with a number."""
