@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import subprocess
@@ -186,3 +187,27 @@ def test_a_role_is_assigned_and_taken_away(az: Az, keyless: Server) -> None:
     az("role", "assignment", "delete", *given)
     assert az("role", "assignment", "list", "--scope", account) == []
     assert "PermissionDenied" in python(ASK, guest, "mistral-large")
+
+
+def test_a_reader_of_usage_is_one_while_the_role_is_assigned(az: Az, signed_in: Callable[..., Az]) -> None:
+    developer = signed_in("developer")
+    token = developer("account", "get-access-token")["accessToken"]
+    payload = token.split(".")[1]
+    claims = json.loads(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))
+    scope = az("cognitiveservices", "account", "show", *GROUP)["id"]
+    who = ("--assignee-object-id", claims["oid"])
+    usage = ("cognitiveservices", "account", "list-usage", *GROUP)
+    assert developer.run(*usage).returncode != 0
+    create = ("role", "assignment", "create", "--role", "Cognitive Services Usages Reader", "--scope", scope, *who)
+    made = az(*create, "--assignee-principal-type", "ServicePrincipal")
+    assert (made["principalId"], made["scope"]) == (claims["oid"], scope)
+    assert developer(*usage)
+    again = az(*create, "--assignee-principal-type", "ServicePrincipal")
+    assert again["id"] == made["id"]
+    (listed,) = az("role", "assignment", "list", "--scope", scope, *who, "--fill-principal-name", "false")
+    assert (listed["id"], listed["roleDefinitionName"]) == (made["id"], "Cognitive Services Usages Reader")
+    assert made["id"] in [found["id"] for found in az("role", "assignment", "list", "--scope", scope)]
+    names = [found["roleName"] for found in az("role", "definition", "list")]
+    assert "Cognitive Services OpenAI User" in names
+    az("role", "assignment", "delete", *who, "--role", "Cognitive Services Usages Reader", "--scope", scope)
+    assert developer.run(*usage).returncode != 0
