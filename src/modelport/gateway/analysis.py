@@ -20,6 +20,7 @@ from modelport.core.safety import Category, Severity, Source
 from modelport.core.usage import Ending, UsageRecord
 from modelport.gateway.charge import nothing_made
 from modelport.gateway.pipeline import Pipeline
+from modelport.gateway.verdicts import FoundCategories
 
 SURFACE = "contentsafety"
 HUNG_UP = 499
@@ -43,17 +44,18 @@ class ContentSafety:
         self.opened = opened
 
     @contextmanager
-    def recorded(self, id: str, principal: Principal, client_request_id: str | None) -> Iterator[None]:
-        """Around one call: it leaves one record, however it ends. Raises PermissionDenied, Unavailable where the record
-        cannot be written."""
+    def recorded(self, id: str, principal: Principal, client_request_id: str | None) -> Iterator[FoundCategories]:
+        """Around one call, which adds what it finds: it leaves one record, however it ends. Raises PermissionDenied;
+        Unavailable where the record cannot be written."""
         pipeline = self._pipeline
         started_at, started = pipeline.clock.now(), pipeline.clock.monotonic()
         status, ending, code = 200, Ending.COMPLETED, None
+        found = FoundCategories()
         pipeline.observer.call_started(Operation.CONTENT_SAFETY, SURFACE)
         try:
             if not principal.may(Permission.INFER, None, Operation.CONTENT_SAFETY):
                 raise PermissionDenied(principal.advice)
-            yield
+            yield found
         except asyncio.CancelledError:
             status, ending = HUNG_UP, Ending.CANCELLED
             raise
@@ -84,6 +86,7 @@ class ContentSafety:
                 client_request_id=client_request_id,
                 snapshot=snapshot.id,
                 project=principal.project,
+                content_filter=str(found) or None,
                 **nothing,
             )
             self._write(record)

@@ -157,6 +157,7 @@ def test_the_client_analyzes_text_by_blocklists(
     (record,) = records(served, before)
     assert (record.surface, record.operation, record.principal) == ("contentsafety", "content_safety", "guest")
     assert (record.status, record.ending, record.deployment, record.pricing) == (200, "completed", None, "free")
+    assert record.content_filter == "prompt.custom_blocklists"
     assert not (served.log.read_bytes().count(b"t0matoes"))
 
 

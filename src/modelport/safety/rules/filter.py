@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Container, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property
 from typing import Final
 
 from modelport.core.ports.safety import (
@@ -104,37 +105,52 @@ class RulesFilter:
         return found
 
 
+class WayBack:
+    """Where each character of a folded text comes from: found once, and only where something matches."""
+
+    def __init__(self, folding: Folding, text: str) -> None:
+        self._folding = folding
+        self._text = text
+
+    @cached_property
+    def offsets(self) -> list[int]:
+        """In the original, by the character's place."""
+        return self._folding.offsets(self._text)
+
+
 def judged(text: str, lists: Sequence[CompiledList], candidates: int | None = None) -> Verdicts:
     """By their places. Raises TooManyCandidates, FilterOutageError."""
     found: dict[RuleId, Verdict] = {}
-    for hit, folding in hits(text, lists, found, candidates):
-        if hit.rule not in found:
-            offsets = folding.offsets(text)
-            found[hit.rule] = verdict_of(hit, offsets[hit.start], offsets[hit.end - 1] + 1)
-            if len(found) == MAX_VERDICTS:
-                break
+    for hit, way_back in hits(text, lists, candidates):
+        offsets = way_back.offsets
+        start, end = offsets[hit.start], offsets[hit.end - 1] + 1
+        before = found.get(hit.rule)
+        if before is None or start < before.start:
+            found[hit.rule] = verdict_of(hit, start, end)
+        if len(found) == MAX_VERDICTS:
+            break
     return tuple(sorted(found.values(), key=lambda verdict: (verdict.start, verdict.end)))
 
 
-def hits(
-    text: str, lists: Sequence[CompiledList], known: Container[RuleId], candidates: int | None
-) -> Iterator[tuple[Hit, Folding]]:
-    """Literals are looked for in folded text, regular expressions in plain text too."""
+def hits(text: str, lists: Sequence[CompiledList], candidates: int | None) -> Iterator[tuple[Hit, WayBack]]:
+    """Literals are looked for in folded text, regular expressions in plain text too. Each match comes with the way back
+    from its text to the original."""
+    of_folded, of_plain = WayBack(FOLDED, text), WayBack(PLAIN, text)
     folded = FOLDED.apply(text)
     readings = tuple(skeletons(folded))
-    origin = None if text.isascii() else lambda: "".join(text[index] for index in FOLDED.offsets(text))
+    origin = None if text.isascii() else lambda: "".join(text[index] for index in of_folded.offsets)
     for found in lists:
-        for hit in found.literals.find(folded, readings, origin, known=known, at_most=candidates):
-            yield hit, FOLDED
+        for hit in found.literals.find(folded, readings, origin, at_most=candidates):
+            yield hit, of_folded
     if all(found.regexes.is_empty for found in lists):
         return
     plain = PLAIN.apply(text)
     for found in lists:
         for hit in found.regexes.find(plain):
-            yield hit, PLAIN
+            yield hit, of_plain
         if not plain.isascii():
             for hit in found.regexes.find(folded):
-                yield hit, FOLDED
+                yield hit, of_folded
 
 
 def verdict_of(hit: Hit, start: int, end: int) -> Verdict:

@@ -104,12 +104,13 @@ class LiteralSet:
         known: Container[RuleId] = (),
         at_most: int | None = None,
     ) -> Iterator[Hit]:
-        """All matches but those of `known` rules, in a folded text and its readings. In a text that is not whole, a
-        match at its end waits for what follows. Raises TooManyCandidates."""
+        """The first match of each rule but the `known` ones, in each reading of a folded text. In a text that is not
+        whole, a match at its end waits for what follows. Raises TooManyCandidates."""
         last = len(folded) - (0 if is_whole else 1)
         looked = 0
         if self._disguised is not None:
             for skeleton in readings:
+                found: set[RuleId] = set()
                 for end, literals in self._disguised.iter(skeleton.text):
                     looked += 1
                     if at_most is not None and looked > at_most:
@@ -118,11 +119,12 @@ class LiteralSet:
                     if positions[end] >= last or is_joined(folded, positions[end] + 1):
                         continue
                     for literal in literals:
-                        if literal.rule in known:
+                        if literal.rule in known or literal.rule in found:
                             continue
                         at = positions[end + 1 - len(literal.letters) : end + 1]
                         score = _score(literal, folded, at, origin)
                         if score is not None:
+                            found.add(literal.rule)
                             yield Hit(literal.rule, at[0], at[-1] + 1, score)
         if self._verbatim is not None:
             for end, literals in self._verbatim.iter(folded):

@@ -25,6 +25,8 @@ _AT_AN_END: Final = re.compile(rf"!(?=[^\w{re.escape(SYMBOLS)}]|_)")
 _ASCII_CLASSES: Final = bytes(ord(CLASSES.get(chr(code), chr(code))) for code in range(128)) + bytes(range(128, 256))
 _GAPS: Final = bytes(code for code in range(128) if not chr(code).isalnum())
 _GAPS_BUT_SYMBOLS: Final = bytes(code for code in _GAPS if chr(code) not in SYMBOLS)
+_KEPT: Final = bytes(code not in _GAPS for code in range(256))
+_KEPT_AND_SYMBOLS: Final = bytes(code not in _GAPS_BUT_SYMBOLS for code in range(256))
 _ASCII_SYMBOLS: Final = bytes(code for code in _GAPS if chr(code) in SYMBOLS)
 
 
@@ -72,8 +74,7 @@ class Skeleton:
         if len(self.text) == len(folded):
             return range(len(folded))
         if folded.isascii():
-            gaps = _GAPS_BUT_SYMBOLS if self._reads_symbols else _GAPS
-            kept = folded.encode("ascii").translate(bytes(code not in gaps for code in range(256)))
+            kept = folded.encode("ascii").translate(_KEPT_AND_SYMBOLS if self._reads_symbols else _KEPT)
             return list(compress(range(len(folded)), kept))
         table = _CLASSES_AND_SYMBOLS if self._reads_symbols else _CLASSES
         return [index for index, char in enumerate(folded) if table[ord(char)] is not None]

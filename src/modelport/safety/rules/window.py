@@ -58,8 +58,7 @@ class Reading:
         self.held = index - dropped
 
     def word_start(self, index: int, least: int) -> int:
-        """Where the word begins that an index is in, from `least` on: text that ends there does not end in a part of a
-        word, which might be an entry itself."""
+        """Where the word begins that an index is in, from `least` on."""
         while index > least and is_joined(self.text, index):
             index -= 1
         return max(index, least)
@@ -77,9 +76,9 @@ class RulesStream:
     """A TextStream of the rules filter. Literals hold back only what may be their beginning, regular expressions the
     last `window_chars` characters; a match that is longer than these may leave in part.
 
-    A call that reports a match releases no more than the text before it, up to the start of a word: a caller that cuts
-    the text cuts it there. For one that goes on, the next call releases the match too; after `end` it may have all
-    text. An entry is reported once.
+    A verdict's span begins where a word does: text that is cut there does not end in a part of a word, which might be
+    an entry itself. A call that reports a match releases no more than the text before it; for a caller that does not
+    cut it, the next call releases the match too, and after `end` it may have all text. An entry is reported once.
     """
 
     def __init__(self, lists: Sequence[CompiledList], window_chars: int, verdict_of: VerdictOf) -> None:
@@ -146,11 +145,13 @@ class RulesStream:
 
     def _found(self, readings: Sequence[Skeleton], *, is_whole: bool) -> Verdicts:
         found: dict[RuleId, Verdict] = {}
-        self._cut = self._fed
         for hit, reading in self._hits(readings, is_whole=is_whole):
             if hit.start >= reading.held and hit.rule not in self._reported:
-                found.setdefault(hit.rule, self._verdict_of(hit, *reading.span(hit.start, hit.end)))
-                self._cut = min(self._cut, reading.original(reading.word_start(hit.start, reading.held)))
+                start, end = reading.span(reading.word_start(hit.start, reading.held), hit.end)
+                before = found.get(hit.rule)
+                if before is None or start < before.start:
+                    found[hit.rule] = self._verdict_of(hit, start, end)
+        self._cut = min((verdict.start for verdict in found.values()), default=self._fed)
         self._reported.update(found)
         return tuple(sorted(found.values(), key=lambda verdict: (verdict.start, verdict.end)))
 
