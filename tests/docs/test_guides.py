@@ -60,7 +60,9 @@ def follow(page: Path, served: Served, directory: Path, **environment: str) -> N
         assert shown in ended.stdout + ended.stderr, (command, ended.stdout, ended.stderr)
 
 
-@pytest.mark.parametrize("name", ["blocklists", "deployments", "importing", "keys", "moving-from-azure"])
+@pytest.mark.parametrize(
+    "name", ["blocklists", "content-filters", "deployments", "importing", "keys", "moving-from-azure"]
+)
 def test_every_command_of_a_guide_does_what_it_shows(
     serve_module: Callable[..., Served], tmp_path: Path, name: str
 ) -> None:

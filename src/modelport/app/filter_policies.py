@@ -11,6 +11,8 @@ from modelport.config.content_filters import (
     HarmSettings,
     PromptSettings,
 )
+from modelport.config.default_filter import default_content_filter
+from modelport.config.deployments import DeploymentSettings
 from modelport.config.settings import Settings
 from modelport.control.resources.blocklists import item_name
 from modelport.core.ports.safety import BlocklistEntry
@@ -29,9 +31,14 @@ def policies_of(settings: Settings) -> dict[str, ContentFilterPolicy]:
 def deployed_policies(settings: Settings) -> dict[str, ContentFilterPolicy]:
     """Those that some deployment has, or would have if it were made now."""
     policies = policies_of(settings)
-    named = {deployment.content_filter for deployment in settings.deployments.values()}
-    names = {name for name in named if name is not None} | {settings.server.default_content_filter}
+    names = {content_filter_of(deployment, settings) for deployment in settings.deployments.values()}
+    names.add(default_content_filter(settings))
     return {policies[name.lower()].name: policies[name.lower()] for name in names}
+
+
+def content_filter_of(deployment: DeploymentSettings, settings: Settings) -> str:
+    """The name of a deployment's policy."""
+    return deployment.content_filter or default_content_filter(settings)
 
 
 def policy_of(name: str, given: ContentFilterSettings) -> ContentFilterPolicy:

@@ -7,8 +7,9 @@ from typing import Any, Final
 
 from msgspec import Struct
 
-from modelport.app.filter_policies import blocklists_of, deployed_policies, policies_of
+from modelport.app.filter_policies import WHOLE_CHARS, blocklists_of, deployed_policies, policies_of
 from modelport.config.content_filters import filter_module
+from modelport.config.default_filter import default_content_filter
 from modelport.config.faults import ConfigError, Fault, Path, dotted
 from modelport.config.settings import Settings
 from modelport.core.ports.filters import ContentFilter
@@ -50,6 +51,8 @@ def open_content_filters(settings: Settings, before: SafetyFilters) -> SafetyFil
         wanted.add(RULES)  # it says which entries it cannot look for
     windows: dict[str, int] = {}
     for policy in policies.values():
+        if policy.window_chars >= WHOLE_CHARS:
+            continue
         for name in policy.completion.blocklists:
             windows[name] = min(policy.window_chars, windows.get(name, policy.window_chars))
     adapters = before.parts.adapters or adapters_of(before.engines)
@@ -83,9 +86,10 @@ def open_filter(name: str, parts: FilterParts, settings: Settings) -> SafetyFilt
 def faults(name: str, what: str, settings: Settings) -> Iterator[tuple[str, str]]:
     """Which deployments cannot be served without this filter."""
     policies = policies_of(settings)
-    named: dict[Path, str] = {("server", "default_content_filter"): settings.server.default_content_filter}
+    named: dict[Path, str] = {("server", "default_content_filter"): default_content_filter(settings)}
     for deployment, given in settings.deployments.items():
-        named["deployments", deployment, "content_filter"] = given.content_filter or "Microsoft.Nill"
+        if given.content_filter is not None:
+            named["deployments", deployment, "content_filter"] = given.content_filter
     found = [path for path, policy in named.items() if name in policies[policy.lower()].filters]
     for path in found or [("blocklists",)]:
         yield dotted(path), f"the filter {name!r}: {what}"

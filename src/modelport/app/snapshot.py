@@ -14,6 +14,7 @@ from modelport.auth.api_key import digest
 from modelport.auth.oidc.issuers import names_of
 from modelport.auth.roles import assignee, project_of
 from modelport.config.budgets import BudgetSettings
+from modelport.config.default_filter import default_content_filter
 from modelport.config.deployments import (
     CatalogueEntry,
     DeploymentSettings,
@@ -178,7 +179,7 @@ def profile(
 
 def deployments(settings: Settings, profiles: Profiles) -> Iterator[Deployment]:
     """Every deployment of the configuration, or the embedded ones."""
-    policies = policies_of(settings)
+    policies, usual_filter = policies_of(settings), default_content_filter(settings)
     for name, given in (settings.deployments or embedded_deployments()).items():
         model = Model(given.model.format, given.model.name, given.model.version, given.model.publisher)
         sku = Sku(given.sku.name, given.sku.capacity)
@@ -200,7 +201,7 @@ def deployments(settings: Settings, profiles: Profiles) -> Iterator[Deployment]:
             extra_parameters=given.extra_parameters or settings.extra_parameters,
             model_type=given.model_type,
             answers_as=given.answers_as,
-            content_filter=policies[(given.content_filter or settings.server.default_content_filter).lower()].name,
+            content_filter=policies[(given.content_filter or usual_filter).lower()].name,
             spillover=given.spillover,
             budget=budget(deployment_subject(name), given.budget),
             key_only=given.key_only,
@@ -329,6 +330,7 @@ def build(
         default=default,
         anonymous=settings.auth.anonymous,
         strict=settings.server.strict,
+        default_content_filter=policies_of(settings)[default_content_filter(settings).lower()].name,
         region=settings.server.region,
         prices=price_book(settings, inline_name, set(run_here(settings)), prices),
     )

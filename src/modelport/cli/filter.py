@@ -1,4 +1,4 @@
-"""`modelport filter`: content filters. They are kept, and not applied in this version."""
+"""`modelport filter`: content filters, by the name that deployments use."""
 
 from __future__ import annotations
 
@@ -34,7 +34,15 @@ def row(settings: Body) -> tuple[object, ...]:
 def severities(side: Any) -> str:
     """`hate=low …`; `medium` where nothing is said."""
     found = side if isinstance(side, dict) else {}
-    return " ".join(f"{harm}={found[harm]}" for harm in HARMS if harm in found) or "medium"
+    return " ".join(f"{harm}={level(found[harm])}" for harm in HARMS if harm in found) or "medium"
+
+
+def level(given: Any) -> str:
+    """`low`, or `low (annotate)` where it does not block."""
+    if not isinstance(given, dict):
+        return str(given)
+    at = str(given.get("at", "medium"))
+    return f"{at} (annotate)" if given.get("effect") == "annotate" else at
 
 
 app = object_commands(KIND, "content filter", ("mode", "prompt", "completion"), row, example="strict")

@@ -26,6 +26,10 @@ MaxCapacity = Annotated[int | None, typer.Option("--max-capacity", "-c", help="U
 Tags = Annotated[
     list[str] | None, typer.Option("--required-tag", "-t", help="A tag that a deployment must have. May be repeated.")
 ]
+AtLeast = Annotated[
+    str | None,
+    typer.Option("--content-filter-at-least", help="A content filter that a deployment's is at least as strict as."),
+]
 Effect = Annotated[str | None, typer.Option("--effect", "-e", help="deny refuses; audit notes in the audit.")]
 NAME: Final = name_argument(KIND)
 NAME_OPTION: Final = name_option(KIND)
@@ -34,7 +38,7 @@ NAME_OPTION: Final = name_option(KIND)
 def row(settings: Body) -> tuple[object, ...]:
     """Effect and rules."""
     rules = [f"{side}.{field}" for side in ("allow", "deny") for field in settings.get(side) or {}]
-    rules += [rule for rule in ("max_capacity", "required_tags") if settings.get(rule)]
+    rules += [rule for rule in ("max_capacity", "required_tags", "content_filter_at_least") if settings.get(rule)]
     return settings.get("effect", "deny"), " ".join(rules)
 
 
@@ -59,6 +63,7 @@ def change(
     deny: Deny = None,
     max_capacity: MaxCapacity = None,
     required_tags: Tags = None,
+    content_filter_at_least: AtLeast = None,
     effect: Effect = None,
     file: FileOption = None,
     settings: SetOption = None,
@@ -69,7 +74,8 @@ def change(
 ) -> None:
     """Both take the same options."""
     lists = {**patterns("allow", allow), **patterns("deny", deny), "required_tags": required_tags}
-    body = body_of(file, settings, **lists, max_capacity=max_capacity, effect=effect)
+    rules = {**lists, "max_capacity": max_capacity, "content_filter_at_least": content_filter_at_least}
+    body = body_of(file, settings, **rules, effect=effect)
     save(context, administration(config, data_dir, endpoint), KIND, one_name(name, option), body, as_json)
 
 

@@ -23,6 +23,7 @@ from modelport.config.tls import TlsFiles
 from modelport.core.catalog import Deployment, Snapshot
 from modelport.core.operations import Operation
 from modelport.core.ports.states import DeploymentState
+from modelport.core.safety import NOTHING
 from modelport.engine.weights.catalogue import CATALOGUE
 
 
@@ -77,6 +78,7 @@ async def announce(
         write_line(line)
     sys.stdout.flush()
     await deployments_settled(application)
+    write_line(filter_line(application.snapshot.default_content_filter))
     for line in calls(base, settings, application, files, config, has_key=not settings.auth.anonymous):
         write_line(line)
     sys.stdout.flush()
@@ -116,6 +118,11 @@ async def deployments_settled(application: Shown) -> None:
                 return
             status.update("loading " + ", ".join(s.deployment.name for s in waiting))
             await asyncio.sleep(POLL_SECONDS)
+
+
+def filter_line(policy: str) -> str:
+    """What deployments without a content filter of their own do."""
+    return f"  content filter: {policy}" + (", which filters nothing" if policy == NOTHING else "")
 
 
 def described(state: DeploymentState, width: int) -> str:

@@ -159,6 +159,10 @@ def _content_filters(data: Mapping[str, Any]) -> Iterator[Finding]:
             (("deployments", name, "content_filter"), _mapping(deployment).get("content_filter"))
             for name, deployment in _mapping(data.get("deployments")).items()
         ),
+        *(
+            (("policies", name, "content_filter_at_least"), _mapping(policy).get("content_filter_at_least"))
+            for name, policy in _mapping(data.get("policies")).items()
+        ),
     ]
     for path, policy in named:
         if isinstance(policy, str) and policy.lower() not in policies:

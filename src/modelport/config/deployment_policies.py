@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from modelport.config.section import Count, Section, Word, refuse
+from modelport.config.section import Count, Name, Section, Word, refuse
 
 Patterns = Annotated[tuple[Word, ...], Field(max_length=1000)]
 
@@ -38,12 +38,15 @@ class DeploymentPolicySettings(Section):
     """Units of `sku.capacity`."""
     required_tags: Annotated[tuple[Word, ...], Field(max_length=50)] = ()
     """Tags that a deployment must have."""
+    content_filter_at_least: Name | None = None
+    """A content filter: a deployment's must block all that this one blocks."""
     effect: Literal["deny", "audit"] = "deny"
     """`audit` takes the change and notes it in the audit."""
 
     @model_validator(mode="after")
     def _says_something(self) -> DeploymentPolicySettings:
         lists = (self.allow, self.deny)
-        if self.max_capacity is None and not self.required_tags and not any(part.model_fields_set for part in lists):
-            raise refuse("has no rule: allow, deny, max_capacity or required_tags")
+        rules = (self.max_capacity, self.content_filter_at_least, self.required_tags)
+        if not any(rules) and not any(part.model_fields_set for part in lists):
+            raise refuse("has no rule: allow, deny, max_capacity, required_tags or content_filter_at_least")
         return self

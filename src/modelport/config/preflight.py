@@ -11,6 +11,7 @@ from pathlib import Path as FilePath
 from typing import Final, Literal, NamedTuple
 
 from modelport.config.adapters import adapter
+from modelport.config.default_filter import default_content_filter, has_classifier
 from modelport.config.deployments import InlineProviderSettings, ProviderSettings
 from modelport.config.embedded import embedded
 from modelport.config.faults import ConfigError, Path, printable
@@ -19,6 +20,7 @@ from modelport.config.profiles import load_profiles
 from modelport.config.secrets import PLACEHOLDER, Secret
 from modelport.config.settings import Settings
 from modelport.control.profiles import ProfileError
+from modelport.core.safety import BUILT_IN
 from modelport.engine.weights.catalogue import CATALOGUE
 from modelport.engine.weights.faults import WeightsError
 from modelport.engine.weights.places import locate
@@ -30,6 +32,8 @@ NO_SECRETS_KEY: Final = (
     "is required with PostgreSQL, the same for all its servers: at least 32 random characters in env:NAME, file:PATH "
     "or MODELPORT_SECRETS_KEY"
 )
+NEEDS_CLASSIFIER: Final = frozenset({"classifier", "prompt_attack"})
+"""Filters that run in the embeddings worker."""
 NEEDED_MODULES: Final[Mapping[str, tuple[str, ...]]] = {
     "llama_cpp": ("xllamacpp", "jsonschema_rs"),
     "onnx_embeddings": ("onnxruntime", "tokenizers", "numpy"),
@@ -54,6 +58,7 @@ def problems(settings: Settings) -> Iterator[Problem]:
     yield from _stores(settings)
     yield from _providers(settings)
     yield from _profiles(settings)
+    yield from _filters(settings)
     for path, kind, options, model in engines(settings):
         missing = [module for module in NEEDED_MODULES[kind] if importlib.util.find_spec(module) is None]
         if missing:
@@ -141,6 +146,21 @@ def _profiles(settings: Settings) -> Iterator[Problem]:
             profiles.of(deployment.model.name, deployment.profile)
         except (ProfileError, TypeError, ValueError) as error:
             yield Problem("profile", ("deployments", name, "profile"), str(error))
+
+
+def _filters(settings: Settings) -> Iterator[Problem]:
+    """Filters that a deployment's policy needs, and that are not installed."""
+    own = {name.lower(): given.filters for name, given in settings.content_filters.items()}
+    known = {**{name.lower(): policy.filters for name, policy in BUILT_IN.items()}, **own}
+    named: dict[Path, str | None] = {
+        ("server", "default_content_filter"): default_content_filter(settings),
+        **{("deployments", name, "content_filter"): d.content_filter for name, d in settings.deployments.items()},
+    }
+    for path, policy in named.items():
+        needed = NEEDS_CLASSIFIER.intersection(known[policy.lower()]) if policy is not None else frozenset()
+        if needed and not has_classifier(settings):
+            filters = " and ".join(sorted(needed))
+            yield Problem("extra", path, f"{policy} needs the local {filters}: pip install 'modelport[local]'")
 
 
 def is_placeholder(secret: Secret) -> bool:

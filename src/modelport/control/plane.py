@@ -13,7 +13,7 @@ from modelport.control.audit import AuditTrail
 from modelport.control.conditions import away, by_key, check_conditions, etag_of, verb
 from modelport.control.merging import merged, without_removed
 from modelport.control.plane_ports import Forms, Host, Store
-from modelport.control.policy import check_policies
+from modelport.control.policy import check_policies, weakened
 from modelport.control.resources import RESOURCES
 from modelport.control.resources.keys import SLOTS
 from modelport.core.clock import Clock
@@ -276,6 +276,8 @@ class LocalControlPlane:
         noted = []
         if kind == "deployments" and body is not None:
             noted = check_policies(name, self._host.violations(prepared, name))
+        elif kind == "content_filters" and body is not None:
+            noted = check_policies(name, weakened(name, self._host.violations(prepared, None)))
         sealed = self._forms.sealed(kind, name, body) if body is not None else None
         self.version = await self._store.commit(self.version, [Write(kind=kind, name=name, body=sealed)], draft)
         self._objects = new

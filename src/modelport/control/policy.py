@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from fnmatch import fnmatchcase
+from typing import Final
 
 from msgspec import Struct
 
 from modelport.core.ports.control import DisallowedByPolicy, Effect, PolicyViolation
+from modelport.core.safety import ContentFilterPolicy, shortfalls
 
+AT_LEAST: Final = "content_filter_at_least"
+"""The rule over content filters: it is judged again when one of them changes."""
 Patterns = Mapping[str, Sequence[str]]
 """A field of `DeploymentFacts.values` → patterns with `*` and `?`."""
 
@@ -22,6 +26,7 @@ class DeploymentFacts(Struct, frozen=True, kw_only=True):
     texts are names of the same thing, and none of them says that it is not known."""
     capacity: int
     tags: Mapping[str, str]
+    content_filter: ContentFilterPolicy
 
 
 class Policy(Struct, frozen=True, kw_only=True):
@@ -32,6 +37,7 @@ class Policy(Struct, frozen=True, kw_only=True):
     deny: Patterns
     max_capacity: int | None
     required_tags: Sequence[str]
+    content_filter_at_least: ContentFilterPolicy | None
     effect: Effect
 
 
@@ -56,11 +62,20 @@ def violations(policy: Policy, facts: DeploymentFacts) -> Iterator[PolicyViolati
     for tag in policy.required_tags:
         if not any(key.lower() == tag.lower() and value for key, value in facts.tags.items()):
             yield violation("required_tags", tag, f"the tag {tag} is missing")
+    if (base := policy.content_filter_at_least) is not None and base != facts.content_filter:
+        found = facts.content_filter
+        if lacking := list(shortfalls(found, base)):
+            yield violation(AT_LEAST, found.name, f"{found.name} is less strict than {base.name}: {'; '.join(lacking)}")
 
 
 def matches(name: str, patterns: Sequence[str]) -> bool:
     """Without regard to case."""
     return any(fnmatchcase(name.lower(), pattern.lower()) for pattern in patterns)
+
+
+def weakened(name: str, found: Sequence[PolicyViolation]) -> list[PolicyViolation]:
+    """Those that a change of this content filter has made: deployments that have it are less strict than they must."""
+    return [one for one in found if one.rule == AT_LEAST and one.value.lower() == name.lower()]
 
 
 def check_policies(name: str, found: Sequence[PolicyViolation]) -> list[PolicyViolation]:

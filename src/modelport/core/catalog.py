@@ -178,6 +178,8 @@ class Snapshot(Struct, frozen=True, kw_only=True):
     reserve_tokens: int = 1024
     """Completion tokens reserved at a time for a call that names no `max_tokens`."""
     strict: bool = False
+    default_content_filter: str = "Microsoft.Nill"
+    """The policy of deployments that name none."""
     region: str = "local"
     prices: Any = None
     """The core.ports.money.PriceBook; None: nothing is priced."""

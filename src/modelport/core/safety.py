@@ -116,13 +116,15 @@ class ContentFilterPolicy(Struct, frozen=True, kw_only=True):
         return not (self.filters and (self.prompt.categories or self.completion.categories))
 
 
+NOTHING: Final = "Microsoft.Nill"
+"""The policy that filters nothing."""
 _DEFAULT_RULES: Final = dict.fromkeys(HARMS, Rule())
 _PROTECTED: Final = (Category.PROTECTED_MATERIAL_TEXT, Category.PROTECTED_MATERIAL_CODE)
 DEFAULT_FILTERS: Final = ("rules", "classifier", "prompt_attack")
 BUILT_IN: Final = {
     policy.name: policy
     for policy in (
-        ContentFilterPolicy(name="Microsoft.Nill"),
+        ContentFilterPolicy(name=NOTHING),
         ContentFilterPolicy(
             name="Microsoft.Default",
             prompt=SidePolicy(_DEFAULT_RULES),

@@ -46,6 +46,7 @@ async def ready(exchange: Exchange) -> Reply:
         answer["draining"] = exchange.gateway.draining
         snapshot = exchange.gateway.snapshot()
         answer["snapshot"] = {"id": snapshot.id, "version": snapshot.version}
+        answer["default_content_filter"] = snapshot.default_content_filter
         answer["deployments"] = [
             {"name": state.deployment.name, "state": state.state, "reason": state.reason}
             for state in exchange.gateway.visible_states(caller)

@@ -55,7 +55,7 @@ def model(**change: Any) -> dict[str, Any]:
         (model(format="Meta"), "DeploymentModelNotSupported", "properties.model"),
         (properties(model={}), "BadRequest", "properties.model.name"),
         ({"properties": None}, "BadRequest", "properties.model.name"),
-        (properties(raiPolicyName="Microsoft.DefaultV2"), "InvalidResourceProperties", None),
+        (properties(raiPolicyName="none"), "InvalidResourceProperties", None),
         (properties(spilloverDeploymentName="nowhere"), "InvalidResourceProperties", None),
         (properties(scaleSettings={"scaleType": "Manual"}), "BadRequest", "properties.scaleSettings"),
         (properties(parentDeploymentName="x"), "BadRequest", "properties.parentDeploymentName"),
@@ -109,9 +109,8 @@ def test_what_is_not_there_is_said_in_the_shape_of_an_error(served: Served) -> N
 
 def test_a_policy_that_cannot_be_kept(served: Served) -> None:
     for change in (
-        {"contentFilters": [{"name": "Profanity", "source": "Completion", "enabled": True}]},
+        {"basePolicyName": "mine"},
         {"contentFilters": [{"name": "Jailbreak", "source": "Completion", "enabled": True}]},
-        {"contentFilters": [{"name": "Hate", "source": "Prompt", "enabled": True, "blocking": False}]},
         {"contentFilters": [{"name": "Hate", "source": "Prompt", "severityThreshold": "Extreme"}]},
         {"contentFilters": [{"name": "Hate", "source": "Both"}]},
         {"contentFilters": ["Hate"]},

@@ -181,7 +181,10 @@ def test_content_filters_and_blocklists_come_back_as_they_were_sent(sdk: Cogniti
         RaiPolicyContentFilter(name="Hate", source="Prompt", enabled=True, blocking=True, severity_threshold="Low"),
         RaiPolicyContentFilter(name="Violence", source="Completion", enabled=False, blocking=False),
         RaiPolicyContentFilter(name="Jailbreak", source="Prompt", enabled=True, blocking=False),
-        RaiPolicyContentFilter(name="Profanity", source="Completion", enabled=False, blocking=False),
+        RaiPolicyContentFilter(name="Profanity", source="Completion", enabled=True, blocking=False),
+        RaiPolicyContentFilter(
+            name="Sexual", source="Completion", enabled=True, blocking=False, severity_threshold="High"
+        ),
     ]
     listed = [CustomBlocklistConfig(blocklist_name="words", blocking=True, source="Completion")]
     properties = RaiPolicyProperties(
@@ -192,12 +195,21 @@ def test_content_filters_and_blocklists_come_back_as_they_were_sent(sdk: Cogniti
     found = {(f.name, f.source): (f.enabled, f.blocking, f.severity_threshold) for f in shown.content_filters}
     assert found["Hate", "Prompt"] == (True, True, "Low")
     assert found["Jailbreak", "Prompt"] == (True, False, None)
-    assert not any(on for place, (on, _, _) in found.items() if place[0] not in ("Hate", "Jailbreak"))
+    assert found["Sexual", "Completion"] == (True, False, "High")
+    assert found["Profanity", "Completion"] == (True, False, None)
+    known = ("Hate", "Jailbreak", "Sexual", "Profanity")
+    assert not any(on for place, (on, _, _) in found.items() if place[0] not in known)
     assert shown.mode == "Asynchronous_filter"
     assert [(f.blocklist_name, f.source) for f in shown.custom_blocklists] == [("words", "Completion")]
     again = sdk.rai_policies.create_or_update(GROUP, NAME, "strict", RaiPolicy(properties=shown))
     assert again.properties.as_dict() == shown.as_dict()
-    assert {p.name for p in sdk.rai_policies.list(GROUP, NAME)} == {"Microsoft.Nill", "strict"}
+    built_in = {"Microsoft.Nill", "Microsoft.Default", "Microsoft.DefaultV2"}
+    assert {p.name for p in sdk.rai_policies.list(GROUP, NAME)} == {*built_in, "strict"}
+    default = sdk.rai_policies.get(GROUP, NAME, "Microsoft.DefaultV2").properties
+    found = {(f.name, f.source): (f.enabled, f.blocking, f.severity_threshold) for f in default.content_filters}
+    assert found["Violence", "Completion"] == (True, True, "Medium")
+    assert found["Jailbreak", "Prompt"] == found["Protected Material Text", "Completion"] == (True, True, None)
+    assert found["Profanity", "Prompt"] == (False, False, None)
 
     sdk.rai_policies.begin_delete(GROUP, NAME, "strict").result()
     sdk.rai_blocklist_items.begin_delete(GROUP, NAME, "words", "one").result()

@@ -175,14 +175,15 @@ def test_a_journal_that_cannot_be_written(start: Start, data_dir: Path) -> None:
     refused(start(SCRIPTED), ExitCode.DATA_DIR_UNUSABLE, str(data_dir / "journal"))
 
 
-@pytest.mark.parametrize(
-    ("section", "word"),
-    [
-        ({"server": {"default_content_filter": "Microsoft.DefaultV2"}}, "default_content_filter"),
-    ],
-)
-def test_what_has_not_landed_refuses_to_start(start: Start, section: dict[str, Any], word: str) -> None:
-    refused(start({**SCRIPTED, **section}), ExitCode.CONFIG_INVALID, word)
+def test_a_content_filter_that_does_not_exist(start: Start) -> None:
+    server = {"default_content_filter": "Microsoft.Defaults"}
+    refused(start({**SCRIPTED, "server": server}), ExitCode.CONFIG_INVALID, "did you mean 'Microsoft.Default'?")
+
+
+def test_a_filter_that_is_not_installed(start: Start) -> None:
+    config = {**SCRIPTED, "content_filters": {"far": {"filters": ["azure_content_safety"]}}}
+    config["server"] = {"default_content_filter": "far"}
+    refused(start(config), ExitCode.CONFIG_INVALID, "server.default_content_filter: the filter 'azure_content_safety'")
 
 
 def test_an_option_that_is_none() -> None:

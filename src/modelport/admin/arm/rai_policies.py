@@ -13,22 +13,30 @@ from modelport.control.resources.rules import is_same, mapping
 from modelport.core.errors import BadRequest
 from modelport.core.ports.control import Body, Resource, ResourceConflict, ResourceNotFound
 from modelport.core.roles import Permission
+from modelport.core.safety import BUILT_IN, Category, ContentFilterPolicy, SidePolicy
 
 POLICIES = f"{ACCOUNT}/raiPolicies"
 POLICY = f"{POLICIES}/{{policy}}"
-NILL: Final = "Microsoft.Nill"
-"""The policy that filters nothing."""
+USUAL_BASE: Final = "Microsoft.DefaultV2"
 HARMS: Final = {"Hate": "hate", "Sexual": "sexual", "Violence": "violence", "Selfharm": "self_harm"}
-SHIELDS: Final = {"Jailbreak": "jailbreak", "Indirect Attack": "indirect_attack"}
-"""Of prompts alone."""
 SIDES: Final = {"Prompt": "prompt", "Completion": "completion"}
+DETECTIONS: Final = {
+    "prompt": {"Jailbreak": "jailbreak", "Indirect Attack": "indirect_attack", "Profanity": "profanity"},
+    "completion": {
+        "Protected Material Text": "protected_material",
+        "Protected Material Code": "protected_material",
+        "Profanity": "profanity",
+    },
+}
+"""By side: what is found or not."""
 MODES: Final = {
     "default": "blocking",
     "blocking": "blocking",
     "deferred": "asynchronous",
     "asynchronous_filter": "asynchronous",
 }
-DEFAULT_SHIELDS: Final = {"jailbreak": "block", "indirect_attack": "off"}
+USUAL_DETECTIONS: Final = {"jailbreak": "block"}
+"""The others are off."""
 
 
 def add(routes: Routes) -> None:
@@ -41,16 +49,17 @@ def add(routes: Routes) -> None:
 
 
 async def list_(scope: Scope) -> Answer:
-    """Those that exist, and the one that filters nothing."""
+    """Those that exist; the built-in ones first."""
     found = await scope.arm.plane.list("content_filters")
-    return page([nill(scope), *(shown(scope, resource) for resource in found)])
+    built_in = [shown_built_in(scope, policy) for policy in BUILT_IN.values()]
+    return page([*built_in, *(shown(scope, resource) for resource in found)])
 
 
 async def get(scope: Scope) -> Answer:
     """One."""
     name = scope.names["policy"]
-    if is_same(name, NILL):
-        return json_answer(nill(scope))
+    if (policy := built_in_policy(name)) is not None:
+        return json_answer(shown_built_in(scope, policy))
     try:
         found = await scope.arm.plane.get("content_filters", name)
     except ResourceNotFound:
@@ -79,7 +88,7 @@ async def delete(scope: Scope) -> Answer:
 async def filters(scope: Scope) -> Answer:
     """What a policy can have, by side."""
     kinds = [(name, side, True) for name in HARMS for side in SIDES]
-    kinds += [(name, "Prompt", False) for name in SHIELDS]
+    kinds += [(name, side, False) for side, ours in SIDES.items() for name in DETECTIONS[ours]]
     return page(
         [
             {
@@ -95,17 +104,16 @@ async def filters(scope: Scope) -> Answer:
 
 def check_is_not_built_in(name: str) -> None:
     """Raises ResourceConflict."""
-    if is_same(name, NILL):
-        raise ResourceConflict(f"{NILL!r} is built in and cannot be changed.", target=name)
+    if built_in_policy(name) is not None:
+        raise ResourceConflict(f"{name!r} is built in and cannot be changed.", target=name)
 
 
 def settings_of(properties: Mapping[str, Any]) -> Body:
-    """In the configuration's words. What the body leaves out is off after `Microsoft.Nill`, else as by default.
-    Raises BadRequest."""
-    is_off = is_same(properties.get("basePolicyName"), NILL)
-    prompt: Body = dict.fromkeys((*HARMS.values(), *SHIELDS.values()), "off") if is_off else {}
-    completion: Body = dict.fromkeys(HARMS.values(), "off") if is_off else {}
-    found: Body = {"prompt": prompt, "completion": completion}
+    """In the configuration's words. What the body leaves out is as in its base policy. Raises BadRequest."""
+    base = built_in_policy(str(properties.get("basePolicyName") or USUAL_BASE))
+    if base is None:
+        raise BadRequest(f"basePolicyName is one of {', '.join(BUILT_IN)}.", target="properties.basePolicyName")
+    found: Body = {"prompt": words_of(base.prompt, "prompt"), "completion": words_of(base.completion, "completion")}
     if properties.get("customTopics"):
         raise BadRequest("Custom topics are not available.", target="properties.customTopics")
     for given in listed(properties, "contentFilters"):
@@ -127,11 +135,10 @@ def set_filter(found: Body, given: Mapping[str, Any]) -> None:
     side = side_of(given)
     is_on, blocks = given.get("enabled") is not False, given.get("blocking") is not False
     if harm := word(HARMS, name):
-        if is_on and not blocks:
-            raise BadRequest(f"{name} cannot be annotated without being blocked.", target=target)
-        found[side][harm] = str(given.get("severityThreshold") or "Medium").lower() if is_on else "off"
-    elif (shield := word(SHIELDS, name)) and side == "prompt":
-        found[side][shield] = ("block" if blocks else "annotate") if is_on else "off"
+        level = str(given.get("severityThreshold") or "Medium").lower() if is_on else "off"
+        found[side][harm] = level if blocks or not is_on else {"at": level, "effect": "annotate"}
+    elif detection := word(DETECTIONS[side], name):
+        found[side][detection] = ("block" if blocks else "annotate") if is_on else "off"
     elif is_on:
         raise BadRequest(f"There is no filter {name!r} for the {side}; set enabled to false.", target=target)
 
@@ -142,19 +149,9 @@ def shown(scope: Scope, resource: Resource) -> dict[str, Any]:
     blocklists: list[dict[str, Any]] = []
     for source, side in SIDES.items():
         body = mapping(resource.body.get(side))
-        for name, harm in HARMS.items():
-            level = str(body.get(harm, "medium"))
-            content_filters.append(
-                {
-                    "name": name,
-                    "source": source,
-                    "enabled": level != "off",
-                    "blocking": level != "off",
-                    "severityThreshold": level.capitalize() if level != "off" else "High",
-                }
-            )
-        for name, shield in SHIELDS.items() if side == "prompt" else ():
-            does = body.get(shield, DEFAULT_SHIELDS[shield])
+        content_filters += [harm_entry(name, source, body.get(harm, "medium")) for name, harm in HARMS.items()]
+        for name, detection in DETECTIONS[side].items():
+            does = body.get(detection, USUAL_DETECTIONS.get(detection, "off"))
             content_filters.append(
                 {"name": name, "source": source, "enabled": does != "off", "blocking": does == "block"}
             )
@@ -165,7 +162,7 @@ def shown(scope: Scope, resource: Resource) -> dict[str, Any]:
     properties = {
         "type": "UserManaged",
         "mode": "Asynchronous_filter" if is_asynchronous else "Blocking",
-        "basePolicyName": "Microsoft.DefaultV2",
+        "basePolicyName": USUAL_BASE,
         "contentFilters": content_filters,
         "customBlocklists": blocklists,
     }
@@ -173,11 +170,46 @@ def shown(scope: Scope, resource: Resource) -> dict[str, Any]:
     return scope.child("raiPolicies", resource.name, properties, **more)
 
 
-def nill(scope: Scope) -> dict[str, Any]:
-    """The policy that filters nothing."""
-    return scope.child(
-        "raiPolicies", NILL, {"type": "SystemManaged", "mode": "Blocking", "contentFilters": [], "customBlocklists": []}
-    )
+def harm_entry(name: str, source: str, given: Any) -> dict[str, Any]:
+    """One entry of `contentFilters`; `given`: a severity, or `{at, effect}`."""
+    known = given if isinstance(given, Mapping) else {"at": given}
+    level = str(known.get("at", "medium"))
+    is_on = level != "off"
+    return {
+        "name": name,
+        "source": source,
+        "enabled": is_on,
+        "blocking": is_on and known.get("effect") != "annotate",
+        "severityThreshold": level.capitalize() if is_on else "High",
+    }
+
+
+def shown_built_in(scope: Scope, policy: ContentFilterPolicy) -> dict[str, Any]:
+    """One that nobody has made."""
+    sides = {side: words_of(getattr(policy, side), side) for side in SIDES.values()}
+    resource = Resource(kind="content_filters", name=policy.name, body=sides, origin="built_in", place=None)
+    found = shown(scope, resource)
+    found["properties"]["type"] = "SystemManaged"
+    del found["properties"]["basePolicyName"]
+    return found
+
+
+def built_in_policy(name: str) -> ContentFilterPolicy | None:
+    """The built-in policy of this name."""
+    return next((policy for known, policy in BUILT_IN.items() if is_same(known, name)), None)
+
+
+def words_of(side: SidePolicy, name: str) -> Body:
+    """One side of a built-in policy in the configuration's words."""
+    found: Body = {}
+    for harm in HARMS.values():
+        rule = side.rules.get(Category(harm))
+        found[harm] = rule.threshold.word if rule is not None else "off"
+    looked_for = {str(category) for category in side.rules}
+    for detection in DETECTIONS[name].values():
+        is_on = any(category.startswith(detection) for category in looked_for)
+        found[detection] = "block" if is_on else "off"
+    return found
 
 
 def listed(properties: Mapping[str, Any], name: str) -> Sequence[Mapping[str, Any]]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from modelport.app.filter_policies import content_filter_of
+from modelport.app.filter_policies import policies_of as filter_policies
 from modelport.app.snapshot import catalogue_entry
 from modelport.config.deployment_policies import DeploymentPatterns
 from modelport.config.deployments import DeploymentSettings, ProviderSettings
@@ -27,6 +29,7 @@ def violations_of(settings: Settings, deployment: str | None, policy: str | None
 
 def policies_of(settings: Settings) -> Iterator[Policy]:
     """Every policy."""
+    filters = filter_policies(settings)
     for name, given in settings.policies.items():
         yield Policy(
             name=name,
@@ -34,6 +37,7 @@ def policies_of(settings: Settings) -> Iterator[Policy]:
             deny=patterns(given.deny),
             max_capacity=given.max_capacity,
             required_tags=given.required_tags,
+            content_filter_at_least=filters[least.lower()] if (least := given.content_filter_at_least) else None,
             effect=given.effect,
         )
 
@@ -58,6 +62,7 @@ def facts(name: str, deployment: DeploymentSettings, settings: Settings) -> Depl
         },
         capacity=deployment.sku.capacity,
         tags=deployment.tags,
+        content_filter=filter_policies(settings)[content_filter_of(deployment, settings).lower()],
     )
 
 

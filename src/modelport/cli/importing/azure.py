@@ -18,7 +18,7 @@ SKUS: Final = (
 MINUTE: Final = 60
 LIMITS: Final = {"token": "tokens_per_minute", "request": "requests_per_minute"}
 WITHOUT: Final = {
-    "raiPolicyName": "content filters are not available in this version",
+    "raiPolicyName": "content filters are not taken over; name one in content_filter",
     "versionUpgradeOption": "a version stays until you change it",
     "dynamicThrottlingEnabled": "limits are fixed",
     "scaleSettings": "capacity is that of the sku",

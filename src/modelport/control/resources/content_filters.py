@@ -10,10 +10,13 @@ from modelport.core.roles import Permission
 
 
 def users(name: str, body: Mapping[str, Any], everything: Everything) -> Iterator[User]:
-    """Deployments that name it."""
+    """Deployments and policies that name it."""
     for deployment, found in everything.get("deployments", {}).items():
         if is_same(found.get("content_filter"), name):
             yield "deployments", deployment
+    for policy, found in everything.get("policies", {}).items():
+        if is_same(found.get("content_filter_at_least"), name):
+            yield "policies", policy
 
 
 RULES: Final = Rules(
