@@ -16,6 +16,7 @@ CHECKS: dict[int, str] = {
     10: "a wrong `api-key` beside a right bearer key: 200",
     11: "both configured keys work; after one is regenerated the old one fails",
     12: "a token client over https: 200; over http on loopback with `enforce_https=False`: 200",
+    13: "a token that has expired, or is for another audience: 401 with the words about the audience",
     14: "a bad key at the root form is told `auth token validation failed`",
     15: 'an unknown model is `ResourceNotFoundError` with `error.code == "unknown_model"`',
     16: "no model on `/models` with several deployments: 400 `no_model_name`; `x-ms-model-mesh-model-name` heals it",

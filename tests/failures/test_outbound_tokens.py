@@ -67,8 +67,13 @@ def test_a_token_server_that_is_down_and_comes_back(world: TokenWorld, tmp_path:
         asked = len(world.forms)
         assert {served.chat().status for _ in range(20)} == {503}
         assert len(world.forms) <= asked + 3  # calls do not make it ask more often
+        assert {"name": "token of house", "state": "gone", "reason": None} in served.call("GET", "/health/ready").json[
+            "stores"
+        ]
+        assert served.metric("modelport_provider_token_failing", provider="house") == 1
         world.token_status = 200
         eventually(lambda: served.chat().status == 200, "the token server is asked again")
+        assert served.metric("modelport_provider_token_failing", provider="house") == 0
         assert "provider house: no new token: the token server answered 503" in served.stderr()
         shown_nowhere(served, world)
 

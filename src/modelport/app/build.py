@@ -42,7 +42,13 @@ from modelport.telemetry.logging import access_log
 from modelport.telemetry.metrics import Metrics
 from modelport.telemetry.observer import CallObserver
 from modelport.telemetry.redaction import know_secrets
-from modelport.telemetry.sources import authentication_source, control_source, journal_source, waiting_source
+from modelport.telemetry.sources import (
+    authentication_source,
+    control_source,
+    journal_source,
+    token_source,
+    waiting_source,
+)
 from modelport.upstream.documents import fetch_document
 from modelport.upstream.transports.aiohttp import AiohttpTransport
 from modelport.upstream.wire import Wire
@@ -117,6 +123,7 @@ async def serving(
             filters=configuration.filters.policies,
         )
         metrics.sources.append(authentication_source(lambda: authentication.failures, authentication.states))
+        metrics.sources.append(token_source(reconciler.providers_at_work))
         metrics.sources.append(waiting_source(pipeline.quota.queue.__len__))
         metrics.sources.append(budgets.source)
         journal_now = partial(journal_state, journal)
@@ -134,6 +141,7 @@ async def serving(
                 *budgets.states(),
                 *owner.ledger.states(),
                 *authentication.states(),
+                *(StoreState(f"token of {work.name}", work.state) for work in reconciler.providers_at_work()),
                 *(control.states() if control is not None else ()),
                 journal_now(),
             ],

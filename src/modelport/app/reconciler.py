@@ -3,7 +3,7 @@ the place of what was there, within one turn of the loop. Calls keep the snapsho
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Hashable
+from collections.abc import Awaitable, Callable, Collection, Hashable
 from functools import partial
 
 from modelport.app.configuration import Configuration, ControlState, configure
@@ -32,6 +32,10 @@ class Reconciler:
         self._drain: Drain | None = None
         self._followers: list[Callable[[Configuration, LiveRuntime], None]] = []
         self._reach(current)
+
+    def providers_at_work(self) -> Collection[BackgroundWork]:
+        """Those that work between calls."""
+        return working(self.runtime).values()
 
     def follow(self, change: Callable[[Configuration, LiveRuntime], None]) -> None:
         """`change` is told of each new configuration, in the turn in which it begins to count."""

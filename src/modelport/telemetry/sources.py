@@ -8,6 +8,7 @@ from typing import Final, Protocol
 from msgspec import Struct
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
+from modelport.core.ports.providers import BackgroundWork
 from modelport.core.ports.states import StoreState
 from modelport.telemetry.metrics import Source
 
@@ -84,6 +85,20 @@ def authentication_source(
         )
         for issuer in issuers():
             failing.add_metric((issuer.name,), 0 if issuer.state == "ready" else 1)
+        yield failing
+
+    return families
+
+
+def token_source(tokens: Callable[[], Iterable[BackgroundWork]]) -> Source:
+    """`modelport_provider_token_failing`."""
+
+    def families() -> Iterator[Metric]:
+        failing = GaugeMetricFamily(
+            "modelport_provider_token_failing", "1 while a provider gets no new access token.", labels=("provider",)
+        )
+        for provider in tokens():
+            failing.add_metric((provider.name,), 0 if provider.state == "ready" else 1)
         yield failing
 
     return families

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping
-from typing import Final, Protocol, runtime_checkable
+from typing import Final, Literal, Protocol, runtime_checkable
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -124,6 +124,16 @@ class Readiness(Protocol):
 @runtime_checkable
 class BackgroundWork(Protocol):
     """A provider that works between calls: it keeps a token fresh."""
+
+    @property
+    def name(self) -> str:
+        """The provider's name in the configuration."""
+        ...
+
+    @property
+    def state(self) -> Literal["ready", "degraded", "gone"]:
+        """`degraded`: no new token is issued, and the one before serves; `gone`: no token is valid."""
+        ...
 
     def start(self, transport: Transport) -> None:
         """Begins, inside the running loop, before the first call."""

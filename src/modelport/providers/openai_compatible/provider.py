@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Literal
 
 import msgspec
 
@@ -38,7 +39,7 @@ class WithToken(OpenAICompatible):
         headers: tuple[tuple[str, str], ...],
     ) -> None:
         super().__init__(address, facts, headers)
-        self._name = name
+        self.name = name
         self._credential = credential
         self._other_headers = headers
         self._token = b""
@@ -47,13 +48,18 @@ class WithToken(OpenAICompatible):
     def start(self, transport: Transport) -> None:
         """core.ports.providers.BackgroundWork"""
         fetch = fetch_of(self._credential, self.address, transport)
-        self._source = TokenSource(self._name, fetch, self._take)
+        self._source = TokenSource(self.name, fetch, self._take)
         self._source.start()
 
     async def stop(self) -> None:
         """core.ports.providers.BackgroundWork"""
         if self._source is not None:
             await self._source.stop()
+
+    @property
+    def state(self) -> Literal["ready", "degraded", "gone"]:
+        """core.ports.providers.BackgroundWork"""
+        return self._source.state if self._source is not None else "ready"
 
     def readiness(self) -> Refusal | NeedsWaiting[None] | None:
         """core.ports.providers.Readiness"""

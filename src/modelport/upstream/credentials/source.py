@@ -9,7 +9,7 @@ import random
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from typing import Final
+from typing import Final, Literal
 
 from msgspec import Struct
 
@@ -82,6 +82,13 @@ class TokenSource:
         if self._task is not None:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
+
+    @property
+    def state(self) -> Literal["ready", "degraded", "gone"]:
+        """core.ports.providers.BackgroundWork"""
+        if not self._failures:
+            return "ready"
+        return "degraded" if self._monotonic() < self._expires_at else "gone"
 
     def readiness(self) -> Refusal | NeedsWaiting[None] | None:
         """core.ports.providers.Readiness: whether a request can be sent with a token now."""
