@@ -204,5 +204,5 @@ async def series(served: Gateway) -> dict[str, float]:
     data = metrics if isinstance(metrics, bytes) else await metrics
     kept = [line for line in data.decode().splitlines() if line.startswith("modelport_")]
     kept = [line for line in kept if "_seconds" not in line or "_seconds_count" in line]
-    kept = [line for line in kept if not re.search("_journal_|_ledger_|_budget_|created", line)]
+    kept = [line for line in kept if not re.search("_journal_|_ledger_|_budget_|_authentication_|created", line)]
     return {name: float(value) for name, value in (line.rsplit(" ", 1) for line in kept)}

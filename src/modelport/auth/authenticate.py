@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
 from collections.abc import Callable, Iterable
 from functools import partial
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from modelport.auth.oidc.authenticator import TokenAuthenticator
     from modelport.auth.oidc.key_sets import FetchDocument
 
+_logger = logging.getLogger("modelport.auth")
 OVER_HTTP: Final = (
     "Unauthorized. The access token was sent over plain http, where others can read it. Use https, and get a new token."
 )
@@ -100,7 +102,9 @@ class Authentication:
         if isinstance(outcome, Refusal) and isinstance(outcome.error, Unauthenticated):
             if (throttled := self._throttled(credential, now)) is not None:
                 return throttled
-            self.throttle.failed(credential.peer.address, now)
+            if self.throttle.failed(credential.peer.address, now):
+                what = "throttled: %s has shown %d credentials that are not valid; others are answered 429"
+                _logger.warning(what, credential.peer.address, self.throttle.per_minute)
         return self._noted(outcome)
 
     def _throttled(self, credential: Credential, now: float) -> Refusal | None:

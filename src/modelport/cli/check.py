@@ -29,7 +29,8 @@ def check(
         bool, typer.Option("--with-secrets/--without-secrets", help="Read the secrets that the file refers to.")
     ] = True,
     connect: Annotated[
-        bool, typer.Option("--connect", help="Open a connection to each upstream and store. Sends nothing else.")
+        bool,
+        typer.Option("--connect", help="Open a connection to each upstream, issuer and store. Sends nothing else."),
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
 ) -> None:

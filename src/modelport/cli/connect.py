@@ -1,4 +1,4 @@
-"""Whether upstreams and stores can be reached from here: a connection each, with TLS where the address says so."""
+"""Whether upstreams, issuers and stores can be reached: a connection each, with TLS where the address says so."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final, NamedTuple
 from urllib.parse import urlsplit
 
+from modelport.auth.oidc.issuers import names_of
 from modelport.config.deployments import InlineProviderSettings
 from modelport.config.settings import Settings
 from modelport.providers.openai_compatible.endpoints import ENDPOINTS
@@ -37,7 +38,7 @@ class Wanted(NamedTuple):
 
 
 def connections(settings: Settings) -> list[Place]:
-    """Every upstream and store, tried at the same time."""
+    """Every upstream, issuer and store, tried at the same time."""
     with ThreadPoolExecutor(16) as pool:
         return list(pool.map(probe, targets_of(settings)))
 
@@ -49,6 +50,9 @@ def targets_of(settings: Settings) -> Iterator[Wanted]:
     for name, deployment in settings.deployments.items():
         if isinstance(deployment.provider, InlineProviderSettings):
             yield from _upstream(f"deployments.{name}.provider", deployment.provider.options())
+    for index, entry in enumerate(settings.auth.oidc):
+        authority = str(entry.ca) if entry.ca is not None else None
+        yield Wanted(f"auth.oidc[{index}]", names_of(entry.issuer).discovery, authority=authority)
     for key, secret in (("database_url", settings.database_url), ("redis_url", settings.redis_url)):
         if secret is not None and not secret.reveal().startswith("sqlite"):
             parts = urlsplit(secret.reveal())

@@ -22,6 +22,13 @@ def test_a_bucket_fills_up_again_within_a_minute() -> None:
     assert bucket.seconds("10.0.0.1", 60.0) == 0
 
 
+def test_an_empty_bucket_is_news_once_a_minute() -> None:
+    bucket = FailureThrottle(2)
+    assert [bucket.failed("a", moment) for moment in (0.0, 0.0, 1.0, 31.0, 59.0, 61.0, 62.0)] == [
+        *(False, True, False, False, False, True, False)
+    ]
+
+
 def test_no_limit() -> None:
     bucket = FailureThrottle(None)
     for _ in range(1000):

@@ -234,6 +234,9 @@ def test_connect_says_what_can_be_reached(run: Run, listener: int, free_port: in
     by_token = upstream(base_url=here["providers"]["up"]["base_url"], credential={**token, "client_secret": "env:S"})
     found = json.loads(run("check", by_token, "--connect", "--json", S="secret").stdout)["connections"]
     assert [(one["key"], one["failure"]) for one in found][1:] == [("providers.up.credential", "Connection refused")]
+    issuer = {"issuer": f"http://127.0.0.1:{free_port}/", "audiences": ["a"]}
+    found = json.loads(run("check", {**here, "auth": {"oidc": [issuer]}}, "--connect", "--json").stdout)["connections"]
+    assert [(one["key"], one["failure"]) for one in found][1:] == [("auth.oidc[0]", "Connection refused")]
     gone = run("check", upstream(), "--connect", MODELPORT_REDIS_URL=f"redis://:canary-pw@127.0.0.1:{free_port}/0")
     assert gone.returncode == ExitCode.SERVER_UNREACHABLE
     assert len(re.findall("Connection refused", gone.stdout)) == 2
