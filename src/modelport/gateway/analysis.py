@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
 from typing import Any
 
 from msgspec import Struct
@@ -12,15 +12,19 @@ from msgspec import Struct
 from modelport.core.errors import CategoriesNotJudged, ModelportError, NotFound, PermissionDenied, Unavailable
 from modelport.core.excerpts import excerpt, optional_excerpt
 from modelport.core.identity import Principal
+from modelport.core.limit_errors import RateLimited
 from modelport.core.operations import Operation
+from modelport.core.ports.quota import Reservation
 from modelport.core.ports.safety import BlocklistEntry, FilterOutageError, Question, SafetyFilter, Verdicts
-from modelport.core.ports.stages import NeedsWaiting, passed
+from modelport.core.ports.stages import NeedsWaiting, Refusal, passed
 from modelport.core.roles import Permission
 from modelport.core.safety import Category, Severity, Source
 from modelport.core.usage import Ending, UsageRecord
+from modelport.gateway.admissions import Asked, Claim
 from modelport.gateway.charge import nothing_made
 from modelport.gateway.pipeline import Pipeline
 from modelport.gateway.verdicts import FoundCategories
+from modelport.gateway.waiting import Denied, Turn
 
 SURFACE = "contentsafety"
 HUNG_UP = 499
@@ -43,18 +47,22 @@ class ContentSafety:
         self._pipeline = pipeline
         self.opened = opened
 
-    @contextmanager
-    def recorded(self, id: str, principal: Principal, client_request_id: str | None) -> Iterator[FoundCategories]:
-        """Around one call, which adds what it finds: it leaves one record, however it ends. Raises PermissionDenied;
-        Unavailable where the record cannot be written."""
+    @asynccontextmanager
+    async def recorded(
+        self, id: str, principal: Principal, client_request_id: str | None
+    ) -> AsyncIterator[FoundCategories]:
+        """Around one call, which adds what it finds: it counts as a request of its caller, and leaves one record,
+        however it ends. Raises PermissionDenied, RateLimited; Unavailable where the record cannot be written."""
         pipeline = self._pipeline
         started_at, started = pipeline.clock.now(), pipeline.clock.monotonic()
         status, ending, code = 200, Ending.COMPLETED, None
         found = FoundCategories()
+        reservation: Reservation | None = None
         pipeline.observer.call_started(Operation.CONTENT_SAFETY, SURFACE)
         try:
             if not principal.may(Permission.INFER, None, Operation.CONTENT_SAFETY):
                 raise PermissionDenied(principal.advice)
+            reservation = await self._admitted(principal, started)
             yield found
         except asyncio.CancelledError:
             status, ending = HUNG_UP, Ending.CANCELLED
@@ -67,6 +75,8 @@ class ContentSafety:
             status, ending, code = 500, Ending.FAILED, "InternalServerError"
             raise
         finally:
+            if reservation is not None:
+                reservation.settle(0)
             snapshot = pipeline.snapshot()
             nothing: dict[str, Any] = nothing_made(snapshot.prices).fields
             record = UsageRecord(
@@ -90,6 +100,21 @@ class ContentSafety:
                 **nothing,
             )
             self._write(record)
+
+    async def _admitted(self, principal: Principal, now: float) -> Reservation | None:
+        """One request of the caller's own limits; None where it has none. Raises RateLimited."""
+        if principal.limits is None:
+            return None
+        claim, turn = Claim(f"key:{principal.name}", principal.limits), Turn(principal.name, principal.weight)
+        outcome = self._pipeline.quota.take(Asked(claims=(claim,), tokens=0, turn=turn, until=now))
+        if isinstance(outcome, NeedsWaiting):
+            outcome = await outcome.resume()
+        if isinstance(outcome, Refusal):
+            raise outcome.error
+        if isinstance(outcome, Denied):
+            no, left = outcome.refusal, self._pipeline.quota.state((claim,), ())
+            raise RateLimited(no.kind, no.limit, no.retry_after_seconds, quota=left)
+        return outcome
 
     def _write(self, record: UsageRecord) -> None:
         try:

@@ -21,12 +21,13 @@ from azure.core.exceptions import ClientAuthenticationError, HttpResponseError, 
 from modelport.core.usage import UsageRecord
 from served import KEY, Answer, Served
 
-GUEST, CHATTER = "key-of-a-guest-77", "key-of-a-chatter-78"
+GUEST, CHATTER, SLOW = "key-of-a-guest-77", "key-of-a-chatter-78", "key-of-a-slow-79"
 CONFIG: dict[str, Any] = {
     "providers": {"house": {"type": "scripted"}},
     "deployments": {"script": {"model": {"name": "script"}, "provider": "house"}},
     "keys": {
         "guest": {"key1": "env:GUEST_KEY"},
+        "slow": {"key1": "env:SLOW_KEY", "limits": {"requests_per_minute": 2}},
         "chatter": {"key1": "env:CHATTER_KEY", "operations": ["chat_completions"]},
     },
     "blocklists": {"file": [{"name": "first", "exact": "forbidden fruit"}, {"regex": r"acme-\d{3}"}]},
@@ -35,7 +36,7 @@ CONFIG: dict[str, Any] = {
 
 @pytest.fixture(scope="module", params=["1", "2"])
 def served(request: pytest.FixtureRequest, serve_module: Callable[..., Served]) -> Served:
-    return serve_module(CONFIG, GUEST_KEY=GUEST, CHATTER_KEY=CHATTER, MODELPORT_WORKERS=request.param)
+    return serve_module(CONFIG, GUEST_KEY=GUEST, CHATTER_KEY=CHATTER, SLOW_KEY=SLOW, MODELPORT_WORKERS=request.param)
 
 
 @pytest.fixture
@@ -213,3 +214,12 @@ def test_callers_are_known_and_scoped(served: Served) -> None:
     assert bearer.json == {"blocklistsMatch": [], "categoriesAnalysis": []}
     assert served.call("GET", "/contentsafety/text:analyze", key=KEY).status == 405
     assert served.call("POST", "/contentsafety/image:analyze", {}, key=KEY).json["error"]["code"] == "ResourceNotFound"
+
+
+def test_a_call_counts_as_a_request_of_its_key(served: Served) -> None:
+    before = ids(served)
+    answers = [analyze(served, {"text": "x", "categories": []}, key=SLOW) for _ in range(3)]
+    assert [answer.status for answer in answers] == [200, 200, 429]
+    assert answers[2].json["error"]["code"] == "RateLimitReached"
+    assert int(answers[2].headers["retry-after"]) >= 1
+    assert sorted(record.status for record in records(served, before)) == [200, 200, 429]

@@ -43,7 +43,7 @@ async def analyze_text(exchange: Exchange) -> Reply:
     """Blocklists first: where they halt, nothing is said of the categories."""
     assert exchange.principal is not None
     safety, head = exchange.gateway.content_safety, exchange.head
-    with safety.recorded(head.request_id, exchange.principal, head.client_request_id) as noted:
+    async with safety.recorded(head.request_id, exchange.principal, head.client_request_id) as noted:
         _ = head.api_version
         options = requests.decode(await exchange.body.read())
         found = await safety.matches(options.text, options.blocklist_names) if options.blocklist_names else []
