@@ -27,6 +27,7 @@ LANGUAGES = (
     "vary as some languages become extinct and new ones develop. It's also important to note that the number of "
     "speakers can greatly vary between languages, with some having millions of speakers and others only a few hundred."
 )
+TOMATOES = "Take a knife. " + "Then chop and rest a while. " * 60 + "Then serve."
 MULTIBYTE = "안녕하세요, 세계! 你好,世界!👋🏽 👩‍👩‍👧‍👦 é ü ß — “quoted”\nand a second line\twith a tab"
 
 
@@ -157,6 +158,34 @@ SCRIPTED: dict[str, Any] = {
     },
 }
 
+CAREFUL = "careful"
+CAREFUL_LATER = "careful-later"
+HARMS_OFF = dict.fromkeys(("hate", "sexual", "violence", "self_harm"), "off")
+PHRASES: dict[str, Any] = {
+    "prompt": {**HARMS_OFF, "jailbreak": "off", "blocklists": ["house"]},
+    "completion": {**HARMS_OFF, "blocklists": ["house"]},
+    "filters": ["rules"],
+}
+CAREFULLY: dict[str, Any] = {
+    "blocklists": {"house": [{"exact": "chopping tomatoes"}]},
+    "content_filters": {"phrases": PHRASES, "phrases-later": {**PHRASES, "mode": "asynchronous"}},
+}
+FILTERED: dict[str, Any] = {
+    CAREFUL: {
+        "model": model("Custom", "careful"),
+        "provider": scripted(
+            {"text": "Take a knife. Chopping tomatoes is easy.", "match": {"contains": "cook"}}, {"text": "Nothing."}
+        ),
+        "content_filter": "phrases",
+    },
+    CAREFUL_LATER: {
+        "model": model("Custom", "careful-later"),
+        "provider": scripted({"text": TOMATOES}),
+        "content_filter": "phrases-later",
+    },
+}
+"""Those with a content filter, which `CAREFULLY` defines."""
+
 EMBEDDED_ONES: dict[str, Any] = {
     EMBEDDED: {"model": model("Hugging Face", "SmolLM2-135M-Instruct")},
     EMBEDDED_TEXTS: {"model": model("Sentence Transformers", "all-MiniLM-L6-v2")},
@@ -177,7 +206,8 @@ SERVERS: dict[str, Described] = {
         {
             "server": {"region": "Test Region", "limits": {"body_bytes": 2_000_000}},
             "engine": {"slots": 4, "context": 8192, "queue": 8},
-            "deployments": unlimited({**SCRIPTED, **EMBEDDED_ONES}),
+            **CAREFULLY,
+            "deployments": unlimited({**SCRIPTED, **FILTERED, **EMBEDDED_ONES}),
         },
         needs_models=True,
     ),

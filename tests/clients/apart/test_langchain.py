@@ -12,7 +12,7 @@ from langchain_core.messages import AIMessage, HumanMessage, SystemMessage, Tool
 from langchain_core.tools import tool
 from langchain_openai import AzureChatOpenAI, ChatOpenAI
 
-from clients.deployments import COHERE, EMBEDDED, EMBEDDED_TEXTS, RIEMANN
+from clients.deployments import CAREFUL, CAREFUL_LATER, COHERE, EMBEDDED, EMBEDDED_TEXTS, RIEMANN, TOMATOES
 from clients.serving import Server
 
 pytestmark = pytest.mark.check(118)
@@ -89,3 +89,22 @@ def test_embeddings(server: Server, deployment: str) -> None:
     model = AzureAIEmbeddingsModel(endpoint=server.models, credential=server.key, model=deployment)
     assert len(model.embed_documents(["a", "b"])) == 2
     assert len(model.embed_query("a")) in {384, 1024}
+
+
+@KINDS
+@pytest.mark.check(107, 109, 110)
+def test_content_filters(server: Server, kind: str) -> None:
+    model = made(kind, server, CAREFUL)
+    with pytest.raises(Exception, match=r"content_filter|management policy") as caught:
+        model.invoke([HumanMessage("Chopping tomatoes is great.")])
+    assert getattr(caught.value, "status_code", 400) == 400
+    if kind == "azure":  # its own word for such an answer
+        with pytest.raises(ValueError, match="content filter being triggered"):
+            model.invoke([HumanMessage("How do I cook?")])
+    else:
+        answer = model.invoke([HumanMessage("How do I cook?")])
+        assert answer.content == "Take a knife. "
+        assert answer.response_metadata["finish_reason"] == "content_filter"
+    assert "".join(chunk.content for chunk in model.stream([HumanMessage("How do I cook?")])) == "Take a knife. "
+    later = made(kind, server, CAREFUL_LATER).stream([HumanMessage("How do I cook?")])
+    assert "".join(chunk.content for chunk in later) == TOMATOES

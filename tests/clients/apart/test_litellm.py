@@ -7,7 +7,17 @@ from typing import Any
 import litellm
 import pytest
 
-from clients.deployments import COHERE, EMBEDDED, EMBEDDED_IMAGES, EMBEDDED_TEXTS, RIEMANN, png_data_url
+from clients.deployments import (
+    CAREFUL,
+    CAREFUL_LATER,
+    COHERE,
+    EMBEDDED,
+    EMBEDDED_IMAGES,
+    EMBEDDED_TEXTS,
+    RIEMANN,
+    TOMATOES,
+    png_data_url,
+)
 from clients.serving import Server
 
 pytestmark = pytest.mark.check(120)
@@ -97,3 +107,24 @@ def test_a_blocked_key_is_an_authentication_error(server: Server) -> None:
         litellm.completion(messages=HELLO, **{**bases(server)["azure_ai"], "api_key": "wrong"})
     with pytest.raises(litellm.NotFoundError):
         litellm.completion(messages=HELLO, **{**bases(server)["azure_ai"], "model": "azure_ai/nobody"})
+
+
+def said(chunks: Any) -> str:
+    return "".join(chunk.choices[0].delta.content or "" for chunk in chunks if chunk.choices)
+
+
+@ROUTES
+@pytest.mark.check(107, 109, 110)
+def test_content_filters(server: Server, route: str) -> None:
+    def base(deployment: str) -> dict[str, Any]:
+        found = bases(server)[route]
+        return {name: str(value).replace("mistral-large", deployment) if isinstance(value, str) else value
+                for name, value in found.items()}  # fmt: skip
+
+    with pytest.raises((litellm.ContentPolicyViolationError, litellm.BadRequestError)):
+        litellm.completion(messages=[{"role": "user", "content": "Chopping tomatoes is great."}], **base(CAREFUL))
+    how = [{"role": "user", "content": "How do I cook?"}]
+    choice = litellm.completion(messages=how, **base(CAREFUL)).choices[0]
+    assert (choice.finish_reason, choice.message.content) == ("content_filter", "Take a knife. ")
+    assert said(litellm.completion(messages=how, stream=True, **base(CAREFUL))) == "Take a knife. "
+    assert said(litellm.completion(messages=how, stream=True, **base(CAREFUL_LATER))) == TOMATOES

@@ -10,7 +10,19 @@ from typing import Any
 
 import pytest
 
-from clients.deployments import COHERE, EMBEDDED, EMBEDDED_LLAMA, LANGUAGES, LLAMA, MULTIBYTE, RIEMANN, SCRIPTED_LLAMA
+from clients.deployments import (
+    CAREFUL,
+    CAREFUL_LATER,
+    COHERE,
+    EMBEDDED,
+    EMBEDDED_LLAMA,
+    LANGUAGES,
+    LLAMA,
+    MULTIBYTE,
+    RIEMANN,
+    SCRIPTED_LLAMA,
+    TOMATOES,
+)
 from clients.printed import SNIPPETS
 from clients.serving import Server
 
@@ -187,3 +199,21 @@ def test_the_printed_keyless_samples(keyless: Server) -> None:
     printed = node(keyless, "printed", *samples, endpoint=root, keyless=keyless.environment)
     assert printed.startswith("Model name:  Meta-Llama-3.1-405B-Instruct\n")
     assert printed.count(LANGUAGES) == 2
+
+
+@pytest.mark.check(107, 109, 110)
+@PACKAGES
+def test_content_filters(server: Server, package: str) -> None:
+    for content, status in (("Chopping tomatoes is great.", "400"), ("How do I cook?", "200")):
+        request = {"body": {"model": CAREFUL, "messages": [{"role": "user", "content": content}]}}
+        answer = talk(server, "post", request, server.models, package)
+        assert answer["status"] == status
+        if status == "400":
+            assert answer["body"]["error"]["code"] == "content_filter"
+        else:
+            assert answer["body"]["choices"][0]["finish_reason"] == "content_filter"
+    how = [{"role": "user", "content": "How do I cook?"}]
+    streamed = talk(server, "stream", {"model": CAREFUL, "messages": how}, server.models, package)
+    assert (streamed["text"], streamed["done"]) == ("Take a knife. ", True)
+    later = talk(server, "stream", {"model": CAREFUL_LATER, "messages": how}, server.models, package)
+    assert (later["text"], later["done"]) == (TOMATOES, True)
