@@ -119,6 +119,9 @@ def test_the_credential_changes_while_the_server_runs(world: TokenWorld, tmp_pat
         assert (world.issued, world.forms[-1]["scope"], world.forms[-1]["client_secret"]) == (2, ["others"], [SECRET])
         assert world.shown[-1] == "Bearer opaque-token-2"
         shown_nowhere(served, world)
+    with serve(file, tmp_path / "data", MODELPORT_WORKERS="2") as again:  # the secret was stored
+        assert again.chat(model="late").status == 200
+        assert world.forms[-1]["client_secret"] == [SECRET]
 
 
 @pytest.fixture(scope="module")
