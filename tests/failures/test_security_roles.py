@@ -17,7 +17,7 @@ from modelport.config.settings import Settings
 from modelport.core.clock import SystemClock
 from modelport.core.roles import PERMISSIONS, Permission, Role
 from modelport.surfaces.app import all_routes
-from modelport.surfaces.door import Inference
+from modelport.surfaces.door import Inference, Recorded
 from modelport.surfaces.options import Options
 from served import KEY, Answer, Served
 
@@ -106,7 +106,7 @@ class Entry(Struct, frozen=True):
     @property
     def is_about_a_deployment(self) -> bool:
         """Whether a path, or a call, names one."""
-        if "Microsoft.Authorization" in self.path:
+        if "Microsoft.Authorization" in self.path or self.path.startswith("/contentsafety"):
             return False
         named = "{deployment}" in self.path or self.path.endswith(("/models/{name}", "/deployments/{name}"))
         return (named and not self.path.startswith("/admin/v1/models")) or self.operation is not None
@@ -118,6 +118,7 @@ def table() -> Iterator[Entry]:
         is_call = isinstance(route.endpoint, Inference)
         operation = str(cast(Inference, route.endpoint).operation) if is_call else None
         operation = "info" if route.path.endswith("/info") else operation
+        operation = "content_safety" if isinstance(route.endpoint, Recorded) else operation
         yield Entry(route.method, route.path, str(route.permission), operation)
     current = SimpleNamespace(settings=Settings())
     control = SimpleNamespace(plane=SimpleNamespace(note_refusal=None), key_uses=None)
@@ -195,6 +196,7 @@ def call(served: Served, route: Entry, key: str | None, deployment: str = "team-
             "chat_completions": {"messages": [{"role": "user", "content": "Hi"}]},
             "completions": {"prompt": "Hi"},
             "embeddings": {"input": ["Hi"]},
+            "content_safety": {"text": "Hi"},
             "image_embeddings": {"input": [{"image": "data:image/png;base64,iVBORw0KGgo="}]},
         }
         body = {"model": deployment, **fields[route.operation]}

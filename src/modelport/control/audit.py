@@ -10,13 +10,17 @@ from msgspec import Struct, structs
 from modelport.control.conditions import away
 from modelport.control.plane_ports import Store
 from modelport.core.clock import Clock
-from modelport.core.ports.control import Action, Actor, AuditDraft, ControlStoreUnavailable
+from modelport.core.ports.control import UNAUTHENTICATED, Action, Actor, AuditDraft, ControlStoreUnavailable
 
 WINDOW_SECONDS: Final = 600.0
-ENTRIES: Final = 10
+ENTRIES: Final = 100
 """Refusals of one actor in a window that have entries of their own; one entry has the number of all after them."""
+UNAUTHENTICATED_ENTRIES: Final = 10
+"""The same of all callers without a valid credential: they are one actor."""
+ALL_ENTRIES: Final = 500
+"""The same of all actors together."""
 ACTORS: Final = 64
-"""Followed at once; all others share one window. Callers without a valid credential are one actor."""
+"""Followed at once; all others share one window."""
 OTHERS: Final = ("", None)
 
 _logger = logging.getLogger("modelport.control")
@@ -34,12 +38,13 @@ class Window(Struct):
 
 
 class AuditTrail:
-    """At most `(ENTRIES + 1) * (ACTORS + 1)` refusals are written in a window, however many calls are refused."""
+    """At most ALL_ENTRIES refusals and ACTORS + 1 numbers of them are written in a window, however many there are."""
 
     def __init__(self, store: Store, clock: Clock) -> None:
         self._store = store
         self._clock = clock
         self._windows: dict[Who, Window] = {}
+        self._all = Window(clock.now())
 
     def draft(self, actor: Actor, action: Action, kind: str, name: str) -> AuditDraft:
         """What an entry begins with."""
@@ -74,17 +79,21 @@ class AuditTrail:
         if who not in self._windows and len(self._windows) >= ACTORS:
             who = OTHERS
         window = self._windows.setdefault(who, Window(self._clock.now()))
-        if window.entries >= ENTRIES:
+        entries = UNAUTHENTICATED_ENTRIES if refused.actor == UNAUTHENTICATED else ENTRIES
+        if window.entries >= entries or self._all.entries >= ALL_ENTRIES:
             window.counted += 1
             window.last = refused
             return
         window.entries += 1
+        self._all.entries += 1
         await self.try_to_write(refused)
 
     async def write_counted(self, *, is_last: bool = False) -> None:
         """Closes the windows that are over, or all of them: an entry with the number of refusals that have none of
         their own, beside what the last one was about."""
         now = self._clock.now()
+        if now - self._all.started >= WINDOW_SECONDS:
+            self._all = Window(now)
         for who, window in list(self._windows.items()):
             if now - window.started >= WINDOW_SECONDS or is_last:
                 del self._windows[who]

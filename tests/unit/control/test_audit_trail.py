@@ -4,8 +4,15 @@ from __future__ import annotations
 
 from typing import Any, cast
 
-from modelport.control.audit import ACTORS, ENTRIES, WINDOW_SECONDS, AuditTrail
-from modelport.core.ports.control import Actor, AuditDraft, ControlStoreUnavailable
+from modelport.control.audit import (
+    ACTORS,
+    ALL_ENTRIES,
+    ENTRIES,
+    UNAUTHENTICATED_ENTRIES,
+    WINDOW_SECONDS,
+    AuditTrail,
+)
+from modelport.core.ports.control import UNAUTHENTICATED, Actor, AuditDraft, ControlStoreUnavailable
 
 
 class At:
@@ -75,10 +82,31 @@ async def test_many_actors_are_bounded_and_all_their_refusals_are_counted() -> N
     for number in range(10 * ACTORS):
         await refuse(audit, f"actor-{number}", 2)
     assert len(notes.entries) == 2 * ACTORS + ENTRIES
+    assert len(notes.entries) <= ALL_ENTRIES
     await audit.write_counted(is_last=True)
     assert notes.refusals == 20 * ACTORS
     await audit.write_counted(is_last=True)
     assert notes.refusals == 20 * ACTORS
+
+
+async def test_all_actors_together_are_bounded() -> None:
+    audit, notes, clock = trail()
+    for _ in range(2):
+        notes.entries.clear()
+        for number in range(ACTORS):
+            await refuse(audit, f"actor-{number}", ENTRIES)
+        assert len(notes.entries) == ALL_ENTRIES
+        clock.time += WINDOW_SECONDS
+        await audit.write_counted()
+        assert notes.refusals == ACTORS * ENTRIES
+
+
+async def test_callers_without_a_credential_have_few_entries() -> None:
+    audit, notes, _ = trail()
+    for number in range(100):
+        who = Actor(UNAUTHENTICATED, None, f"192.0.2.{number}")
+        await audit.refuse(audit.draft(who, "delete", "keys", "a"))
+    assert len(notes.entries) == UNAUTHENTICATED_ENTRIES
 
 
 async def test_a_store_that_is_away_stops_no_refusal() -> None:
