@@ -6,6 +6,7 @@ the answer is cut when every choice has ended.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from typing import Final
@@ -27,11 +28,11 @@ from modelport.core.ports.filters import CompletionFilter, Cut
 from modelport.core.ports.stages import NeedsWaiting, Refusal
 from modelport.core.requests import Request
 from modelport.core.safety import ContentFilterPolicy
-from modelport.safety.channel import Channel, Delta
+from modelport.safety.channel import Channel, Delta, split
 from modelport.safety.judging import Judge, Waiting, answers
 from modelport.safety.passages import prompts_of
 from modelport.safety.policy import Findings
-from modelport.safety.prompt import outage
+from modelport.safety.prompt import AT_ONCE_CHARACTERS, outage
 
 ROUND_CHARACTERS: Final = 500
 """An asynchronous filter judges so many at a time."""
@@ -105,6 +106,11 @@ class CompletionStage:
 
     def feed(self, events: list[Event]) -> Outcome | NeedsWaiting[Outcome]:
         """CompletionFilter. Raises Unavailable for a policy that refuses where a filter does not answer."""
+        if sum(map(length, events)) > AT_ONCE_CHARACTERS:
+            return NeedsWaiting(partial(self._feed_long, events))
+        return self._fed(events)
+
+    def _fed(self, events: list[Event]) -> Outcome | NeedsWaiting[Outcome]:
         for event in events:
             if isinstance(event, TextDelta | RefusalDelta | ReasoningDelta | ToolCallDelta):
                 choice = self._choice(event.choice)
@@ -116,6 +122,21 @@ class CompletionStage:
             else:
                 self._other.append(event)
         return self._judged(self._begin())
+
+    async def _feed_long(self, events: list[Event]) -> Outcome | Refusal:
+        """Piece by piece, with the loop's other work in between."""
+        left: list[Event] = []
+        for piece in pieces(events):
+            outcome: Outcome | Refusal | NeedsWaiting[Outcome] = self._fed(piece)
+            if isinstance(outcome, NeedsWaiting):
+                outcome = await outcome.resume()
+            if isinstance(outcome, Refusal):
+                return outcome
+            if isinstance(outcome, Cut):
+                return Cut([*left, *outcome.events])
+            left += outcome
+            await asyncio.sleep(0)
+        return left
 
     def end(self) -> Outcome | NeedsWaiting[Outcome]:
         """CompletionFilter"""
@@ -215,3 +236,21 @@ class CompletionStage:
             is_last=is_last,
             is_bare=self._is_strict,
         )
+
+
+def length(event: Event) -> int:
+    """Characters of its text."""
+    if isinstance(event, ToolCallDelta):
+        return len(event.arguments)
+    return len(event.text) if isinstance(event, TextDelta | RefusalDelta | ReasoningDelta) else 0
+
+
+def pieces(events: list[Event]) -> Iterator[list[Event]]:
+    """The same events, each by itself, long texts cut. A text with log-probabilities stays whole."""
+    for event in events:
+        rest = event
+        while length(rest) > AT_ONCE_CHARACTERS and getattr(rest, "logprobs", None) is None:
+            assert isinstance(rest, TextDelta | RefusalDelta | ReasoningDelta | ToolCallDelta)
+            first, rest = split(rest, AT_ONCE_CHARACTERS)
+            yield [first]
+        yield [rest]

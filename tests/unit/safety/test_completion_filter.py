@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Sequence
 from itertools import pairwise
@@ -278,6 +279,30 @@ async def test_a_huge_piece_does_not_outrun_it() -> None:
     )
     assert is_cut
     assert len(said(flat(left))) < huge.index("carnage") + 1000
+
+
+@pytest.mark.parametrize("text", ["All is well today. " * 5000, "x" * 50_000])
+async def test_a_long_answer_leaves_the_loop_to_others(text: str) -> None:
+    turns = 0
+
+    async def count() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    counting = asyncio.create_task(count())
+    left, is_cut = await passed(opened(policy("rules", "classifier")), [[TextDelta(text), STOP]])
+    counting.cancel()
+    assert (said(flat(left)), is_cut) == (text, False)
+    assert turns >= len(text) // 8192
+    whole = TextDelta(text, logprobs={"content": [1]})
+    left, is_cut = await passed(opened(policy("rules", "classifier")), [[whole, STOP]])
+    assert (flat(left)[0], is_cut) == (whole, False)
+    blocked = f"{text} A bomb.{text}"
+    left, is_cut = await passed(opened(policy("rules", "classifier")), [[TextDelta(blocked), STOP]])
+    assert is_cut
+    assert blocked.startswith(said(flat(left)))
 
 
 async def test_whole_answers_are_never_asynchronous() -> None:
