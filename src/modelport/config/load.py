@@ -10,6 +10,7 @@ from typing import Any, Final
 from pydantic import ValidationError
 
 from modelport.config.adapters import ProviderCheck
+from modelport.config.blocklists import unusable_entries
 from modelport.config.crosschecks import Declared, budgets, findings, issuers, same_keys
 from modelport.config.document import Document, read_file
 from modelport.config.doubts import doubts
@@ -129,10 +130,12 @@ class _Check:
         settings = self._validated()
         for path, what in findings(self._data, declared):
             self._note(path, self._explainer.fault(path, what))
-        for path, what in (
-            (*same_keys(settings), *issuers(settings), *budgets(settings)) if settings is not None else ()
-        ):
-            self._note(path, self._explainer.fault(path, what))
+        if settings is not None:
+            for path, what in (
+                *(*same_keys(settings), *issuers(settings), *budgets(settings)),
+                *unusable_entries(settings),
+            ):
+                self._note(path, self._explainer.fault(path, what))
         return settings
 
     def _note(self, path: Path, fault: Fault) -> None:
