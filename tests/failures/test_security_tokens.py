@@ -270,6 +270,7 @@ def test_key_sets_that_cannot_be_used(serve: Callable[..., Any], answer: tuple[i
             assert "/other" not in issuer.fetches
             assert served.call("POST", "/models/chat/completions", CHAT).status == 200
             stores = served.call("GET", "/health/ready").json["stores"]
+            assert served.metric("modelport_issuer_failing", issuer=issuer.url) == 1
             assert [one["state"] for one in stores if one["name"] == f"issuer {issuer.url}"] == ["degraded"]
 
 

@@ -84,7 +84,7 @@ def authentication_source(
             "modelport_issuer_failing", "1 while an issuer's keys cannot be fetched.", labels=("issuer",)
         )
         for issuer in issuers():
-            failing.add_metric((issuer.name,), 0 if issuer.state == "ready" else 1)
+            failing.add_metric((issuer.name.removeprefix("issuer "),), 0 if issuer.state == "ready" else 1)
         yield failing
 
     return families
