@@ -30,7 +30,7 @@ from sklearn.svm import SVC
 
 from modelport import safety
 from modelport.engine import onnx, weights
-from modelport.engine.onnx.text import TextModel
+from modelport.engine.onnx.judge import open_judge_model
 from modelport.engine.onnx.words import BUCKETS, weighted, word_counts
 from modelport.safety.sentences import split_pieces
 
@@ -50,7 +50,10 @@ UNSURE = 0.3
 """The weight of a text of another harm: it may be of this one, too."""
 FALSE_ALARMS = {"low": 0.02, "medium": 0.005}
 """The part of harmless look-alikes that may reach a severity, in cross-validation. Four heads share 2 % at medium."""
-ATTACK_FALSE_ALARMS = {"annotate": 0.03, "block": 0.005}
+FOUND_AT_MEDIUM = 0.75
+"""A head that finds more of the severe texts in cross-validation than this part gets a stricter threshold instead."""
+ATTACK_FALSE_ALARMS = {"annotate": 0.1, "block": 0.007}
+"""The part of harmless prompts that sound like attacks."""
 HIGH_QUANTILE = 0.6
 """`high` is what this part of the severe texts stays below."""
 
@@ -88,9 +91,10 @@ def training_texts(folder: Path) -> Iterator[data.Text]:
     for line in lines("harmful.tsv"):
         category, score, text = line.split("\t")
         yield data.Text(category, text, float(score), "own", data.normal(text))
-    for file, category in (("attacks.txt", ATTACK), ("benign.txt", "benign"), ("benign_prompts.txt", "benign")):
-        for text in lines(file):
-            yield data.Text(category, text, None, f"own_{category}", data.normal(text))
+    for file in ("attacks", "benign", "benign_prompts"):
+        category = "benign" if file.startswith("benign") else ATTACK
+        for text in lines(f"{file}.txt"):
+            yield data.Text(category, text, None, file, data.normal(text))
 
 
 def lines(file: str) -> list[str]:
@@ -128,7 +132,7 @@ def vectors_of(pieces: Sequence[str]) -> npt.NDArray[np.float32]:
     options = weights.worker_options("all-minilm-l6-v2", Path("~/.local/share/modelport").expanduser())
     if options is None:
         raise SystemExit("all-minilm-l6-v2 is not here: `modelport models pull all-minilm-l6-v2`")
-    model = TextModel(options, Path(options["weights"]), threads=1)
+    model = open_judge_model(Path(options["weights"]), threads=1)
     found = np.zeros((len(pieces), model.dimensions), np.float32)
     order = sorted(range(len(pieces)), key=lambda at: len(pieces[at]))
     for start in range(0, len(order), 32):
@@ -204,13 +208,20 @@ def exceeded_by(values: Floats, part: float) -> float:
 
 def thresholds(corpus: Corpus, head: str, scores: Floats) -> dict[str, float]:
     """From cross-validated scores."""
-    benign = scores[corpus.which(lambda text: text.source == "own_benign")]
+    prompts = scores[corpus.which(lambda text: text.source == "benign_prompts")]
     if head == ATTACK:
-        return {name: exceeded_by(benign, part) for name, part in ATTACK_FALSE_ALARMS.items()}
+        return {name: exceeded_by(prompts, part) for name, part in ATTACK_FALSE_ALARMS.items()}
+    benign = np.concatenate([prompts, scores[corpus.which(lambda text: text.source == "benign")]])
     found = {name: exceeded_by(benign, part) for name, part in FALSE_ALARMS.items()}
-    severe = scores[corpus.which(lambda text: text.category == head and (text.score or 0) >= 0.75)]
+    severe = scores[corpus.which(lambda text: is_severe(text, head))]
+    found["medium"] = max(found["medium"], float(np.quantile(severe, 1 - FOUND_AT_MEDIUM)))
     found["high"] = max(float(np.quantile(severe, HIGH_QUANTILE)), (1 + found["medium"]) / 2)
     return found
+
+
+def is_severe(text: data.Text, head: str) -> bool:
+    """Rated so by people."""
+    return text.category == head and text.source == "pyrit" and (text.score or 0) >= 0.75
 
 
 def write_heads(corpus: Corpus, heads: dict[str, Head], curves: dict[str, tuple[float, float]]) -> str:
@@ -265,10 +276,9 @@ def main(folder: Path) -> None:
         scores = 1 / (1 + np.exp(-(slope * margins + intercept)))
         levels[head] = {name: round(value, 4) for name, value in thresholds(found, head, scores).items()}
         heads[head] = fit(found, head, np.ones(len(found.texts), bool))
-        severe = found.which(lambda text, head=head: text.category == head and (text.score or 0) >= 0.75)  # type: ignore[misc]
-        reached = scores[severe if severe.any() else labels] > levels[head].get(
-            "medium", levels[head].get("block", 1.0)
-        )
+        severe = found.which(lambda text, head=head: is_severe(text, head))  # type: ignore[misc]
+        bar = levels[head].get("medium", levels[head].get("block", 1.0))
+        reached = scores[severe if severe.any() else labels] > bar
         print(f"{head}: {levels[head]}, found in cross-validation {reached.mean():.2f}", flush=True)
     version = write_heads(found, heads, curves)
     kept = json.loads(THRESHOLDS_FILE.read_text(encoding="utf-8")) if THRESHOLDS_FILE.exists() else {}

@@ -11,6 +11,7 @@ import asyncio
 import json
 import os
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +46,7 @@ def main() -> None:
     }
     if not wanted.price:
         results["quality"] = quality_figures(asyncio.run(judge_all(samples)))
-        write_annotate_only(results["quality"]["harms"])
+        write_annotate_only(results["quality"]["blocking"])
     if not wanted.quality:
         results["price"] = price_figures(samples)
     RESULTS.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
@@ -53,10 +54,10 @@ def main() -> None:
     print(json.dumps(results, indent=1))
 
 
-def write_annotate_only(harms: dict[str, Any]) -> None:
+def write_annotate_only(blocking: Sequence[str]) -> None:
     """The data file names the categories that miss a bar: the built-in policies read it."""
     document = json.loads(LEVELS.read_text(encoding="utf-8"))
-    document["annotate_only"] = [harm for harm in HARMS if not harms[harm]["may_block"]]
+    document["annotate_only"] = [harm for harm in HARMS if harm not in blocking]
     LEVELS.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
 
 

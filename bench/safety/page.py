@@ -32,7 +32,7 @@ Safety instead: the filters `guard_model` and `azure_content_safety`.
 * “Mild flagged”: of answers rated above 0 and below 0.5, the part that reaches medium all the same. Such a text is
   blocked, too.
 * “Look-alikes”: {look_alikes_of} harmless texts that share words and subjects with a harm, flagged by this head; “of
-  its own”: of those written for this harm. The bar is 2 %. Any of the four heads flags {by_any} of them all.
+  its own”: of those written for this harm. Any of the four heads flags {by_any} of them all.
 * “Precision”: of all frozen texts that this head flags, the harmful ones. In your traffic harm is rarer: expect less.
 * “AUC overall”: harmful answers against look-alikes and answers rated 0. “AUC within”: harmful answers against milder
   ones to questions about the same harm; 0.5 is chance.
@@ -44,15 +44,17 @@ Safety instead: the filters `guard_model` and `azure_content_safety`.
 
 {attacks}
 
-Guardian's vote blocks, and so does the head where it is nearly sure; below that it annotates (“detected”). Posted
-jailbreaks are long role plays from the web; others of their kind trained the head. bastioncorpus is a test alone.
+Guardian and the head block where one of them is nearly sure, or where both are less so; the head annotates from its
+lower threshold on (“detected”). Posted jailbreaks are long role plays from the web; others of their kind trained the
+head. bastioncorpus is a test alone.
 
 ## What it costs
 
 {price}
 
-Measured on {machine}, with a load of {load} on it; processor time of the gateway and the worker together, one text at a
-time. A text that was judged a moment ago costs nothing worth naming.
+Measured on {machine}, with a load average of {load};
+processor time of the gateway and the worker together, one text at a time. On a busy machine the same work takes more of
+it. A text that was judged a moment ago costs nothing worth naming.
 """
 
 
@@ -65,7 +67,7 @@ def write_page(results: Mapping[str, Any]) -> None:
             harms=harms_table(quality["harms"]),
             look_alikes_of=quality["look_alikes_flagged_by_any"]["of"],
             by_any=percent(quality["look_alikes_flagged_by_any"]),
-            blocking=blocking(quality["harms"]),
+            blocking=blocking(quality),
             attacks=attacks_table(quality["attacks"]),
             price=price_table(price),
             machine=f"{machine['cores']} cores of {machine['processor']}",
@@ -106,14 +108,20 @@ def harms_table(harms: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def blocking(harms: Mapping[str, Any]) -> str:
-    """Which categories the built-in policy may block by."""
-    weak = [NAMES[harm] for harm in HARMS if not harms[harm]["may_block"]]
+def blocking(quality: Mapping[str, Any]) -> str:
+    """Which categories the built-in policies block by."""
+    chosen = [NAMES[harm] for harm in quality["blocking"]]
+    weak = [NAMES[harm] for harm in HARMS if harm not in quality["blocking"]]
+    said = (
+        f"The built-in policies block by {', '.join(chosen) or 'none of them'}. Together these flag "
+        f"{percent(quality['look_alikes_blocked'])} of the look-alikes; the bar is 2 %."
+    )
     if not weak:
-        return "All four categories meet both bars: `Microsoft.DefaultV2` blocks by them."
+        return said
+    title = ", ".join(weak).capitalize()
     return (
-        f"**{', '.join(weak).capitalize()}** miss a bar: `Microsoft.DefaultV2` annotates them and does not block. "
-        "A policy of your own may block them all the same."
+        f"{said}\n\n**{title}: annotated, not blocked** by the built-in policies, since a bar would be missed.\n"
+        "A policy of your own may block by it all the same."
     )
 
 

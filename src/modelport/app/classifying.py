@@ -1,31 +1,52 @@
-"""The worker that classifies for the safety filters: the embedded MiniLM's, be it there for a deployment or for them
-alone."""
+"""The worker that classifies for the safety filters: the embedded MiniLM's, whether a deployment wants it or only they
+do."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Final
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, Final
 
-from modelport.app.runtime import catalogue_options, spec_of
-from modelport.config.settings import Settings
+from modelport.app.runtime import spec_of
+from modelport.config.settings import EngineSettings
 from modelport.core.ports.safety import Classify
 from modelport.engine.classifying import WorkerClassify
 from modelport.engine.service import EngineWorker
 from modelport.engine.supervisor import WorkerSpec
+from modelport.engine.weights.faults import WeightsError
+from modelport.engine.weights.places import worker_options
 from modelport.safety.remembering import RememberedClassify
 
 BACKEND: Final = "onnx_embeddings"
 MINILM: Final = "all-minilm-l6-v2"
 
 
-def classifying_spec(settings: Settings, specs: Sequence[WorkerSpec]) -> WorkerSpec:
-    """Of these workers the one that can classify, else the spec of one more. Raises WeightsError."""
-    for spec in specs:
-        if spec.backend == BACKEND and spec.options.get("tokenizer") == MINILM:
-            return spec
-    return spec_of(MINILM, BACKEND, catalogue_options(MINILM, settings.server.data_dir), settings.engine)
+def minilm_options(data_dir: Path) -> dict[str, Any] | None:
+    """Where its weights are; None: not here, or damaged."""
+    try:
+        return worker_options(MINILM, data_dir)
+    except WeightsError:
+        return None
 
 
-def open_classify(workers: Callable[[], Mapping[str, EngineWorker]], name: str) -> Classify:
-    """The adapter `classify` of the safety filters. `workers` are the current ones, `name` the classifying one's."""
-    return RememberedClassify(WorkerClassify(lambda: workers().get(name)))
+def with_classifying(specs: list[WorkerSpec], data_dir: Path, engine: EngineSettings) -> Iterator[WorkerSpec]:
+    """These workers, and one more if none of them can classify."""
+    yield from specs
+    options = minilm_options(data_dir)
+    if options is not None and not any(is_classifying(spec, options) for spec in specs):
+        is_taken = any(spec.name == MINILM for spec in specs)
+        yield spec_of(f"{MINILM}.safety" if is_taken else MINILM, BACKEND, options, engine)
+
+
+def is_classifying(spec: WorkerSpec, options: Mapping[str, Any]) -> bool:
+    """Whether this worker has the embedded MiniLM."""
+    return spec.backend == BACKEND and options.items() <= spec.options.items()
+
+
+def open_classify(workers: Callable[[], Mapping[str, EngineWorker]], options: Mapping[str, Any]) -> Classify:
+    """The adapter `classify` of the safety filters, over the current ones of these workers."""
+
+    def find() -> EngineWorker | None:
+        return next((worker for worker in workers().values() if is_classifying(worker.spec, options)), None)
+
+    return RememberedClassify(WorkerClassify(find))

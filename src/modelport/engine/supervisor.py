@@ -205,7 +205,8 @@ class Worker:
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
-            env={"OMP_WAIT_POLICY": "passive", **child_environment(os.environ, COMPUTE)},
+            # numpy's own threads would spin over matrices that are done before they have begun
+            env={"OMP_WAIT_POLICY": "passive", "OPENBLAS_NUM_THREADS": "1", **child_environment(os.environ, COMPUTE)},
             start_new_session=True,  # Ctrl-C at the terminal is the gateway's to hear
             limit=1 << 20,
         )

@@ -1,7 +1,7 @@
 """The filter `prompt_attack`: jailbreaks of the caller's, and attacks that hide in text which others wrote.
 
-Two models vote. Guardian's, of words and characters, is seldom wrong: its vote blocks. The head on MiniLM's vectors
-finds more, and blocks only where it is nearly sure; from its lower threshold on it annotates.
+Two models vote: Guardian's, of words and characters, and the head on MiniLM's vectors. One that is nearly sure blocks
+by itself; both block together where each is less so. The head alone annotates from its lower threshold on.
 """
 
 from __future__ import annotations
@@ -15,12 +15,10 @@ from modelport.core.safety import Category, Severity, Source, Verdict
 from modelport.safety.classifier import classify_of, divided
 from modelport.safety.levels import ATTACK, Levels, trained_levels
 
-GUARDIAN_BLOCKS: Final = 0.807
-"""The threshold that Guardian's authors have calibrated, for a whole text."""
-GUARDIAN_BLOCKS_BY_A_PIECE: Final = 0.86
-"""Theirs for a part that condemns all of a text."""
-WHOLE_CHARACTERS: Final = 8192
-"""A longer text is judged in pieces alone."""
+GUARDIAN_SURE: Final = 0.93
+"""Of the harmless sentences of the training, 1 of 900 reaches it."""
+GUARDIAN_FINDS: Final = 0.807
+"""The threshold that Guardian's authors have calibrated; 3 % of harmless prompts that sound like attacks reach it."""
 
 
 def open_filter(parts: FilterParts) -> PromptAttack:
@@ -53,22 +51,16 @@ class PromptAttack:
 
     async def _judge(self, category: Category, text: str) -> Verdicts:
         spans, pieces = await divided(text)
-        parts, bars = [*spans], [GUARDIAN_BLOCKS_BY_A_PIECE] * len(spans)
-        texts = [*pieces]
-        if len(text) <= WHOLE_CHARACTERS:
-            whole = (spans[0][0], spans[-1][1])
-            parts, bars, texts = [whole, *parts], [GUARDIAN_BLOCKS, *bars], [" ".join(pieces), *pieces]
-        heads, guardian = await asyncio.gather(self._classify.scores(pieces), self._classify.attack_scores(texts))
-        sure = max(range(len(parts)), key=lambda at: guardian[at] - bars[at])
-        if guardian[sure] >= bars[sure]:
-            return (self._verdict(category, Severity.HIGH, guardian[sure], parts[sure]),)
+        heads, guardian = await asyncio.gather(self._classify.scores(pieces), self._classify.attack_scores(pieces))
         scores = [one[ATTACK] for one in heads]
         best = max(range(len(spans)), key=scores.__getitem__)
+        surest = max(range(len(spans)), key=guardian.__getitem__)
         if scores[best] > self._levels.block:
             return (self._verdict(category, Severity.HIGH, scores[best], spans[best]),)
-        if scores[best] > self._levels.annotate:
-            return (self._verdict(category, Severity.LOW, scores[best], spans[best]),)
-        return ()
+        is_annotated = scores[best] > self._levels.annotate
+        if guardian[surest] >= (GUARDIAN_FINDS if is_annotated else GUARDIAN_SURE):
+            return (self._verdict(category, Severity.HIGH, guardian[surest], spans[surest]),)
+        return (self._verdict(category, Severity.LOW, scores[best], spans[best]),) if is_annotated else ()
 
     def _verdict(self, category: Category, severity: Severity, score: float, span: tuple[int, int]) -> Verdict:
         return Verdict(category, severity, score, *span, self.name, self.version)

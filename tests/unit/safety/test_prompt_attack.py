@@ -9,7 +9,7 @@ from test_classifier import LEVELS
 from modelport.core.ports.safety import FilterOutageError, Question, Verdicts
 from modelport.core.ports.stages import NeedsWaiting
 from modelport.core.safety import Category, Severity, Source
-from modelport.safety.prompt_attack import WHOLE_CHARACTERS, PromptAttack
+from modelport.safety.prompt_attack import PromptAttack
 
 ATTACKS = frozenset({Category.JAILBREAK, Category.INDIRECT_ATTACK})
 
@@ -23,24 +23,31 @@ async def judged(text: str, classify: WordClassify | None = None, *, untrusted: 
     return resumed
 
 
-async def test_guardians_vote_blocks() -> None:
-    (found,) = await judged("guardian=0.90")
-    assert (found.category, found.severity, found.score) == (Category.JAILBREAK, Severity.HIGH, 0.9)
-
-
-async def test_guardian_has_to_be_surer_of_a_piece_than_of_the_whole() -> None:
-    assert [one.severity for one in await judged("guardian=0.82")] == [Severity.HIGH]
-    long = "Nothing. " * (WHOLE_CHARACTERS // 9 + 1)
-    assert await judged(long + "guardian=0.82") == ()
-    (found,) = await judged(long + "guardian=0.87")
-    assert found.start > WHOLE_CHARACTERS - 300
-
-
-@pytest.mark.parametrize(("score", "severities"), [(0.4, []), (0.41, [Severity.LOW]), (0.91, [Severity.HIGH])])
-async def test_the_head_annotates_first_and_blocks_where_it_is_nearly_sure(
-    score: float, severities: list[Severity]
+@pytest.mark.parametrize(
+    ("text", "severities"),
+    [
+        ("guardian=0.92", []),
+        ("guardian=0.93", [Severity.HIGH]),
+        ("attack=0.40", []),
+        ("attack=0.41", [Severity.LOW]),
+        ("attack=0.91", [Severity.HIGH]),
+        ("attack=0.41 guardian=0.80", [Severity.LOW]),
+        ("attack=0.41 guardian=0.81", [Severity.HIGH]),
+    ],
+)
+async def test_one_vote_blocks_where_it_is_nearly_sure_and_two_where_each_is_less_so(
+    text: str, severities: list[Severity]
 ) -> None:
-    assert [one.severity for one in await judged(f"attack={score:.2f} guardian=0.80")] == severities
+    found = await judged(text)
+    assert [one.severity for one in found] == severities
+    assert all(one.category is Category.JAILBREAK for one in found)
+
+
+async def test_one_piece_of_a_long_text_is_enough() -> None:
+    long = "Nothing. " * 1000
+    assert await judged(long) == ()
+    (found,) = await judged(long + "guardian=0.95")
+    assert found.start > 8500
 
 
 async def test_text_that_others_wrote_holds_indirect_attacks() -> None:

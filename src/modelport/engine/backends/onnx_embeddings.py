@@ -16,8 +16,7 @@ from typing import Any, TypeVar
 from modelport.engine.backend import JsonObject, Operation, Options, WorkerError
 from modelport.engine.onnx import dialect
 from modelport.engine.onnx.batching import Batcher
-from modelport.engine.onnx.guardian import Guardian
-from modelport.engine.onnx.heads import SafetyHeads
+from modelport.engine.onnx.judge import Judge, can_judge
 from modelport.engine.onnx.session import (
     ModelFileError,
     choice_option,
@@ -25,7 +24,7 @@ from modelport.engine.onnx.session import (
     path_option,
     thread_count,
 )
-from modelport.engine.onnx.text import MINILM_TOKENIZER, TEXTS_AT_A_TIME, TextModel, TokenIds, unit
+from modelport.engine.onnx.text import TEXTS_AT_A_TIME, TextModel, TokenIds, unit
 
 _BATCH_ITEMS = 32
 _BATCH_TOKENS = 4096
@@ -63,8 +62,7 @@ class OnnxEmbeddings:
             waiting_items=4 * self._inputs_at_most,
         )
         self._tokenizing = ThreadPoolExecutor(1, thread_name_prefix="tokenize")
-        self._heads = SafetyHeads() if options.get("tokenizer") == MINILM_TOKENIZER else None
-        self._guardian = Guardian()
+        self._judge = Judge(weights, threads) if can_judge(options, weights) else None
         self._requests = self._tokens = 0
 
     async def embeddings(self, request: JsonObject) -> JsonObject:
@@ -85,20 +83,17 @@ class OnnxEmbeddings:
 
     async def safety_scores(self, request: JsonObject) -> JsonObject:
         """modelport.engine.backend.SafetyBackend"""
-        if self._heads is None:
-            raise WorkerError(404, "not_found", "The safety heads judge the vectors of all-MiniLM-L6-v2 alone.")
-        texts = dialect.texts_to_judge(request, self._inputs_at_most)
-        vectors = await self._batcher.submit(await self._tokenized(texts, ""))
-        scores = await self._run(self._heads.scores, texts, vectors)
-        return {"version": self._heads.version, "heads": self._heads.names, "scores": scores.tolist()}
+        return await self._judging.scores(dialect.texts_to_judge(request, self._inputs_at_most))
 
     async def attack_scores(self, request: JsonObject) -> JsonObject:
         """modelport.engine.backend.SafetyBackend"""
-        texts = dialect.texts_to_judge(request, self._inputs_at_most)
-        scores: list[float] = []
-        for at in range(0, len(texts), TEXTS_AT_A_TIME):
-            scores += await self._run(self._guardian.scores, texts[at : at + TEXTS_AT_A_TIME])
-        return {"scores": scores}
+        return await self._judging.attack_scores(dialect.texts_to_judge(request, self._inputs_at_most))
+
+    @property
+    def _judging(self) -> Judge:
+        if self._judge is None:
+            raise WorkerError(404, "not_found", "Only all-MiniLM-L6-v2 with int8 weights judges texts.")
+        return self._judge
 
     async def image_embeddings(self, request: JsonObject) -> JsonObject:
         """A text model reads no images."""
@@ -142,6 +137,8 @@ class OnnxEmbeddings:
     async def close(self) -> None:
         """Ends the threads."""
         await self._batcher.close()
+        if self._judge is not None:
+            await self._judge.close()
         self._tokenizing.shutdown(cancel_futures=True)
 
     async def _tokenized(self, inputs: Sequence[str] | Sequence[list[int]], prefix: str) -> list[TokenIds]:

@@ -29,8 +29,8 @@ def thread_count(setting: object) -> int:
     return setting
 
 
-def open_session(path: Path, threads: int) -> onnxruntime.InferenceSession:
-    """The loaded model. Raises ModelFileError."""
+def open_session(path: Path, threads: int, graph: bytes | None = None) -> onnxruntime.InferenceSession:
+    """The loaded model; with `graph`, that one, whose tensors lie in files beside `path`. Raises ModelFileError."""
     if not path.is_file():
         raise ModelFileError(f"There is no ONNX model at {path}.")
     options = onnxruntime.SessionOptions()
@@ -40,8 +40,10 @@ def open_session(path: Path, threads: int) -> onnxruntime.InferenceSession:
     # Spinning threads starve every other process of the machine, the chat model's first.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.add_session_config_entry("session.inter_op.allow_spinning", "0")
+    if graph is not None:
+        options.add_session_config_entry("session.model_external_initializers_file_folder_path", str(path.parent))
     try:
-        return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        return onnxruntime.InferenceSession(graph or str(path), options, providers=["CPUExecutionProvider"])
     except Exception as error:  # the runtime's exceptions have no common base but Exception
         raise ModelFileError(f"{path} is not an ONNX model that can be loaded: {_first_line(error)}") from error
 

@@ -56,8 +56,9 @@ class TokenIds:
 class TextModel:
     """A loaded text model. `tokenized` and `embed` may run in different threads."""
 
-    def __init__(self, options: Mapping[str, Any], weights: Path, threads: int) -> None:
-        self._session = open_session(weights, threads)
+    def __init__(self, options: Mapping[str, Any], weights: Path, threads: int, graph: bytes | None = None) -> None:
+        """`graph`: another one over the tensors of `weights`."""
+        self._session = open_session(weights, threads, graph)
         self._inputs = {node.name: node for node in self._session.get_inputs()}
         self._output, self._rank = embedding_output(self._session)
         self._pooling = choice_option(options, "pooling", ("mean", "cls", "last"))
