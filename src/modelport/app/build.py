@@ -11,6 +11,7 @@ from random import Random
 from typing import Any, Final
 
 from modelport.app.admin import Handler, admin_app, admin_routes
+from modelport.app.asking import InternalAsk
 from modelport.app.budgets import KeptBudgets, budgets_of, kept
 from modelport.app.configuration import Configuration, configure
 from modelport.app.control.opening import ControlPlaneOfServer, OpenedControl
@@ -161,6 +162,7 @@ async def serving(
             explained = explain_route(lambda: reconciler.current)
             doors = build_surfaces(gateway, surface_options(settings), [*admin_routes(relay or app), explained])
             lane = Lane(gateway, doors, wire)
+            reconciler.current.filters.engines.ask = InternalAsk(lane)
             async with control.following() if control is not None else nullcontext():
                 yield Application(
                     asgi=doors,

@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from msgspec import Struct
 
+from modelport.app.classifying import with_classifying
 from modelport.app.filters import SafetyFilters, no_filters, open_content_filters
 from modelport.app.runtime import ProviderFault, open_providers, worker_specs
 from modelport.app.snapshot import build as build_snapshot
@@ -72,6 +73,9 @@ def configure(
         control = before.control if before is not None else NO_CONTROL
     salt = control.salt or (before.snapshot.key_salt if before is not None else api_key.fresh_salt())
     specs, worker_of = worker_specs(settings)
+    filters = open_content_filters(settings, before.filters if before is not None else no_filters())
+    if filters.classifies:
+        specs = [*with_classifying(specs, settings.server.data_dir, settings.engine)]
     kept = (before.settings, before.providers) if before is not None else None
     return Configuration(
         settings=settings,
@@ -81,5 +85,5 @@ def configure(
         worker_of=worker_of,
         providers=open_providers(settings, kept),
         control=control,
-        filters=open_content_filters(settings, before.filters if before is not None else no_filters()),
+        filters=filters,
     )

@@ -7,24 +7,48 @@ from typing import Any, Final
 
 from msgspec import Struct
 
+from modelport.app.classifying import minilm_options, open_classify
 from modelport.app.filter_policies import WHOLE_CHARS, blocklists_of, deployed_policies, policies_of
 from modelport.config.content_filters import filter_module
 from modelport.config.default_filter import default_content_filter
 from modelport.config.faults import ConfigError, Fault, Path, dotted
 from modelport.config.settings import Settings
+from modelport.core.clock import SystemClock
 from modelport.core.ports.filters import ContentFilter
-from modelport.core.ports.safety import FilterParts, FilterUnavailableError, SafetyFilter
+from modelport.core.ports.providers import Address, Transport
+from modelport.core.ports.safety import Ask, FilterOutageError, FilterParts, FilterUnavailableError, SafetyFilter
+from modelport.safety.azure_content_safety import ContentSafetyService
+from modelport.safety.classifier import Classifier
 from modelport.safety.content_filter import content_filter
+from modelport.safety.guard_model import GuardModel
+from modelport.safety.prompt_attack import PromptAttack
 
 RULES: Final = "rules"
+CLOCK: Final = SystemClock()
 
 
 class EngineSource:
-    """The engine workers, for filters that ask one: they run only after the filters are opened."""
+    """The engine workers and the way out, for filters that ask elsewhere: both open only after the filters."""
 
     def __init__(self) -> None:
         self.workers: Callable[[], Mapping[str, Any]] = dict
         """By name."""
+        self.transport: Transport | None = None
+        self.ask: Ask | None = None
+        """By which filters ask a deployment."""
+
+    async def ask_deployment(
+        self, deployment: str, body: Mapping[str, Any], timeout_seconds: float
+    ) -> Mapping[str, Any]:
+        """core.ports.safety.Ask"""
+        if self.ask is None:
+            raise FilterOutageError("the server is starting")
+        return await self.ask(deployment, body, timeout_seconds)
+
+    def way_out(self) -> Transport:
+        """The transport. A filter is asked only once there is one."""
+        assert self.transport is not None
+        return self.transport
 
 
 class SafetyFilters(Struct, frozen=True):
@@ -36,6 +60,11 @@ class SafetyFilters(Struct, frozen=True):
     """By the name of the filter."""
     parts: FilterParts
     engines: EngineSource
+
+    @property
+    def classifies(self) -> bool:
+        """Whether a worker has to run for them."""
+        return any(isinstance(found, Classifier | PromptAttack) for found in self.opened.values())
 
 
 def no_filters() -> SafetyFilters:
@@ -55,7 +84,7 @@ def open_content_filters(settings: Settings, before: SafetyFilters) -> SafetyFil
             continue
         for name in policy.completion.blocklists:
             windows[name] = min(policy.window_chars, windows.get(name, policy.window_chars))
-    adapters = before.parts.adapters or adapters_of(before.engines)
+    adapters = adapters_of(settings, before)
     parts = FilterParts(blocklists=blocklists_of(settings), windows=windows, adapters=adapters)
     kept = before.opened if before.parts == parts else {}
     opened = {name: kept[name] if name in kept else open_filter(name, parts, settings) for name in sorted(wanted)}
@@ -68,9 +97,22 @@ def open_content_filters(settings: Settings, before: SafetyFilters) -> SafetyFil
     )
 
 
-def adapters_of(engines: EngineSource) -> dict[str, Any]:
-    """What filters may ask that runs elsewhere, by the name of its port: nothing yet."""
-    return {}
+def adapters_of(settings: Settings, before: SafetyFilters) -> dict[str, Any]:
+    """What filters may ask that runs elsewhere, by the name of its port. The classifying worker's scores are kept."""
+    engines, found = before.engines, dict[str, Any]()
+    options = minilm_options(settings.server.data_dir)
+    if options is not None:
+        kept = before.parts.adapters.get("classify")
+        found["classify"] = kept or open_classify(lambda: engines.workers(), options)
+    if (azure := settings.content_safety.azure) is not None:
+        address = Address(azure.endpoint.rstrip("/"))
+        found["azure_content_safety"] = ContentSafetyService(
+            address, azure.key.reveal(), engines.way_out, CLOCK, azure.timeout_seconds
+        )
+    if (guard := settings.content_safety.guard) is not None:
+        found["guard_model"] = GuardModel(guard.deployment, guard.form, guard.timeout_seconds)
+        found["ask"] = engines.ask_deployment
+    return found
 
 
 def open_filter(name: str, parts: FilterParts, settings: Settings) -> SafetyFilter:

@@ -77,6 +77,7 @@ class Reconciler:
     def _reach(self, configuration: Configuration) -> None:
         """Makes the runtime. The provider of an engine worker that goes on is kept."""
         configuration.filters.engines.workers = lambda: self._owner.engines
+        configuration.filters.engines.transport = self._transport
         found: dict[str, Provider | OpeningProvider] = {**configuration.providers}
         for name, worker in configuration.worker_of.items():
             engine, before = self._owner.engines[worker], self.runtime.providers.get(name)

@@ -21,7 +21,16 @@ from modelport.config.sources import Flags, chosen_file, overlay
 
 UNREAD_KEYS: Final[Mapping[Path, tuple[str, ...]]] = {
     (): (
-        *("extra_parameters", "providers", "models", "deployments", "engine", "content_filters", "blocklists"),
+        *(
+            "extra_parameters",
+            "providers",
+            "models",
+            "deployments",
+            "engine",
+            "content_filters",
+            "blocklists",
+            "content_safety",
+        ),
         *(
             "projects",
             "keys",

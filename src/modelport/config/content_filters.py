@@ -8,7 +8,8 @@ from typing import Annotated, Any, Final, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
-from modelport.config.section import Name, Pattern, Section, Word, at_most, refuse
+from modelport.config.secrets import Secret
+from modelport.config.section import Name, Pattern, Section, Url, Word, at_most, refuse
 
 Level = Literal["off", "low", "medium", "high"]
 Shield = Literal["off", "annotate", "block"]
@@ -29,6 +30,33 @@ def filter_module(name: str) -> Any:
     if name in FILTERS:
         return importlib.import_module(f"{GROUP}.{name}")
     return next(iter(entry_points(group=GROUP, name=name))).load()
+
+
+class AzureContentSafetySettings(Section):
+    """The service Azure AI Content Safety, for the filter `azure_content_safety`."""
+
+    endpoint: Url
+    """The resource's own, such as `https://NAME.cognitiveservices.azure.com`."""
+    key: Secret
+    timeout_seconds: Annotated[float, Field(gt=0, le=60)] = 5.0
+    """For one request; then the policy's `on_outage` decides."""
+
+
+class GuardModelSettings(Section):
+    """The model that the filter `guard_model` asks."""
+
+    deployment: Name
+    """A chat deployment. The caller `content-filter` asks it: each call has a record of its own and is not filtered."""
+    form: Literal["llama_guard", "shield_gemma", "json"] = "json"
+    """How it is asked: as Llama Guard 3 or 4, as ShieldGemma, or any chat model for an object of four severities."""
+    timeout_seconds: Annotated[float, Field(gt=0, le=600)] = 20.0
+
+
+class SafetySettings(Section):
+    """What filters ask that runs elsewhere."""
+
+    azure: AzureContentSafetySettings | None = None
+    guard: GuardModelSettings | None = None
 
 
 class HarmSettings(Section):

@@ -12,7 +12,7 @@ from pydantic import AfterValidator, Field, model_validator
 
 from modelport.auth.oidc.issuers import audience_fault, issuer_fault
 from modelport.config.budgets import BudgetsSettings
-from modelport.config.content_filters import ContentFilterSettings, ListedBlocklist
+from modelport.config.content_filters import ContentFilterSettings, ListedBlocklist, SafetySettings
 from modelport.config.deployment_policies import DeploymentPolicySettings
 from modelport.config.deployments import (
     CatalogueEntry,
@@ -273,6 +273,8 @@ class Settings(Section):
     """Content filter policies, by the name that deployments use."""
     blocklists: dict[Name, ListedBlocklist] = Field(default_factory=dict)
     """Lists of texts and patterns, by the name that policies use."""
+    content_safety: SafetySettings = SafetySettings.model_construct()
+    """Services that content filters ask."""
     projects: dict[Name, ProjectSettings] = Field(default_factory=dict)
     policies: dict[Name, DeploymentPolicySettings] = Field(default_factory=dict)
     """Rules over deployments, evaluated when one is created or changed over the API; the file's own are not judged."""

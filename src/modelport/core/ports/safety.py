@@ -72,6 +72,15 @@ class Classify(Protocol):
         ...
 
 
+class Ask(Protocol):
+    """Asks a chat deployment of this server, as a caller of its own. The adapter `ask` of FilterParts."""
+
+    async def __call__(self, deployment: str, body: Mapping[str, Any], timeout_seconds: float) -> Mapping[str, Any]:
+        """`body` and answer as of OpenAI's chat completions; the call has its own record and is not filtered. Raises
+        FilterOutageError."""
+        ...
+
+
 class SafetyFilter(Protocol):
     """One way of judging text, found by name in `modelport.safety`.
 
