@@ -13,9 +13,8 @@ import typer
 
 from modelport.cli.administration import Body
 from modelport.cli.output import ExitCode, fail
-from modelport.config.adapters import TRANSPARENT
 from modelport.config.faults import ConfigError
-from modelport.config.secrets import MASK, SecretFault, SecretSources, is_reference, is_secret_name
+from modelport.config.secrets import MASK, TRANSPARENT, SecretFault, SecretSources, is_reference, is_secret_name
 
 if TYPE_CHECKING:
     from modelport.config.document import Document

@@ -23,7 +23,7 @@ LONGEST_MATCH: Final = 40
 
 @app.callback()
 def safety() -> None:
-    """What the content filters say."""
+    """Show what the content filters say of a text, and why."""
 
 
 @app.command()

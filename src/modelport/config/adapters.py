@@ -21,14 +21,21 @@ from modelport.config.deployments import revealed
 from modelport.config.embedded import EMBEDDED
 from modelport.config.faults import Fault, Path, printable
 from modelport.config.messages import Explainer
-from modelport.config.secrets import MASK, Secret, SecretFault, SecretSources, expanded, is_reference, is_secret_name
+from modelport.config.secrets import (
+    MASK,
+    TRANSPARENT,
+    Secret,
+    SecretFault,
+    SecretSources,
+    expanded,
+    is_reference,
+    is_secret_name,
+)
 from modelport.config.section import shown, url_fault
 from modelport.config.spelling import did_you_mean
 
 _GROUP: Final = "modelport.providers"
 _OURS: Final = ("type", "model", "region")
-TRANSPARENT: Final = ("headers", "credential")
-"""Mappings whose values are treated as if they were the provider's own: a secret's name means a secret."""
 
 Faults = Iterator[tuple[Path, Fault]]
 

@@ -11,14 +11,13 @@ from urllib.parse import urlsplit
 from pydantic import BaseModel
 
 from modelport.config.adapters import (
-    TRANSPARENT,
     AdapterFault,
     known_types,
     path_fields,
     secret_fields,
     settings_model,
 )
-from modelport.config.secrets import MASK, Secret, is_reference, is_secret_name
+from modelport.config.secrets import MASK, TRANSPARENT, Secret, is_reference, is_secret_name
 from modelport.config.stored import STORED
 
 REFERENCE: Final = "env: and file: are for the configuration file alone; over the API a secret is written as it is"

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from pydantic import GetCoreSchemaHandler, ValidationInfo
     from pydantic_core import CoreSchema
 
+TRANSPARENT: Final = ("headers", "credential")
+"""Mappings whose values are treated as if they were the provider's own: a secret's name means a secret."""
 MASK: Final = "***"
 PLACEHOLDER: Final = "https://placeholder.invalid/"
 """Where secrets are not read, each value begins with this: it may stand in a header and for an address."""

@@ -37,6 +37,8 @@ LEAVES: list[errors.ModelportError] = [
     errors.DeploymentNotFound("X"),
     errors.RouteNotFound(),
     errors.MethodNotAllowed(["POST", "OPTIONS"]),
+    errors.TooManyFailures(30),
+    errors.CategoriesNotJudged(["Hate", "Violence"]),
     errors.RequestTimedOut(),
     errors.BodyTooLarge(100),
     errors.UnsupportedEncoding("gzip"),
