@@ -295,3 +295,46 @@ def test_no_completion_gets_by(play: Callable[[Scenario], None], policy: str, na
             assert not stream or answer.body.endswith(b"data: [DONE]\n\n")
 
     play(scenario)
+
+
+@pytest.mark.check(109)
+@pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream"])
+def test_what_was_cut_is_metered_and_recorded_without_its_text(
+    play: Callable[[Scenario], None], policy: str, stream: bool
+) -> None:
+    looked_for = LOOKED_FOR[policy]
+
+    async def scenario(server: Shared, client: Client) -> None:
+        server.upstream.pieces = answers(Operation.CHAT_COMPLETIONS, looked_for, stream=stream)["content"]
+        request = {"model": "served", **messages("hello"), "stream": stream}
+        await client.ask(post("/v1/chat/completions", json.dumps(request).encode()))
+        (record,) = server.gateway.seen.records
+        assert (record.status, record.ending, record.error_code) == (200, "completed", None)
+        assert record.usage.completion > 0
+        category = "custom_blocklists" if looked_for == PHRASE else "violence=high"
+        assert record.content_filter == f"completion.{category}!"
+        assert looked_for not in str(record)
+
+    play(scenario)
+
+
+@pytest.mark.check(113)
+@pytest.mark.parametrize("base", ["/models", "/openai/v1"])
+@pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream"])
+def test_an_outage_is_said_on_every_surface(
+    play: Callable[[Scenario], None], policy: str, base: str, stream: bool
+) -> None:
+    if policy == "list":
+        pytest.skip("its filter never fails")
+
+    async def scenario(server: Shared, client: Client) -> None:
+        server.upstream.pieces = answers(Operation.CHAT_COMPLETIONS, "nothing", stream=stream)["content"]
+        request = {"model": "served", **messages("an outage"), "stream": stream}
+        answer = await client.ask(post(f"{base}/chat/completions", json.dumps(request).encode()))
+        assert answer.status == 200
+        said = b'"error":{"code":"content_filter_error","message":"The contents are not filtered"}'
+        assert answer.body.count(said) == 1
+        (record,) = server.gateway.seen.records
+        assert record.content_filter == "prompt.error"
+
+    play(scenario)
