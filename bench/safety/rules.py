@@ -13,7 +13,6 @@ from functools import partial
 from modelport.core.ports.safety import BlocklistEntry, FilterParts, Question
 from modelport.core.safety import Category, Source
 from modelport.safety.rules import open_filter
-from modelport.safety.rules.compiled import compiled
 from modelport.safety.rules.filter import RulesFilter
 
 WORDS = "the committee reviewed annual reports and found that revenue grew steadily over past years while costs fell"
@@ -69,7 +68,6 @@ def main() -> None:
     pieces = [ascii_kb[start : start + PIECE] for start in range(0, len(ascii_kb), PIECE)]
     for literals, regexes in ((1, 0), (1_000, 0), (10_000, 0), (0, 200), (1_000, 200)):
         listed = entries(literals, regexes)
-        compiled.cache_clear()
         began = time.process_time()
         rules = open_filter(FilterParts(blocklists={"house": listed}))
         built = (time.process_time() - began) * 1e3

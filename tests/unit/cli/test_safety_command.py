@@ -16,6 +16,7 @@ from served import KEY, Served
 
 GUEST = "key-of-a-guest-77"
 CONFIG: dict[str, Any] = {
+    "server": {"default_content_filter": "Microsoft.Nill"},
     "providers": {"house": {"type": "scripted"}},
     "deployments": {"script": {"model": {"name": "script"}, "provider": "house", "content_filter": "strict"}},
     "keys": {"guest": {"key1": "env:GUEST_KEY"}},

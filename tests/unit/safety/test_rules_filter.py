@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+from weakref import ref
 
 import pytest
 
@@ -222,7 +224,17 @@ def test_expressions_that_are_too_large_together_are_refused() -> None:
         open_filter(FilterParts(blocklists={"house": many}))
 
 
+def test_a_list_that_no_filter_uses_is_forgotten() -> None:
+    found = rules("kill", "forgotten")
+    (kept,) = map(ref, found.lists(question("")))
+    assert kept() is not None
+    del found
+    gc.collect()
+    assert kept() is None
+
+
 def test_the_same_lists_are_compiled_once() -> None:
-    first, second = rules("kill").lists(question("")), rules("kill").lists(question(""))
-    assert first[0] is second[0]
-    assert rules("other").lists(question(""))[0] is not first[0]
+    first, second, other = rules("kill"), rules("kill"), rules("other")
+    asked = question("")
+    assert first.lists(asked)[0] is second.lists(asked)[0]
+    assert other.lists(asked)[0] is not first.lists(asked)[0]

@@ -23,6 +23,7 @@ from served import KEY, Answer, Served
 
 GUEST, CHATTER, SLOW = "key-of-a-guest-77", "key-of-a-chatter-78", "key-of-a-slow-79"
 CONFIG: dict[str, Any] = {
+    "server": {"default_content_filter": "Microsoft.Nill"},
     "providers": {"house": {"type": "scripted"}},
     "deployments": {"script": {"model": {"name": "script"}, "provider": "house"}},
     "keys": {

@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import lru_cache
 from importlib.resources import files
 from typing import Final
+from weakref import WeakValueDictionary
 
 from msgspec import Struct
 
@@ -13,22 +14,30 @@ from modelport.core.safety import Category
 from modelport.safety.rules.literals import LiteralSet, RuleId, literal_of
 from modelport.safety.rules.regexes import Regex, RegexSet
 
-KEPT: Final = 256
-"""Lists that stay compiled; each holds a megabyte per thousand entries, and its expressions' automata."""
-
 Entries = tuple[BlocklistEntry, ...]
 
 
-class CompiledList(Struct, frozen=True):
+class CompiledList(Struct, frozen=True, weakref=True):
     """The texts and the regular expressions of one list."""
 
     literals: LiteralSet
     regexes: RegexSet
 
 
-@lru_cache(maxsize=KEPT)
+_COMPILED: Final[WeakValueDictionary[tuple[str, Entries], CompiledList]] = WeakValueDictionary()
+"""What some filter uses."""
+
+
 def compiled(name: str, entries: Entries) -> CompiledList:
-    """10,000 entries take a tenth of a second."""
+    """10,000 entries take a tenth of a second, unless a filter has the same list already."""
+    found = _COMPILED.get((name, entries))
+    if found is None:
+        found = _COMPILED[name, entries] = compile_list(name, entries)
+    return found
+
+
+def compile_list(name: str, entries: Entries) -> CompiledList:
+    """Compiles it anew."""
 
     def rule(entry: BlocklistEntry) -> RuleId:
         return RuleId(Category.CUSTOM_BLOCKLISTS, entry.id, name)
