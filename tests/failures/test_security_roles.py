@@ -319,6 +319,20 @@ def test_a_deployment_keeps_a_provider_that_an_administrator_has_written_in_it(s
     assert served.call("DELETE", path, key=contributor).status == 204
 
 
+def test_what_uses_a_deployment_is_not_named_to_who_may_not_see_it(served: Served) -> None:
+    settings = {"model": MODEL, "provider": "house"}
+    for name, more in (("team-used", {}), ("other-user", {"spillover": "team-used"})):
+        made = served.call("PUT", f"/admin/v1/deployments/{name}", {"settings": {**settings, **more}})
+        assert made.status == 201, made.body
+    path = "/admin/v1/deployments/team-used"
+    scoped, unscoped = (served.call("DELETE", path, key=key_of(name)) for name in ("contributor-team", "contributor"))
+    assert (scoped.status, unscoped.status) == (409, 409)
+    assert b"other-user" not in scoped.body
+    assert b"other-user" in unscoped.body
+    for name in ("other-user", "team-used"):
+        assert served.call("DELETE", f"/admin/v1/deployments/{name}").status == 204
+
+
 @pytest.fixture(scope="module", params=["1", "2"])
 def used(request: pytest.FixtureRequest, serve_module: Callable[..., Served]) -> Served:
     """Two projects have called, and a key without one."""

@@ -8,7 +8,17 @@ from typing import Final, Protocol
 from modelport.core.errors import PermissionDenied
 from modelport.core.identity import Principal
 from modelport.core.names import is_name
-from modelport.core.ports.control import Action, Actor, Body, Conditions, Kind, Put, Resource, ResourceNotFound
+from modelport.core.ports.control import (
+    Action,
+    Actor,
+    Body,
+    Conditions,
+    Kind,
+    Put,
+    Resource,
+    ResourceConflict,
+    ResourceNotFound,
+)
 from modelport.core.roles import Permission
 
 DEPLOYMENTS: Final = "deployments"
@@ -70,7 +80,13 @@ class ScopedObjects:
     async def delete(self, actor: Actor, kind: Kind, name: str, conditions: Conditions = NO_CONDITIONS) -> None:
         """Objects"""
         await self._check_is_writable(actor, "delete", kind, name)
-        await self._objects.delete(actor, kind, name, conditions)
+        try:
+            await self._objects.delete(actor, kind, name, conditions)
+        except ResourceConflict as error:
+            if self.covers(kind, None, Permission.WRITE_DEPLOYMENTS):
+                raise
+            # What uses it may be out of scope.
+            raise ResourceConflict(f"{name!r} is used, or is not made over the API.", target=name) from error
 
     def covers(self, kind: Kind, name: str | None, permission: Permission) -> bool:
         """Whether an object of this name is in scope; None: every name."""
