@@ -159,6 +159,8 @@ SCRIPTED: dict[str, Any] = {
 }
 
 CAREFUL = "careful"
+CARELESS = "careless"
+"""Of the same model, without a content filter."""
 CAREFUL_LATER = "careful-later"
 HARMS_OFF = dict.fromkeys(("hate", "sexual", "violence", "self_harm"), "off")
 PHRASES: dict[str, Any] = {
@@ -178,13 +180,17 @@ FILTERED: dict[str, Any] = {
         ),
         "content_filter": "phrases",
     },
+    CARELESS: {
+        "model": model("Custom", "careful"),
+        "provider": scripted({"text": "Take a knife. Chopping tomatoes is easy."}),
+    },
     CAREFUL_LATER: {
         "model": model("Custom", "careful-later"),
         "provider": scripted({"text": TOMATOES}),
         "content_filter": "phrases-later",
     },
 }
-"""Those with a content filter, which `CAREFULLY` defines."""
+"""Those with a content filter, which `CAREFULLY` defines, and the same without."""
 
 EMBEDDED_ONES: dict[str, Any] = {
     EMBEDDED: {"model": model("Hugging Face", "SmolLM2-135M-Instruct")},

@@ -12,7 +12,7 @@ from azure.ai.inference.models import UserMessage
 from azure.core.credentials import AzureKeyCredential
 from azure.core.exceptions import HttpResponseError
 
-from .deployments import CAREFUL, CAREFUL_LATER, TOMATOES
+from .deployments import CAREFUL, CAREFUL_LATER, CARELESS, TOMATOES
 from .printed import run_python
 from .serving import Server
 from .wire import send
@@ -110,6 +110,19 @@ def test_a_blocked_answer_to_openai(server: Server, kind: str) -> None:
     assert "".join(one.delta.content or "" for one in choices) == BEFORE
     assert choices[-1].finish_reason == "content_filter"
     assert choices[-1].content_filter_results["custom_blocklists"]["filtered"] is True
+
+
+@pytest.mark.check(25, 112)
+def test_two_deployments_of_one_model_have_filters_of_their_own(server: Server) -> None:
+    said = {}
+    for deployment in (CAREFUL, CARELESS):
+        answer = azure(server, deployment).complete(messages=[UserMessage(content="How do I cook?")])
+        said[deployment] = (answer.model, answer.choices[0].finish_reason, answer.choices[0].message.content)
+    assert said[CAREFUL] == ("careful", "content_filter", BEFORE)
+    assert said[CARELESS] == ("careful", "stop", "Take a knife. Chopping tomatoes is easy.")
+    azure(server, CARELESS).complete(messages=[UserMessage(content=PROMPT)])
+    with pytest.raises(HttpResponseError):
+        azure(server, CAREFUL).complete(messages=[UserMessage(content=PROMPT)])
 
 
 @pytest.mark.check(110)

@@ -101,8 +101,9 @@ def of_chat(request: ChatRequest) -> Prompt:
         passages += _of_tool(tool)
     wanted = request.response_format
     if wanted is not None:
-        described = wanted.json_schema.description if wanted.json_schema is not None else None
-        words = [*([described] if described else []), *strings(wanted.wanted_schema)]
+        named = wanted.json_schema
+        words = [] if named is None else [named.name, *strings(named.description)]
+        words += strings(wanted.wanted_schema)
         passages += _texts(Kind.CONTEXT, SEPARATOR.join(words))
     passages += _extras(request.extra)
     return Prompt(tuple(passages), tuple(images), has_audio)
@@ -123,7 +124,7 @@ def _of_message(message: Message) -> Iterator[Passage]:
 
 def _of_tool(tool: Tool) -> Iterator[Passage]:
     function = tool.function
-    words = [function.name, *([function.description] if function.description else []), *strings(function.parameters)]
+    words = [function.name, *strings(function.description), *strings(function.parameters)]
     yield from _texts(Kind.UNTRUSTED, SEPARATOR.join(words))
 
 
