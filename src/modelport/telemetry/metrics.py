@@ -68,6 +68,7 @@ class Metrics(Collector):
         self._requests: dict[tuple[str, str, str, int], int] = {}
         self._tokens: dict[str, list[int]] = {}
         self._overdraft: dict[str, int] = {}
+        self._findings: dict[tuple[str, str, str, str], int] = {}
         self._in_flight: dict[str, int] = {}
         self._durations: dict[tuple[str, str], Histogram] = {}
         self._first_events: dict[tuple[str, str], Histogram] = {}
@@ -100,6 +101,9 @@ class Metrics(Collector):
                 counts[index] += count
         if total > record.reserved_tokens:
             self._overdraft[deployment] = self._overdraft.get(deployment, 0) + total - record.reserved_tokens
+        for found in record.content_filter.split() if record.content_filter else ():
+            finding = (deployment, *finding_of(found))
+            self._findings[finding] = self._findings.get(finding, 0) + 1
 
     def series(self, surface: str, operation: str, deployment: str) -> CompletedCalls:
         """Where the completed calls of one kind are counted many at once."""
@@ -160,6 +164,14 @@ class Metrics(Collector):
         for deployment, count in self._overdraft.items():
             overdraft.add_metric((deployment,), count)
         yield overdraft
+        findings = CounterMetricFamily(
+            "modelport_content_filter_findings",
+            "Calls in which a content filter found a category; effect is blocked or annotated.",
+            labels=("deployment", "source", "category", "effect"),
+        )
+        for labels, count in self._findings.items():
+            findings.add_metric(labels, count)
+        yield findings
         in_flight = GaugeMetricFamily("modelport_calls_in_flight", "Calls under way.", labels=("operation",))
         for operation, count in in_flight_now.items():
             in_flight.add_metric((operation,), count)
@@ -210,6 +222,13 @@ class CompletedCalls:
 TOKEN_CLASSES: Final = TokenUsage.__struct_fields__
 INPUT: Final = TOKEN_CLASSES.index("input")
 OUTPUT: Final = TOKEN_CLASSES.index("output")
+
+
+def finding_of(found: str) -> tuple[str, str, str]:
+    """Source, category and effect of one finding, as records write it: `prompt.violence=medium!`."""
+    source, _, rest = found.partition(".")
+    category = rest.removesuffix("!").partition("=")[0]
+    return source, category, "blocked" if rest.endswith("!") else "annotated"
 
 
 def added(

@@ -89,6 +89,16 @@ def test_a_call_without_an_event_has_no_time_to_its_first():
     assert not any(name.startswith("modelport_time_to_first") for name, _ in samples(metrics))
 
 
+def test_what_content_filters_find_is_counted_by_category():
+    metrics = Metrics()
+    for found in ("prompt.violence=medium! prompt.jailbreak", "prompt.violence=high!", None):
+        metrics.call_ended(record(content_filter=found))
+    shown = samples(metrics)
+    name = "modelport_content_filter_findings_total"
+    assert shown[name, frozenset({"gpt", "prompt", "violence", "blocked"})] == 2
+    assert shown[name, frozenset({"gpt", "prompt", "jailbreak", "annotated"})] == 1
+
+
 def test_what_was_used_beyond_the_reservation_is_overdraft():
     metrics = Metrics()
     metrics.call_ended(record(reserved_tokens=15))
