@@ -30,7 +30,7 @@ from sklearn.svm import SVC
 
 from modelport import safety
 from modelport.engine import onnx, weights
-from modelport.engine.onnx.judge import open_judge_model
+from modelport.engine.onnx.judge import embed_each, open_judge_model
 from modelport.engine.onnx.words import BUCKETS, weighted, word_counts
 from modelport.safety.sentences import split_pieces
 
@@ -133,12 +133,7 @@ def vectors_of(pieces: Sequence[str]) -> npt.NDArray[np.float32]:
     if options is None:
         raise SystemExit("all-minilm-l6-v2 is not here: `modelport models pull all-minilm-l6-v2`")
     model = open_judge_model(Path(options["weights"]), threads=1)
-    found = np.zeros((len(pieces), model.dimensions), np.float32)
-    order = sorted(range(len(pieces)), key=lambda at: len(pieces[at]))
-    for start in range(0, len(order), 32):
-        batch = order[start : start + 32]
-        found[batch] = model.embed(model.tokenized([pieces[at] for at in batch]))
-    return found
+    return embed_each(model, model.tokenized(pieces))
 
 
 def goal(text: data.Text, head: str) -> tuple[float, float]:

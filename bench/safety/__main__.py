@@ -18,7 +18,7 @@ from typing import Any
 from bench import interpreters, machines
 from bench.safety.frozen import HARMS, frozen_samples
 from bench.safety.judged import judge_all
-from bench.safety.page import write_page
+from bench.safety.page import PAGE, page_text
 from bench.safety.price import price_figures
 from bench.safety.quality import quality_figures
 from modelport import safety
@@ -50,7 +50,7 @@ def main() -> None:
     if not wanted.quality:
         results["price"] = price_figures(samples)
     RESULTS.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
-    write_page(results)
+    PAGE.write_text(page_text(results), encoding="utf-8")
     print(json.dumps(results, indent=1))
 
 

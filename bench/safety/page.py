@@ -30,7 +30,7 @@ Safety instead: the filters `guard_model` and `azure_content_safety`.
 * “Severe found”: of model answers that people rated 0.75 or more, the part that reaches medium. The bar for blocking is
   60 %. “Harmful”: rated 0.5 or more.
 * “Mild flagged”: of answers rated above 0 and below 0.5, the part that reaches medium all the same. Such a text is
-  blocked, too.
+  blocked, too. “Harmless answers”: rated 0, but given to questions about the harm; many are refusals.
 * “Look-alikes”: {look_alikes_of} harmless texts that share words and subjects with a harm, flagged by this head; “of
   its own”: of those written for this harm. Any of the four heads flags {by_any} of them all.
 * “Precision”: of all frozen texts that this head flags, the harmful ones. In your traffic harm is rarer: expect less.
@@ -58,22 +58,19 @@ it. A text that was judged a moment ago costs nothing worth naming.
 """
 
 
-def write_page(results: Mapping[str, Any]) -> None:
-    """Overwrites the page."""
+def page_text(results: Mapping[str, Any]) -> str:
+    """The whole page."""
     quality, price, machine = results["quality"], results["price"], results["machine"]
-    PAGE.write_text(
-        TEXT.format(
-            version=results["version"],
-            harms=harms_table(quality["harms"]),
-            look_alikes_of=quality["look_alikes_flagged_by_any"]["of"],
-            by_any=percent(quality["look_alikes_flagged_by_any"]),
-            blocking=blocking(quality),
-            attacks=attacks_table(quality["attacks"]),
-            price=price_table(price),
-            machine=f"{machine['cores']} cores of {machine['processor']}",
-            load=results["load_average"][0],
-        ),
-        encoding="utf-8",
+    return TEXT.format(
+        version=results["version"],
+        harms=harms_table(quality["harms"]),
+        look_alikes_of=quality["look_alikes_flagged_by_any"]["of"],
+        by_any=percent(quality["look_alikes_flagged_by_any"]),
+        blocking=blocking(quality),
+        attacks=attacks_table(quality["attacks"]),
+        price=price_table(price),
+        machine=f"{machine['cores']} cores of {machine['processor']}",
+        load=results["load_average"][0],
     )
 
 

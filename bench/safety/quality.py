@@ -25,7 +25,9 @@ def auc(positive: Sequence[float], negative: Sequence[float]) -> float:
 
 
 def rank_correlation(first: Sequence[float], second: Sequence[float]) -> float:
-    """Spearman's."""
+    """Spearman's; 0 where one side is all the same."""
+    if len(set(first)) == 1 or len(set(second)) == 1:
+        return 0.0
 
     def ranks(values: Sequence[float]) -> np.ndarray:
         array = np.array(values)

@@ -15,6 +15,8 @@ from importlib import resources
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
+import numpy as np
+
 from modelport.engine.backend import JsonObject
 from modelport.engine.onnx.batching import Batcher
 from modelport.engine.onnx.guardian import Guardian
@@ -43,6 +45,11 @@ def open_judge_model(weights: Path, threads: int) -> TextModel:
     """The graph over the published weights. Raises ModelFileError."""
     packed = resources.files("modelport.engine.onnx").joinpath("data", _GRAPH).read_bytes()
     return TextModel({"tokenizer": MINILM_TOKENIZER}, weights, threads, gzip.decompress(packed))
+
+
+def embed_each(model: TextModel, tokens: Sequence[TokenIds]) -> Vectors:
+    """One text at a time: in a batch, the eight bits of one text would depend on the others."""
+    return np.concatenate([model.embed([one]) for one in tokens])
 
 
 class Judge:
@@ -90,7 +97,7 @@ class Judge:
         return self._model.tokenized(texts)
 
     def _embed(self, tokens: Sequence[TokenIds]) -> Vectors:
-        return self._model.embed(tokens)
+        return embed_each(self._model, tokens)
 
     async def _run(self, function: Callable[..., Value], *arguments: Any) -> Value:
         return await asyncio.get_running_loop().run_in_executor(self._thread, function, *arguments)
