@@ -224,3 +224,20 @@ def test_a_call_counts_as_a_request_of_its_key(served: Served) -> None:
     assert answers[2].json["error"]["code"] == "RateLimitReached"
     assert int(answers[2].headers["retry-after"]) >= 1
     assert sorted(record.status for record in records(served, before)) == [200, 200, 429]
+
+
+@pytest.mark.embedded
+def test_the_classifier_gives_severities(serve_module: Callable[..., Served]) -> None:
+    script = {"model": {"name": "script"}, "provider": "house", "content_filter": "Microsoft.DefaultV2"}
+    served = serve_module({**CONFIG, "keys": {}, "deployments": {"script": script}})
+    with ContentSafetyClient(served.url, AzureKeyCredential(KEY), retry_total=0) as client:
+        harsh = client.analyze_text(AnalyzeTextOptions(text="I will kill you and burn your house down."))
+        found = {one.category: one.severity for one in harsh.categories_analysis}
+        assert list(found) == ["Hate", "SelfHarm", "Sexual", "Violence"]
+        assert found["Violence"] in (4, 6)
+        asked = AnalyzeTextOptions(
+            text="A walk in the park.", categories=["Violence"], output_type="EightSeverityLevels"
+        )
+        mild = client.analyze_text(asked)
+        assert [(one.category, one.severity) for one in mild.categories_analysis] == [("Violence", 0)]
+    assert [record.status for record in served.journal()] == [200, 200]
