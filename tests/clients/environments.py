@@ -84,6 +84,7 @@ class Program(Client):
 CLIENTS: list[Client] = [
     *(Client(name, "test_azure_ai_inference.py") for name in BETAS),
     NodeClient("node", "test_node.py", ("@azure-rest/ai-inference",), ("main", "secure", "keyless")),
+    NodeClient("ai-sdk", "test_ai_sdk.py", ("ai",)),
     NodeClient("oidc-provider", "test_oidc_provider.py", ("oidc-provider",), ("secure",)),
     Client("langchain", "test_langchain.py", ("langchain-azure-ai", "langchain-openai", "azure-ai-inference")),
     Client(
