@@ -16,7 +16,7 @@ What genuine, unmodified clients see, one row per acceptance check. Written by `
 
 A check passes when every test that proves it passed in every environment where it ran. `main` is the project's own
 environment (azure-ai-inference 1.0.0b9, openai, curl and plain sockets); the others are the environments of
-`tests/clients/requirements/`, `tests/clients/node/` and `tests/clients/oidc-provider/`.
+`tests/clients/requirements/`, `tests/clients/node/`, `tests/clients/ai-sdk/` and `tests/clients/oidc-provider/`.
 
 | Check | What must be seen | Result | Proven in | By |
 | ---: | --- | --- | --- | --- |

@@ -85,7 +85,7 @@ async def explain(
     names = tuple(filters.opened) if policy is None else policy.filters
     asked = {name: filters.opened[name] for name in names if name in filters.opened}
     verdicts: list[Verdict] = []
-    failed: list[str] = []
+    failed: dict[str, frozenset[Category]] = {}
     for name, one in asked.items():
         categories = one.categories & side.categories
         if not categories:
@@ -93,18 +93,18 @@ async def explain(
         try:
             verdicts += await judged(one, Question(text, source, categories, blocklists=frozenset(side.blocklists)))
         except FilterOutageError:
-            failed.append(name)
+            failed[name] = categories
     looked_for = frozenset[Category]().union(*(one.categories for one in asked.values()))
     findings = Findings(side, side.categories & looked_for)
     findings.add(verdicts)
-    findings.has_failed = bool(failed)
+    findings.fail(frozenset[Category]().union(*failed.values()))
     return {
         "policy": policy.name if policy is not None else None,
         "source": source,
         "decision": None if policy is None else "blocked" if findings.is_blocked else "passed",
         "results": findings.results() if policy is not None else {},
         "verdicts": [shown(verdict, text) for verdict in verdicts],
-        "failed": failed,
+        "failed": [*failed],
         "not_open": [name for name in names if name not in filters.opened],
     }
 

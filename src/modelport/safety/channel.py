@@ -10,6 +10,7 @@ from msgspec.structs import replace
 
 from modelport.core.events import ReasoningDelta, RefusalDelta, TextDelta, ToolCallDelta
 from modelport.core.ports.safety import FilterOutageError, SafetyFilter, StreamingFilter, TextStream, Verdicts
+from modelport.core.safety import Category
 from modelport.safety.argument_text import ArgumentText
 from modelport.safety.judging import Judge, Waiting
 from modelport.safety.passages import Kind, Passage
@@ -32,7 +33,8 @@ class Channel:
         self._piece = piece_chars
         self._slack = slack
         self._by_sentence: list[SafetyFilter] = []
-        self._streams: list[TextStream] = []
+        self._streams: list[tuple[TextStream, frozenset[Category]]] = []
+        """Each with what it looks for."""
         self._open_streams()
         self._arguments: ArgumentText | None = None
         self._prefix = 0
@@ -62,7 +64,7 @@ class Channel:
             if question is None:
                 continue
             if isinstance(found, StreamingFilter):
-                self._streams.append(found.stream(question, self._window))
+                self._streams.append((found.stream(question, self._window), question.categories))
             else:
                 self._by_sentence.append(found)
 
@@ -107,12 +109,12 @@ class Channel:
     def _follow(self, text: str | None) -> None:
         """Feeds the streams; None: ends them."""
         allowed = UNLIMITED
-        for stream in list(self._streams):
+        for stream, categories in list(self._streams):
             try:
                 count, verdicts = stream.end() if text is None else stream.feed(text)
             except FilterOutageError:
-                self._findings.has_failed = True
-                self._streams.remove(stream)
+                self._findings.fail(categories)
+                self._streams.remove((stream, categories))
                 continue
             allowed = min(allowed, count + self._offset)
             self._block(verdicts, self._offset)

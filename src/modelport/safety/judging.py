@@ -15,7 +15,8 @@ from modelport.safety.policy import Findings
 AT_A_TIME: Final = 32
 """Questions of one call that filters elsewhere work on at the same time."""
 
-Waiting = list[Callable[[], Awaitable[Verdicts | Refusal]]]
+Waiting = list[tuple[Callable[[], Awaitable[Verdicts | Refusal]], Question]]
+"""What has to be awaited, and what was asked."""
 
 
 class Judge:
@@ -50,10 +51,10 @@ class Judge:
             try:
                 outcome = found.judge(question)
             except FilterOutageError:
-                findings.has_failed = True
+                findings.fail(question.categories)
                 continue
             if isinstance(outcome, NeedsWaiting):
-                waiting.append(outcome.resume)
+                waiting.append((outcome.resume, question))
             else:
                 findings.add(outcome)
         return waiting
@@ -73,17 +74,17 @@ def not_looked_for(kind: Kind, source: Source) -> frozenset[Category]:
 
 async def answers(waiting: Mapping[Findings, Waiting]) -> None:
     """Waits for all of it, and adds it to the findings it belongs to."""
-    asked = [(findings, resume) for findings, resumes in waiting.items() for resume in resumes]
+    asked = [(findings, *one) for findings, ones in waiting.items() for one in ones]
     for first in range(0, len(asked), AT_A_TIME):
         await asyncio.gather(*(answer(*one) for one in asked[first : first + AT_A_TIME]))
 
 
-async def answer(findings: Findings, resume: Callable[[], Awaitable[Verdicts | Refusal]]) -> None:
+async def answer(findings: Findings, resume: Callable[[], Awaitable[Verdicts | Refusal]], question: Question) -> None:
     """Waits for one filter."""
     try:
         outcome = await resume()
     except FilterOutageError:
-        findings.has_failed = True
+        findings.fail(question.categories)
         return
     if isinstance(outcome, Refusal):
         raise outcome.error

@@ -18,7 +18,7 @@ NOT_SCANNED: Final = ("image_not_scanned", "audio_not_scanned")
 class Findings:
     """What the filters have found in one prompt, or in one choice of an answer, and what the policy makes of it."""
 
-    __slots__ = ("_entries", "_judged", "_severities", "_side", "has_failed", "is_blocked", "not_scanned")
+    __slots__ = ("_entries", "_failed", "_judged", "_severities", "_side", "is_blocked", "not_scanned")
 
     def __init__(self, side: SidePolicy, judged: Collection[Category]) -> None:
         """`judged`: the categories that some filter looks for; of the others nothing is said."""
@@ -26,10 +26,18 @@ class Findings:
         self._judged = judged
         self._severities: dict[Category, Severity] = {}
         self._entries: dict[str, None] = {}
+        self._failed: set[Category] = set()
         self.is_blocked = False
-        self.has_failed = False
-        """A filter did not answer."""
         self.not_scanned: tuple[str, ...] = ()
+
+    @property
+    def has_failed(self) -> bool:
+        """Whether a filter did not answer."""
+        return bool(self._failed)
+
+    def fail(self, categories: Iterable[Category]) -> None:
+        """A filter did not answer for these: of what is not found, nothing is said."""
+        self._failed.update(categories)
 
     def add(self, verdicts: Iterable[Verdict]) -> int | None:
         """Takes them into account; returns where the first one that blocks begins."""
@@ -59,18 +67,20 @@ class Findings:
             self._severities[category] = max(severity, self._severities.get(category, Severity.SAFE))
         self._entries |= other._entries
         self.is_blocked |= other.is_blocked
-        self.has_failed |= other.has_failed
+        self._failed |= other._failed
 
     def results(self) -> dict[str, Any]:
         """`content_filter_results`, per category that was judged."""
         found: dict[str, Any] = {}
         for category in Category:
-            rule = self._side.rules.get(category)
-            if rule is not None and category in self._judged:
-                found[category] = result(category, rule, self._severities.get(category, Severity.SAFE))
-        if Category.CUSTOM_BLOCKLISTS in self._judged and self._side.blocklists:
+            rule, severity = self._side.rules.get(category), self._severities.get(category, Severity.SAFE)
+            is_known = category in self._judged and (category not in self._failed or severity > Severity.SAFE)
+            if rule is not None and is_known:
+                found[category] = result(category, rule, severity)
+        lists = Category.CUSTOM_BLOCKLISTS
+        if lists in self._judged and self._side.blocklists and (self._entries or lists not in self._failed):
             details = [{"id": name, "filtered": True} for name in self._entries]
-            found[Category.CUSTOM_BLOCKLISTS] = {"filtered": bool(details), "details": details}
+            found[lists] = {"filtered": bool(details), "details": details}
         for name in self.not_scanned:
             found[name] = {"filtered": False, "detected": True}
         if self.has_failed:

@@ -51,7 +51,8 @@ class PromptStage:
 
     def _findings(self, prompt: Prompt) -> Findings:
         findings = self._judge.findings()
-        findings.has_failed = prompt.has_token_ids
+        if prompt.has_token_ids:
+            findings.fail(self._judge.judged)
         images = ("image_not_scanned",) if prompt.images else ()
         findings.not_scanned = (*images, "audio_not_scanned") if prompt.has_audio else images
         return findings

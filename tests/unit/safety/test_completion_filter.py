@@ -224,7 +224,7 @@ async def test_an_outage_is_annotated_or_refused() -> None:
     (annotation,) = [event for event in flat(left) if isinstance(event, Annotation)]
     assert (is_cut, said(flat(left))) == (False, "An outage. ")
     assert annotation.is_notable
-    assert annotation.results["error"] == {"code": "content_filter_error", "message": "The contents are not filtered"}
+    assert annotation.results == {"error": {"code": "content_filter_error", "message": "The contents are not filtered"}}
     for waits in (False, True):
         strict = policy("classifier", lists=False, refuses_on_outage=True)
         with pytest.raises(Unavailable):

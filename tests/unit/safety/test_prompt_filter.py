@@ -90,7 +90,7 @@ async def test_token_ids_cannot_be_judged() -> None:
     assert isinstance(error, InvalidParameters)
     assert "as text" in error.offences[0].msg
     vectors = EmbeddingsRequest(input=((1, 2),))
-    assert (await results(vectors))["error"]["code"] == "content_filter_error"
+    assert list(await results(vectors)) == ["error"]
     strict = ContentFilterPolicy(name="s", prompt=ALL.prompt, filters=ALL.filters, refuses_on_outage=True)
     assert isinstance(await refused(vectors, strict), Unavailable)
 
@@ -101,6 +101,8 @@ async def test_an_outage_is_annotated_or_refused_and_hides_no_block(waits: bool)
     found = await judged(chat(("user", "outage")), found=WordFilter(waits=waits))
     assert not isinstance(found, Refusal)
     assert found[0].is_notable
+    # Nothing is said to be safe that was not judged; the prompt has no text where an indirect attack could be.
+    assert found[0].results.keys() == {"indirect_attack", "error"}
     assert found[0].results["error"] == {"code": "content_filter_error", "message": "The contents are not filtered"}
     blocked = await judged(chat(("user", "outage"), ("user", "carnage")), found=WordFilter(waits=waits))
     assert isinstance(blocked, Refusal)
