@@ -21,6 +21,7 @@ from bench.safety.judged import judge_all
 from bench.safety.page import PAGE, page_text
 from bench.safety.price import price_figures
 from bench.safety.quality import quality_figures
+from bench.safety.served import served_figures
 from modelport import safety
 from modelport.safety.levels import trained_levels
 
@@ -49,6 +50,7 @@ def main() -> None:
         write_annotate_only(results["quality"]["blocking"])
     if not wanted.quality:
         results["price"] = price_figures(samples)
+        results["served"] = served_figures(samples)
     RESULTS.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
     PAGE.write_text(page_text(results), encoding="utf-8")
     print(json.dumps(results, indent=1))

@@ -52,9 +52,14 @@ head. bastioncorpus is a test alone.
 
 {price}
 
+A whole server, one call after the other with a prompt of 1 KB that the model repeats, so that both are judged:
+
+{served}
+
 Measured on {machine}, with a load average of {load};
 processor time of the gateway and the worker together, one text at a time. On a busy machine the same work takes more of
-it. A text that was judged a moment ago costs nothing worth naming.
+it. A text that was judged a moment ago costs nothing worth naming. One of more than 1,000,000 characters is not judged:
+that counts as an outage of the filter.
 """
 
 
@@ -69,6 +74,7 @@ def page_text(results: Mapping[str, Any]) -> str:
         blocking=blocking(quality),
         attacks=attacks_table(quality["attacks"]),
         price=price_table(price),
+        served=served_table(results["served"]),
         machine=f"{machine['cores']} cores of {machine['processor']}",
         load=results["load_average"][0],
     )
@@ -151,3 +157,13 @@ def price_table(price: Mapping[str, Any]) -> str:
             f"| 100 streamed tokens, sentence by sentence | {streamed['cpu_ms']} | {wait} a sentence |",
         ]
     )
+
+
+def served_table(served: Mapping[str, Any]) -> str:
+    """Each policy, whole and streamed."""
+    lines = ["| | processor time, ms | first byte after, ms | end after, ms |", "|---|---|---|---|"]
+    for kind, policies in served.items():
+        for policy, row in policies.items():
+            name = {"nill": "`Microsoft.Nill`", "default": "as `Microsoft.DefaultV2`, annotating"}[policy]
+            lines.append(f"| {kind}, {name} | {row['cpu_ms']} | {row['first_byte_ms']} | {row['whole_ms']} |")
+    return "\n".join(lines)

@@ -79,12 +79,12 @@ async def _timed(
     """One text after the other: milliseconds of processor time of both processes, and the median wait."""
     pid = next(iter(supervisor.workers.values())).process_id
     assert pid is not None
-    before, waits = _cpu_seconds(pid), []
+    before, waits = time.process_time() + cpu_seconds(pid), []
     for text in texts:
         began = time.perf_counter()
         await _judge(filters, text, source)
         waits.append(time.perf_counter() - began)
-    spent = _cpu_seconds(pid) - before
+    spent = time.process_time() + cpu_seconds(pid) - before
     return {
         "cpu_ms": round(1000 * spent / len(texts), 2),
         "latency_ms": round(1000 * sorted(waits)[len(waits) // 2], 2),
@@ -96,11 +96,6 @@ async def _judge(filters: Sequence[SafetyFilter], text: str, source: Source) -> 
     await asyncio.gather(*(resumed(found) for found in asked if isinstance(found, NeedsWaiting)))
 
 
-def _cpu_seconds(worker: int) -> float:
-    """Of this process and of the worker, to a nanosecond."""
-    return time.process_time() + time.clock_gettime(_process_clock(worker))
-
-
-def _process_clock(pid: int) -> int:
-    """The clock of another process's processor time, as clock_getcpuclockid(3) makes it."""
-    return (~pid << 3) | 2
+def cpu_seconds(pid: int) -> float:
+    """Processor time of another process, to a nanosecond, by the clock that clock_getcpuclockid(3) names."""
+    return time.clock_gettime((~pid << 3) | 2)
