@@ -147,7 +147,7 @@ def test_filters_and_lists_are_kept_and_checked(serve: Serve) -> None:
             "content_filters 'strict'"
             in admin(served, "DELETE", "blocklists/house", wanted=(409,)).json["error"]["message"]
         )
-        admin(served, "PUT", "deployments/mine", {**DEPLOYED, "content_filter": "strict"}, (400,))
+        admin(served, "PUT", "deployments/mine", {**DEPLOYED, "content_filter": "absent"}, (400,))
 
 
 def test_the_default_deployment_moves(serve: Serve) -> None:
