@@ -9,11 +9,14 @@ from typing import Any, Final
 from modelport.core.ports.safety import FilterOutageError
 from modelport.engine.local_http import LocalHttp, LocalHttpError, LocalHttpStatusError
 from modelport.engine.service import EngineWorker
-from modelport.engine.supervisor import EngineUnavailableError
+from modelport.engine.supervisor import EngineUnavailableError, WorkerAddress
 
 LOADING_SECONDS: Final = 20.0
 """How long a call waits for a worker that is still loading."""
 ANSWER_SECONDS: Final = 30.0
+NOTICED_SECONDS: Final = 1.0
+"""Within which the end of a worker is noticed."""
+ATTEMPTS: Final = 2
 
 
 class WorkerClassify:
@@ -32,19 +35,30 @@ class WorkerClassify:
         return scores
 
     async def _ask(self, path: str, texts: Sequence[str]) -> Any:
+        """Once more where the worker has died: judging a text twice does no harm."""
         worker = self._worker()
         if worker is None:
             raise FilterOutageError("no worker runs that could classify")
-        try:
-            address = worker.address or await worker.ready(LOADING_SECONDS)
-            client = LocalHttp(address.socket_path, address.secret)
-            async with asyncio.timeout(ANSWER_SECONDS):
-                return await client.call("POST", path, {"texts": texts})
-        except EngineUnavailableError as error:
-            raise FilterOutageError(str(error)) from error
-        except TimeoutError as error:
-            raise FilterOutageError(f"the worker that classifies has not answered in {ANSWER_SECONDS:g} s") from error
-        except LocalHttpStatusError as error:
-            raise FilterOutageError(f"the worker that classifies answered {error.status}") from error
-        except LocalHttpError as error:
-            raise FilterOutageError("the worker that classifies is gone") from error
+        died: WorkerAddress | None = None
+        for _ in range(ATTEMPTS):
+            try:
+                address = await self._living(worker, died)
+                async with asyncio.timeout(ANSWER_SECONDS):
+                    return await LocalHttp(address.socket_path, address.secret).call("POST", path, {"texts": texts})
+            except EngineUnavailableError as error:
+                raise FilterOutageError(str(error)) from error
+            except TimeoutError as error:
+                raise FilterOutageError(f"the worker that classifies is silent for {ANSWER_SECONDS:g} s") from error
+            except LocalHttpStatusError as error:
+                raise FilterOutageError(f"the worker that classifies answered {error.status}") from error
+            except LocalHttpError:
+                died = address
+        raise FilterOutageError("the worker that classifies is gone")
+
+    async def _living(self, worker: EngineWorker, died: WorkerAddress | None) -> WorkerAddress:
+        """Where the worker is: not at the address of one that has died, which may not be noticed yet."""
+        waited = 0.0
+        while died is not None and worker.address == died and waited < NOTICED_SECONDS:
+            await asyncio.sleep(NOTICED_SECONDS / 20)
+            waited += NOTICED_SECONDS / 20
+        return worker.address or await worker.ready(LOADING_SECONDS)
