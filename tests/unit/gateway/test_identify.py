@@ -85,7 +85,7 @@ def test_a_common_beginning_is_no_identity(start: str, rest: str) -> None:
     assert who(shown(bearer=long[: -len(rest)]), known) is None
 
 
-@given(st.text(min_size=8, max_size=80))
+@given(st.text(min_size=8, max_size=80).filter(lambda key: key not in repr(shown(api_key="", bearer=""))))
 def test_neither_snapshot_nor_credential_shows_a_key(key: str) -> None:
     known = snapshot({key: "one"})
     assert key not in repr(known.keys)
