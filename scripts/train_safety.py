@@ -54,6 +54,8 @@ FOUND_AT_MEDIUM = 0.75
 """A head that finds more of the severe texts in cross-validation than this part gets a stricter threshold instead."""
 ATTACK_FALSE_ALARMS = {"annotate": 0.1, "block": 0.007}
 """The part of harmless prompts that sound like attacks."""
+EVERYDAY_FALSE_ALARMS = {"annotate": 0.01, "block": 0.002}
+"""The part of harmless prompts of every day that may be taken for attacks."""
 HIGH_QUANTILE = 0.6
 """`high` is what this part of the severe texts stays below."""
 
@@ -91,8 +93,8 @@ def training_texts(folder: Path) -> Iterator[data.Text]:
     for line in lines("harmful.tsv"):
         category, score, text = line.split("\t")
         yield data.Text(category, text, float(score), "own", data.normal(text))
-    for file in ("attacks", "benign", "benign_prompts"):
-        category = "benign" if file.startswith("benign") else ATTACK
+    for file in ("attacks", "benign", "benign_prompts", "everyday"):
+        category = ATTACK if file == "attacks" else "benign"
         for text in lines(f"{file}.txt"):
             yield data.Text(category, text, None, file, data.normal(text))
 
@@ -205,7 +207,11 @@ def thresholds(corpus: Corpus, head: str, scores: Floats) -> dict[str, float]:
     """From cross-validated scores."""
     prompts = scores[corpus.which(lambda text: text.source == "benign_prompts")]
     if head == ATTACK:
-        return {name: exceeded_by(prompts, part) for name, part in ATTACK_FALSE_ALARMS.items()}
+        everyday = scores[corpus.which(lambda text: text.source == "everyday")]
+        return {
+            name: max(exceeded_by(prompts, part), exceeded_by(everyday, EVERYDAY_FALSE_ALARMS[name]))
+            for name, part in ATTACK_FALSE_ALARMS.items()
+        }
     benign = np.concatenate([prompts, scores[corpus.which(lambda text: text.source == "benign")]])
     found = {name: exceeded_by(benign, part) for name, part in FALSE_ALARMS.items()}
     severe = scores[corpus.which(lambda text: is_severe(text, head))]

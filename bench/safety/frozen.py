@@ -36,7 +36,8 @@ def frozen_samples() -> list[Sample]:
     for category in (*HARMS, "attack"):
         lines = (DATA / f"benign_{category}.txt").read_text(encoding="utf-8").splitlines()
         samples += [Sample("benign", category, line) for line in lines]
-    return samples
+    everyday = (DATA / "everyday.txt").read_text(encoding="utf-8").splitlines()
+    return samples + [Sample("everyday", "benign", line) for line in everyday]
 
 
 def check_hashes() -> None:

@@ -32,7 +32,8 @@ Safety instead: the filters `guard_model` and `azure_content_safety`.
 * “Mild flagged”: of answers rated above 0 and below 0.5, the part that reaches medium all the same. Such a text is
   blocked, too. “Harmless answers”: rated 0, but given to questions about the harm; many are refusals.
 * “Look-alikes”: {look_alikes_of} harmless texts that share words and subjects with a harm, flagged by this head; “of
-  its own”: of those written for this harm. Any of the four heads flags {by_any} of them all.
+  its own”: of those written for this harm. Any of the four heads flags {by_any} of them all, and {everyday}
+  of prompts of every day.
 * “Precision”: of all frozen texts that this head flags, the harmful ones. In your traffic harm is rarer: expect less.
 * “AUC overall”: harmful answers against look-alikes and answers rated 0. “AUC within”: harmful answers against milder
   ones to questions about the same harm; 0.5 is chance.
@@ -71,6 +72,7 @@ def page_text(results: Mapping[str, Any]) -> str:
         harms=harms_table(quality["harms"]),
         look_alikes_of=quality["look_alikes_flagged_by_any"]["of"],
         by_any=percent(quality["look_alikes_flagged_by_any"]),
+        everyday=percent(quality["everyday_flagged_by_any"]),
         blocking=blocking(quality),
         attacks=attacks_table(quality["attacks"]),
         price=price_table(price),
@@ -136,6 +138,7 @@ def attacks_table(attacks: Mapping[str, Any]) -> str:
         ("bastioncorpus: harmless traps", "bastioncorpus_traps"),
         ("look-alikes of prompt attacks", "look_alikes"),
         ("look-alikes of the four harms", "other_look_alikes"),
+        ("prompts of every day", "everyday"),
     )
     lines = ["| | blocked | detected |", "|---|---|---|"]
     lines += [

@@ -104,6 +104,7 @@ def attack_figures(judged: Sequence[Judged]) -> dict[str, Any]:
         "posted_jailbreaks": figures(of("jailbreaks", "jailbreak")),
         "look_alikes": figures(of("benign", "attack")),
         "other_look_alikes": figures([j for j in judged if j.sample.set == "benign" and j.sample.category in HARMS]),
+        "everyday": figures(of("everyday", "benign")),
         "head_auc_on_bastioncorpus": round(
             auc([one.scores["attack"] for one in attacks], [one.scores["attack"] for one in traps]), 4
         ),
@@ -128,13 +129,14 @@ def quality_figures(judged: Sequence[Judged]) -> dict[str, Any]:
     harms = {harm: harm_figures(judged, harm) for harm in HARMS}
     blocking = blocking_harms(harms, judged)
 
-    def flagged_by(some: Sequence[str]) -> dict[str, Any]:
-        return share([any(one.severity(harm) >= MEDIUM for harm in some) for one in look_alikes])
+    def flagged_by(some: Sequence[str], texts: Sequence[Judged] = look_alikes) -> dict[str, Any]:
+        return share([any(one.severity(harm) >= MEDIUM for harm in some) for one in texts])
 
     return {
         "harms": harms,
         "blocking": blocking,
         "look_alikes_blocked": flagged_by(blocking),
         "look_alikes_flagged_by_any": flagged_by(HARMS),
+        "everyday_flagged_by_any": flagged_by(HARMS, [one for one in judged if one.sample.set == "everyday"]),
         "attacks": attack_figures(judged),
     }
