@@ -1,9 +1,11 @@
 """The mix: what a call costs in the forms that programs of a team send, whole and streamed.
 
 python -m bench.mix [--name mix] [--no-instructions] [--no-load] [--only NAME] [--rounds 5] [--seconds 0.6]
+                    [--filter Microsoft.DefaultV2]
 
 Of each form: instructions (in fixed batches, see `bench.batched`); files and functions of the package that one call
-passes after the same call has been made before; requests a second beside nginx and rolter with the same body.
+passes after the same call has been made before; requests a second beside nginx and rolter with the same body. Then
+what a content filter adds to the plain call (`bench.mix_filter`).
 """
 
 from __future__ import annotations
@@ -20,7 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bench import batched, contenders, machines, mix_forms, peers, rounds, scenarios, servers, written
+from bench import batched, contenders, machines, mix_filter, mix_forms, peers, rounds, scenarios, servers, written
 from bench.contenders import Contender, Door
 from bench.mix_forms import FORMS, Form
 
@@ -47,6 +49,7 @@ def main() -> None:
     parser.add_argument("--only", default="", help="forms whose name has this in it")
     parser.add_argument("--no-instructions", action="store_true")
     parser.add_argument("--no-load", action="store_true")
+    parser.add_argument("--filter", default=mix_filter.POLICY, help="the policy that the plain form is measured with")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=0.6)
     parser.add_argument("--name", help="of the file in bench/results; without it, results/local/mix.json")
@@ -67,9 +70,16 @@ def main() -> None:
         if not wanted.no_load:
             load(forms, Path(name), wanted.rounds, wanted.seconds, rows, left_out)
     print(table(rows))
+    filtered = {}
+    if mix_forms.PLAIN in forms and not wanted.no_load:
+        try:
+            filtered = mix_filter.measured(wanted.filter)
+            print(mix_filter.table(wanted.filter, filtered))
+        except servers.DidNotStart as reason:
+            left_out[wanted.filter] = str(reason)
     for what, why in left_out.items():
         print(f"Left out: {what}: {why}")
-    written.write("mix", wanted.name, {"rows": rows, "left_out": left_out})
+    written.write("mix", wanted.name, {"rows": rows, "filtered": {wanted.filter: filtered}, "left_out": left_out})
 
 
 def kinds(form: Form) -> Sequence[bool]:
