@@ -50,6 +50,7 @@ def findings(data: Mapping[str, Any], declared: Declared) -> Iterator[Finding]:
     for section in ("role_assignments", "content_filters", "blocklists"):
         yield from _taken_twice(section, _mapping(data.get(section)))
     yield from _content_filters(data)
+    yield from _guard(data, declared)
     yield from _assignments(data)
     yield from _several_defaults(_mapping(data.get("deployments")))
     yield from _catalogue(data.get("models"), declared)
@@ -180,6 +181,15 @@ def _content_filters(data: Mapping[str, Any]) -> Iterator[Finding]:
                 if used.lower() not in blocklists:
                     meant = did_you_mean(used, blocklists.values())
                     yield (*path, side, "blocklists", index), f"there is no blocklist {shown(used)}{meant}"
+
+
+def _guard(data: Mapping[str, Any], declared: Declared) -> Iterator[Finding]:
+    """The model that filters ask. What the deployment's own content filter is does not matter: it is not applied to
+    their calls."""
+    guard = _mapping(_mapping(data.get("content_safety")).get("guard")).get("deployment")
+    if isinstance(guard, str) and guard.lower() not in {known.lower() for known in declared.deployments}:
+        meant = did_you_mean(guard, declared.deployments)
+        yield ("content_safety", "guard", "deployment"), f"there is no deployment {shown(guard)}{meant}"
 
 
 def _indexed(value: Any) -> Iterator[tuple[int, str]]:

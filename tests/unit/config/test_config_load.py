@@ -280,6 +280,17 @@ def test_names_of_content_filters_lead_somewhere(write: Write, text: str, said: 
     assert said in one_fault(write(text + more))
 
 
+def test_the_guard_model_is_a_deployment_of_the_same_server(write: Write) -> None:
+    deployments = "deployments: {guard: {model: {name: smollm2-135m-instruct}, content_filter: guarded}}\n"
+    policy = "content_filters: {guarded: {filters: [guard_model]}}\n"
+    named = "content_safety: {guard: {deployment: %s}}\n"
+    fault = one_fault(write(deployments + policy + named % "gard"))
+    assert "content_safety.guard.deployment: there is no deployment 'gard'; did you mean 'guard'?" in fault
+    assert "there is no deployment 'guard'" in one_fault(write(named % "guard"))
+    settings = load(write(deployments + policy + named % "Guard"), HOME)  # that it is guarded itself does not matter
+    assert settings.content_safety.guard is not None
+
+
 def test_a_harm_is_written_short_or_in_full(write: Write) -> None:
     text = (
         "content_filters: {a: {prompt: {hate: off, sexual: low}, completion: {violence: {at: high, effect: annotate}}}}"
