@@ -68,19 +68,13 @@ class Answer(Struct, frozen=True):
     status: int = 200
 
 
-class Endpoint(Struct, frozen=True, kw_only=True):
-    """One method on one path. `{name}` stands for a segment, and is in `parameters`, decoded. `answer` raises
-    ModelportError."""
+class Described(Struct, frozen=True, kw_only=True):
+    """One method on one path, for the OpenAPI document. `{name}` stands for a segment."""
 
     method: Method
     path: str
-    answer: Callable[[AdminRequest, Mapping[str, str]], Awaitable[Answer]]
-    permission: Permission | Literal["public"]
-    """What a caller needs. An object's own scope is asked by the control plane (control/access.py)."""
-    is_case_sensitive: bool = True
-    """False: the fixed segments of the path are found whatever their case."""
     summary: str = ""
-    """What it does, for the OpenAPI document; empty: it is not part of it."""
+    """What it does; empty: it is not part of the document."""
     takes: str | None = None
     """The schema of the request's body, by its name in the document."""
     gives: Mapping[int, str | None] = msgspec.field(default_factory=lambda: {200: None})
@@ -89,6 +83,17 @@ class Endpoint(Struct, frozen=True, kw_only=True):
     """Names of the parameters that it reads."""
     is_conditional: bool = False
     """Whether it reads `If-Match` and `If-None-Match`."""
+
+
+class Endpoint(Described, frozen=True, kw_only=True):
+    """The same with its answer. What stands in the places of the path is in `parameters`, decoded. `answer` raises
+    ModelportError."""
+
+    answer: Callable[[AdminRequest, Mapping[str, str]], Awaitable[Answer]]
+    permission: Permission | Literal["public"]
+    """What a caller needs. An object's own scope is asked by the control plane (control/access.py)."""
+    is_case_sensitive: bool = True
+    """False: the fixed segments of the path are found whatever their case."""
 
 
 def is_deeper(value: Any, levels: int) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final
 
-from modelport.admin.endpoint import AdminRequest, Answer, Endpoint, json_answer
+from modelport.admin.endpoint import AdminRequest, Answer, Described, Endpoint, json_answer
 from modelport.core.roles import Permission
 
 BASE: Final = "/admin/v1/"
@@ -44,7 +44,7 @@ REFUSALS: Final[Mapping[int, str]] = {
 }
 
 
-def endpoint(endpoints: Sequence[Endpoint], schemas: Callable[[], Mapping[str, Any]]) -> Endpoint:
+def endpoint(endpoints: Sequence[Described], schemas: Callable[[], Mapping[str, Any]]) -> Endpoint:
     """Serves the document. `schemas`: by the names that the endpoints use, and what these refer to; asked for once."""
     described: list[dict[str, Any]] = []
 
@@ -56,7 +56,7 @@ def endpoint(endpoints: Sequence[Endpoint], schemas: Callable[[], Mapping[str, A
     return Endpoint(method="GET", path=PATH, answer=answer, permission=Permission.READ_ACCOUNT)
 
 
-def document(endpoints: Iterable[Endpoint], schemas: Mapping[str, Any]) -> dict[str, Any]:
+def document(endpoints: Iterable[Described], schemas: Mapping[str, Any]) -> dict[str, Any]:
     """OpenAPI 3.1."""
     paths: dict[str, dict[str, Any]] = {}
     for found in endpoints:
@@ -77,7 +77,7 @@ def document(endpoints: Iterable[Endpoint], schemas: Mapping[str, Any]) -> dict[
     }
 
 
-def operation(found: Endpoint) -> dict[str, Any]:
+def operation(found: Described) -> dict[str, Any]:
     """One method of one path."""
     described: dict[str, Any] = {
         "summary": found.summary,
@@ -92,7 +92,7 @@ def operation(found: Endpoint) -> dict[str, Any]:
     return described
 
 
-def parameters(found: Endpoint) -> Iterable[dict[str, Any]]:
+def parameters(found: Described) -> Iterable[dict[str, Any]]:
     """Of the path, the query and the head."""
     for segment in found.path.split("/"):
         if segment.startswith("{"):

@@ -12,6 +12,7 @@ from modelport.admin.arm.operations import Operations
 from modelport.admin.arm.scope import Arm, ArmNames, ArmServer, CatalogueModel
 from modelport.admin.endpoint import AdminRequest, Answer, Endpoint
 from modelport.admin.errors import encode
+from modelport.app import safety_explain
 from modelport.app.configuration import Configuration
 from modelport.app.control.opening import ControlPlaneOfServer
 from modelport.app.owner import Ledger
@@ -60,7 +61,7 @@ def admin_app(
     return AdminApp(
         [
             *of_admin,
-            openapi.endpoint(of_admin, described),
+            openapi.endpoint([*of_admin, safety_explain.DESCRIBED], described),
             *table.endpoints(arm, Operations(clock)),
             *contentsafety.endpoints(plane),
         ],

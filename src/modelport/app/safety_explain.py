@@ -9,7 +9,9 @@ from typing import Any, Final, Literal
 import msgspec
 from msgspec import Struct
 
+from modelport.admin.endpoint import Described
 from modelport.admin.errors import encode
+from modelport.admin.openapi import BASE
 from modelport.app.configuration import Configuration
 from modelport.app.filter_policies import policies_of
 from modelport.app.filters import SafetyFilters
@@ -27,7 +29,7 @@ from modelport.surfaces.door import Door, Route
 from modelport.surfaces.exchange import Exchange
 from modelport.surfaces.headers import RequestHead
 
-PATH: Final = "/admin/v1/safety/explain"
+PATH: Final = f"{BASE}safety/explain"
 MAX_CHARACTERS: Final = 1_000_000
 
 
@@ -39,6 +41,13 @@ class ExplainOptions(Struct, frozen=True, forbid_unknown_fields=True):
     source: Literal["prompt", "completion"] = "prompt"
 
 
+DESCRIBED: Final = Described(
+    method="POST",
+    path=PATH,
+    summary="What the content filters say of a text, and what a policy makes of it.",
+    takes="safety_question",
+    gives={200: "safety_explanation"},
+)
 _DECODER: Final = msgspec.json.Decoder(ExplainOptions)
 
 

@@ -73,4 +73,5 @@ def test_the_document_names_every_endpoint_and_no_secret_can_be_read(served: Ser
     assert document["openapi"].startswith("3.")
     for kind in RESOURCES:
         assert set(document["paths"][f"{BASE}{kind}/{{name}}"]) == {"get", "put", "patch", "delete"}
+    assert set(document["paths"][f"{BASE}safety/explain"]) == {"post"}
     assert served.call("GET", "/admin/v1/openapi.json", key=None).status == 401

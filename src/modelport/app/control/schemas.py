@@ -122,4 +122,37 @@ OTHERS: Final[Mapping[str, Any]] = {
             }
         },
     },
+    "safety_question": {
+        "type": "object",
+        "required": ["text"],
+        "properties": {
+            "text": {"type": "string", "description": "At most 1,000,000 characters."},
+            "policy": {
+                "type": ["string", "null"],
+                "description": "The content filter; without one nothing is decided.",
+            },
+            "source": {"enum": ["prompt", "completion"], "default": "prompt"},
+        },
+        "additionalProperties": False,
+    },
+    "safety_explanation": {
+        "type": "object",
+        "required": ["policy", "source", "decision", "results", "verdicts", "failed", "not_open"],
+        "properties": {
+            "policy": {"type": ["string", "null"]},
+            "source": TEXT,
+            "decision": {"enum": ["blocked", "passed", None]},
+            "results": {"type": "object"},
+            "verdicts": {
+                "type": "array",
+                "items": {
+                    "type": "object",
+                    "required": ["category", "severity", "score", "start", "end", "match", "filter", "version"],
+                },
+            },
+            "failed": {"type": "array", "items": TEXT},
+            "not_open": {"type": "array", "items": TEXT},
+        },
+        "additionalProperties": False,
+    },
 }
