@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
@@ -79,6 +79,8 @@ class RoleAssignmentSettings(ScopedRole):
 
     user: Word | None = None
     """The `oid` of a user or service principal in Entra; elsewhere the `sub`."""
+    principal_type: Literal["User", "ServicePrincipal"] | None = None
+    """What `user` is, as Azure's management API was given it; it is shown there, and changes nothing."""
     group: Word | None = None
     """A value of the token's `groups`."""
     application: Word | None = None
@@ -95,6 +97,8 @@ class RoleAssignmentSettings(ScopedRole):
             raise refuse("needs user, group, application or key, and only one of them")
         if self.key is not None and self.issuer is not None:
             raise refuse("issuer: a key has none")
+        if self.principal_type is not None and self.user is None:
+            raise refuse("principal_type: says what a user is; leave it out")
         return self
 
     @property

@@ -71,7 +71,8 @@ def test_the_life_of_an_assignment_at_a_scope_of_everything(served: Served, scop
     shown = made.json["properties"]
     assert (shown["scope"], shown["principalId"], shown["principalType"]) == (scope, ALICE, "User")
     assert shown["roleDefinitionId"] == f"{SUBSCRIPTION}/providers/Microsoft.Authorization/roleDefinitions/{READER}"
-    assert made_here(served) == [{"role": "Usage Reader", "user": ALICE, "description": "dashboards"}]
+    expected = {"role": "Usage Reader", "user": ALICE, "principal_type": "User", "description": "dashboards"}
+    assert made_here(served) == [expected]
     again = call(served, "GET", f"{made.json['id']}?api-version=2022-04-01")
     assert again.json == made.json
     assert ALICE in [found["principalId"] for found in listed(served, scope, "atScope()")]
@@ -101,6 +102,28 @@ def test_a_role_of_one_deployment(served: Served) -> None:
     assert (moved.status, moved.json["error"]["code"]) == (400, "RoleAssignmentUpdateNotPermitted")
     assert made_here(served) == [expected]
     assert call(served, "DELETE", at(scope, f"roleAssignments/{name}")).status == 200
+
+
+@pytest.mark.parametrize(
+    ("given", "shown"),
+    [
+        ("ServicePrincipal", "ServicePrincipal"),
+        ("serviceprincipal", "ServicePrincipal"),
+        ("User", "User"),
+        (None, "User"),
+    ],
+)
+def test_the_type_of_a_principal_is_kept(served: Served, given: str | None, shown: str) -> None:
+    made = assign(served, ACCOUNT, **({"principalType": given} if given is not None else {}), principalId="typed-1")
+    assert made.status == 201, made.body
+    assert made.json["properties"]["principalType"] == shown
+    again = call(served, "GET", f"{made.json['id']}?api-version=2022-04-01")
+    assert again.json["properties"]["principalType"] == shown
+    (found,) = [one for one in listed(served, ACCOUNT) if one["principalId"] == "typed-1"]
+    assert found["principalType"] == shown
+    other = assign(served, ACCOUNT, principalType="User", principalId="typed-1")  # the type makes it no other principal
+    assert (other.status, other.json["error"]["code"]) == (409, "RoleAssignmentExists")
+    assert call(served, "DELETE", made.json["id"]).status == 200
 
 
 def test_what_azure_has_no_words_for_is_shown(served: Served) -> None:

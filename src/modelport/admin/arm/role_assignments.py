@@ -26,7 +26,12 @@ KINDS: Final[Mapping[str, str]] = {
     "key": "Unknown",
 }
 """What a role can be assigned to, and Azure's type of it. `user` has the object id of a service principal, too."""
-TYPES: Final[Mapping[str, str]] = {"user": "user", "serviceprincipal": "user", "group": "group"}
+TYPES: Final[Mapping[str, tuple[str, str]]] = {
+    "user": ("user", "User"),
+    "serviceprincipal": ("user", "ServicePrincipal"),
+    "group": ("group", "Group"),
+}
+"""What a role can be assigned to by Azure's type of it, and how Azure spells that."""
 NOT_HERE: Final = ("condition", "conditionVersion", "delegatedManagedIdentityResourceId")
 NAMESPACE: Final = uuid.UUID("0f1d8d0a-6a3f-4c59-9f0e-5a1c1d6e2b77")
 """For the GUIDs of assignments that have other names."""
@@ -112,12 +117,16 @@ def settings_of(scope: Scope) -> Body:
             code="RoleDefinitionDoesNotExist",
             target="properties.roleDefinitionId",
         )
-    principal, kind = given.get("principalId"), TYPES.get(str(given.get("principalType") or "user").lower())
+    principal, type_ = given.get("principalId"), given.get("principalType")
+    known = TYPES.get(str(type_ or "user").lower())
     if not isinstance(principal, str) or not principal:
         raise BadRequest("principalId is missing.", target="properties.principalId")
-    if kind is None:
+    if known is None:
         raise BadRequest("principalType is User, Group or ServicePrincipal.", target="properties.principalType")
+    kind, spelled = known
     found: Body = {"role": role.role if ROLE_IDS[role.role] == role.id else role.name, kind: principal}
+    if type_ and kind == "user":
+        found["principal_type"] = spelled
     if "deployment" in scope.names:
         found["deployments"] = [scope.names["deployment"]]
     if (issuer := issuer_of(scope)) is not None:
@@ -145,7 +154,7 @@ def shown(scope: Scope, found: Resource) -> dict[str, Any]:
             "scope": place,
             "roleDefinitionId": definition_id(scope, role) if role is not None else None,
             "principalId": value,
-            "principalType": KINDS[kind],
+            "principalType": found.body.get("principal_type") or KINDS[kind],
             "description": found.body.get("description"),
             "condition": condition_of(found.body),
             "conditionVersion": None,
