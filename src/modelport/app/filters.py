@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any, Final
 
 from msgspec import Struct
@@ -86,8 +86,7 @@ def open_content_filters(settings: Settings, before: SafetyFilters) -> SafetyFil
             windows[name] = min(policy.window_chars, windows.get(name, policy.window_chars))
     adapters = adapters_of(settings, before)
     parts = FilterParts(blocklists=blocklists_of(settings), windows=windows, adapters=adapters)
-    kept = before.opened if before.parts == parts else {}
-    opened = {name: kept[name] if name in kept else open_filter(name, parts, settings) for name in sorted(wanted)}
+    opened = {name: kept_filter(name, parts, before) or open_filter(name, parts, settings) for name in sorted(wanted)}
     strict = settings.server.strict
     return SafetyFilters(
         {name: content_filter(policy, opened, is_strict=strict) for name, policy in policies.items()},
@@ -115,10 +114,22 @@ def adapters_of(settings: Settings, before: SafetyFilters) -> dict[str, Any]:
     return found
 
 
+def kept_filter(name: str, parts: FilterParts, before: SafetyFilters) -> SafetyFilter | None:
+    """The one that is open, if what it was made of is the same: what it remembers, or knows of an outage, counts on."""
+    found = before.opened.get(name)
+    return found if found is not None and used(name, parts) == used(name, before.parts) else None
+
+
+def used(name: str, parts: FilterParts) -> FilterParts:
+    """The parts that a filter is made of. Raises what `filter_module` raises."""
+    uses: Collection[str] | None = getattr(filter_module(name), "USES", None)
+    return parts if uses is None else parts.only(uses)
+
+
 def open_filter(name: str, parts: FilterParts, settings: Settings) -> SafetyFilter:
     """Raises ConfigError that names who needs it."""
     try:
-        opened: SafetyFilter = filter_module(name).open_filter(parts)
+        opened: SafetyFilter = filter_module(name).open_filter(used(name, parts))
     except (ImportError, AttributeError, FilterUnavailableError) as error:
         said = str(error) if isinstance(error, FilterUnavailableError) else "is not available in this version"
         raise ConfigError([Fault("configuration", None, *fault) for fault in faults(name, said, settings)]) from error

@@ -29,6 +29,7 @@ from modelport.core.safety import ATTACKS, HARMS, Category, Severity, Verdict
 from modelport.safety.breaker import Breaker
 from modelport.safety.sentences import split_pieces
 
+USES: Final = ("azure_content_safety",)
 API_VERSION: Final = "2024-09-01"
 CHARACTERS_AT_ONCE: Final = 10_000
 ANSWER_BYTES: Final = 1 << 20

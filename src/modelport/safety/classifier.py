@@ -23,6 +23,7 @@ from modelport.core.safety import HARMS, Category, Severity, Verdict
 from modelport.safety.levels import Levels, trained_levels
 from modelport.safety.sentences import split_pieces
 
+USES: Final = ("classify",)
 LOOP_CHARACTERS: Final = 8192
 """What is longer is divided outside the loop."""
 TEXT_CHARACTERS: Final = 1_000_000

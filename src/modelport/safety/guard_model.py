@@ -20,6 +20,7 @@ from modelport.core.ports.stages import NeedsWaiting
 from modelport.core.safety import HARMS, Category, Severity, Source, Verdict
 from modelport.safety.sentences import split_pieces
 
+USES: Final = ("guard_model", "ask")
 CHARACTERS_AT_ONCE: Final = 4000
 ANSWER_TOKENS: Final = 60
 HAZARDS: Final[Mapping[str, Category]] = {

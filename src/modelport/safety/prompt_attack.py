@@ -15,6 +15,7 @@ from modelport.core.safety import Category, Severity, Source, Verdict
 from modelport.safety.classifier import classify_of, divided
 from modelport.safety.levels import ATTACK, Levels, trained_levels
 
+USES: Final = ("classify",)
 GUARDIAN_SURE: Final = 0.93
 """Of the harmless sentences of the training, 1 of 900 reaches it."""
 GUARDIAN_FINDS: Final = 0.807

@@ -2,12 +2,13 @@
 
 What it finds is a Verdict; what follows from it, a policy decides (`modelport.safety.policy`). A filter is found by its
 name: the module `modelport.safety.<name>` has `open_filter(parts: FilterParts) -> SafetyFilter`, which raises
-FilterUnavailableError where something that it needs is missing.
+FilterUnavailableError where something that it needs is missing. With `USES`, names of parts, it is opened with those
+alone, and kept where they stay the same when the configuration changes; without, whenever any part changes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Protocol, runtime_checkable
 
 from msgspec import Struct
@@ -58,6 +59,14 @@ class FilterParts(Struct, frozen=True, kw_only=True):
     """By lower-case name of a blocklist: the fewest characters that policies hold back of a stream because of it."""
     adapters: Mapping[str, Any] = {}
     """What runs elsewhere, by the name of its port: `modelport.app.filters` says which there are."""
+
+    def only(self, names: Collection[str]) -> FilterParts:
+        """Those that are named: `blocklists`, `windows`, and adapters by the names of their ports."""
+        return FilterParts(
+            blocklists=self.blocklists if "blocklists" in names else {},
+            windows=self.windows if "windows" in names else {},
+            adapters={name: adapter for name, adapter in self.adapters.items() if name in names},
+        )
 
 
 class Classify(Protocol):

@@ -1,5 +1,5 @@
 """The filter `rules`: texts and regular expressions of blocklists, and swear words, found through what hides them."""
 
-from modelport.safety.rules.filter import open_filter
+from modelport.safety.rules.filter import USES, open_filter
 
-__all__ = ["open_filter"]
+__all__ = ["USES", "open_filter"]

@@ -25,6 +25,7 @@ from modelport.safety.rules.skeleton import skeletons
 from modelport.safety.rules.widths import longest_match
 from modelport.safety.rules.window import RulesStream
 
+USES: Final = ("blocklists", "windows")
 NAME: Final = "rules"
 VERSION: Final = "1"
 AT_ONCE: Final = 8_192
