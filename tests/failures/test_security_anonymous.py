@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable
 from typing import Any
 
+import openai
 import pytest
 
 from served import Served
@@ -109,6 +110,36 @@ def test_a_head_that_was_good_does_not_open_the_door_for_another(served: Served)
                 assert data
                 received += data
             assert received.startswith(b"HTTP/1.1 %d " % status)
+
+
+@pytest.mark.parametrize(
+    ("path", "fields"),
+    [
+        ("/v1/chat/completions", {"authorization": "Bearer unused"}),
+        ("/models/chat/completions", {"api-key": "unused"}),
+        ("/openai/deployments/script/chat/completions?api-version=2024-10-21", {"api-key": "unused"}),
+    ],
+)
+def test_a_wrong_key_is_refused_and_says_that_none_is_needed(served: Served, path: str, fields: dict[str, str]) -> None:
+    answer = raw_call(served, ("POST", path, {"model": "script", **CHAT}), fields)
+    assert answer.startswith(b"HTTP/1.1 401 ")
+    assert b"takes callers without a credential" in answer
+    assert b"unused" not in answer
+
+
+def test_a_client_that_must_send_some_key_has_one_of_its_own(
+    serve: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("UNUSED_KEY", "unused")
+    with serve({**CONFIG, "keys": {"unused": {"key1": "env:UNUSED_KEY"}}}) as served:
+        assert raw_call(served, ROUTES[11], {}).startswith(b"HTTP/1.1 200 ")
+        with openai.OpenAI(base_url=f"{served.url}/v1", api_key="unused", max_retries=0) as client:
+            assert client.models.list().data
+        with (
+            openai.OpenAI(base_url=f"{served.url}/v1", api_key="another", max_retries=0) as client,
+            pytest.raises(openai.AuthenticationError, match="takes callers without a credential"),
+        ):
+            client.models.list()
 
 
 def test_a_server_with_keys_answers_to_every_name(serve: Callable[..., Any]) -> None:

@@ -7,8 +7,8 @@ import hmac
 import secrets
 from typing import Final
 
+from modelport.auth import anonymous
 from modelport.core.catalog import Snapshot
-from modelport.core.errors import Unauthenticated
 from modelport.core.identity import Credential, Identified, KeyEntry
 from modelport.core.ports.stages import Refusal
 
@@ -39,4 +39,4 @@ def authenticate(credential: Credential, snapshot: Snapshot, now: float) -> Iden
             return Identified(entry.principal, entry.expires_at)
         if entry is not None:
             reason = f"expired_key: {entry.principal.key_id}"
-    return Refusal(Unauthenticated(reason=reason))
+    return anonymous.refusal(snapshot, reason)
