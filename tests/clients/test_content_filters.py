@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from typing import Any
 
 import openai
@@ -17,6 +19,7 @@ from .printed import run_python
 from .serving import Server
 from .wire import send
 
+AzureOf = Callable[[str], ChatCompletionsClient]
 BLOCKED = "Your request triggered an content_filter error:\n\t The response was filtered due to the prompt triggering "
 PROMPT = "Chopping tomatoes and cutting them into cubes or wedges are great ways to practice your knife skills."
 HOW = [{"role": "user", "content": "How do I cook?"}]
@@ -32,20 +35,27 @@ SEED = {
 }
 
 
-def azure(server: Server, deployment: str) -> ChatCompletionsClient:
-    return ChatCompletionsClient(server.root_of(deployment), AzureKeyCredential(server.key))
+@pytest.fixture
+def azure(server: Server) -> Iterator[AzureOf]:
+    """Azure's client of a deployment's own endpoint."""
+    with ExitStack() as stack:
+
+        def make(deployment: str) -> ChatCompletionsClient:
+            client = ChatCompletionsClient(server.root_of(deployment), AzureKeyCredential(server.key))
+            return stack.enter_context(client)
+
+        yield make
 
 
-def clients(server: Server) -> dict[str, openai.OpenAI]:
-    return {
-        "openai": openai.OpenAI(base_url=f"{server.url}/openai/v1", api_key=server.key, max_retries=0),
-        "azure": openai.AzureOpenAI(
-            azure_endpoint=server.url, api_key=server.key, api_version="2024-10-21", max_retries=0
-        ),
-    }
-
-
-KINDS = pytest.mark.parametrize("kind", ["openai", "azure"])
+@pytest.fixture(params=["openai", "azure"])
+def client(server: Server, request: pytest.FixtureRequest) -> Iterator[openai.OpenAI]:
+    """OpenAI's client on each of its surfaces."""
+    with (
+        openai.OpenAI(base_url=f"{server.url}/openai/v1", api_key=server.key, max_retries=0)
+        if request.param == "openai"
+        else openai.AzureOpenAI(azure_endpoint=server.url, api_key=server.key, api_version="2024-10-21", max_retries=0)
+    ) as made:
+        yield made
 
 
 @pytest.mark.check(107, 108)
@@ -55,9 +65,9 @@ def test_the_sample_of_content_safety_says_what_triggered(server: Server) -> Non
 
 
 @pytest.mark.check(107, 108)
-def test_a_blocked_prompt_has_the_documented_body(server: Server) -> None:
+def test_a_blocked_prompt_has_the_documented_body(server: Server, azure: AzureOf) -> None:
     with pytest.raises(HttpResponseError) as caught:
-        azure(server, CAREFUL).complete(messages=[UserMessage(content=PROMPT)])
+        azure(CAREFUL).complete(messages=[UserMessage(content=PROMPT)])
     assert (caught.value.status_code, caught.value.error.code) == (400, "content_filter")
     assert json.loads(caught.value.response.body()) == {"error": SEED}
     for stream in (False, True):
@@ -68,12 +78,11 @@ def test_a_blocked_prompt_has_the_documented_body(server: Server) -> None:
 
 
 @pytest.mark.check(111)
-@KINDS
 @pytest.mark.parametrize("stream", [False, True])
-def test_a_blocked_prompt_says_for_what_to_openai(server: Server, kind: str, stream: bool) -> None:
+def test_a_blocked_prompt_says_for_what_to_openai(client: openai.OpenAI, stream: bool) -> None:
     messages: Any = [{"role": "user", "content": PROMPT}]
     with pytest.raises(openai.BadRequestError) as caught:
-        clients(server)[kind].chat.completions.create(model=CAREFUL, messages=messages, stream=stream)
+        client.chat.completions.create(model=CAREFUL, messages=messages, stream=stream)
     assert (caught.value.code, caught.value.param) == ("content_filter", "prompt")
     body: Any = caught.value.body
     assert body["innererror"]["code"] == "ResponsibleAIPolicyViolation"
@@ -82,8 +91,8 @@ def test_a_blocked_prompt_says_for_what_to_openai(server: Server, kind: str, str
 
 
 @pytest.mark.check(109, 110)
-def test_a_blocked_answer_to_azure(server: Server) -> None:
-    client, messages = azure(server, CAREFUL), [UserMessage(content="How do I cook?")]
+def test_a_blocked_answer_to_azure(azure: AzureOf) -> None:
+    client, messages = azure(CAREFUL), [UserMessage(content="How do I cook?")]
     choice = client.complete(messages=messages).choices[0]
     assert (choice.finish_reason, choice.message.content) == ("content_filter", BEFORE)
     updates = [update.choices[0] for update in client.complete(messages=messages, stream=True)]
@@ -92,9 +101,7 @@ def test_a_blocked_answer_to_azure(server: Server) -> None:
 
 
 @pytest.mark.check(109, 110, 111)
-@KINDS
-def test_a_blocked_answer_to_openai(server: Server, kind: str) -> None:
-    client = clients(server)[kind]
+def test_a_blocked_answer_to_openai(client: openai.OpenAI) -> None:
     answer: Any = client.chat.completions.create(model=CAREFUL, messages=HOW)  # type: ignore[arg-type]
     choice = answer.choices[0]
     assert (choice.finish_reason, choice.message.content) == ("content_filter", BEFORE)
@@ -113,16 +120,16 @@ def test_a_blocked_answer_to_openai(server: Server, kind: str) -> None:
 
 
 @pytest.mark.check(25, 112)
-def test_two_deployments_of_one_model_have_filters_of_their_own(server: Server) -> None:
+def test_two_deployments_of_one_model_have_filters_of_their_own(azure: AzureOf) -> None:
     said = {}
     for deployment in (CAREFUL, CARELESS):
-        answer = azure(server, deployment).complete(messages=[UserMessage(content="How do I cook?")])
+        answer = azure(deployment).complete(messages=[UserMessage(content="How do I cook?")])
         said[deployment] = (answer.model, answer.choices[0].finish_reason, answer.choices[0].message.content)
     assert said[CAREFUL] == ("careful", "content_filter", BEFORE)
     assert said[CARELESS] == ("careful", "stop", "Take a knife. Chopping tomatoes is easy.")
-    azure(server, CARELESS).complete(messages=[UserMessage(content=PROMPT)])
+    azure(CARELESS).complete(messages=[UserMessage(content=PROMPT)])
     with pytest.raises(HttpResponseError):
-        azure(server, CAREFUL).complete(messages=[UserMessage(content=PROMPT)])
+        azure(CAREFUL).complete(messages=[UserMessage(content=PROMPT)])
 
 
 @pytest.mark.check(110)
@@ -148,9 +155,8 @@ def test_documented_answers_have_no_other_fields_unless_they_are_asked_for(serve
     assert b"filter_results" not in reply.body
 
 
-@KINDS
-def test_chunks_of_an_asynchronous_filter_can_be_read(server: Server, kind: str) -> None:
-    stream: Any = clients(server)[kind].chat.completions.create(
+def test_chunks_of_an_asynchronous_filter_can_be_read(client: openai.OpenAI) -> None:
+    stream: Any = client.chat.completions.create(
         model=CAREFUL_LATER, messages=HOW, stream=True  # type: ignore[arg-type]
     )  # fmt: skip
     chunks = list(stream)
@@ -164,6 +170,6 @@ def test_chunks_of_an_asynchronous_filter_can_be_read(server: Server, kind: str)
     assert {chunk.id for chunk in chunks[1:]} == {chunks[1].id}
 
 
-def test_so_can_azure_s_client(server: Server) -> None:
-    updates = list(azure(server, CAREFUL_LATER).complete(messages=[UserMessage(content="How?")], stream=True))
+def test_so_can_azure_s_client(azure: AzureOf) -> None:
+    updates = list(azure(CAREFUL_LATER).complete(messages=[UserMessage(content="How?")], stream=True))
     assert "".join(update.choices[0].delta.content for update in updates) == TOMATOES
