@@ -25,7 +25,7 @@ CONNECTIONS = 16
 WARMING_REQUESTS = 300
 PERF_REQUESTS, CALLGRIND_REQUESTS = 10_000, 1_500
 CONFIG = """
-server: {{port: {port}, data_dir: {folder}/data}}
+server: {{port: {port}, data_dir: {folder}/data, default_content_filter: Microsoft.Nill}}
 telemetry: {{log_level: warning}}
 providers: {{mock: {{type: openai_compatible, base_url: "http://127.0.0.1:{mock}/v1"}}}}
 deployments:

@@ -75,7 +75,7 @@ FORMS = (
 )
 GATED = (PLAIN, DOCUMENTED, LIMITED, TOKEN)
 CONFIG = """
-server: {{port: {port}, data_dir: "{folder}/data"}}
+server: {{port: {port}, data_dir: "{folder}/data", default_content_filter: Microsoft.Nill}}
 telemetry: {{log_level: warning}}
 {store}
 auth:

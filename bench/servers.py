@@ -57,7 +57,7 @@ PROXY = """
 """
 
 MODELPORT = """
-server: {{port: {port}, data_dir: {folder}/data}}
+server: {{port: {port}, data_dir: {folder}/data, default_content_filter: Microsoft.Nill}}
 telemetry: {{log_level: {log_level}}}
 providers:
   mock: {{type: openai_compatible, base_url: "http://127.0.0.1:{mock}/v1"}}

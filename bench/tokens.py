@@ -114,7 +114,7 @@ def run() -> dict[str, Any] | None:
         port = servers.free_port()
         config = Path(folder) / "modelport.yaml"
         config.write_text(
-            f"server: {{port: {port}, data_dir: {folder}/data}}\n"
+            f"server: {{port: {port}, data_dir: {folder}/data, default_content_filter: Microsoft.Nill}}\n"
             f"deployments:\n  {MODEL}:\n    model: {{format: Custom, name: SmolLM2-bench}}\n"
             f"    provider: {{type: llama_cpp, weights: {weights['weights']}}}\n    default: true\n"
         )

@@ -13,6 +13,8 @@ import hypothesis
 import pytest
 from tests.clients.recorder import Recorder
 
+from modelport.config import default_filter
+from modelport.core.safety import NOTHING
 from modelport.engine.weights.catalogue import CATALOGUE
 from modelport.engine.weights.places import WeightsState, look
 from served import Served
@@ -22,6 +24,10 @@ hypothesis.settings.register_profile("any machine", deadline=None)
 hypothesis.settings.load_profile("any machine")
 
 Serve = Callable[..., AbstractContextManager[Served]]
+
+
+# Not each application that a test makes in its own process starts a worker that classifies.
+default_filter.WHERE_INSTALLED = NOTHING  # type: ignore[misc]
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -22,6 +22,7 @@ import yaml
 from tests import warm_start
 from tests.warm_start import WarmProcess
 
+from modelport.core.safety import NOTHING
 from modelport.core.usage import UsageRecord
 from modelport.stores.journal import ended_calls
 from modelport.stores.journal.lines import Line, decode_line
@@ -31,6 +32,8 @@ from modelport.stores.journal.writes import Write
 KEY = "operators-key-0f6a52"
 SECRETS_KEY = "secrets-key-of-the-tests-0123456789abcdef"
 """What servers on PostgreSQL need."""
+DEFAULT_FILTER = "MODELPORT_DEFAULT_CONTENT_FILTER"
+"""Of most tests' servers `Microsoft.Nill`, so that not each of them starts a worker; empty: what operators have."""
 WAIT_SECONDS = 60.0
 
 
@@ -208,10 +211,14 @@ def serve(
     may be empty: then too it is a process of its own, not a fork (`warm_start`)."""
     data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     file = data_dir.parent / f"{data_dir.name}.yaml"
-    file.write_text(config if isinstance(config, str) else yaml.safe_dump(dict(config)), encoding="utf-8")
+    text = config if isinstance(config, str) else yaml.safe_dump(dict(config))
+    file.write_text(text, encoding="utf-8")
     log = data_dir.parent / f"{data_dir.name}.log"
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("MODELPORT_")}
-    environ = {**inherited, "MODELPORT_DATA_DIR": str(data_dir), "MODELPORT_API_KEY": KEY, **environment}
+    usual = {"MODELPORT_DATA_DIR": str(data_dir), "MODELPORT_API_KEY": KEY}
+    if "default_content_filter" not in text:
+        usual[DEFAULT_FILTER] = NOTHING
+    environ = {**inherited, **usual, **environment}
     arguments = ["serve", "--config", str(file), "--port", "0"]
     with log.open("ab") as stderr, start(arguments, environ, stderr, under) as process:
         try:

@@ -186,6 +186,8 @@ def running(
         port = free_port()
         environment = {k: v for k, v in os.environ.items() if not k.startswith("MODELPORT_")}
         environment |= {"MODELPORT_API_KEY": KEY, "MODELPORT_TEST_SECOND_KEY": SECOND_KEY}
+        if "default_content_filter" not in server_section:
+            environment["MODELPORT_DEFAULT_CONTENT_FILTER"] = "Microsoft.Nill"
         of_clients: dict[str, str] = {}
         if keyless:
             identities = directory / "identities.yaml"

@@ -58,6 +58,12 @@ def serve(
         str | None, typer.Option(help="debug, info, warning or error. [env: MODELPORT_LOG_LEVEL]")
     ] = None,
     workers: Annotated[int | None, typer.Option(help="Processes that serve. [env: MODELPORT_WORKERS]")] = None,
+    default_content_filter: Annotated[
+        str | None,
+        typer.Option(
+            help="The filter of deployments that name none, say Microsoft.Nill. [env: MODELPORT_DEFAULT_CONTENT_FILTER]"
+        ),
+    ] = None,
     model: Annotated[
         str | None, typer.Option(help="Deploy this model of `modelport models list`, as the default one.")
     ] = None,
@@ -81,6 +87,7 @@ def serve(
         tls_key=tls_key,
         log_level=log_level,
         workers=workers,
+        default_content_filter=default_content_filter,
         model=model,
         identity=identity,
     )

@@ -78,7 +78,7 @@ async def announce(
         write_line(line)
     sys.stdout.flush()
     await deployments_settled(application)
-    write_line(filter_line(application.snapshot.default_content_filter))
+    write_line(filter_line(application.snapshot.default_content_filter, settings))
     for line in calls(base, settings, application, files, config, has_key=not settings.auth.anonymous):
         write_line(line)
     sys.stdout.flush()
@@ -120,9 +120,14 @@ async def deployments_settled(application: Shown) -> None:
             await asyncio.sleep(POLL_SECONDS)
 
 
-def filter_line(policy: str) -> str:
+def filter_line(policy: str, settings: Settings) -> str:
     """What deployments without a content filter of their own do."""
-    return f"  content filter: {policy}" + (", which filters nothing" if policy == NOTHING else "")
+    told = f"  content filter: {policy}"
+    if policy == NOTHING:
+        told += ", which filters nothing"
+        if settings.server.default_content_filter is None:
+            told += "; the local classifier is not installed (pip install 'modelport[local]')"
+    return told
 
 
 def described(state: DeploymentState, width: int) -> str:

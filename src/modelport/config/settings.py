@@ -121,7 +121,8 @@ class ServerSettings(Section):
     cors_origins: Annotated[tuple[Origin, ...], AfterValidator(at_most(100, "origins"))] = ()
     """Web pages that may call from a browser: `https://app.example`, or `*`."""
     default_content_filter: Name | None = None
-    """The content filter of deployments that name none; absent: `Microsoft.Nill`, which filters nothing."""
+    """The content filter of deployments that name none; absent: `Microsoft.DefaultV2` where the local classifier is
+    installed (`pip install 'modelport[local]'`), else `Microsoft.Nill`, which filters nothing."""
     public_url: Url | None = None
     """`https://host` as callers see it, for the absolute links of Azure's management API."""
     limits: ServerLimits = ServerLimits.model_construct()

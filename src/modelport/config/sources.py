@@ -35,6 +35,7 @@ class Flags:
     tls_key: FilePath | None = None
     log_level: str | None = None
     workers: int | None = None
+    default_content_filter: str | None = None
     model: str | None = None
     """An embedded model, deployed under this name as the default one."""
     identity: str | None = None
@@ -50,6 +51,7 @@ PLACES: Final[Mapping[str, Path]] = {
     "tls_key": ("server", "tls", "key"),
     "log_level": ("telemetry", "log_level"),
     "workers": ("server", "workers"),
+    "default_content_filter": ("server", "default_content_filter"),
 }
 """What can be set from outside the file. The variable of `data_dir` is MODELPORT_DATA_DIR, its flag --data-dir."""
 

@@ -319,7 +319,11 @@ def test_flags_and_environment_say_the_same(serve: Any, data_dir: Path, free_por
     file.write_text(yaml.safe_dump(SCRIPTED))
     port = str(free_port)
     given = (
-        (["--port", port, "--data-dir", str(data_dir), "--config", str(file), "--log-level", "error"], {})
+        (
+            ["--port", port, "--data-dir", str(data_dir), "--config", str(file), "--log-level", "error"]
+            + ["--default-content-filter", "Microsoft.Nill"],
+            {},
+        )
         if by == "flags"
         else (
             [],
@@ -328,6 +332,7 @@ def test_flags_and_environment_say_the_same(serve: Any, data_dir: Path, free_por
                 "MODELPORT_DATA_DIR": str(data_dir),
                 "MODELPORT_CONFIG": str(file),
                 "MODELPORT_LOG_LEVEL": "error",
+                "MODELPORT_DEFAULT_CONTENT_FILTER": "Microsoft.Nill",
             },
         )
     )
@@ -349,6 +354,16 @@ def test_flags_and_environment_say_the_same(serve: Any, data_dir: Path, free_por
 def test_help_names_every_option_and_its_variable() -> None:
     done = CliRunner().invoke(app, ["serve", "--help"])
     told = " ".join(done.stdout.split())
-    for name in ("config", "host", "port", "data-dir", "tls-self-signed", "tls-cert", "tls-key", "log-level"):
+    for name in (
+        "config",
+        "host",
+        "port",
+        "data-dir",
+        "tls-self-signed",
+        "tls-cert",
+        "tls-key",
+        "log-level",
+        "default-content-filter",
+    ):
         assert f"--{name}" in told
         assert f"[env: MODELPORT_{name.upper().replace('-', '_')}]" in told

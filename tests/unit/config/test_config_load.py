@@ -116,6 +116,7 @@ def test_every_variable_reaches_its_setting(tmp_path: Path) -> None:
             "MODELPORT_TLS_SELF_SIGNED": "true",
             "MODELPORT_LOG_LEVEL": "debug",
             "MODELPORT_WORKERS": "1",
+            "MODELPORT_DEFAULT_CONTENT_FILTER": "Microsoft.Nill",
             "MODELPORT_API_KEY": "the-key",
         },
     )
@@ -123,6 +124,7 @@ def test_every_variable_reaches_its_setting(tmp_path: Path) -> None:
     assert found.server.data_dir == Path("/home/somebody/d")
     assert found.server.tls.self_signed
     assert found.telemetry.log_level == "debug"
+    assert found.server.default_content_filter == "Microsoft.Nill"
     assert [key.reveal() for key in found.auth.keys] == ["the-key"]
 
 

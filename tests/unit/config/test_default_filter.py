@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from modelport.cli.startup import filter_line
 from modelport.config import default_filter, preflight
 from modelport.config.default_filter import default_content_filter, has_classifier
 from modelport.config.load import load
@@ -27,6 +28,24 @@ def test_where_the_classifier_is_missing_nothing_is_filtered(tmp_path: Path, mon
         assert default_content_filter(settings) == policy
     named = settings_of(tmp_path, "server: {default_content_filter: Microsoft.Default}")
     assert default_content_filter(named) == "Microsoft.Default"
+
+
+def test_the_default_is_looked_for_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = settings_of(tmp_path, "{}")
+    before = has_classifier(settings)
+    monkeypatch.setattr(default_filter, "CLASSIFIER", ("modelport_has_no_such_module",))
+    assert has_classifier(settings) == before
+
+
+def test_the_start_says_what_is_in_force_and_why(tmp_path: Path) -> None:
+    settings = settings_of(tmp_path, "{}")
+    assert filter_line("Microsoft.DefaultV2", settings) == "  content filter: Microsoft.DefaultV2"
+    nothing = "  content filter: Microsoft.Nill, which filters nothing"
+    missing = "; the local classifier is not installed (pip install 'modelport[local]')"
+    assert filter_line("Microsoft.Nill", settings) == nothing + missing
+    assert filter_line("Microsoft.Nill", settings_of(tmp_path, "server: {default_content_filter: Microsoft.Nill}")) == (
+        nothing
+    )
 
 
 def test_a_package_that_is_missing_is_no_classifier(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
