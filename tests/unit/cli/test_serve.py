@@ -317,11 +317,10 @@ def test_the_tiny_default_is_called_what_it_is(weights: Path, data_dir: Path, se
 def test_flags_and_environment_say_the_same(serve: Any, data_dir: Path, free_port: int, by: str) -> None:
     file = data_dir.parent / "own.yaml"
     file.write_text(yaml.safe_dump(SCRIPTED))
-    port = str(free_port)
+    port, nothing = str(free_port), ("--default-content-filter", "Microsoft.Nill")
     given = (
         (
-            ["--port", port, "--data-dir", str(data_dir), "--config", str(file), "--log-level", "error"]
-            + ["--default-content-filter", "Microsoft.Nill"],
+            ["--port", port, "--data-dir", str(data_dir), "--config", str(file), "--log-level", "error", *nothing],
             {},
         )
         if by == "flags"
