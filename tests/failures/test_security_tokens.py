@@ -289,7 +289,9 @@ def test_an_address_that_fails_too_often(issuer: TokenIssuer, serve: Callable[..
         assert call(served, good, "/v1/models").status == 200
         assert served.call("POST", "/models/chat/completions", CHAT).status == 200
         assert served.metric("modelport_authentication_failures_total", reason="throttled") >= 1
-        assert served.call("GET", "/health/ready", key="a-wrong-key").status == 200
+        for path in ("/health", "/health/live", "/health/ready", "/", "/metadata/endpoints"):
+            assert served.call("GET", path, key="a-wrong-key").status == 200
+        assert "stores" not in served.call("GET", "/health/ready", key="a-wrong-key").json
         assert served.call("GET", "/admin/v1/deployments", key="a-wrong-key").status == 429
         assert served.call("GET", "/admin/v1/deployments").status == 200
 

@@ -24,7 +24,9 @@ from modelport.admin.endpoint import AdminRequest, Endpoint
 from modelport.core.errors import ModelportError
 from modelport.dialects.error_body import ErrorBody
 
-BASES: Final = ("subscriptions", "metadata")
+PUBLIC: Final = "metadata"
+"""The first segment of the path that wants no credential."""
+BASES: Final = ("subscriptions", PUBLIC)
 """First segments of all paths."""
 
 
