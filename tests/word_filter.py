@@ -55,6 +55,28 @@ class WordFilter:
         return tuple(found)
 
 
+class ColourFilter:
+    """An ImageFilter: data URLs with the word `red` in them are sexual, those with `torn` cannot be decoded."""
+
+    name, version = "image", "double"
+    categories: frozenset[Category] = frozenset()
+    annotate_only: frozenset[Category] = frozenset()
+    image_categories = frozenset({Category.SEXUAL})
+
+    def judge(self, question: Question) -> Verdicts:
+        return ()
+
+    def judge_image(self, image: str) -> NeedsWaiting[Verdicts | None] | None:
+        async def resume() -> Verdicts | None:
+            await asyncio.sleep(0)
+            if "outage" in image:
+                raise FilterOutageError("down")
+            found = Verdict(Category.SEXUAL, Severity.HIGH, 1.0, 0, 0, self.name, self.version)
+            return None if "torn" in image else (found,) if "red" in image else ()
+
+        return NeedsWaiting(resume) if image.startswith("data:") else None
+
+
 class ListFilter:
     """A StreamingFilter: the blocklists' exact texts, in any case, and nothing else."""
 
@@ -112,6 +134,7 @@ def double_modules(waits: bool = False) -> dict[str, Any]:
     words = WordFilter(waits=waits)
     return {
         "classifier": SimpleNamespace(open_filter=lambda parts: words),
+        "image": SimpleNamespace(open_filter=lambda parts: ColourFilter()),
         "prompt_attack": SimpleNamespace(open_filter=lambda parts: words),
         "rules": SimpleNamespace(open_filter=ListFilter),
     }

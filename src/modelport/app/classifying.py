@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from modelport.app.runtime import spec_of
 from modelport.config.settings import EngineSettings
-from modelport.core.ports.safety import Classify
+from modelport.core.ports.safety import Classify, ScoreImages
 from modelport.engine.classifying import WorkerClassify
 from modelport.engine.service import EngineWorker
 from modelport.engine.supervisor import WorkerSpec
@@ -46,7 +46,18 @@ def is_classifying(spec: WorkerSpec, options: Mapping[str, Any]) -> bool:
 def open_classify(workers: Callable[[], Mapping[str, EngineWorker]], options: Mapping[str, Any]) -> Classify:
     """The adapter `classify` of the safety filters, over the current ones of these workers."""
 
+    return RememberedClassify(worker_classify(workers, options))
+
+
+def open_score_images(workers: Callable[[], Mapping[str, EngineWorker]], options: Mapping[str, Any]) -> ScoreImages:
+    """The adapter `score_images`, over the same worker."""
+    return worker_classify(workers, options).image_score
+
+
+def worker_classify(workers: Callable[[], Mapping[str, EngineWorker]], options: Mapping[str, Any]) -> WorkerClassify:
+    """The one of these workers that classifies."""
+
     def find() -> EngineWorker | None:
         return next((worker for worker in workers().values() if is_classifying(worker.spec, options)), None)
 
-    return RememberedClassify(WorkerClassify(find))
+    return WorkerClassify(find)

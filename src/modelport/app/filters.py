@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from msgspec import Struct
 
-from modelport.app.classifying import minilm_options, open_classify
+from modelport.app.classifying import minilm_options, open_classify, open_score_images
 from modelport.app.filter_policies import WHOLE_CHARS, blocklists_of, deployed_policies, policies_of
 from modelport.config.content_filters import filter_module
 from modelport.config.default_filter import default_content_filter
@@ -17,10 +17,12 @@ from modelport.core.clock import SystemClock
 from modelport.core.ports.filters import ContentFilter
 from modelport.core.ports.providers import Address, Transport
 from modelport.core.ports.safety import Ask, FilterOutageError, FilterParts, FilterUnavailableError, SafetyFilter
+from modelport.engine.weights.places import image_judge_weights
 from modelport.safety.azure_content_safety import ContentSafetyService
 from modelport.safety.classifier import Classifier
 from modelport.safety.content_filter import content_filter
 from modelport.safety.guard_model import GuardModel
+from modelport.safety.image import ImageJudge
 from modelport.safety.prompt_attack import PromptAttack
 
 RULES: Final = "rules"
@@ -64,7 +66,7 @@ class SafetyFilters(Struct, frozen=True):
     @property
     def classifies(self) -> bool:
         """Whether a worker has to run for them."""
-        return any(isinstance(found, Classifier | PromptAttack) for found in self.opened.values())
+        return any(isinstance(found, Classifier | ImageJudge | PromptAttack) for found in self.opened.values())
 
 
 def no_filters() -> SafetyFilters:
@@ -103,6 +105,9 @@ def adapters_of(settings: Settings, before: SafetyFilters) -> dict[str, Any]:
     if options is not None:
         kept = before.parts.adapters.get("classify")
         found["classify"] = kept or open_classify(lambda: engines.workers(), options)
+        if image_judge_weights() is not None:
+            kept = before.parts.adapters.get("score_images")
+            found["score_images"] = kept or open_score_images(lambda: engines.workers(), options)
     if (azure := settings.content_safety.azure) is not None:
         address = Address(azure.endpoint.rstrip("/"))
         found["azure_content_safety"] = ContentSafetyService(

@@ -13,7 +13,7 @@ from modelport.config.section import Name, Pattern, Section, Url, Word, at_most,
 
 Level = Literal["off", "low", "medium", "high"]
 Shield = Literal["off", "annotate", "block"]
-FILTERS: Final = ("rules", "classifier", "prompt_attack", "guard_model", "azure_content_safety")
+FILTERS: Final = ("rules", "classifier", "image", "prompt_attack", "guard_model", "azure_content_safety")
 """The filters that come with the package: modules of `modelport.safety`."""
 GROUP: Final = "modelport.safety"
 """Entry points of filters that are installed beside it."""
@@ -121,8 +121,8 @@ class ContentFilterSettings(Section):
     """`asynchronous`: streams are not held back; annotations and the cut follow within 1,000 characters."""
     on_outage: Literal["annotate", "refuse"] = "annotate"
     """What happens when a filter does not answer."""
-    filters: tuple[Word, ...] = ("rules", "classifier", "prompt_attack")
-    """Who looks: `rules`, `classifier`, `prompt_attack`, `guard_model`, `azure_content_safety`."""
+    filters: tuple[Word, ...] = ("rules", "classifier", "image", "prompt_attack")
+    """Who looks: `rules`, `classifier`, `image`, `prompt_attack`, `guard_model`, `azure_content_safety`."""
     window_chars: Literal["whole"] | Annotated[int, Field(ge=64, le=100_000)] = 1000
     """The most text of a stream that is held back and looked at together; `whole`: all of an answer, which expressions
     without a bound need."""

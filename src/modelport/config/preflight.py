@@ -32,7 +32,7 @@ NO_SECRETS_KEY: Final = (
     "is required with PostgreSQL, the same for all its servers: at least 32 random characters in env:NAME, file:PATH "
     "or MODELPORT_SECRETS_KEY"
 )
-NEEDS_CLASSIFIER: Final = frozenset({"classifier", "prompt_attack"})
+NEEDS_CLASSIFIER: Final = frozenset({"classifier", "image", "prompt_attack"})
 """Filters that run in the embeddings worker."""
 NEEDED_MODULES: Final[Mapping[str, tuple[str, ...]]] = {
     "llama_cpp": ("xllamacpp", "jsonschema_rs"),
@@ -159,7 +159,8 @@ def _filters(settings: Settings) -> Iterator[Problem]:
     for path, policy in named.items():
         needed = NEEDS_CLASSIFIER.intersection(known[policy.lower()]) if policy is not None else frozenset()
         if needed and not has_classifier(settings):
-            filters = " and ".join(sorted(needed))
+            *others, last = sorted(needed)
+            filters = f"{', '.join(others)} and {last}" if others else last
             yield Problem("extra", path, f"{policy} needs the local {filters}: pip install 'modelport[local]'")
 
 

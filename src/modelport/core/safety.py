@@ -120,7 +120,7 @@ NOTHING: Final = "Microsoft.Nill"
 """The policy that filters nothing."""
 _DEFAULT_RULES: Final = dict.fromkeys(HARMS, Rule())
 _PROTECTED: Final = (Category.PROTECTED_MATERIAL_TEXT, Category.PROTECTED_MATERIAL_CODE)
-DEFAULT_FILTERS: Final = ("rules", "classifier", "prompt_attack")
+DEFAULT_FILTERS: Final = ("rules", "classifier", "image", "prompt_attack")
 BUILT_IN: Final = {
     policy.name: policy
     for policy in (
@@ -129,7 +129,7 @@ BUILT_IN: Final = {
             name="Microsoft.Default",
             prompt=SidePolicy(_DEFAULT_RULES),
             completion=SidePolicy(_DEFAULT_RULES),
-            filters=DEFAULT_FILTERS[:2],
+            filters=DEFAULT_FILTERS[:3],
         ),
         ContentFilterPolicy(
             name="Microsoft.DefaultV2",

@@ -127,7 +127,7 @@ class Backend(Protocol):
 
 @runtime_checkable
 class SafetyBackend(Protocol):
-    """A backend that can judge texts for the safety filters, too. Both take `{"texts": [...]}`."""
+    """A backend that can judge texts (`{"texts": [...]}`) and a picture for the safety filters, too."""
 
     async def safety_scores(self, request: JsonObject) -> JsonObject:
         """`{"version": ..., "heads": [names], "scores": [[a score for each head] for each text]}`, 0 to 1."""
@@ -135,6 +135,10 @@ class SafetyBackend(Protocol):
 
     async def attack_scores(self, request: JsonObject) -> JsonObject:
         """`{"scores": [...]}`: how sure a second model is, 0 to 1, that each text is a prompt attack."""
+        ...
+
+    async def image_score(self, request: JsonObject) -> JsonObject:
+        """`{"score": ...}`: how sure a model is, 0 to 1, that `{"image": data-url}` is sexual; null: undecodable."""
         ...
 
 

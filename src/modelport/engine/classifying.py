@@ -6,6 +6,8 @@ import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
+import msgspec
+
 from modelport.core.ports.safety import FilterOutageError
 from modelport.engine.local_http import LocalHttp, LocalHttpError, LocalHttpStatusError
 from modelport.engine.service import EngineWorker
@@ -17,6 +19,8 @@ ANSWER_SECONDS: Final = 30.0
 NOTICED_SECONDS: Final = 1.0
 """Within which the end of a worker is noticed."""
 ATTEMPTS: Final = 2
+IMAGES_AT_A_TIME: Final = 4
+"""Pictures that are on their way to the worker: it looks at one after the other, and each may have 27 MB."""
 
 
 class WorkerClassify:
@@ -25,17 +29,28 @@ class WorkerClassify:
 
     def __init__(self, worker: Callable[[], EngineWorker | None]) -> None:
         self._worker = worker
+        self._sight = asyncio.Semaphore(IMAGES_AT_A_TIME)
 
     async def scores(self, pieces: Sequence[str]) -> Sequence[Mapping[str, float]]:
-        answer = await self._ask("/v1/safety/scores", pieces)
+        answer = await self._ask("/v1/safety/scores", {"texts": pieces})
         return [dict(zip(answer["heads"], row, strict=True)) for row in answer["scores"]]
 
     async def attack_scores(self, texts: Sequence[str]) -> Sequence[float]:
-        scores: Sequence[float] = (await self._ask("/v1/safety/attacks", texts))["scores"]
+        scores: Sequence[float] = (await self._ask("/v1/safety/attacks", {"texts": texts}))["scores"]
         return scores
 
-    async def _ask(self, path: str, texts: Sequence[str]) -> Any:
-        """Once more where the worker has died: judging a text twice does no harm."""
+    async def image_score(self, image: str) -> float | None:
+        """core.ports.safety.ScoreImages"""
+        try:
+            async with asyncio.timeout(ANSWER_SECONDS), self._sight:
+                body = msgspec.Raw(await asyncio.to_thread(msgspec.json.encode, {"image": image}))
+                score: float | None = (await self._ask("/v1/safety/image", body))["score"]
+        except TimeoutError as error:
+            raise FilterOutageError("too many pictures wait for the worker that classifies") from error
+        return score
+
+    async def _ask(self, path: str, body: Any) -> Any:
+        """Once more where the worker has died: judging twice does no harm."""
         worker = self._worker()
         if worker is None:
             raise FilterOutageError("no worker runs that could classify")
@@ -44,7 +59,7 @@ class WorkerClassify:
             try:
                 address = await self._living(worker, died)
                 async with asyncio.timeout(ANSWER_SECONDS):
-                    return await LocalHttp(address.socket_path, address.secret).call("POST", path, {"texts": texts})
+                    return await LocalHttp(address.socket_path, address.secret).call("POST", path, body)
             except EngineUnavailableError as error:
                 raise FilterOutageError(str(error)) from error
             except TimeoutError as error:

@@ -117,6 +117,8 @@ class WorkerApp:
                 await exchange.answer(await backend.safety_scores(request))
             case "/v1/safety/attacks" if isinstance(backend, SafetyBackend):
                 await exchange.answer(await backend.attack_scores(request))
+            case "/v1/safety/image" if isinstance(backend, SafetyBackend):
+                await exchange.answer(await backend.image_score(request))
             case "/tokenize":
                 await exchange.answer(await backend.tokenize(request))
             case _:

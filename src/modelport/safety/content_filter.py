@@ -23,6 +23,6 @@ def content_filter(
     prompt = Judge(policy.prompt, Source.PROMPT, list(used.values()))
     completion = Judge(policy.completion, Source.COMPLETION, list(used.values()))
     return ContentFilter(
-        prompt=PromptStage(policy, prompt) if prompt.judged else None,
+        prompt=PromptStage(policy, prompt) if prompt.judged or prompt.image_filters else None,
         completion=completion_stage(policy, completion, is_strict=is_strict) if completion.judged else None,
     )

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from functools import partial
 from typing import Final
 
-from modelport.core.ports.safety import FilterOutageError, Question, SafetyFilter, Verdicts
+from modelport.core.ports.safety import FilterOutageError, ImageFilter, Question, SafetyFilter, Verdicts
 from modelport.core.ports.stages import NeedsWaiting, Refusal
-from modelport.core.safety import Category, SidePolicy, Source
+from modelport.core.safety import HARMS, Category, SidePolicy, Source
 from modelport.safety.passages import Kind, Passage
-from modelport.safety.policy import Findings
+from modelport.safety.policy import IMAGE_NOT_SCANNED, IMAGE_PARTLY_SCANNED, Findings
 
 AT_A_TIME: Final = 32
 """Questions of one call that filters elsewhere work on at the same time."""
+IMAGES_AT_MOST: Final = 64
+"""Of one prompt: each takes some hundredths of a second of a processor. More is an outage."""
 
 Waiting = list[tuple[Callable[[], Awaitable[Verdicts | Refusal]], Question]]
 """What has to be awaited, and what was asked."""
@@ -26,6 +29,10 @@ class Judge:
         self.side = side
         self.source = source
         self.filters = [found for found in filters if found.categories & side.categories]
+        """Of texts."""
+        self.image_filters = [
+            found for found in filters if isinstance(found, ImageFilter) and self._wanted_of_images(found)
+        ]
         self.judged = side.categories & frozenset[Category]().union(*(found.categories for found in self.filters))
         self._categories = {kind: self.judged - not_looked_for(kind, source) for kind in Kind}
 
@@ -58,6 +65,44 @@ class Judge:
             else:
                 findings.add(outcome)
         return waiting
+
+    def begin_images(self, findings: Findings, images: Sequence[str]) -> Waiting:
+        """Asks the filters that look at pictures for each of these addresses or data URLs; what they have not looked
+        at, the findings say."""
+        waiting: Waiting = []
+        if images and not self.image_filters:
+            findings.not_scanned.add(IMAGE_NOT_SCANNED)
+        for found in self.image_filters:
+            question = Question("", self.source, self._wanted_of_images(found))
+            if len(images) > IMAGES_AT_MOST:
+                findings.fail(question.categories)
+                findings.not_scanned.add(IMAGE_NOT_SCANNED)
+            for image in images[:IMAGES_AT_MOST]:
+                outcome = found.judge_image(image)
+                if outcome is None:
+                    findings.not_scanned.add(IMAGE_NOT_SCANNED)
+                else:
+                    waiting.append((partial(self._look, findings, outcome, question.categories), question))
+        return waiting
+
+    async def _look(
+        self, findings: Findings, outcome: NeedsWaiting[Verdicts | None], categories: frozenset[Category]
+    ) -> Verdicts:
+        try:
+            verdicts = await outcome.resume()
+        except FilterOutageError:
+            findings.not_scanned.add(IMAGE_NOT_SCANNED)
+            raise
+        if verdicts is None or isinstance(verdicts, Refusal):
+            findings.not_scanned.add(IMAGE_NOT_SCANNED)
+            return ()
+        findings.know(categories)
+        if not categories.issuperset(self.side.rules.keys() & HARMS):
+            findings.not_scanned.add(IMAGE_PARTLY_SCANNED)
+        return tuple(one for one in verdicts if one.category in categories)
+
+    def _wanted_of_images(self, found: ImageFilter) -> frozenset[Category]:
+        return found.image_categories & self.side.rules.keys()
 
 
 def not_looked_for(kind: Kind, source: Source) -> frozenset[Category]:

@@ -11,8 +11,12 @@ from modelport.core.ports.safety import SafetyFilter
 from modelport.core.safety import HARMS, Category, ContentFilterPolicy, Rule, Severity, SidePolicy, Verdict
 
 OUTAGE: Final = {"code": "content_filter_error", "message": "The contents are not filtered"}
-NOT_SCANNED: Final = ("image_not_scanned", "audio_not_scanned")
-"""What else `results` may name: a part of a prompt that no filter has looked at."""
+IMAGE_NOT_SCANNED: Final = "image_not_scanned"
+IMAGE_PARTLY_SCANNED: Final = "image_partly_scanned"
+"""Filters have looked at a picture, but not for every harm of the policy."""
+AUDIO_NOT_SCANNED: Final = "audio_not_scanned"
+NOT_SCANNED: Final = (IMAGE_NOT_SCANNED, IMAGE_PARTLY_SCANNED, AUDIO_NOT_SCANNED)
+"""What else `results` may name: what no filter has looked at in a part of a prompt."""
 
 
 class Findings:
@@ -23,17 +27,21 @@ class Findings:
     def __init__(self, side: SidePolicy, judged: Collection[Category]) -> None:
         """`judged`: the categories that some filter looks for; of the others nothing is said."""
         self._side = side
-        self._judged = judged
+        self._judged = frozenset(judged)
         self._severities: dict[Category, Severity] = {}
         self._entries: dict[str, None] = {}
         self._failed: set[Category] = set()
         self.is_blocked = False
-        self.not_scanned: tuple[str, ...] = ()
+        self.not_scanned: set[str] = set()
 
     @property
     def has_failed(self) -> bool:
         """Whether a filter did not answer."""
         return bool(self._failed)
+
+    def know(self, categories: Iterable[Category]) -> None:
+        """A filter has looked for these in something that is no text."""
+        self._judged = self._judged.union(categories)
 
     def fail(self, categories: Iterable[Category]) -> None:
         """A filter did not answer for these: of what is not found, nothing is said."""
@@ -81,8 +89,9 @@ class Findings:
         if lists in self._judged and self._side.blocklists and (self._entries or lists not in self._failed):
             details = [{"id": name, "filtered": True} for name in self._entries]
             found[lists] = {"filtered": bool(details), "details": details}
-        for name in self.not_scanned:
-            found[name] = {"filtered": False, "detected": True}
+        for name in NOT_SCANNED:
+            if name in self.not_scanned:
+                found[name] = {"filtered": False, "detected": True}
         if self.has_failed:
             found["error"] = OUTAGE
         return found

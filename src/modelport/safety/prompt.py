@@ -17,7 +17,7 @@ from modelport.core.requests import Request
 from modelport.core.safety import ContentFilterPolicy
 from modelport.safety.judging import Judge, Waiting, answers
 from modelport.safety.passages import Prompt, prompts_of
-from modelport.safety.policy import Findings
+from modelport.safety.policy import AUDIO_NOT_SCANNED, Findings
 
 AT_ONCE_CHARACTERS: Final = 8192
 """Longer prompts are judged piece by piece, with the loop's other work in between."""
@@ -43,8 +43,9 @@ class PromptStage:
             return NeedsWaiting(partial(self._judge_long, prompts, found))
         waiting: dict[Findings, Waiting] = {}
         for prompt, findings in zip(prompts, found, strict=True):
+            waiting[findings] = self._judge.begin_images(findings, prompt.images)
             for passage in prompt.passages:
-                waiting.setdefault(findings, []).extend(self._judge.begin(findings, passage))
+                waiting[findings] += self._judge.begin(findings, passage)
         if any(waiting.values()):
             return NeedsWaiting(partial(self._judge_elsewhere, found, waiting))
         return self._decision(found)
@@ -53,8 +54,8 @@ class PromptStage:
         findings = self._judge.findings()
         if prompt.has_token_ids:
             findings.fail(self._judge.judged)
-        images = ("image_not_scanned",) if prompt.images else ()
-        findings.not_scanned = (*images, "audio_not_scanned") if prompt.has_audio else images
+        if prompt.has_audio:
+            findings.not_scanned.add(AUDIO_NOT_SCANNED)
         return findings
 
     async def _judge_elsewhere(self, found: list[Findings], waiting: dict[Findings, Waiting]) -> Refusal | Annotations:
@@ -64,7 +65,7 @@ class PromptStage:
     async def _judge_long(self, prompts: list[Prompt], found: list[Findings]) -> Refusal | Annotations:
         characters = 0
         for prompt, findings in zip(prompts, found, strict=True):
-            waiting: Waiting = []
+            waiting = self._judge.begin_images(findings, prompt.images)
             for passage in prompt.passages:
                 characters += len(passage.text)
                 if characters > AT_ONCE_CHARACTERS:

@@ -59,7 +59,7 @@ def test_a_deployment_with_a_classifier_that_is_missing(tmp_path: Path, monkeypa
     assert problem.path == ("deployments", "a", "content_filter")
     assert problem.kind == "extra"
     assert problem.what == (
-        "Microsoft.DefaultV2 needs the local classifier and prompt_attack: pip install 'modelport[local]'"
+        "Microsoft.DefaultV2 needs the local classifier, image and prompt_attack: pip install 'modelport[local]'"
     )
     monkeypatch.setattr(preflight, "has_classifier", lambda _: True)
     assert not [found for found in preflight.problems(settings_of(tmp_path, ONE)) if "content_filter" in found.path]

@@ -69,6 +69,21 @@ def write_image_model(path: Path, size: int = 8) -> Path:
     return _write(path, nodes, inputs, output, tensors)
 
 
+def write_nsfw_model(path: Path) -> Path:
+    """Reads open_nsfw's input, and says how red it is: 0 for black, 1 for red."""
+    nodes = [
+        helper.make_node("ReduceMean", ["input"], ["bgr"], axes=[1, 2], keepdims=0),
+        helper.make_node("MatMul", ["bgr", "weights"], ["mean"]),
+        helper.make_node("Add", ["mean", "bias"], ["predictions"]),
+    ]
+    inputs = [helper.make_tensor_value_info("input", TensorProto.FLOAT, ["batch", 224, 224, 3])]
+    output = helper.make_tensor_value_info("predictions", TensorProto.FLOAT, ["batch", 2])
+    weights = np.array([[0, 0], [0, 0], [-1 / 255, 1 / 255]], dtype=np.float32)
+    bias = np.array([1 - 123 / 255, 123 / 255], dtype=np.float32)
+    tensors = [numpy_helper.from_array(weights, "weights"), numpy_helper.from_array(bias, "bias")]
+    return _write(path, nodes, inputs, output, tensors)
+
+
 def _write(path: Path, nodes: list, inputs: list, output: onnx.ValueInfoProto, tensors: list) -> Path:
     graph = helper.make_graph(nodes, "tiny", inputs, [output], tensors)
     onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), path)

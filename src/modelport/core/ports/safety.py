@@ -81,6 +81,16 @@ class Classify(Protocol):
         ...
 
 
+class ScoreImages(Protocol):
+    """Judges pictures by a model that runs in a worker. The adapter `score_images` of FilterParts; absent where the
+    model is not installed."""
+
+    async def __call__(self, image: str) -> float | None:
+        """How surely this data URL is a sexual picture, 0 to 1; None: it cannot be decoded. Raises
+        FilterOutageError."""
+        ...
+
+
 class Ask(Protocol):
     """Asks a chat deployment of this server, as a caller of its own. The adapter `ask` of FilterParts."""
 
@@ -104,6 +114,20 @@ class SafetyFilter(Protocol):
     """Categories that it does not find well enough to block by: the built-in policies annotate them instead."""
 
     def judge(self, question: Question) -> Verdicts | NeedsWaiting[Verdicts]: ...
+
+
+@runtime_checkable
+class ImageFilter(Protocol):
+    """A SafetyFilter that looks at the pictures of prompts, too."""
+
+    name: str
+    version: str
+    image_categories: frozenset[Category]
+
+    def judge_image(self, image: str) -> NeedsWaiting[Verdicts | None] | None:
+        """`image`: an address or a data URL. None: it cannot be looked at. Verdicts have no span. `resume` raises
+        FilterOutageError."""
+        ...
 
 
 @runtime_checkable

