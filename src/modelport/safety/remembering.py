@@ -1,5 +1,5 @@
-"""Keeps the scores of pieces that were judged a moment ago: a conversation sends its earlier messages again, and two
-filters ask for the same text at once."""
+"""Keeps the scores of pieces and pictures that were judged a moment ago: a conversation sends its earlier messages
+again, and two filters ask for the same text at once."""
 
 from __future__ import annotations
 
@@ -10,12 +10,15 @@ from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Final, Generic, TypeVar
 
-from modelport.core.ports.safety import Classify
+from modelport.core.ports.safety import Classify, ScoreImages
 
 KEPT_PIECES: Final = 8192
 """About 5 MB."""
 PIECES_AT_ONCE: Final = 64
 """Of one request to the judge: when a caller leaves, few more are judged for it."""
+KEPT_IMAGES: Final = 1024
+HASHED_AT_ONCE: Final = 65536
+"""Characters of a picture; a longer one is hashed outside the loop."""
 
 Score = TypeVar("Score")
 
@@ -83,3 +86,25 @@ class RememberedClassify:
 
     async def attack_scores(self, texts: Sequence[str]) -> list[float]:
         return await self.attacks.scores(texts)
+
+
+class RememberedImages:
+    """core.ports.safety.ScoreImages over another one. No picture is kept."""
+
+    def __init__(self, score: ScoreImages) -> None:
+        self._score = score
+        self._key = secrets.token_bytes(16)
+        self._scores: OrderedDict[bytes, float | None] = OrderedDict()
+
+    async def __call__(self, image: str) -> float | None:
+        is_short = len(image) <= HASHED_AT_ONCE
+        key = self._hashed(image) if is_short else await asyncio.to_thread(self._hashed, image)
+        if key not in self._scores:
+            self._scores[key] = await self._score(image)
+            if len(self._scores) > KEPT_IMAGES:
+                self._scores.popitem(last=False)
+        self._scores.move_to_end(key)
+        return self._scores[key]
+
+    def _hashed(self, image: str) -> bytes:
+        return hashlib.blake2b(image.encode(), digest_size=16, key=self._key).digest()

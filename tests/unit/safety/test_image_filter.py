@@ -17,6 +17,7 @@ from modelport.core.safety import HARMS, Category, ContentFilterPolicy, Rule, Se
 from modelport.safety.content_filter import content_filter
 from modelport.safety.image import CHARACTERS_AT_MOST, ImageJudge, open_filter
 from modelport.safety.judging import IMAGES_AT_MOST
+from modelport.safety.remembering import HASHED_AT_ONCE, KEPT_IMAGES, RememberedImages
 from word_filter import ColourFilter, WordFilter
 
 SAID = {"filtered": False, "detected": True}
@@ -152,3 +153,32 @@ def test_it_opens_without_its_model_and_looks_at_nothing() -> None:
     assert opened.judge_image(GREEN) is None
     with pytest.raises(FilterUnavailableError, match=r"modelport\[local\]"):
         open_filter(FilterParts())
+
+
+async def test_a_picture_is_judged_once_and_an_outage_is_forgotten() -> None:
+    asked: list[str] = []
+
+    async def score(image: str) -> float | None:
+        asked.append(image[-9:])
+        return await scored(image)
+
+    remembered = RememberedImages(score)
+    large = f"data:{'a' * HASHED_AT_ONCE},0.5"
+    for _ in range(2):
+        assert [await remembered(url) for url in ("data:,0.95", "data:,none", large)] == [0.95, None, 0.5]
+        with pytest.raises(FilterOutageError):
+            await remembered("data:,down")
+    assert asked == ["ata:,0.95", "ata:,none", large[-9:], "ata:,down", "ata:,down"]
+
+
+async def test_the_oldest_pictures_are_forgotten() -> None:
+    asked: list[str] = []
+
+    async def score(image: str) -> float | None:
+        asked.append(image)
+        return 0.5
+
+    remembered = RememberedImages(score)
+    for number in (*range(KEPT_IMAGES + 1), KEPT_IMAGES, 0):
+        await remembered(f"data:,{number}")
+    assert asked[-2:] == [f"data:,{KEPT_IMAGES}", "data:,0"]
