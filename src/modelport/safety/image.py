@@ -13,6 +13,7 @@ from modelport.core.ports.stages import NeedsWaiting
 from modelport.core.safety import Category, Severity, Verdict
 from modelport.safety.classifier import classify_of
 
+USES: Final = ("classify", "score_images")
 CHARACTERS_AT_MOST: Final = 27_000_000
 """Of a data URL: 20 MB. A larger picture is not looked at."""
 THRESHOLDS: Final = ((Severity.HIGH, 0.98), (Severity.MEDIUM, 0.9), (Severity.LOW, 0.8))
