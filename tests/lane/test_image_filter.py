@@ -80,6 +80,5 @@ def test_what_was_not_looked_at_is_said(play: Callable[[Scenario], None], base: 
             found = annotation["content_filter_results"]
             assert found[said] == {"filtered": False, "detected": True}
             assert unsaid not in found
-            assert ("sexual" in found) is (url == GREEN)
 
     play(scenario)

@@ -96,7 +96,6 @@ class Judge:
         if verdicts is None or isinstance(verdicts, Refusal):
             findings.not_scanned.add(IMAGE_NOT_SCANNED)
             return ()
-        findings.know(categories)
         if not categories.issuperset(self.side.rules.keys() & HARMS):
             findings.not_scanned.add(IMAGE_PARTLY_SCANNED)
         return tuple(one for one in verdicts if one.category in categories)

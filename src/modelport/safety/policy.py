@@ -25,9 +25,10 @@ class Findings:
     __slots__ = ("_entries", "_failed", "_judged", "_severities", "_side", "is_blocked", "not_scanned")
 
     def __init__(self, side: SidePolicy, judged: Collection[Category]) -> None:
-        """`judged`: the categories that some filter looks for; of the others nothing is said."""
+        """`judged`: the categories that some filter looks for in texts; of the others is said what is found, and never
+        that they are safe."""
         self._side = side
-        self._judged = frozenset(judged)
+        self._judged = judged
         self._severities: dict[Category, Severity] = {}
         self._entries: dict[str, None] = {}
         self._failed: set[Category] = set()
@@ -38,10 +39,6 @@ class Findings:
     def has_failed(self) -> bool:
         """Whether a filter did not answer."""
         return bool(self._failed)
-
-    def know(self, categories: Iterable[Category]) -> None:
-        """A filter has looked for these in something that is no text."""
-        self._judged = self._judged.union(categories)
 
     def fail(self, categories: Iterable[Category]) -> None:
         """A filter did not answer for these: of what is not found, nothing is said."""
@@ -82,7 +79,7 @@ class Findings:
         found: dict[str, Any] = {}
         for category in Category:
             rule, severity = self._side.rules.get(category), self._severities.get(category, Severity.SAFE)
-            is_known = category in self._judged and (category not in self._failed or severity > Severity.SAFE)
+            is_known = severity > Severity.SAFE or (category in self._judged and category not in self._failed)
             if rule is not None and is_known:
                 found[category] = result(category, rule, severity)
         lists = Category.CUSTOM_BLOCKLISTS

@@ -61,10 +61,8 @@ async def test_of_a_picture_that_was_looked_at_is_said_that_it_was_only_partly()
     assert await results(chat(GREEN)) == {
         "hate": SAFE,
         "violence": SAFE,
-        "sexual": SAFE,
         "image_partly_scanned": SAID,
     }
-    assert await results(chat(GREEN), ALONE) == {"sexual": SAFE}
 
 
 @pytest.mark.parametrize("url", [REMOTE, TORN])
@@ -76,8 +74,13 @@ async def test_of_another_picture_is_said_that_it_was_not(url: str) -> None:
     assert "image_not_scanned" in await results(chat(url, GREEN))
 
 
-async def test_nothing_is_said_of_texts_that_nothing_judges() -> None:
+async def test_nothing_is_said_to_be_safe_of_texts_that_nothing_judges() -> None:
     assert await results(chat(), ALONE) == {}
+    assert await results(chat(GREEN), ALONE) == {}
+    outcome = await judged(chat(RED), ALONE)
+    assert isinstance(outcome, Refusal)
+    assert isinstance(outcome.error, ContentFiltered)
+    assert outcome.error.results == {"sexual": {"filtered": True, "severity": "high"}}
 
 
 async def test_where_nothing_is_looked_for_pictures_are_not_scanned() -> None:
