@@ -7,11 +7,13 @@ from typing import Any
 
 import pytest
 
-from modelport.app import classifying
+from modelport.app import classifying, filters
 from modelport.app.classifying import MINILM, is_classifying, open_classify, with_classifying
-from modelport.config.settings import EngineSettings
+from modelport.app.filters import adapters_of, no_filters
+from modelport.config.settings import EngineSettings, Settings
 from modelport.core.ports.safety import FilterOutageError
 from modelport.engine.supervisor import WorkerSpec
+from modelport.engine.weights.places import image_judge_weights
 
 OPTIONS = {"weights": "/weights/model.onnx", "tokenizer": MINILM}
 CHAT = WorkerSpec("smol", "llama_cpp", {"weights": "/weights/smol.gguf"})
@@ -54,3 +56,15 @@ def test_without_weights_nothing_is_started(weights: dict[str, Any]) -> None:
 async def test_without_a_worker_the_filter_has_an_outage() -> None:
     with pytest.raises(FilterOutageError, match="no worker"):
         await open_classify(dict, OPTIONS).scores(["text"])
+
+
+def test_where_the_package_is_missing_nothing_scores_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(filters, "minilm_options", lambda data_dir: OPTIONS)
+    for weights, has_it in ((Path("/weights/open-nsfw.onnx"), True), (None, False)):
+        monkeypatch.setattr(filters, "image_judge_weights", lambda weights=weights: weights)
+        assert ("score_images" in adapters_of(Settings(), no_filters())) is has_it
+
+
+def test_a_package_that_is_not_installed_has_no_weights(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    assert image_judge_weights() is None
