@@ -76,7 +76,7 @@ $(STAMPS)/venv:
 	@mkdir -p $(STAMPS) && touch $@
 
 $(STAMPS)/local: pyproject.toml constraints.txt | $(STAMPS)/venv
-	@echo "== installing modelport and what runs models here (460 MB on disk; one to three minutes)"
+	@echo "== installing modelport and what runs models here (494 MB on disk; one to three minutes)"
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[local]'
 	@touch $@
 
