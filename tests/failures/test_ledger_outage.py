@@ -218,7 +218,8 @@ def test_a_torn_end_of_a_journal_is_shipped_when_it_is_mended(serve: Any, data_d
             "status, ending, error_code, usage_source, input_tokens, cached_input_tokens, output_tokens, "
             "reasoning_tokens, audio_input_tokens, audio_output_tokens, image_tokens, reserved_tokens, "
             "first_event_seconds, duration_seconds, client_request_id, snapshot, pricing, price_version, cost_units, "
-            "cost_nanos, cost_attos, cost_rontos, cache_write_tokens, service_tier FROM usage_records LIMIT 1",
+            "cost_nanos, cost_attos, cost_rontos, cache_write_tokens, service_tier, content_filter "
+            "FROM usage_records LIMIT 1",
             "more than once",
         ),
     ],
