@@ -616,3 +616,19 @@ def test_used_and_held_never_exceed_the_limit(name, processes):
         suppress_health_check=[HealthCheck.too_slow],
     )
     machine.TestCase("runTest").runTest()
+
+
+def test_a_message_from_before_an_account_was_forgotten_changes_nothing():
+    fields = {"open": staticmethod(partial(opened, "lossy")), "processes": 3}
+    state = type("Accounting_lossy", (Accounting,), fields)()
+    try:
+        state.lose(how="lose message", process=0)
+        state.start(process=1, tokens=0)
+        state.lose(how="late", process=0)
+        state.wait(seconds=20.0)
+        first = state.start(process=0, tokens=441)
+        state.start(process=1, tokens=315)
+        state.top_up(number=first, tokens=245)
+        state.tokens_used_and_held_stay_within_the_limit_over_every_window()
+    finally:
+        state.teardown()

@@ -226,12 +226,13 @@ class LocalAccount:
         "wanted",
     )
 
-    def __init__(self, subject: str, bell: Bell) -> None:
+    def __init__(self, subject: str, bell: Bell, number: int = 0) -> None:
+        """`number`: no message of this process about the subject has had a higher one."""
         self.subject = subject
         self.bell = bell
         self.limits = RateLimits()
         self.epoch = ""
-        self.number = 0
+        self.number = self.batch = number
         self.grant = Grant(self)
         """Another one when all that was granted is void."""
         self.sure_until = -math.inf
@@ -244,7 +245,6 @@ class LocalAccount:
         """When there must be another one, and the windows of `own` may have to roll."""
         self.frozen: dict[int, Slot] = {}
         """Told in a message that may have been lost: told again, under the same number."""
-        self.batch = 0
         self.own = Account()
         """What calls here hold, and what this process alone has used in the last minute: all that is known while the
         store is gone."""

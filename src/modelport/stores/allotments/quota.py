@@ -76,6 +76,8 @@ class SharedQuota:
         """The most processes that shared any subject when the store was reached last."""
         self._holder = secrets.token_hex(8)
         self._accounts: dict[str, LocalAccount] = {}
+        self._forgotten = 0
+        """The highest number of a message about a subject that was forgotten: the store may hear such a one later."""
         self._bell = Bell()
         self._ticking: asyncio.Task[None] | None = None
         self._opening: asyncio.Task[None] | None = None
@@ -181,7 +183,7 @@ class SharedQuota:
     def _account(self, subject: str) -> LocalAccount:
         account = self._accounts.get(subject)
         if account is None:
-            account = self._accounts[subject] = LocalAccount(subject, self._bell)
+            account = self._accounts[subject] = LocalAccount(subject, self._bell, self._forgotten)
         return account
 
     async def _reserved(self, account: LocalAccount, limits: RateLimits, amount: Amount) -> Taken | Refusal:
@@ -361,6 +363,7 @@ class SharedQuota:
                 due.append(account)
             elif not self.is_silent and account.is_idle(now) and not account.wanted:
                 account.grant.is_open = False
+                self._forgotten = max(self._forgotten, account.number)
                 del self._accounts[account.subject]
         if not self.is_silent:
             for account in due:
