@@ -185,7 +185,7 @@ def harm_entry(name: str, source: str, given: Any) -> dict[str, Any]:
 
 
 def shown_built_in(scope: Scope, policy: ContentFilterPolicy) -> dict[str, Any]:
-    """One that nobody has made."""
+    """A policy that comes with modelport, in ARM's form."""
     sides = {side: words_of(getattr(policy, side), side) for side in SIDES.values()}
     resource = Resource(kind="content_filters", name=policy.name, body=sides, origin="built_in", place=None)
     found = shown(scope, resource)
