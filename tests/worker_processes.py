@@ -52,7 +52,7 @@ def worker_at(served: Served, connection: socket.socket) -> int:
             try:
                 if str(descriptor.readlink()) == wanted:
                     return worker
-            except FileNotFoundError:
+            except (FileNotFoundError, ProcessLookupError):
                 continue
     raise AssertionError("nobody holds this connection")
 

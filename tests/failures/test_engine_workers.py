@@ -18,6 +18,7 @@ import pytest
 from modelport.engine.local_http import LocalHttp, LocalHttpError
 from modelport.engine.supervisor import EngineUnavailableError, Supervisor, WorkerAddress, WorkerSpec, WorkerState
 from modelport.engine.weights import locate
+from served import is_running
 
 QUESTION = [{"role": "user", "content": "What is the capital of France?"}]
 LONG_ANSWER = {"messages": QUESTION, "max_tokens": 400, "ignore_eos": True}
@@ -48,15 +49,6 @@ async def answer(address: WorkerAddress) -> str:
     body = {"messages": QUESTION, "max_tokens": 4}
     whole = await client(address).call("POST", "/v1/chat/completions", body)
     return str(whole["choices"][0]["finish_reason"])
-
-
-def is_running(process_id: int) -> bool:
-    """Whether it is there and no zombie."""
-    try:
-        status = Path(f"/proc/{process_id}/stat").read_text().rpartition(")")[2].split()[0]
-    except FileNotFoundError:
-        return False
-    return status != "Z"
 
 
 async def gone(process_id: int) -> None:

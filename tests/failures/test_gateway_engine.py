@@ -14,6 +14,7 @@ import pytest
 
 from modelport.core.usage import UsageRecord
 from served import Answer, Served, children_of, eventually, is_running, serve, until, until_closed
+from worker_processes import command_of
 
 pytestmark = pytest.mark.embedded
 
@@ -53,7 +54,7 @@ def worker_of(served: Served) -> int:
     workers = [
         process_id
         for process_id in children_of(served.process.pid)
-        if b"modelport.engine.worker" in Path(f"/proc/{process_id}/cmdline").read_bytes()
+        if b"modelport.engine.worker" in command_of(process_id)
     ]
     (worker,) = workers
     return worker

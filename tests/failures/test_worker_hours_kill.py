@@ -12,6 +12,7 @@ import pytest
 
 from modelport.core.usage import WORKER_HOURS, Ending
 from served import JournalTail, Served, children_of, eventually, serve
+from worker_processes import command_of
 
 pytestmark = pytest.mark.embedded
 
@@ -40,7 +41,7 @@ def engines_of(served: Served) -> list[int]:
     return [
         process_id
         for process_id in children_of(served.process.pid)
-        if b"modelport.engine.worker" in Path(f"/proc/{process_id}/cmdline").read_bytes()
+        if b"modelport.engine.worker" in command_of(process_id)
     ]
 
 
