@@ -23,6 +23,7 @@ from msgspec import Struct
 from modelport.app.build import serving
 from modelport.app.http_server import http_server
 from modelport.config.load import load
+from modelport.core.ports.records import UnknownCaller
 from modelport.core.record_forms import RecordForm
 from modelport.core.usage import TokenUsage, UsageRecord, UsageRow
 from modelport.gateway.machine import CallMachine
@@ -113,9 +114,9 @@ class Seen:
         self.started.append((str(operation), surface))
         self._inner.call_started(operation, surface)
 
-    def call_ended(self, record: UsageRecord, reason: str | None = None) -> None:
+    def call_ended(self, record: UsageRecord, unknown: UnknownCaller | None = None) -> None:
         self.records.append(record)
-        self._inner.call_ended(record, reason)
+        self._inner.call_ended(record, unknown)
 
     def series(self, surface: str, operation: str, deployment: str) -> SeenSeries:
         return SeenSeries(self, self._inner.series(surface, operation, deployment), (str(operation), surface))

@@ -165,7 +165,7 @@ async def request_of(exchange: Exchange) -> AdminRequest:
         },
         body=await exchange.body.read() if principal is not None else b"",
         scheme=exchange.scheme,
-        source=exchange.source,
+        source=head.peer.address,
         local_address=exchange.local_address,
         principal=principal,
     )

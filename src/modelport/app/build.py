@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
+from ipaddress import ip_network
 from random import Random
 from typing import Any, Final
 
@@ -234,4 +235,5 @@ def surface_options(settings: Settings) -> Options:
         metrics_public=settings.telemetry.public,
         strict=server.strict,
         tls_ends_before=server.tls.terminated_upstream,
+        trusted_proxies=tuple(map(ip_network, server.trusted_proxies)),
     )

@@ -49,6 +49,7 @@ UNREAD_KEYS: Final[Mapping[Path, tuple[str, ...]]] = {
         "public_url",
         "workers",
         "allowed_hosts",
+        "trusted_proxies",
         "strict",
         "cors_origins",
         "default_content_filter",

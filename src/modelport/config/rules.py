@@ -30,6 +30,23 @@ def is_host(value: str) -> bool:
     return True
 
 
+def network_fault(value: str) -> str | None:
+    """Why this is no network, and no address, of clients that are known; None if it is one."""
+    import ipaddress
+
+    try:
+        network = ipaddress.ip_network(value, strict=False)
+    except ValueError:
+        return "is neither an address nor a network such as 10.0.0.0/8"
+    if not network.prefixlen:
+        return "is every address there is"
+    if getattr(network.network_address, "ipv4_mapped", None) is not None:
+        return "is an address of IPv4; write it as one"
+    if ipaddress.ip_address(value.partition("/")[0]) != network.network_address:
+        return f"is an address inside a network; write {network} for all of it, or the address alone"
+    return None
+
+
 def is_region(value: str) -> bool:
     """Whether an answer's head can hold it."""
     return _REGION.fullmatch(value) is not None

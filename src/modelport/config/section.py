@@ -22,7 +22,7 @@ from pydantic import (
 from pydantic import ValidationError as PydanticError
 from pydantic_core import PydanticCustomError
 
-from modelport.config.rules import is_host, is_path
+from modelport.config.rules import is_host, is_path, network_fault
 from modelport.config.secrets import SecretSources, expanded
 from modelport.core.names import NAME_RULE, is_name
 
@@ -116,6 +116,12 @@ def _host(value: str) -> str:
     return value
 
 
+def _network(value: str) -> str:
+    if (fault := network_fault(value)) is not None:
+        raise refuse(f"{shown(value)} {fault}")
+    return value
+
+
 def url_fault(value: str, schemes: tuple[str, ...] = ("http", "https")) -> str | None:
     """Why this is no usable URL, or None. A password inside the URL is never repeated."""
     try:
@@ -196,6 +202,7 @@ Word = Annotated[str, Field(min_length=1, max_length=256)]
 Version = Annotated[str, Field(min_length=1, max_length=64), BeforeValidator(_text_of_number)]
 FilePath = Annotated[Path, BeforeValidator(_path)]
 Host = Annotated[str, AfterValidator(_host)]
+Network = Annotated[str, AfterValidator(_network)]
 Url = Annotated[str, AfterValidator(_url)]
 Origin = Annotated[str, AfterValidator(_origin)]
 Moment = Annotated[datetime, BeforeValidator(_moment)]

@@ -44,6 +44,7 @@ from modelport.config.section import (
     FilePath,
     Host,
     Name,
+    Network,
     Origin,
     Seconds,
     Section,
@@ -116,6 +117,9 @@ class ServerSettings(Section):
     """The `x-ms-region` of every answer."""
     allowed_hosts: Annotated[tuple[Host, ...], AfterValidator(at_most(100, "names"))] = ()
     """Names, without a port, that a server with `auth.anonymous` answers to besides those of loopback."""
+    trusted_proxies: Annotated[tuple[Network, ...], AfterValidator(at_most(100, "networks"))] = ()
+    """Addresses and networks (`10.0.0.0/8`) of the proxies in front of the server. The client of a request that one of
+    them sends is the last address of its `X-Forwarded-For` that is none of these."""
     strict: bool = False
     """Refuses what the real service refuses, where we are lenient."""
     cors_origins: Annotated[tuple[Origin, ...], AfterValidator(at_most(100, "origins"))] = ()

@@ -26,11 +26,11 @@ class Shown(Struct, frozen=True):
 
 
 class Peer(Struct, frozen=True):
-    """The other end of a connection."""
+    """Who sends a request: the other end of its connection, or whom a trusted proxy there has named."""
 
     address: str | None = None
     is_exposed: bool = False
-    """It is on another machine, and the connection has no TLS: others may read what it sends."""
+    """It is on another machine, and nothing says that TLS was used on the way: others may read what it sends."""
 
 
 Audience = Literal["inference", "management"]

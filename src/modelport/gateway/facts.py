@@ -9,7 +9,7 @@ from msgspec import Struct
 from modelport.core.clock import Clock
 from modelport.core.errors import ModelportError
 from modelport.core.excerpts import optional_excerpt
-from modelport.core.ports.records import Journal, Observer
+from modelport.core.ports.records import Journal, Observer, UnknownCaller
 from modelport.core.usage import Ending, UsageRecord
 from modelport.gateway.admissions import Repeat
 from modelport.gateway.call import Arrival, CallHead
@@ -97,7 +97,7 @@ def note_unauthenticated(
         error_code=optional_excerpt(error.code),
         client_request_id=arrival.client_request_id,
     )
-    observer.call_ended(record, error.reason)
+    observer.call_ended(record, UnknownCaller(error.reason, head.credential.peer.address))
 
 
 def ended_by(error: ModelportError, is_streamed: bool, has_begun: bool) -> tuple[Ending, int, str]:

@@ -18,7 +18,6 @@ from uvicorn.server import ServerState
 from modelport.core.catalog import Timeouts
 from modelport.core.errors import ModelportError
 from modelport.core.faults import frames
-from modelport.core.identity import Peer
 from modelport.core.ports.providers import Provider, UpstreamRequest
 from modelport.gateway.call import Asking, Receiver, Shell, Written
 from modelport.gateway.gateway import Gateway
@@ -30,6 +29,7 @@ from modelport.surfaces.asgi import Headers
 from modelport.surfaces.door import Inference
 from modelport.surfaces.headers import DECISIVE, RequestHead, printable
 from modelport.surfaces.local_names import refusal_of
+from modelport.surfaces.peers import Link
 from modelport.upstream import pushing
 from modelport.upstream.sweep import Sweep
 from modelport.upstream.wire import Wire
@@ -70,7 +70,7 @@ class Connection(Shell, Protocol):
     loop: asyncio.AbstractEventLoop
     flow: FlowControl
     server_state: ServerState
-    peer: Peer
+    link: Link
 
     def end_call(self) -> None:
         """The time to drain is over."""
@@ -97,13 +97,13 @@ class Lane:
         """Why a request with these fields is refused, if it is: an anonymous server answers to its own names alone."""
         return refusal_of(host, origin, self.options) if self.pipeline.snapshot().anonymous else None
 
-    def key(self, way: Way, given: Mapping[bytes, bytes], peer: Peer) -> bytes:
+    def key(self, way: Way, given: Mapping[bytes, bytes], link: Link) -> bytes:
         """By which it is known again who asks for what (gateway.call.Arrival). The fields hold credentials, so they
         are not kept. Empty: each call is looked at by itself."""
         if not way.inference.is_shared:
             return b""
         decisive = map(given.get, DECISIVE, NO_VALUES)
-        exposed = b"exposed" if peer.is_exposed else b""
+        exposed = b"exposed" if link.is_exposed(given) else b""
         return blake2b(b"\n".join((way.url, exposed, *decisive)), digest_size=16, key=self._salt).digest()
 
     def way(self, url: bytes) -> Way | None:

@@ -13,7 +13,6 @@ from functools import partial
 from typing import Any, Final
 
 from modelport.core.errors import BodyTooLarge, Forbidden, RequestTimedOut, UnsupportedEncoding
-from modelport.core.identity import Peer
 from modelport.gateway.machine import CallMachine
 from modelport.lane.calls import call_made
 from modelport.lane.connection import NEVER, HttpConnection
@@ -22,8 +21,9 @@ from modelport.lane.repeated import CLIENT_REQUEST_ID, RepeatedHead
 from modelport.lane.request_rules import target_fault
 from modelport.lane.shell import ShellConnection
 from modelport.lane.ways import Way
+from modelport.surfaces.headers import fields_of
 from modelport.surfaces.options import Limits
-from modelport.surfaces.peers import peer_of
+from modelport.surfaces.peers import Link, link_of
 from modelport.upstream.sweep import Sweep
 
 BODY_SECONDS: Final = 1.0
@@ -62,13 +62,13 @@ class LaneProtocol(ShellConnection):
         """Of the last head that became a call."""
         self._last: RepeatedHead | None = None
         self._lessons = LESSONS
-        self.peer = Peer()
+        self.link = Link()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
         if self.lane is not None:
             client, server = (self.client or (None,))[0], (self.server or (None,))[0]
-            self.peer = peer_of(self.scheme or "http", client, server, self.lane.options)
+            self.link = link_of(self.scheme or "http", client, server, self.lane.options)
 
     # --- time ------------------------------------------------------------------------------------------------------
 
@@ -236,8 +236,8 @@ class LaneProtocol(ShellConnection):
         assert lane is not None
         assert way is not None
         head, is_modern = self._head, self._version == "1.1"
-        given = dict(reversed(head))  # the first of several wins
-        key, client_id = lane.key(way, given, self.peer), given.get(CLIENT_REQUEST_ID, b"").strip()
+        given = fields_of(head)
+        key, client_id = lane.key(way, given, self.link), given.get(CLIENT_REQUEST_ID, b"").strip()
         call = call_made(lane, self, way, key, lambda: head, client_id, self._keeps_alive, has_chunks=is_modern)
         self._call = self._early = call
         self._key = key

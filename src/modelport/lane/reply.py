@@ -18,7 +18,7 @@ from modelport.surfaces import cors
 from modelport.surfaces.answer import STREAM_HEADERS, answer_headers
 from modelport.surfaces.app import refusal
 from modelport.surfaces.asgi import EVENT_STREAM, JSON, Headers
-from modelport.surfaces.headers import RequestHead, common_headers
+from modelport.surfaces.headers import RequestHead, common_headers, fields_of
 from modelport.upstream.wire import RawHeaders
 
 COPIED_BYTES: Final = 16 * 1024
@@ -80,10 +80,10 @@ class Reply:
             self._known_head = RequestHead(
                 method="POST",
                 path=self._way.path,
-                headers=dict(reversed(self._headers())),  # the first of several wins
+                headers=fields_of(self._headers()),
                 query=self._way.query,
                 request_id=self._id,
-                peer=self._connection.peer,
+                link=self._connection.link,
             )
         return self._known_head
 

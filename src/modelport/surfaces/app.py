@@ -28,7 +28,7 @@ from modelport.surfaces.headers import RequestHead, error_headers
 from modelport.surfaces.limits import Body
 from modelport.surfaces.local_names import refusal_of
 from modelport.surfaces.options import Options
-from modelport.surfaces.peers import peer_of
+from modelport.surfaces.peers import link_of
 from modelport.surfaces.router import Match, Router
 from modelport.surfaces.wrong_path import WrongPaths, origin_of
 
@@ -62,7 +62,7 @@ class Doors:
     async def _exchange(self, scope: Scope, receive: Receive, send: Send) -> None:
         scheme, source = scope.get("scheme", "http"), (scope.get("client") or (None,))[0]
         local_address = (scope.get("server") or (None,))[0]
-        head = RequestHead.of(scope, peer_of(scheme, source, local_address, self.options))
+        head = RequestHead.of(scope, link_of(scheme, source, local_address, self.options))
         body = Body(receive, head, self.options.limits)
         exchange = Exchange(
             head=head,
@@ -72,7 +72,6 @@ class Doors:
             send=send,
             cors=cors.answer_headers(head, self.options.cors_origins),
             scheme=scheme,
-            source=source,
             local_address=local_address,
         )
         try:

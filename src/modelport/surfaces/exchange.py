@@ -31,8 +31,6 @@ class Exchange:
     send: Send
     cors: Headers
     scheme: str = "http"
-    source: str | None = None
-    """The address of the connection's other end; None on a unix socket."""
     local_address: str | None = None
     """The address of this server that the connection came in at; None on a unix socket."""
     parameters: Mapping[str, str] = field(default_factory=dict)
@@ -95,5 +93,7 @@ class Exchange:
 
 def note_refused(head: RequestHead, error: ModelportError) -> None:
     """One line for a request that is no inference call, which would have its line in the access log."""
-    why = error.reason or error.message
-    log.info("%s %s: %d %s request_id=%s", head.method, excerpt(head.path), error.status, why, head.request_id)
+    why, whose = error.reason or error.message, f"request_id={head.request_id}"
+    if isinstance(error, Unauthenticated | TooManyFailures):
+        whose += f" address={head.peer.address}"
+    log.info("%s %s: %d %s %s", head.method, excerpt(head.path), error.status, why, whose)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from itertools import islice
 from typing import Final
 from urllib.parse import parse_qsl, quote
@@ -25,6 +25,7 @@ from modelport.core.quota import QuotaState
 from modelport.dialects import fresh_ids
 from modelport.dialects.error_body import ErrorBody
 from modelport.surfaces.asgi import Headers, Scope
+from modelport.surfaces.peers import FORWARDED_FOR, Link
 
 EXTRA_PARAMETERS: Final = (b"extra-parameters", b"extra-params", b"unknown-parameters")
 """Spellings that clients send, in order of precedence: the specification's, the JavaScript document's, early SDKs'."""
@@ -47,7 +48,9 @@ these and the URL alone (gateway/plan.py)."""
 
 API_VERSION: Final = re.compile(r"\d{4}-\d{2}-\d{2}(-preview)?|preview|latest|v1")
 
-UNKNOWN_PEER: Final = Peer()
+UNKNOWN_LINK: Final = Link()
+LISTS: Final = (b"content-encoding", FORWARDED_FOR)
+"""Fields of which every line counts."""
 
 _PLAIN: Final = re.compile(r"[A-Za-z0-9._~-]*")
 ECHOABLE: Final = re.compile(rb"[\x21-\x7e]{1,128}")
@@ -61,21 +64,17 @@ class RequestHead(Struct, frozen=True, kw_only=True):
     path: str
     """As sent, still percent-encoded."""
     headers: dict[bytes, bytes]
-    """Lower-case names; the first of several wins."""
+    """As `fields_of` gives them."""
     query: dict[str, str] = msgspec.field(default_factory=dict)
     """The first value of each name; empty values are absent."""
     request_id: str
     """Ours, for this request alone."""
-    peer: Peer = UNKNOWN_PEER
-    """Who sends it."""
+    link: Link = UNKNOWN_LINK
+    """The connection that it came by."""
 
     @classmethod
-    def of(cls, scope: Scope, peer: Peer = UNKNOWN_PEER) -> RequestHead:
+    def of(cls, scope: Scope, link: Link = UNKNOWN_LINK) -> RequestHead:
         """Read from the server's scope."""
-        headers: dict[bytes, bytes] = {}
-        for name, value in scope["headers"]:
-            if headers.setdefault(name, value) is not value and name == b"content-encoding":
-                headers[name] += b", " + value
         query: dict[str, str] = {}
         if scope["query_string"]:
             for name, text in parse_qsl(scope["query_string"].decode("latin-1")):
@@ -84,16 +83,21 @@ class RequestHead(Struct, frozen=True, kw_only=True):
         return cls(
             method=scope["method"],
             path=raw_path.decode("latin-1"),
-            headers=headers,
+            headers=fields_of(scope["headers"]),
             query=query,
             request_id=fresh_ids.uuid(),
-            peer=peer,
+            link=link,
         )
 
     def text(self, name: bytes) -> str | None:
         """One header's value; None when absent or empty."""
         value = self.headers.get(name, b"").strip()
         return value.decode("latin-1") if value else None
+
+    @property
+    def peer(self) -> Peer:
+        """Who sends it."""
+        return self.link.client(self.headers)
 
     @property
     def credential(self) -> Credential:
@@ -158,6 +162,16 @@ class RequestHead(Struct, frozen=True, kw_only=True):
         """How the body is encoded; None for a body as it is."""
         value = self.text(b"content-encoding")
         return None if value is None or value.lower() == "identity" else value
+
+
+def fields_of(headers: Sequence[tuple[bytes, bytes]]) -> dict[bytes, bytes]:
+    """By lower-case name. The first of several wins; of LISTS, all are joined."""
+    fields = dict(reversed(headers))
+    if len(fields) != len(headers):
+        for name in LISTS:
+            if name in fields:
+                fields[name] = b", ".join(value for found, value in headers if found == name)
+    return fields
 
 
 def common_headers(head: RequestHead, region: bytes) -> Headers:

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
+
 from msgspec import Struct
 
 from modelport.core.clock import Clock, SystemClock
+
+IpAddress = IPv4Address | IPv6Address
+IpNetwork = IPv4Network | IPv6Network
 
 
 class Limits(Struct, frozen=True, kw_only=True):
@@ -33,4 +38,6 @@ class Options(Struct, frozen=True, kw_only=True):
     """The real service's refusals where we are lenient: an absent api-version under /openai/deployments is 404."""
     tls_ends_before: bool = False
     """A proxy in front of the server ends TLS: what comes over plain http was not sent over it."""
+    trusted_proxies: tuple[IpNetwork, ...] = ()
+    """Whose `X-Forwarded-For` says where a request comes from."""
     clock: Clock = SystemClock()

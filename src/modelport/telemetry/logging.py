@@ -13,7 +13,9 @@ from queue import Empty, SimpleQueue
 from typing import Any, Final, Literal, TextIO
 
 import msgspec
+from msgspec.structs import asdict
 
+from modelport.core.ports.records import UnknownCaller
 from modelport.core.usage import UsageRecord, UsageRow
 from modelport.telemetry.lines import Format, access_fields, log_fields, rendered, timestamp
 
@@ -26,9 +28,9 @@ ACCESS_LOGGER: Final = "modelport.access"
 QUIET_LOGGERS: Final = ("uvicorn", "uvicorn.error", "uvicorn.asgi", "aiohttp", "asyncio")
 
 RECORDS: Final = msgspec.json.Decoder(UsageRow)
-Line = UsageRecord | tuple[UsageRecord, str] | bytes | Mapping[str, Any]
-"""A finished call, alone or with the reason of its refusal, the same as JSON, or the fields of a log line. The thread
-words them."""
+Line = UsageRecord | tuple[UsageRecord, UnknownCaller] | bytes | Mapping[str, Any]
+"""A finished call, alone or with what is known of an unknown caller, the same as JSON, or the fields of a log line. The
+thread words them."""
 
 
 class LogWriter:
@@ -86,7 +88,7 @@ def worded_line(line: Line, format: Format) -> str:
         if isinstance(line, bytes):
             line = RECORDS.decode(line)
         if isinstance(line, tuple):
-            line = {**access_fields(line[0]), "reason": line[1]}
+            line = {**access_fields(line[0]), **asdict(line[1])}
         return rendered(access_fields(line) if isinstance(line, UsageRecord) else line, format)
     except (ValueError, TypeError) as error:  # a path that is no Unicode, say: the thread must go on
         return f"a log line could not be worded: {type(error).__name__}\n"
@@ -120,7 +122,7 @@ class AccessLog:
         self._writer = writer
         self._format: Format = format
 
-    def write(self, record: UsageRecord | tuple[UsageRecord, str] | bytes) -> None:
+    def write(self, record: UsageRecord | tuple[UsageRecord, UnknownCaller] | bytes) -> None:
         """Queues the line; a record may be JSON already. Never blocks, never raises."""
         self._writer.put(record, self._format)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from modelport.core.operations import Operation
+from modelport.core.ports.records import UnknownCaller
 from modelport.core.record_forms import RecordForm
 from modelport.core.usage import UsageRecord
 from modelport.telemetry.logging import AccessLog
@@ -34,11 +35,11 @@ class CallObserver:
         """The caller is known, or found to be unknown."""
         self._metrics.call_started(operation)
 
-    def call_ended(self, record: UsageRecord, reason: str | None = None) -> None:
+    def call_ended(self, record: UsageRecord, unknown: UnknownCaller | None = None) -> None:
         """The call's last word."""
         self._metrics.call_ended(record)
         if self._access is not None:
-            self._access.write(record if reason is None else (record, reason))
+            self._access.write(record if unknown is None else (record, unknown))
 
 
 class Completed:

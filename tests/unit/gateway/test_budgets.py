@@ -22,6 +22,7 @@ from modelport.core.errors import ModelportError, Unavailable
 from modelport.core.events import ChoiceFinished, FinishReason, TextDelta, UsageReported
 from modelport.core.limit_errors import BudgetExhausted, PriceUnknown, RateLimited
 from modelport.core.operations import Operation
+from modelport.core.ports.records import UnknownCaller
 from modelport.core.pricing import ServiceTier, UnpricedPolicy
 from modelport.core.requests import ChatRequest
 from modelport.core.usage import Ending, Pricing, TokenUsage, UsageRecord
@@ -60,7 +61,7 @@ class Seen:
     def call_started(self, operation: Operation, surface: str) -> None:
         pass
 
-    def call_ended(self, record: UsageRecord, reason: str | None = None) -> None:
+    def call_ended(self, record: UsageRecord, unknown: UnknownCaller | None = None) -> None:
         self.ended.append(record)
 
 

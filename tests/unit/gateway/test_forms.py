@@ -19,6 +19,7 @@ from modelport.core.content import Message
 from modelport.core.events import FinishReason
 from modelport.core.identity import Principal
 from modelport.core.operations import Operation
+from modelport.core.ports.records import UnknownCaller
 from modelport.core.pricing import Price, Rates, Tier
 from modelport.core.record_forms import RecordForm
 from modelport.core.requests import ChatRequest
@@ -83,7 +84,7 @@ class Kept:
         self.formed += 1
         return record
 
-    def call_ended(self, record: UsageRecord, reason: str | None = None) -> None:
+    def call_ended(self, record: UsageRecord, unknown: UnknownCaller | None = None) -> None:
         self.seen.append(record)
 
     def series(self, surface: str, operation: str, deployment: str) -> Kept:

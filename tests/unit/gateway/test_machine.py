@@ -33,6 +33,7 @@ from modelport.core.limit_errors import RateLimited
 from modelport.core.operations import Operation
 from modelport.core.ports.filters import ContentFilter
 from modelport.core.ports.providers import Address, Codec, OpeningProvider, UpstreamRequest
+from modelport.core.ports.records import UnknownCaller
 from modelport.core.ports.stages import Authenticator, NeedsWaiting, Refusal
 from modelport.core.requests import ChatRequest, Request
 from modelport.core.usage import TokenUsage, UsageRecord
@@ -69,7 +70,7 @@ class Seen:
     def call_started(self, operation: Operation, surface: str) -> None:
         self.started += 1
 
-    def call_ended(self, record: UsageRecord, reason: str | None = None) -> None:
+    def call_ended(self, record: UsageRecord, unknown: UnknownCaller | None = None) -> None:
         self.ended.append(record)
 
 

@@ -26,6 +26,7 @@ from modelport.core.events import (
 )
 from modelport.core.limit_errors import RateLimited
 from modelport.core.operations import Operation
+from modelport.core.ports.records import UnknownCaller
 from modelport.core.ports.stages import Refusal
 from modelport.core.record_forms import RecordForm
 from modelport.core.requests import ChatRequest, CompletionsRequest, EmbeddingsRequest, Request
@@ -63,7 +64,7 @@ class Seen:
     def call_started(self, operation: Operation, surface: str) -> None:
         pass
 
-    def call_ended(self, record: UsageRecord, reason: str | None = None) -> None:
+    def call_ended(self, record: UsageRecord, unknown: UnknownCaller | None = None) -> None:
         self.ended.append(record)
 
 

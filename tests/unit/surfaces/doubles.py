@@ -24,6 +24,7 @@ from modelport.core.errors import Unauthenticated
 from modelport.core.events import ChoiceFinished, Embedding, Event, FinishReason, TextDelta, UsageReported
 from modelport.core.identity import Credential, Identified, Principal
 from modelport.core.operations import Operation
+from modelport.core.ports.records import UnknownCaller
 from modelport.core.ports.stages import Refusal
 from modelport.core.ports.states import DeploymentState, StoreState
 from modelport.core.quota import QuotaState
@@ -168,7 +169,7 @@ class FakeGateway:
     def call_started(self, operation: Operation, surface: str) -> None:
         """core.ports.records.Observer"""
 
-    def call_ended(self, record: UsageRecord, reason: str | None = None) -> None:
+    def call_ended(self, record: UsageRecord, unknown: UnknownCaller | None = None) -> None:
         """core.ports.records.Observer"""
         self.ended.put(record.error_code or record.ending)
 

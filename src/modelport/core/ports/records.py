@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Protocol
 
+from msgspec import Struct
+
 from modelport.core.operations import Operation
 from modelport.core.record_forms import RecordForm
 from modelport.core.usage import UsageRecord
@@ -34,13 +36,22 @@ class Journal(Protocol):
         ...
 
 
+class UnknownCaller(Struct, frozen=True):
+    """Whose call was refused because it showed no valid credential."""
+
+    reason: str | None
+    """Why, for the log."""
+    address: str | None
+    """Where it came from."""
+
+
 class Observer(Protocol):
     """Metrics and the access line; cheap, never raises."""
 
     def call_started(self, operation: Operation, surface: str) -> None: ...
 
-    def call_ended(self, record: UsageRecord, reason: str | None = None) -> None:
-        """`reason`: why the caller is unknown."""
+    def call_ended(self, record: UsageRecord, unknown: UnknownCaller | None = None) -> None:
+        """`unknown`: of a call whose caller is."""
         ...
 
     def series(self, surface: str, operation: Operation, deployment: str) -> Series:
