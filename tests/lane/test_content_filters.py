@@ -63,6 +63,7 @@ ROUTES: dict[str, Route] = {
     f"{route.method} {route.path}": route for route in all_routes(Options()) if isinstance(route.endpoint, Inference)
 }
 TOOL = {"type": "function", "function": {"name": "look", "parameters": {"type": "object"}}}
+LOOK = {"name": "look", "arguments": "{}"}
 
 
 @pytest.fixture(scope="module", params=POLICIES)
@@ -136,14 +137,26 @@ def prompts(route: Route, text: str) -> dict[str, dict[str, Any]]:
     tool = {"type": "function", "function": {"name": "look", "description": text}}
     schema = {"type": "function", "function": {"name": "look", "parameters": described}}
     form = {"type": "json_schema", "json_schema": {"name": "f", "schema": described}}
+    escaped = {**call["function"], "arguments": arguments(text)}
+    picture = {"type": "image_url", "image_url": {"url": "https://example.test/a.png"}, "caption": text}
     conversation = {
+        "part": [{"role": "user", "content": [{"type": "text", "text": "hello", "context": text}]}],
+        "picture": [{"role": "user", "content": [picture]}],
+        "refusal": [{"role": "assistant", "content": [{"type": "refusal", "refusal": "No.", "why": text}]}, user],
+        "id": [user, {"role": "assistant", "content": None, "tool_calls": [{**call, "id": text, "function": LOOK}]},
+               {"role": "tool", "tool_call_id": text, "content": "found"}],
+        "escaped": [user, {"role": "assistant", "content": None, "tool_calls": [{**call, "function": escaped}]},
+                    {"role": "tool", "tool_call_id": "c1", "content": "found"}],
+        "beside": [user, {"role": "assistant", "content": None,
+                          "tool_calls": [{**call, "function": LOOK, "thought": {"of": [text]}}]},
+                   {"role": "tool", "tool_call_id": "c1", "content": "found"}],
         "system": [{"role": "system", "content": text}, user],
         "earlier": [user, {"role": "assistant", "content": text}, user],
         "parts": [{"role": "user", "content": parts}],
         "called": [user, {"role": "assistant", "content": None, "tool_calls": [call]},
                    {"role": "tool", "tool_call_id": "c1", "content": "found"}],
         "result": [user, {"role": "assistant", "content": None,
-                          "tool_calls": [{**call, "function": {"name": "look", "arguments": "{}"}}]},
+                          "tool_calls": [{**call, "function": LOOK}]},
                    {"role": "tool", "tool_call_id": "c1", "content": text}],
     }  # fmt: skip
     return {
@@ -152,6 +165,9 @@ def prompts(route: Route, text: str) -> dict[str, dict[str, Any]]:
         "tool": body(route, "hello", tools=[tool]),
         "schema": body(route, "hello", tools=[schema]),
         "form": body(route, "hello", response_format=form),
+        "example": body(route, "hello", tools=[{**TOOL, "example": text}]),
+        "form_note": body(route, "hello", response_format={"type": "json_object", "note": text}),
+        "effort": body(route, "hello", reasoning_effort=text),
         "extra": body(route, "hello", prediction={"type": "content", "content": text}),
     }
 

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from enum import Enum, auto
 from typing import Any, Final
 
 from msgspec import Struct
 
-from modelport.core.content import AudioPart, AudioUrlPart, ImagePart, Message, OpenMessage, Tool
-from modelport.core.requests import ChatRequest, CompletionsRequest, EmbeddingsRequest, Request
+from modelport.core.content import AudioPart, AudioUrlPart, ImagePart, Message, OpenMessage, Tool, ToolCall
+from modelport.core.requests import ChatRequest, CompletionsRequest, EmbeddingsRequest, NamedToolChoice, Request
+from modelport.safety.argument_text import ArgumentText
 
 SEPARATOR: Final = "\n"
 LABELS: Final = frozenset(
@@ -25,11 +27,16 @@ LABELS: Final = frozenset(
             "n",
             "logprobs",
         ),
-        *("top_logprobs", "logit_bias", "parallel_tool_calls", "reasoning_effort", "max_completion_tokens", "best_of"),
+        *("top_logprobs", "logit_bias", "parallel_tool_calls", "max_completion_tokens", "best_of"),
     )
 )
 """Further fields of a request that no model reads."""
-MAX_DEPTH: Final = 64
+EFFORTS: Final = frozenset(("none", "minimal", "low", "medium", "high", "xhigh"))
+MACHINE_MADE_ID: Final = re.compile(
+    r"(?:(?:call|toolu|fc|function|chatcmpl|tool|id)[-_]){0,2}"
+    r"(?:\d{1,20}|[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}|(?=[A-Za-z]*\d)[0-9A-Za-z]{9,40})"
+)
+"""An id of a tool call that a host has made. Some templates show ids to the model, so what else stands there is read."""
 
 
 class Kind(Enum):
@@ -104,7 +111,8 @@ def of_chat(request: ChatRequest) -> Prompt:
         named = wanted.json_schema
         words = [] if named is None else [named.name, *strings(named.description)]
         words += strings(wanted.wanted_schema)
-        passages += _texts(Kind.CONTEXT, SEPARATOR.join(words))
+        passages += _texts(Kind.CONTEXT, SEPARATOR.join([*words, *_further(wanted)]))
+    passages += _texts(Kind.CALLER, SEPARATOR.join(_names(request)))
     passages += _extras(request.extra)
     return Prompt(tuple(passages), tuple(images), has_audio)
 
@@ -117,21 +125,51 @@ def _of_message(message: Message) -> Iterator[Passage]:
     yield from _texts(kind, message.reasoning_content)
     yield from _texts(kind, message.name)
     for call in message.tool_calls or ():
-        yield from _texts(kind, f"{call.function.name}{SEPARATOR}{call.function.arguments}")
+        yield from _of_call(kind, call)
     if isinstance(message, OpenMessage):
-        yield from _texts(kind, SEPARATOR.join(strings(message.extra)))
+        parts = message.content if isinstance(message.content, tuple) else ()
+        words = [*strings(message.extra), *(word for part in parts for word in _further(part))]
+        yield from _texts(kind, SEPARATOR.join(words))
+
+
+def _of_call(kind: Kind, call: ToolCall) -> Iterator[Passage]:
+    """Its arguments as they are sent, and with their escapes undone: templates show models either."""
+    name, arguments = call.function.name, call.function.arguments
+    undone = ArgumentText().feed(arguments)
+    yield from _texts(kind, SEPARATOR.join((name, undone, *_further(call))))
+    if undone != arguments:
+        yield from _texts(kind, arguments)
 
 
 def _of_tool(tool: Tool) -> Iterator[Passage]:
     function = tool.function
-    words = [function.name, *strings(function.description), *strings(function.parameters)]
+    words = [function.name, *strings(function.description), *strings(function.parameters), *_further(tool)]
     yield from _texts(Kind.UNTRUSTED, SEPARATOR.join(words))
+
+
+def _names(request: ChatRequest) -> list[str]:
+    """What should be a name, an id or a word, and is none that is known."""
+    found: dict[str, None] = {}
+    for message in request.messages:
+        ids = [call.id for call in message.tool_calls or ()]
+        if message.tool_call_id is not None:
+            ids.append(message.tool_call_id)
+        found.update(dict.fromkeys(id for id in ids if MACHINE_MADE_ID.fullmatch(id) is None))
+    choice, effort = request.tool_choice, request.extra.get("reasoning_effort")
+    if isinstance(choice, NamedToolChoice) and all(choice.name != tool.function.name for tool in request.tools):
+        found[choice.name] = None
+    return [*found, *(() if effort in EFFORTS else strings(effort))]
+
+
+def _further(value: Struct) -> Iterator[str]:
+    """The texts in the further fields of a part, a call, a tool or a format."""
+    return strings(getattr(value, "extra", None))
 
 
 def _extras(extra: Mapping[str, Any]) -> Iterator[Passage]:
     """Further fields: `prediction`, `documents`, templates … may hold text that the model reads."""
     for name, value in extra.items():
-        if name not in LABELS:
+        if name not in LABELS and name != "reasoning_effort":
             yield from _texts(Kind.CALLER, SEPARATOR.join(strings(value)))
 
 
@@ -140,15 +178,15 @@ def _texts(kind: Kind, text: str | None) -> Iterator[Passage]:
         yield Passage(text, kind)
 
 
-def strings(value: Any, depth: int = MAX_DEPTH) -> Iterator[str]:
-    """Every text in a JSON value: the names of its fields and their values."""
-    if isinstance(value, str):
-        if value:
-            yield value
-    elif depth and isinstance(value, Mapping):
-        for name, item in value.items():
-            yield name
-            yield from strings(item, depth - 1)
-    elif depth and isinstance(value, list | tuple):
-        for item in value:
-            yield from strings(item, depth - 1)
+def strings(value: Any) -> Iterator[str]:
+    """Every text in a JSON value, however deep: the names of its fields and their values, in order."""
+    left = [value]
+    while left:
+        value = left.pop()
+        if isinstance(value, str):
+            if value:
+                yield value
+        elif isinstance(value, dict):
+            left += [part for item in reversed(value.items()) for part in reversed(item)]
+        elif isinstance(value, list | tuple):
+            left += reversed(value)

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import time
+from functools import reduce
 from typing import Any
 
 import pytest
 
-from modelport.core.content import ImagePart, ImageUrl, Message, TextPart
+from modelport.core.content import FunctionCall, ImagePart, ImageUrl, Message, TextPart, ToolCall
 from modelport.core.errors import ContentFiltered, InvalidParameters, Unavailable
 from modelport.core.events import Annotation
 from modelport.core.identity import ANONYMOUS
 from modelport.core.ports.filters import Annotations
 from modelport.core.ports.safety import Question, Verdicts
 from modelport.core.ports.stages import NeedsWaiting, Refusal
-from modelport.core.requests import ChatRequest, CompletionsRequest, EmbeddingsRequest, Request
+from modelport.core.requests import ChatRequest, CompletionsRequest, EmbeddingsRequest, NamedToolChoice, Request
 from modelport.core.safety import ATTACKS, HARMS, Category, ContentFilterPolicy, Rule, Severity, SidePolicy
 from modelport.safety.content_filter import content_filter
 from word_filter import WordFilter
@@ -165,3 +166,51 @@ def test_a_built_in_policy_only_annotates_what_a_filter_finds_badly() -> None:
         ).prompt
         assert stage is not None
         assert isinstance(stage(name, ANONYMOUS, chat(("user", "mildhate"))), Refusal) is is_refused
+
+
+def asked_with(call: dict[str, Any], **more: Any) -> ChatRequest:
+    """A conversation in which the model has called a tool."""
+    called = ToolCall(call.get("id", "c"), FunctionCall("look", call.get("arguments", "{}")))
+    messages = (Message("user", "hello"), Message("assistant", tool_calls=(called,)))
+    return ChatRequest(messages=(*messages, Message("tool", "found", tool_call_id=called.id)), **more)
+
+
+@pytest.mark.parametrize(
+    "request_with",
+    [
+        asked_with({"id": "carnage"}),
+        asked_with({"arguments": '{"at": "c\\u0061rnage"}'}),
+        asked_with({"arguments": '{"at": "\\carnage"}'}),
+        asked_with({}, tool_choice=NamedToolChoice("carnage")),
+        asked_with({}, extra={"reasoning_effort": "carnage"}),
+        asked_with({}, extra={"x": reduce(lambda inner, _: [inner], range(400), "carnage")}),
+    ],
+)
+async def test_what_a_template_may_show_the_model_is_judged(request_with: ChatRequest) -> None:
+    assert isinstance(await refused(request_with), ContentFiltered)
+
+
+async def test_arguments_are_judged_as_they_are_sent_too() -> None:
+    # Without its escapes, `\n` ends a line, and another word follows.
+    request = asked_with({"arguments": r'{"at": "\nag"}'})
+    found = WordFilter()
+    await judged(request, found=found)
+    assert r'{"at": "\nag"}' in [question.text for question in found.asked]
+
+
+@pytest.mark.parametrize(
+    "id",
+    [
+        "call_9RT2qLXsm4WkP0aVbYcDeFgH",
+        "toolu_01A09q90qw90lq917835lq9",
+        "chatcmpl-tool-0123456789abcdef0123456789abcdef",
+        "call_1",
+        "function-call-1234567890123456789",
+        "D681PevKs",
+        "550e8400-e29b-41d4-a716-446655440000",
+    ],
+)
+async def test_ids_that_hosts_make_are_not_asked_about(id: str) -> None:
+    found = WordFilter()
+    await judged(asked_with({"id": id}, extra={"reasoning_effort": "high"}), found=found)
+    assert [question.text for question in found.asked] == ["hello", "look\n{}", "found"]
