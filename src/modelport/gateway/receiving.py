@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from modelport.core.answers import PlainAnswer
 from modelport.core.catalog import Target
-from modelport.core.errors import ModelportError
+from modelport.core.errors import ModelportError, UpstreamFailed
 from modelport.core.events import Event
 from modelport.core.ports.dispatch import TargetFailed
 from modelport.core.ports.filters import Cut
@@ -377,7 +377,8 @@ class AnswerReceiver:
         self._lease.failed(error)
         outcome = self.failed(error)
         if self._has_begun:
-            raise error
+            is_filtered = bool(self.completion and self.completion.is_filtered)  # its words may be the answer's
+            raise UpstreamFailed("The upstream broke its answer off.") if is_filtered else error
         self.ask_next(outcome)
 
     def failed(self, error: ModelportError) -> TargetFailed:

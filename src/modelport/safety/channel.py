@@ -12,6 +12,7 @@ from modelport.core.events import ReasoningDelta, RefusalDelta, TextDelta, ToolC
 from modelport.core.ports.safety import FilterOutageError, SafetyFilter, StreamingFilter, TextStream, Verdicts
 from modelport.core.safety import Category
 from modelport.safety.argument_text import ArgumentText
+from modelport.safety.further import Carrier
 from modelport.safety.judging import Judge, Waiting
 from modelport.safety.passages import Kind, Passage
 from modelport.safety.pieces import complete_sentences
@@ -19,6 +20,8 @@ from modelport.safety.policy import Findings
 
 Delta = TextDelta | RefusalDelta | ReasoningDelta | ToolCallDelta
 UNLIMITED: Final = 1 << 62
+WAITING_AT_MOST: Final = 1024
+"""Deltas that one channel holds back: where more come without a text that ends, what is there is judged."""
 
 
 class Channel:
@@ -39,7 +42,7 @@ class Channel:
         self._arguments: ArgumentText | None = None
         self._prefix = 0
         """So much of the text is the name of a function, which is no part of the arguments."""
-        self._waiting: deque[Delta] = deque()
+        self._waiting: deque[Delta | Carrier] = deque()
         self._left = 0
         """So much of the deltas' own text has left."""
         self.fed = 0
@@ -78,9 +81,19 @@ class Channel:
         """So many have not."""
         return len(self._unjudged)
 
+    @property
+    def is_waiting(self) -> bool:
+        """Something is held back."""
+        return bool(self._waiting)
+
+    @property
+    def recent(self) -> str:
+        """The end of the text: no less than a window, if there was so much."""
+        return "".join(self._recent)
+
     # --- text in -----------------------------------------------------------------------------------------------------
 
-    def add(self, delta: Delta) -> None:
+    def add(self, delta: Delta | Carrier) -> None:
         """The next delta."""
         self._waiting.append(delta)
         text = self._text(delta)
@@ -97,12 +110,13 @@ class Channel:
             self._unjudged += text
         self._follow(text)
 
-    def _text(self, delta: Delta) -> str:
+    def _text(self, delta: Delta | Carrier) -> str:
         if not isinstance(delta, ToolCallDelta):
             return delta.text
         if self._arguments is None:
             self._arguments = ArgumentText()
-        name = f"{delta.name}\n" if delta.name else ""
+        id = f"{delta.id}\n" if delta.id and any(map(str.isspace, delta.id)) else ""  # a host's have no blanks
+        name = f"{id}{delta.name}\n" if delta.name else id
         self._prefix += len(name)
         return name + self._arguments.feed(delta.arguments)
 
@@ -139,6 +153,7 @@ class Channel:
     def begin(self, *, is_end: bool) -> list[tuple[Findings, Waiting, int]]:
         """Asks the filters that judge sentence by sentence about those that are complete; each with its findings, what
         has to be awaited, and where it begins. `is_end`: what is left is complete too. Then call `judged_all`."""
+        is_end = is_end or len(self._waiting) > WAITING_AT_MOST
         if is_end and not self._has_ended:
             self._has_ended = True
             self._follow(None)
@@ -178,11 +193,14 @@ class Channel:
             delta = waiting[0]
             text = delta.arguments if isinstance(delta, ToolCallDelta) else delta.text
             if self._left + len(text) <= place:
-                found.append(waiting.popleft())
+                waiting.popleft()
+                found.append(delta.event if isinstance(delta, Carrier) else delta)
                 self._left += len(text)
                 continue
             room = place - self._left
-            if room > 0 and not (isinstance(delta, TextDelta) and delta.logprobs is not None):
+            is_whole = isinstance(delta, Carrier) or (isinstance(delta, TextDelta) and delta.logprobs is not None)
+            if room > 0 and not is_whole:
+                assert not isinstance(delta, Carrier)
                 first, waiting[0] = split(delta, room)
                 found.append(first)
                 self._left += room

@@ -11,6 +11,8 @@ from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from typing import Final
 
+from msgspec.structs import replace
+
 from modelport.core.events import (
     Annotation,
     ChoiceFinished,
@@ -29,10 +31,12 @@ from modelport.core.ports.stages import NeedsWaiting, Refusal
 from modelport.core.requests import Request
 from modelport.core.safety import ContentFilterPolicy
 from modelport.safety.channel import Channel, Delta, split
+from modelport.safety.further import FieldText, Further, Key, of_call, of_text
 from modelport.safety.judging import Judge, Waiting, answers
 from modelport.safety.passages import prompts_of
 from modelport.safety.policy import Findings
 from modelport.safety.prompt import AT_ONCE_CHARACTERS, outage
+from modelport.safety.token_text import readable
 
 ROUND_CHARACTERS: Final = 500
 """An asynchronous filter judges so many at a time."""
@@ -40,6 +44,9 @@ PIECE_CHARACTERS: Final = 1000
 """The longest sentence that is judged as one, however large the window is."""
 SLACK_CHARACTERS: Final = 900
 """So many may pass before an asynchronous filter has judged them."""
+FIELDS_AT_MOST: Final = 64
+MORE_FIELDS: Final = ("", "")
+"""All fields beyond these are one text."""
 
 Outcome = list[Event] | Cut
 Asked = list[tuple[Channel, Findings, Waiting, int]]
@@ -59,11 +66,15 @@ def completion_stage(
 class Choice:
     """One choice while it grows."""
 
-    __slots__ = ("channels", "findings", "finish", "is_over", "said", "talking")
+    __slots__ = ("channels", "fields", "findings", "finish", "is_over", "said", "talking", "voice")
 
     def __init__(self, findings: Findings) -> None:
         self.findings = findings
         self.channels: dict[object, Channel] = {}
+        self.fields: dict[Key, tuple[FieldText, Channel]] = {}
+        """Of what no channel has read: an event of each field leaves when all its text may."""
+        self.voice: type[TextDelta | RefusalDelta] | None = None
+        """Whether it began with content or with a refusal."""
         self.talking: object = None
         """The kind of text that came last."""
         self.finish: ChoiceFinished | None = None
@@ -112,13 +123,10 @@ class CompletionStage:
 
     def _fed(self, events: list[Event]) -> Outcome | NeedsWaiting[Outcome]:
         for event in events:
-            if isinstance(event, TextDelta | RefusalDelta | ReasoningDelta | ToolCallDelta):
+            if isinstance(event, TextDelta | RefusalDelta | ReasoningDelta | ToolCallDelta | ChoiceFinished):
                 choice = self._choice(event.choice)
                 if choice.finish is None and not choice.is_over:
-                    self._channel(choice, event).add(event)
-            elif isinstance(event, ChoiceFinished):
-                choice = self._choice(event.choice)
-                choice.finish = choice.finish or event
+                    self._take(choice, event)
             else:
                 self._other.append(event)
         return self._judged(self._begin())
@@ -152,17 +160,59 @@ class CompletionStage:
             choice = self._choices[index] = Choice(self._judge.findings())
         return choice
 
+    def _take(self, choice: Choice, event: Delta | ChoiceFinished) -> None:
+        further: Iterable[Further] = ()
+        if isinstance(event, TextDelta | ChoiceFinished):
+            extra, further = of_text(event)
+            event = event if not further else replace(event, extra=extra)
+        elif isinstance(event, ToolCallDelta):
+            further = tuple(of_call(event))
+            event = event if not further else replace(event, extra=None)
+        if isinstance(event, ChoiceFinished):
+            choice.finish = event
+        elif event != TextDelta("", event.choice):
+            self._add(choice, self._in_one_voice(choice, event))
+        for one in further:
+            key = one.key if one.key in choice.fields or len(choice.fields) < FIELDS_AT_MOST else MORE_FIELDS
+            if key not in choice.fields:
+                choice.fields[key] = FieldText(), self._new_channel(choice)
+            text, channel = choice.fields[key]
+            if (carrier := text.takes(one)) is not None:
+                channel.add(carrier)
+
+    def _in_one_voice(self, choice: Choice, delta: Delta) -> Delta:
+        """Content and refusal of one choice are one text, in the order in which they come: some surfaces join them, and
+        others would show a text on both sides of the other as one."""
+        if isinstance(delta, ToolCallDelta) or not delta.text:
+            return delta
+        if self._is_plain:
+            return delta if isinstance(delta, TextDelta) else TextDelta(delta.text, delta.choice)
+        if isinstance(delta, ReasoningDelta):
+            return delta
+        choice.voice = voice = choice.voice or type(delta)
+        return delta if isinstance(delta, voice) else voice(delta.text, delta.choice)
+
+    def _add(self, choice: Choice, delta: Delta) -> None:
+        channel = self._channel(choice, delta)
+        if isinstance(delta, TextDelta) and delta.logprobs is not None:
+            logprobs = readable(delta.logprobs, channel.recent + delta.text, self._judge.passes_at_once)
+            delta = replace(delta, logprobs=logprobs)
+        channel.add(delta)
+
     def _channel(self, choice: Choice, delta: Delta) -> Channel:
         kind: object = TextDelta if self._is_plain or isinstance(delta, RefusalDelta) else type(delta)
         name = (kind, delta.index) if isinstance(delta, ToolCallDelta) else kind
         choice.talking = kind
         channel = choice.channels.get(name)
         if channel is None:
-            window = self._policy.window_chars
-            piece = min(window, ROUND_CHARACTERS if self._is_asynchronous else PIECE_CHARACTERS)
-            slack = SLACK_CHARACTERS if self._is_asynchronous else 0
-            channel = choice.channels[name] = Channel(self._judge, choice.findings, window, piece, slack)
+            channel = choice.channels[name] = self._new_channel(choice)
         return channel
+
+    def _new_channel(self, choice: Choice) -> Channel:
+        window = self._policy.window_chars
+        piece = min(window, ROUND_CHARACTERS if self._is_asynchronous else PIECE_CHARACTERS)
+        slack = SLACK_CHARACTERS if self._is_asynchronous else 0
+        return Channel(self._judge, choice.findings, window, piece, slack)
 
     def _begin(self) -> Asked:
         asked: Asked = []
@@ -175,6 +225,8 @@ class CompletionStage:
                 if self._is_asynchronous and not is_end and channel.unjudged < ROUND_CHARACTERS:
                     continue
                 asked += ((channel, *rest) for rest in channel.begin(is_end=is_end))
+            for _, channel in choice.fields.values():
+                asked += ((channel, *rest) for rest in channel.begin(is_end=choice.finish is not None))
         return asked
 
     # --- judged ------------------------------------------------------------------------------------------------------
@@ -205,6 +257,10 @@ class CompletionStage:
     def _released(self, index: int, choice: Choice) -> Iterator[Event]:
         for channel in choice.channels.values():
             yield from channel.release()
+        for (_, place), (_, channel) in choice.fields.items():
+            beside = choice.channels.get((ToolCallDelta, place))
+            if beside is None or not beside.is_waiting:  # a call's name comes first
+                yield from channel.release()
         if choice.findings.is_blocked:
             choice.is_over = True
             yield from self._finished(choice, ChoiceFinished(FinishReason.CONTENT_FILTER, index))

@@ -7,7 +7,14 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
 from typing import Final
 
-from modelport.core.ports.safety import FilterOutageError, ImageFilter, Question, SafetyFilter, Verdicts
+from modelport.core.ports.safety import (
+    FilterOutageError,
+    ImageFilter,
+    Question,
+    SafetyFilter,
+    StreamingFilter,
+    Verdicts,
+)
 from modelport.core.ports.stages import NeedsWaiting, Refusal
 from modelport.core.safety import HARMS, Category, SidePolicy, Source
 from modelport.safety.passages import Kind, Passage
@@ -65,6 +72,13 @@ class Judge:
             else:
                 findings.add(outcome)
         return waiting
+
+    def passes_at_once(self, text: str) -> bool:
+        """Whether the filters that can follow a text let this one pass; False where they cannot say so at once. Changes
+        no findings."""
+        findings, streaming = self.findings(), [one for one in self.filters if isinstance(one, StreamingFilter)]
+        waiting = self.begin(findings, Passage(text, Kind.CONTEXT), streaming)
+        return not (waiting or findings.is_blocked or findings.has_failed)
 
     def begin_images(self, findings: Findings, images: Sequence[str]) -> Waiting:
         """Asks the filters that look at pictures for each of these addresses or data URLs; what they have not looked

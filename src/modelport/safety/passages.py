@@ -36,7 +36,7 @@ MACHINE_MADE_ID: Final = re.compile(
     r"(?:(?:call|toolu|fc|function|chatcmpl|tool|id)[-_]){0,2}"
     r"(?:\d{1,20}|[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}|(?=[A-Za-z]*\d)[0-9A-Za-z]{9,40})"
 )
-"""An id of a tool call that a host has made. Some templates show ids to the model, so what else stands there is read."""
+"""An id of a tool call that a host has made. Some templates show the model ids, so what else stands there is judged."""
 
 
 class Kind(Enum):

@@ -19,6 +19,7 @@ from modelport.core.events import (
     Answered,
     ChoiceFinished,
     Event,
+    ExtraFields,
     FinishReason,
     ReasoningDelta,
     RefusalDelta,
@@ -33,6 +34,7 @@ from modelport.core.requests import ChatRequest, CompletionsRequest, Request
 from modelport.core.safety import HARMS, Category, ContentFilterPolicy, Rule, Severity, SidePolicy, Source
 from modelport.safety.argument_text import ArgumentText
 from modelport.safety.content_filter import content_filter
+from modelport.safety.further import FieldText, Further
 from modelport.safety.pieces import complete_sentences
 from modelport.safety.rules import open_filter
 from word_filter import WordFilter
@@ -296,7 +298,7 @@ async def test_a_long_answer_leaves_the_loop_to_others(text: str) -> None:
     counting.cancel()
     assert (said(flat(left)), is_cut) == (text, False)
     assert turns >= len(text) // 8192
-    whole = TextDelta(text, logprobs={"content": [1]})
+    whole = TextDelta(text, logprobs={"content": [{"token": text[:4]}]})
     left, is_cut = await passed(opened(policy("rules", "classifier")), [[whole, STOP]])
     assert (flat(left)[0], is_cut) == (whole, False)
     blocked = f"{text} A bomb.{text}"
@@ -346,3 +348,37 @@ def test_escapes_are_undone_in_any_pieces(text: str, is_ascii: bool, cuts: list[
 
 def test_severities_have_words() -> None:
     assert [level.word for level in Severity] == ["safe", "low", "medium", "high"]
+
+
+def field(value: Any) -> TextDelta:
+    return TextDelta("", extra=ExtraFields(message={"x": value}))
+
+
+@pytest.mark.parametrize(
+    ("held", "more"),
+    [
+        (field("secret"), field("secret")),
+        (TextDelta("secret"), TextDelta("", logprobs={"content": []})),
+        (ToolCallDelta(0, "c", "look", '{"at": "secret'), ToolCallDelta(0)),
+    ],
+)
+async def test_what_comes_without_a_text_does_not_pile_up(held: Event, more: Event) -> None:
+    left, _ = await passed(opened(policy("rules", "classifier")), [[held], *([[more]] * 1500), [STOP]])
+    assert len(left[0]) == 0
+    assert held in [event for batch in left[:1200] for event in batch]
+    assert max(map(len, left)) < 1200
+
+
+def test_a_field_that_comes_in_pieces_is_one_text() -> None:
+    text = FieldText()
+
+    def added(value: Any, where: str = "message") -> str | None:
+        found = text.takes(Further((where, "x"), value, TextDelta("")))
+        return None if found is None else found.text
+
+    assert added([{"type": "reasoning", "text": "sec"}]) == "reasoning\nsec"
+    assert added([{"type": "reasoning", "text": "ret"}]) == "ret"
+    assert added([{"type": "reasoning", "text": "a"}, {"type": "summary", "text": "b"}]) == "a\nsummary\nb"
+    assert added({"a name of words": 1}) == "\na name of words"
+    assert added("https://example.test", "answer") == "\nhttps://example.test"
+    assert added("https://example.test", "answer") is None
