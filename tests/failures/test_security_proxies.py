@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -126,21 +127,37 @@ def test_who_is_no_trusted_proxy_escapes_nothing_by_a_header(alone: Served, issu
     assert call(alone, "198.51.100.99", token=known).status == 200
 
 
-def test_the_log_and_the_audit_name_the_client(behind: Served, alone: Served) -> None:
-    for served, address in ((behind, "192.0.2.70"), (alone, "127.0.0.1")):
-        headers = {"x-forwarded-for": "198.51.100.1, 192.0.2.70"}
-        refused = [served.call("POST", PATH, CHAT, headers=headers, key="wrong")]
-        refused.append(served.call("GET", "/v1/models", headers=headers, key="wrong"))
-        for answer in refused:
-            assert answer.status in (401, 429)
-            assert address in line_of(served, answer.headers["x-request-id"])
-            assert "198.51.100.1" not in served.stderr()
-        assert json.loads(line_of(served, refused[0].headers["x-request-id"]))["address"] == address
-        made = served.call("PUT", "/admin/v1/projects/p", {"settings": {}}, headers=headers)
-        assert made.status == 201
-        served.call("PUT", "/admin/v1/projects/q", {"settings": {}}, headers=headers, key=None)
+def test_a_flood_of_one_address_has_few_lines_and_all_are_counted(behind: Served) -> None:
+    flooding, began = "192.0.2.65", time.monotonic()
+    assert empties(behind, lambda number: flooding).status == 429
+    counted = behind.metric("modelport_authentication_failures_total", reason="throttled")
+    paths = [PATH, "/v1/models", "/admin/v1/keys", "/health/ready"] * 25
+    statuses = [call(behind, flooding, path, key=f"wrong-{number}").status for number, path in enumerate(paths)]
+    assert statuses == [429, 429, 429, 200] * 25
+    assert empties(behind, lambda number: "192.0.2.66").status == 429
+    last = call(behind, "192.0.2.67", key="wrong")
+    line_of(behind, last.headers["x-request-id"])
+    lines = [line for line in behind.stderr().splitlines() if '"reason":"throttled' in line or "429 throttled" in line]
+    assert 1 <= len([line for line in lines if flooding in line]) <= 1 + (time.monotonic() - began) / 10
+    assert len([line for line in lines if "192.0.2.66" in line]) == 1
+    assert behind.metric("modelport_authentication_failures_total", reason="throttled") == counted + 101
+
+
+@pytest.mark.parametrize(("trusted", "address"), [("127.0.0.1", "192.0.2.70"), ("10.0.0.0/8", "127.0.0.1")])
+def test_the_log_and_the_audit_name_the_client(
+    issuer: TokenIssuer, serve: Callable[..., Any], trusted: str, address: str
+) -> None:
+    headers = {"x-forwarded-for": "198.51.100.1, 192.0.2.70"}
+    with serve(config(issuer, [trusted])) as served:
+        call_refused = served.call("POST", PATH, CHAT, headers=headers, key="wrong")
+        assert json.loads(line_of(served, call_refused.headers["x-request-id"]))["address"] == address
+        refused = served.call("GET", "/v1/models", headers=headers, key="wrong")
+        assert f"address={address}" in line_of(served, refused.headers["x-request-id"])
+        assert served.call("PUT", "/admin/v1/projects/p", {"settings": {}}, headers=headers).status == 201
+        assert served.call("PUT", "/admin/v1/projects/q", {"settings": {}}, headers=headers, key=None).status == 401
         entries = served.call("GET", "/admin/v1/audit").json["value"]
-        assert {entry["source"] for entry in entries if entry["name"] in ("p", "q")} == {address}
+        assert {entry["name"]: entry["source"] for entry in entries} == {"p": address, "q": address}
+        assert "198.51.100.1" not in served.stderr()
 
 
 def line_of(served: Served, id: str) -> str:

@@ -111,7 +111,7 @@ class Authentication:
         seconds = self.throttle.seconds(credential.peer.address, now)
         if not seconds:
             return None
-        refusal = Refusal(TooManyFailures(seconds))
+        refusal = Refusal(TooManyFailures(seconds, self.throttle.unlogged(credential.peer.address, now)))
         self._noted(refusal)
         return refusal
 

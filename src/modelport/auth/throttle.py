@@ -14,6 +14,8 @@ NETWORK_BITS: Final = 64
 
 NEWS_SECONDS: Final = 60.0
 """An address whose bucket is empty is news again after this."""
+SECONDS_BETWEEN_LINES: Final = 10.0
+"""Of calls that one address makes while its bucket is empty."""
 
 
 class _Bucket(NamedTuple):
@@ -22,6 +24,9 @@ class _Bucket(NamedTuple):
     left: float
     at: float
     emptied_at: float
+    logged_at: float = -math.inf
+    """When a call that was refused for the empty bucket had its line, and how many had none since."""
+    unlogged: int = 0
 
 
 class FailureThrottle:
@@ -50,8 +55,22 @@ class FailureThrottle:
         is_news = left < 1.0 and now - emptied_at >= NEWS_SECONDS
         if len(self._buckets) >= KNOWN_ADDRESSES:
             del self._buckets[next(iter(self._buckets))]
-        self._buckets[key] = _Bucket(left, now, now if is_news else emptied_at)
+        if before is None:
+            before = _Bucket(left, now, emptied_at)
+        self._buckets[key] = before._replace(left=left, at=now, emptied_at=now if is_news else emptied_at)
         return is_news
+
+    def unlogged(self, address: str | None, now: float) -> int | None:
+        """Counts a call of an address that has to wait. How many before it had no line in the log, since its last one;
+        None: this one needs none either."""
+        key = network_of(address)
+        bucket = self._buckets.get(key)
+        if bucket is None:
+            return 0
+        is_due = not 0.0 <= now - bucket.logged_at < SECONDS_BETWEEN_LINES
+        logged_at, unlogged = (now, 0) if is_due else (bucket.logged_at, bucket.unlogged + 1)
+        self._buckets[key] = bucket._replace(logged_at=logged_at, unlogged=unlogged)
+        return bucket.unlogged if is_due else None
 
     def _left(self, bucket: _Bucket | None, now: float) -> float:
         most = float(self.per_minute or 0)

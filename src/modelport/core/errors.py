@@ -178,7 +178,12 @@ class TooManyFailures(ModelportError):
     code = "TooManyFailedAttempts"
     reason = "throttled"
 
-    def __init__(self, seconds: int) -> None:
+    def __init__(self, seconds: int, unlogged: int | None = 0) -> None:
+        """`unlogged`: how many calls of this address were answered so without a line in the log, since its last line;
+        None: this one has none either."""
+        self.is_logged = unlogged is not None
+        if unlogged:
+            self.reason = f"throttled: {unlogged} others since the last such line"
         super().__init__(
             "Too many credentials from this address were not valid, so a credential that has not been seen before is "
             f"not looked at now. Try again in {seconds} seconds.",

@@ -7,7 +7,7 @@ from typing import Any
 from msgspec import Struct
 
 from modelport.core.clock import Clock
-from modelport.core.errors import ModelportError
+from modelport.core.errors import ModelportError, TooManyFailures
 from modelport.core.excerpts import optional_excerpt
 from modelport.core.ports.records import Journal, Observer, UnknownCaller
 from modelport.core.usage import Ending, UsageRecord
@@ -97,7 +97,8 @@ def note_unauthenticated(
         error_code=optional_excerpt(error.code),
         client_request_id=arrival.client_request_id,
     )
-    observer.call_ended(record, UnknownCaller(error.reason, head.credential.peer.address))
+    is_logged = not isinstance(error, TooManyFailures) or error.is_logged
+    observer.call_ended(record, UnknownCaller(error.reason, head.credential.peer.address, is_logged))
 
 
 def ended_by(error: ModelportError, is_streamed: bool, has_begun: bool) -> tuple[Ending, int, str]:

@@ -92,7 +92,10 @@ class Exchange:
 
 
 def note_refused(head: RequestHead, error: ModelportError) -> None:
-    """One line for a request that is no inference call, which would have its line in the access log."""
+    """One line for a request that is no inference call, which would have its line in the access log: but for most of a
+    flood."""
+    if isinstance(error, TooManyFailures) and not error.is_logged:
+        return
     why, whose = error.reason or error.message, f"request_id={head.request_id}"
     if isinstance(error, Unauthenticated | TooManyFailures):
         whose += f" address={head.peer.address}"

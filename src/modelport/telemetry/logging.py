@@ -13,7 +13,6 @@ from queue import Empty, SimpleQueue
 from typing import Any, Final, Literal, TextIO
 
 import msgspec
-from msgspec.structs import asdict
 
 from modelport.core.ports.records import UnknownCaller
 from modelport.core.usage import UsageRecord, UsageRow
@@ -88,7 +87,7 @@ def worded_line(line: Line, format: Format) -> str:
         if isinstance(line, bytes):
             line = RECORDS.decode(line)
         if isinstance(line, tuple):
-            line = {**access_fields(line[0]), **asdict(line[1])}
+            line = {**access_fields(line[0]), "reason": line[1].reason, "address": line[1].address}
         return rendered(access_fields(line) if isinstance(line, UsageRecord) else line, format)
     except (ValueError, TypeError) as error:  # a path that is no Unicode, say: the thread must go on
         return f"a log line could not be worded: {type(error).__name__}\n"

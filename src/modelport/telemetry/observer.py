@@ -38,7 +38,7 @@ class CallObserver:
     def call_ended(self, record: UsageRecord, unknown: UnknownCaller | None = None) -> None:
         """The call's last word."""
         self._metrics.call_ended(record)
-        if self._access is not None:
+        if self._access is not None and (unknown is None or unknown.is_logged):
             self._access.write(record if unknown is None else (record, unknown))
 
 

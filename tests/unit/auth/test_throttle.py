@@ -29,6 +29,21 @@ def test_an_empty_bucket_is_news_once_a_minute() -> None:
     ]
 
 
+def test_calls_that_have_to_wait_have_a_line_in_ten_seconds_and_the_others_are_counted() -> None:
+    bucket = FailureThrottle(1)
+    bucket.failed("a", 0.0)
+    bucket.failed("b", 0.0)
+    moments = (0.0, 0.0, 1.0, 9.9, 10.0, 10.5, 25.0, 25.0)
+    assert [bucket.unlogged("a", moment) for moment in moments] == [0, None, None, None, 3, None, 1, None]
+    bucket.failed("a", 26.0)  # by a call that waited for keys meanwhile
+    assert bucket.unlogged("a", 27.0) is None
+    assert bucket.unlogged("a", 35.0) == 2
+    assert bucket.unlogged("b", 35.0) == 0
+    assert bucket.unlogged("never seen", 35.0) == 0
+    assert bucket.unlogged("a", 5.0) == 0  # the clock went back
+    assert len(bucket._buckets) == 2
+
+
 def test_no_limit() -> None:
     bucket = FailureThrottle(None)
     for _ in range(1000):

@@ -43,6 +43,8 @@ class UnknownCaller(Struct, frozen=True):
     """Why, for the log."""
     address: str | None
     """Where it came from."""
+    is_logged: bool = True
+    """Whether the call has a line in the access log."""
 
 
 class Observer(Protocol):
