@@ -262,6 +262,7 @@ def token_issuers(settings: Settings) -> Iterator[TokenIssuer]:
             tenant=names.tenant,
             authorization_uri=names.authorization_uri,
             ca_file=str(entry.ca) if entry.ca is not None else None,
+            proxy=entry.proxy.reveal() if entry.proxy is not None else None,
             rules=tuple(ClaimRule(rule.claim, rule.value, rule.grant) for rule in entry.roles),
         )
 

@@ -52,7 +52,8 @@ def targets_of(settings: Settings) -> Iterator[Wanted]:
             yield from _upstream(f"deployments.{name}.provider", deployment.provider.options())
     for index, entry in enumerate(settings.auth.oidc):
         authority = str(entry.ca) if entry.ca is not None else None
-        yield Wanted(f"auth.oidc[{index}]", names_of(entry.issuer).discovery, authority=authority)
+        reached = entry.proxy.reveal() if entry.proxy is not None else names_of(entry.issuer).discovery
+        yield Wanted(f"auth.oidc[{index}]", reached, authority=authority)
     for key, secret in (("database_url", settings.database_url), ("redis_url", settings.redis_url)):
         if secret is not None and not secret.reveal().startswith("sqlite"):
             parts = urlsplit(secret.reveal())

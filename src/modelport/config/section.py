@@ -23,8 +23,9 @@ from pydantic import ValidationError as PydanticError
 from pydantic_core import PydanticCustomError
 
 from modelport.config.rules import is_host, is_path, network_fault
-from modelport.config.secrets import SecretSources, expanded
+from modelport.config.secrets import Secret, SecretSources, expanded, is_reference
 from modelport.core.names import NAME_RULE, is_name
+from modelport.core.proxies import proxy_fault
 
 T = TypeVar("T")
 
@@ -147,6 +148,21 @@ def _url(value: str) -> str:
     return value
 
 
+def _proxy_of_text(value: Any) -> Any:
+    """An address that needs no password is written as it is."""
+    if not isinstance(value, str) or is_reference(value):
+        return value
+    if (fault := url_fault(value)) is not None:
+        raise refuse(f"{fault}; write env:NAME or file:PATH" if "password" in fault else fault)
+    return Secret(value, "the configuration")
+
+
+def _proxy(value: Secret) -> Secret:
+    if (fault := proxy_fault(value.reveal())) is not None:
+        raise refuse(f"the value from {value.origin} {fault}")
+    return value
+
+
 def _origin(value: str) -> str:
     if value == "*":
         return value
@@ -203,6 +219,7 @@ Version = Annotated[str, Field(min_length=1, max_length=64), BeforeValidator(_te
 FilePath = Annotated[Path, BeforeValidator(_path)]
 Host = Annotated[str, AfterValidator(_host)]
 Network = Annotated[str, AfterValidator(_network)]
+Proxy = Annotated[Secret, BeforeValidator(_proxy_of_text), AfterValidator(_proxy)]
 Url = Annotated[str, AfterValidator(_url)]
 Origin = Annotated[str, AfterValidator(_origin)]
 Moment = Annotated[datetime, BeforeValidator(_moment)]

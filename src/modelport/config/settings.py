@@ -46,6 +46,7 @@ from modelport.config.section import (
     Name,
     Network,
     Origin,
+    Proxy,
     Seconds,
     Section,
     Url,
@@ -159,6 +160,9 @@ class OidcIssuer(Section):
     ca: FilePath | None = None
     """A PEM file with the authorities that the issuer's certificate may come from. Absent: those of SSL_CERT_FILE, else
     the system's."""
+    proxy: Proxy | None = None
+    """The HTTP proxy by which its description and its keys are fetched: an address, or `env:NAME` if that holds a
+    password. Absent: none, whatever the environment says."""
     algorithms: Annotated[tuple[Algorithm, ...], Field(min_length=1)] = ("RS256",)
     """How its tokens are signed."""
     leeway: Annotated[float, Field(ge=0, le=600)] = 60

@@ -125,6 +125,8 @@ class TokenIssuer(Struct, frozen=True):
     """Where a client without a token is sent."""
     ca_file: str | None = None
     """The authorities that its certificate may come from; None: the system's."""
+    proxy: str | None = None
+    """By which its keys are fetched; it may hold a password."""
     rules: tuple[ClaimRule, ...] = ()
 
 

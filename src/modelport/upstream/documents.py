@@ -14,11 +14,11 @@ TIMEOUTS: Final = Timeouts(connect=5.0, first_event=10.0, between_events=5.0, wh
 HEADERS: Final = (("Accept", "application/json"),)
 
 
-async def fetch_document(url: str, ca_file: str | None, most_bytes: int) -> bytes:
+async def fetch_document(url: str, ca_file: str | None, proxy: str | None, most_bytes: int) -> bytes:
     """The body of a 200. Follows no redirect, reads `ca_file` anew each time (None: SSL_CERT_FILE, else the system's).
     Raises UpstreamFailed, UpstreamTimedOut."""
     parts = urlsplit(url)
-    address = Address(f"{parts.scheme}://{parts.netloc}", ca_file=ca_file)
+    address = Address(f"{parts.scheme}://{parts.netloc}", ca_file=ca_file, proxy=proxy)
     path = f"{parts.path or '/'}?{parts.query}" if parts.query else parts.path or "/"
     request = UpstreamRequest(path, b"", HEADERS, method="GET")
     transport, found = AiohttpTransport(), bytearray()

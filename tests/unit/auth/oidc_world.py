@@ -64,7 +64,7 @@ class World:
     def monotonic(self) -> float:
         return self.seconds
 
-    async def fetch(self, url: str, ca_file: str | None, most_bytes: int) -> bytes:
+    async def fetch(self, url: str, ca_file: str | None, proxy: str | None, most_bytes: int) -> bytes:
         if url.endswith("/keys"):
             self.fetches += 1
         if self.gate is not None:

@@ -32,12 +32,29 @@ def written(tmp_path: Path, entry: str) -> Path:
         ("{issuer: https://i.example/, audiences: [a], algorithms: [HS256]}", "algorithms"),
         ("{issuer: https://i.example/, audiences: [a], algorithms: [none]}", "algorithms"),
         ("{issuer: https://i.example/, audiences: [a], leeway: 3600}", "leeway"),
+        ("{issuer: https://i.example/, audiences: [a], proxy: proxy.example}", "must start with http:// or https://"),
+        ("{issuer: https://i.example/, audiences: [a], proxy: 'socks5://p:1'}", "must start with http:// or https://"),
+        ("{issuer: https://i.example/, audiences: [a], proxy: 'http://u:p@p:1'}", "write env:NAME or file:PATH"),
+        ("{issuer: https://i.example/, audiences: [a], proxy: 'env:NO_SUCH'}", "NO_SUCH is not set"),
     ],
 )
 def test_what_no_issuer_can_be(tmp_path: Path, entry: str, said: str) -> None:
     with pytest.raises(ConfigError) as caught:
         read(written(tmp_path, entry), {})
     assert said in str(caught.value)
+
+
+def test_a_proxy_is_an_address_or_a_secret_that_holds_one(tmp_path: Path) -> None:
+    entries = "{issuer: https://i.example/, audiences: [a], proxy: 'http://p.example:3128'}"
+    entries += ", {issuer: https://j.example/, audiences: [a], proxy: 'env:PROXY'}"
+    settings = read(written(tmp_path, entries), {"PROXY": "http://u:secret@p.example:3128"}).settings
+    found = [issuer.proxy for issuer in token_issuers(settings)]
+    assert found == ["http://p.example:3128", "http://u:secret@p.example:3128"]
+    assert "secret@" not in settings.model_dump_json()
+    with pytest.raises(ConfigError) as caught:
+        read(written(tmp_path, entries), {"PROXY": "u:secret@p.example"})
+    assert "the value from env:PROXY must be the http:// or https:// address of a proxy" in str(caught.value)
+    assert "secret@" not in str(caught.value)
 
 
 @pytest.mark.parametrize(

@@ -93,6 +93,13 @@ def test_address_holds_everything_the_transport_needs():
     )
 
 
+@pytest.mark.parametrize("proxy", ["p:1", "socks5://p:1", "http://", "http://user:pass@[p", "http://p:port"])
+def test_what_is_no_proxy(proxy):
+    with pytest.raises(ValidationError) as caught:
+        provider(base_url="https://example.com/v1", proxy=proxy)
+    assert "pass@" not in str(caught.value)
+
+
 def test_paths_of_files_are_typed_as_such():
     for name in ("ca_file", "unix_socket"):
         assert Path in Settings.model_fields[name].annotation.__args__

@@ -31,7 +31,7 @@ _logger = logging.getLogger("modelport.auth")
 class FetchDocument(Protocol):
     """Fetches a JSON document over HTTP."""
 
-    def __call__(self, url: str, ca_file: str | None, most_bytes: int) -> Awaitable[bytes]:
+    def __call__(self, url: str, ca_file: str | None, proxy: str | None, most_bytes: int) -> Awaitable[bytes]:
         """The body of a 200. Follows no redirect. Raises ModelportError for any other end."""
         ...
 
@@ -41,6 +41,12 @@ class Source(msgspec.Struct, frozen=True):
 
     issuer: str
     ca_file: str | None
+    proxy: str | None
+
+    @classmethod
+    def of(cls, issuer: TokenIssuer) -> Source:
+        """That of an issuer's keys."""
+        return cls(issuer.issuer, issuer.ca_file, issuer.proxy)
 
 
 class IssuerKeys:
@@ -118,7 +124,7 @@ class IssuerKeys:
             self._fetching = None
 
     async def _found(self) -> KeySet:
-        described = _object(await self._fetch(self._names.discovery, self.source.ca_file, MOST_BYTES))
+        described = _object(await self._fetched(self._names.discovery))
         if described.get("issuer") not in self._names.accepted:
             raise UnusableKeySet(
                 f"{self._names.discovery} describes the issuer {str(described.get('issuer'))[:200]!r}; "
@@ -127,7 +133,10 @@ class IssuerKeys:
         address = described.get("jwks_uri")
         if not isinstance(address, str) or not is_safe(address):
             raise UnusableKeySet("its jwks_uri is no https address")
-        return KeySet.read(await self._fetch(address, self.source.ca_file, MOST_BYTES))
+        return KeySet.read(await self._fetched(address))
+
+    def _fetched(self, url: str) -> Awaitable[bytes]:
+        return self._fetch(url, self.source.ca_file, self.source.proxy, MOST_BYTES)
 
     def _replace(self, new: KeySet | None) -> None:
         before, self._set = self._set, new
@@ -148,7 +157,7 @@ class KeySets:
 
     def follow(self, issuers: Iterable[TokenIssuer]) -> None:
         """Keeps the sets of these issuers, and no others."""
-        wanted = {Source(issuer.issuer, issuer.ca_file) for issuer in issuers}
+        wanted = set(map(Source.of, issuers))
         for source in self._kept.keys() - wanted:
             self._kept.pop(source)[1].cancel()  # a fetch that is under way may have callers that wait for it
         for source in wanted - self._kept.keys():
@@ -157,7 +166,7 @@ class KeySets:
 
     def of(self, issuer: TokenIssuer) -> IssuerKeys | None:
         """The set of this issuer; None: it was removed meanwhile."""
-        found = self._kept.get(Source(issuer.issuer, issuer.ca_file))
+        found = self._kept.get(Source.of(issuer))
         return found[0] if found is not None else None
 
     def all(self) -> list[IssuerKeys]:

@@ -70,6 +70,7 @@ def fetch_of(settings: CredentialSettings, upstream: Address, transport: Transpo
             client_secret=secret,
             authority=settings.authority,
             ca_file=upstream.ca_file,
+            proxy=upstream.proxy,
         )
         return partial(entra.fetch_token, credentials)
     assert settings.token_url is not None and settings.client_id is not None and secret is not None

@@ -6,11 +6,11 @@ import re
 from pathlib import Path
 from typing import Annotated, Final, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from modelport.providers.openai_compatible.credential import CredentialSettings
 from modelport.providers.openai_compatible.endpoints import ENDPOINTS
-from modelport.providers.openai_compatible.values import HeaderText, Url, UrlPath, refusal, revealed
+from modelport.providers.openai_compatible.values import HeaderText, Proxy, Url, UrlPath, refusal
 
 _HEADER_NAME: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _RESERVED_HEADERS: Final = frozenset(
@@ -54,7 +54,7 @@ class Settings(BaseModel):
     embeddings_format: Literal["base64", "float"] | None = None
     verify_tls: bool = True
     ca_file: Path | None = None
-    proxy: Annotated[SecretStr, BeforeValidator(revealed)] | None = None
+    proxy: Proxy | None = None
 
     @model_validator(mode="after")
     def _is_somewhere(self) -> Settings:

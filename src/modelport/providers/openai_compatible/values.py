@@ -9,6 +9,8 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, BeforeValidator, SecretStr
 from pydantic_core import PydanticCustomError
 
+from modelport.core.proxies import proxy_fault
+
 _HEADER_VALUE: Final = re.compile(r"[\x20-\x7e\t]*")
 
 
@@ -46,6 +48,12 @@ def _url(value: str) -> str:
     return value
 
 
+def _proxy(value: SecretStr) -> SecretStr:
+    if (fault := proxy_fault(value.get_secret_value())) is not None:
+        raise refusal(fault)
+    return value
+
+
 def _path(value: str) -> str:
     if not value.startswith("/") or any(char.isspace() for char in value):
         raise refusal("must start with / and hold no space")
@@ -54,4 +62,5 @@ def _path(value: str) -> str:
 
 HeaderText = Annotated[SecretStr, BeforeValidator(revealed), AfterValidator(_sendable)]
 Url = Annotated[str, AfterValidator(_url)]
+Proxy = Annotated[SecretStr, BeforeValidator(revealed), AfterValidator(_proxy)]
 UrlPath = Annotated[str, AfterValidator(_path)]

@@ -28,6 +28,7 @@ class EntraCredentials(Struct, frozen=True):
     client_secret: str | None = None
     authority: str | None = None
     ca_file: str | None = None
+    proxy: str | None = None
 
     def __repr__(self) -> str:
         return f"EntraCredentials({self.kind!r})"
@@ -64,13 +65,14 @@ def _credential(library: Any, given: EntraCredentials) -> Any:
     options: dict[str, Any] = {"logging_enable": False}
     if given.ca_file is not None:
         options["connection_verify"] = given.ca_file
+    proxies = {"proxies": {"http": given.proxy, "https": given.proxy}} if given.proxy is not None else {}
     match given.kind:
         case "managed_identity":
             return library.ManagedIdentityCredential(client_id=given.client_id, **options)
         case "workload_identity":
             named = {"tenant_id": given.tenant_id, "client_id": given.client_id}
             known = {name: value for name, value in named.items() if value is not None}
-            return library.WorkloadIdentityCredential(**known, **options)
+            return library.WorkloadIdentityCredential(**known, **options, **proxies)
     if given.authority is not None:
         options |= {"authority": given.authority, "disable_instance_discovery": True}
-    return library.ClientSecretCredential(given.tenant_id, given.client_id, given.client_secret, **options)
+    return library.ClientSecretCredential(given.tenant_id, given.client_id, given.client_secret, **options, **proxies)
