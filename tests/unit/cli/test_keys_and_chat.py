@@ -170,6 +170,11 @@ def test_an_answer_is_bounded(served: Served) -> None:
     assert "--max-tokens" in ended.stderr
 
 
+def listen_to_ctrl_c() -> None:
+    """Also where these tests are a background job, which ignores it."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 class Terminal:
     """`modelport chat` on a terminal of its own."""
 
@@ -184,7 +189,12 @@ class Terminal:
         }
         command = [sys.executable, "-m", "modelport", "chat"]
         self.process = subprocess.Popen(
-            command, stdin=there, stdout=there, stderr=there, env={**inherited, **variables}
+            command,
+            stdin=there,
+            stdout=there,
+            stderr=there,
+            env={**inherited, **variables},
+            preexec_fn=listen_to_ctrl_c,
         )
         os.close(there)
         self.seen = ""
