@@ -4,13 +4,22 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Sequence
+from functools import partial
 from typing import Final
 
 from msgspec.structs import replace
 
 from modelport.core.events import ReasoningDelta, RefusalDelta, TextDelta, ToolCallDelta
-from modelport.core.ports.safety import FilterOutageError, SafetyFilter, StreamingFilter, TextStream, Verdicts
-from modelport.core.safety import Category
+from modelport.core.ports.safety import (
+    FilterOutageError,
+    Progress,
+    Question,
+    SafetyFilter,
+    StreamingFilter,
+    TextStream,
+    Verdicts,
+)
+from modelport.core.ports.stages import NeedsWaiting, passed
 from modelport.safety.argument_text import ArgumentText
 from modelport.safety.further import Carrier
 from modelport.safety.judging import Judge, Waiting
@@ -22,6 +31,19 @@ Delta = TextDelta | RefusalDelta | ReasoningDelta | ToolCallDelta
 UNLIMITED: Final = 1 << 62
 WAITING_AT_MOST: Final = 1024
 """Deltas that one channel holds back: where more come without a text that ends, what is there is judged."""
+
+
+class Followed:
+    """A stream of one filter. `allowed`: so much of the channel's text may leave, as far as it knows."""
+
+    __slots__ = ("allowed", "offset", "pending", "question", "stream")
+
+    def __init__(self, stream: TextStream, question: Question, offset: int) -> None:
+        self.stream = stream
+        self.question = question
+        self.offset = offset
+        self.allowed = offset
+        self.pending: NeedsWaiting[Progress] | None = None
 
 
 class Channel:
@@ -36,9 +58,8 @@ class Channel:
         self._piece = piece_chars
         self._slack = slack
         self._by_sentence: list[SafetyFilter] = []
-        self._streams: list[tuple[TextStream, frozenset[Category]]] = []
-        """Each with what it looks for."""
-        self._open_streams()
+        self._streams: list[Followed] = []
+        self._open_streams(0)
         self._arguments: ArgumentText | None = None
         self._prefix = 0
         """So much of the text is the name of a function, which is no part of the arguments."""
@@ -52,14 +73,10 @@ class Channel:
         self._recent_length = 0
         """The end of the text, from which a stream that has ended goes on."""
         self._has_ended = False
-        self._offset = 0
-        """Where the text of the streams begins, in all text."""
-        self._streamed = UNLIMITED if not self._streams else 0
-        """So much may leave, as far as the streams know."""
         self._barrier = UNLIMITED
         """Where something begins that is blocked."""
 
-    def _open_streams(self) -> None:
+    def _open_streams(self, offset: int) -> None:
         self._by_sentence.clear()
         self._streams.clear()
         for found in self._judge.filters:
@@ -67,7 +84,7 @@ class Channel:
             if question is None:
                 continue
             if isinstance(found, StreamingFilter):
-                self._streams.append((found.stream(question, self._window), question.categories))
+                self._streams.append(Followed(found.stream(question, self._window), question, offset))
             else:
                 self._by_sentence.append(found)
 
@@ -75,11 +92,6 @@ class Channel:
     def judged(self) -> int:
         """So many characters have been judged."""
         return self.fed - len(self._unjudged)
-
-    @property
-    def unjudged(self) -> int:
-        """So many have not."""
-        return len(self._unjudged)
 
     @property
     def is_waiting(self) -> bool:
@@ -122,18 +134,41 @@ class Channel:
 
     def _follow(self, text: str | None) -> None:
         """Feeds the streams; None: ends them."""
-        allowed = UNLIMITED
-        for stream, categories in list(self._streams):
+        for each in self._streams:
             try:
-                count, verdicts = stream.end() if text is None else stream.feed(text)
+                outcome = each.stream.end() if text is None else each.stream.feed(text)
             except FilterOutageError:
-                self._findings.fail(categories)
-                self._streams.remove((stream, categories))
+                self._fail(each)
                 continue
-            allowed = min(allowed, count + self._offset)
-            self._block(verdicts, self._offset)
-        if text is not None:
-            self._streamed = allowed if not self._slack else UNLIMITED
+            if isinstance(outcome, NeedsWaiting):
+                each.pending = outcome
+            else:
+                self._advance(each, outcome)
+
+    def _fail(self, each: Followed) -> None:
+        self._findings.fail(each.question.categories)
+        self._streams = [other for other in self._streams if other is not each]
+
+    def _advance(self, each: Followed, progress: Progress) -> None:
+        count, verdicts = progress
+        each.allowed = count + each.offset
+        self._block(verdicts, each.offset)
+
+    def _pending(self) -> Waiting:
+        """What has to be awaited before the streams know more. It gives no verdicts: those are the channel's own."""
+        waiting: Waiting = []
+        for each in self._streams:
+            if each.pending is not None:
+                waiting.append((partial(self._await, each, each.pending), each.question))
+                each.pending = None
+        return waiting
+
+    async def _await(self, each: Followed, pending: NeedsWaiting[Progress]) -> Verdicts:
+        try:
+            self._advance(each, passed(await pending.resume()))
+        except FilterOutageError:
+            self._fail(each)
+        return ()
 
     def _block(self, verdicts: Verdicts, offset: int) -> None:
         start = self._findings.add(verdicts)
@@ -143,26 +178,29 @@ class Channel:
     def _reopen(self) -> None:
         """The text goes on after it seemed to have ended: a match across the gap is found before all of it leaves."""
         self._has_ended = False
-        self._open_streams()
-        self._offset = self.fed - self._recent_length
+        self._open_streams(self.fed - self._recent_length)
         if self._recent:
             self._follow("".join(self._recent))
 
     # --- judging -----------------------------------------------------------------------------------------------------
 
-    def begin(self, *, is_end: bool) -> list[tuple[Findings, Waiting, int]]:
+    def begin(self, *, is_end: bool, least: int = 0) -> list[tuple[Findings, Waiting, int]]:
         """Asks the filters that judge sentence by sentence about those that are complete; each with its findings, what
-        has to be awaited, and where it begins. `is_end`: what is left is complete too. Then call `judged_all`."""
+        has to be awaited, and where it begins; and what the streams wait for. `is_end`: what is left is complete too.
+        `least`: fewer characters are not asked about before. Then call `judged_sentence`."""
         is_end = is_end or len(self._waiting) > WAITING_AT_MOST
         if is_end and not self._has_ended:
             self._has_ended = True
             self._follow(None)
-            self._streamed = UNLIMITED
+        asked: list[tuple[Findings, Waiting, int]] = []
+        if waiting := self._pending():
+            asked.append((self._judge.findings(), waiting, self.fed))
+        if len(self._unjudged) < least and not is_end:
+            return asked
         text, start = self._unjudged, self.fed - len(self._unjudged)
         ends = complete_sentences(text, self._piece)
         if is_end and text and (not ends or ends[-1] < len(text)):
             ends.append(len(text))
-        asked: list[tuple[Findings, Waiting, int]] = []
         before = 0
         for end in ends:
             sentence = text[before:end]
@@ -184,7 +222,9 @@ class Channel:
 
     def release(self) -> Sequence[Delta]:
         """What may leave now."""
-        limit = min(self._streamed, self._barrier)
+        limit = self._barrier
+        if not self._has_ended and not self._slack:
+            limit = min(limit, *(each.allowed for each in self._streams), UNLIMITED)
         if self._by_sentence:
             limit = min(limit, self.fed - len(self._unjudged) + self._slack)
         place = self._source_place(limit)

@@ -35,9 +35,11 @@ from modelport.safety.further import FieldText, Further, Key, of_call, of_text
 from modelport.safety.judging import Judge, Waiting, answers
 from modelport.safety.passages import prompts_of
 from modelport.safety.policy import Findings
-from modelport.safety.prompt import AT_ONCE_CHARACTERS, outage
+from modelport.safety.prompt import outage
 from modelport.safety.token_text import readable
 
+AT_ONCE_CHARACTERS: Final = 8192
+"""Longer texts are judged piece by piece, with the loop's other work in between."""
 ROUND_CHARACTERS: Final = 500
 """An asynchronous filter judges so many at a time."""
 PIECE_CHARACTERS: Final = 1000
@@ -222,9 +224,8 @@ class CompletionStage:
             for name, channel in choice.channels.items():
                 kind = name[0] if isinstance(name, tuple) else name
                 is_end = choice.finish is not None or kind is not choice.talking
-                if self._is_asynchronous and not is_end and channel.unjudged < ROUND_CHARACTERS:
-                    continue
-                asked += ((channel, *rest) for rest in channel.begin(is_end=is_end))
+                least = ROUND_CHARACTERS if self._is_asynchronous else 0
+                asked += ((channel, *rest) for rest in channel.begin(is_end=is_end, least=least))
             for _, channel in choice.fields.values():
                 asked += ((channel, *rest) for rest in channel.begin(is_end=choice.finish is not None))
         return asked

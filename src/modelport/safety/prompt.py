@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from functools import partial
 from typing import Final
 
@@ -12,15 +11,14 @@ from modelport.core.identity import Principal
 from modelport.core.offences import Offence
 from modelport.core.operations import Operation
 from modelport.core.ports.filters import Annotations
-from modelport.core.ports.stages import NeedsWaiting, Refusal
+from modelport.core.ports.stages import NeedsWaiting, Refusal, passed
 from modelport.core.requests import Request
 from modelport.core.safety import ContentFilterPolicy
 from modelport.safety.judging import Judge, Waiting, answers
 from modelport.safety.passages import Prompt, prompts_of
 from modelport.safety.policy import AUDIO_NOT_SCANNED, Findings
+from modelport.safety.slices import Steps, at_once
 
-AT_ONCE_CHARACTERS: Final = 8192
-"""Longer prompts are judged piece by piece, with the loop's other work in between."""
 OUTAGE_RETRY_SECONDS: Final = 5
 NO_TEXT: Final = "The deployment's content filter reads text: send the prompt as text, not as token ids."
 
@@ -39,16 +37,20 @@ class PromptStage:
         if any(prompt.has_token_ids for prompt in prompts) and request.operation is Operation.COMPLETIONS:
             return Refusal(unreadable(request))
         found = [self._findings(prompt) for prompt in prompts]
-        if sum(prompt.characters for prompt in prompts) > AT_ONCE_CHARACTERS:
-            return NeedsWaiting(partial(self._judge_long, prompts, found))
+        waiting = at_once(self._begin(prompts, found))
+        if isinstance(waiting, NeedsWaiting) or any(waiting.values()):
+            return NeedsWaiting(partial(self._judge_elsewhere, found, waiting))
+        return self._decision(found)
+
+    def _begin(self, prompts: list[Prompt], found: list[Findings]) -> Steps[dict[Findings, Waiting]]:
+        """Asks the filters about each text and picture: what has to be awaited."""
         waiting: dict[Findings, Waiting] = {}
         for prompt, findings in zip(prompts, found, strict=True):
             waiting[findings] = self._judge.begin_images(findings, prompt.images)
             for passage in prompt.passages:
                 waiting[findings] += self._judge.begin(findings, passage)
-        if any(waiting.values()):
-            return NeedsWaiting(partial(self._judge_elsewhere, found, waiting))
-        return self._decision(found)
+                yield None
+        return waiting
 
     def _findings(self, prompt: Prompt) -> Findings:
         findings = self._judge.findings()
@@ -58,21 +60,12 @@ class PromptStage:
             findings.not_scanned.add(AUDIO_NOT_SCANNED)
         return findings
 
-    async def _judge_elsewhere(self, found: list[Findings], waiting: dict[Findings, Waiting]) -> Refusal | Annotations:
+    async def _judge_elsewhere(
+        self, found: list[Findings], waiting: dict[Findings, Waiting] | NeedsWaiting[dict[Findings, Waiting]]
+    ) -> Refusal | Annotations:
+        if isinstance(waiting, NeedsWaiting):
+            waiting = passed(await waiting.resume())
         await answers(waiting)
-        return self._decision(found)
-
-    async def _judge_long(self, prompts: list[Prompt], found: list[Findings]) -> Refusal | Annotations:
-        characters = 0
-        for prompt, findings in zip(prompts, found, strict=True):
-            waiting = self._judge.begin_images(findings, prompt.images)
-            for passage in prompt.passages:
-                characters += len(passage.text)
-                if characters > AT_ONCE_CHARACTERS:
-                    await asyncio.sleep(0)
-                    characters = len(passage.text)
-                waiting += self._judge.begin(findings, passage)
-            await answers({findings: waiting})
         return self._decision(found)
 
     def _decision(self, found: list[Findings]) -> Refusal | Annotations:

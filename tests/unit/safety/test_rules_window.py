@@ -12,7 +12,7 @@ from blocklists import judged, question, rules, streamed
 from modelport.core.safety import Category
 from modelport.safety.rules.filter import RulesFilter
 from modelport.safety.rules.folding import FOLDED
-from modelport.safety.rules.window import RulesStream
+from modelport.safety.rules.window import LiteralSearch, RegexSearch, RulesStream
 
 ENTRIES = ("chopping tomatoes", "kill", "kill him", "ass", "c++", "項目", "$50 off", "a b")
 REGEXES = (r"\bacme-\d{3}\b", r"x{2,4}y", r"[ab]?secret")
@@ -146,8 +146,13 @@ def test_categories_that_are_not_asked_for_are_not_found() -> None:
 
 
 def test_what_is_kept_of_a_long_stream_is_the_window() -> None:
-    stream = streamed(BOTH, 100)
+    kept = streamed(BOTH, 100)
+    stream = kept.stream
     assert isinstance(stream, RulesStream)
     for _ in range(300):
-        stream.feed("\u200b" * 50 + "kil" + " word" * 20)
-    assert max(len(stream._folded.text), len(stream._plain.text)) < 400
+        kept.feed("\u200b" * 50 + "kil" + " word" * 20)
+    literals, regexes = stream._searches
+    assert isinstance(literals, LiteralSearch) and isinstance(regexes, RegexSearch)
+    readings = (literals._reading, regexes._plain, regexes._folded)
+    assert max(len(reading.text) for reading in readings) < 400
+    assert max(len(reading._segments) for reading in readings) < 40

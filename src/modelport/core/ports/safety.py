@@ -17,6 +17,8 @@ from modelport.core.ports.stages import NeedsWaiting
 from modelport.core.safety import Category, Source, Verdict
 
 Verdicts = tuple[Verdict, ...]
+Progress = tuple[int, Verdicts]
+"""Of a text that grows: code points that may be released, and what was found."""
 
 
 class Question(Struct, frozen=True):
@@ -103,7 +105,7 @@ class Ask(Protocol):
 class SafetyFilter(Protocol):
     """One way of judging text, found by name in `modelport.safety`.
 
-    `judge` holds the loop for at most a millisecond: what takes longer, or runs elsewhere, is a NeedsWaiting whose
+    `judge` holds the loop for less than a millisecond: what takes longer, or runs elsewhere, is a NeedsWaiting whose
     `resume` gives the verdicts. Both raise FilterOutageError.
     """
 
@@ -142,15 +144,16 @@ class StreamingFilter(Protocol):
 class TextStream(Protocol):
     """Follows one text as it grows, so that no match of it ever leaves. Raises what `judge` raises."""
 
-    def feed(self, text: str) -> tuple[int, Verdicts]:
+    def feed(self, text: str) -> Progress | NeedsWaiting[Progress]:
         """Takes the next piece; returns how many code points of all text so far may be released, and what was found,
-        with spans in all text so far.
+        with spans in all text so far. NeedsWaiting: what it will give is about all that is fed before it is resumed,
+        and the one before need not be resumed.
 
         Held back is only what may become a match: a match that is found is not, so who blocks releases no more than
         what stands before its `start`, which was held back until now.
         """
         ...
 
-    def end(self) -> tuple[int, Verdicts]:
+    def end(self) -> Progress | NeedsWaiting[Progress]:
         """All text has been fed: the same, for what was held back."""
         ...

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Iterator, Mapping, Sequence
-from functools import cached_property
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 from modelport.core.ports.safety import (
@@ -18,20 +16,16 @@ from modelport.core.ports.safety import (
 from modelport.core.ports.stages import NeedsWaiting
 from modelport.core.safety import Category, Severity, Verdict
 from modelport.safety.rules.compiled import CompiledList, Entries, compiled, profanity
-from modelport.safety.rules.folding import FOLDED, PLAIN, Folding
-from modelport.safety.rules.literals import Hit, RuleId, TooManyCandidates
+from modelport.safety.rules.folding import FOLDED
+from modelport.safety.rules.literals import Hit
 from modelport.safety.rules.regexes import MAX_PROGRAMS, fault_of, program_size
-from modelport.safety.rules.skeleton import skeletons
 from modelport.safety.rules.widths import longest_match
-from modelport.safety.rules.window import RulesStream
+from modelport.safety.rules.window import RulesStream, search
+from modelport.safety.slices import at_once
 
 USES: Final = ("blocklists", "windows")
 NAME: Final = "rules"
 VERSION: Final = "1"
-AT_ONCE: Final = 8_192
-"""Characters of a text that is judged on the loop; a longer one waits for a thread."""
-CANDIDATES_AT_ONCE: Final = 500
-MAX_VERDICTS: Final = 1_000
 
 
 def open_filter(parts: FilterParts) -> RulesFilter:
@@ -79,18 +73,7 @@ class RulesFilter:
     def judge(self, question: Question) -> Verdicts | NeedsWaiting[Verdicts]:
         """One verdict for each entry that is found. Raises FilterOutageError."""
         lists = self.lists(question)
-        if not lists:
-            return ()
-        if len(question.text) <= AT_ONCE:
-            try:
-                return judged(question.text, lists, CANDIDATES_AT_ONCE)
-            except TooManyCandidates:
-                pass
-
-        async def resume() -> Verdicts:
-            return await asyncio.to_thread(judged, question.text, lists)
-
-        return NeedsWaiting(resume)
+        return at_once(search(question.text, lists, verdict_of)) if lists else ()
 
     def stream(self, question: Question, window_chars: int) -> TextStream:
         """For one text, of which nothing has come yet."""
@@ -104,54 +87,6 @@ class RulesFilter:
         if Category.PROFANITY in question.categories:
             found.append(profanity())
         return found
-
-
-class WayBack:
-    """Where each character of a folded text comes from: found once, and only where something matches."""
-
-    def __init__(self, folding: Folding, text: str) -> None:
-        self._folding = folding
-        self._text = text
-
-    @cached_property
-    def offsets(self) -> list[int]:
-        """In the original, by the character's place."""
-        return self._folding.offsets(self._text)
-
-
-def judged(text: str, lists: Sequence[CompiledList], candidates: int | None = None) -> Verdicts:
-    """By their places. Raises TooManyCandidates, FilterOutageError."""
-    found: dict[RuleId, Verdict] = {}
-    for hit, way_back in hits(text, lists, candidates):
-        offsets = way_back.offsets
-        start, end = offsets[hit.start], offsets[hit.end - 1] + 1
-        before = found.get(hit.rule)
-        if before is None or start < before.start:
-            found[hit.rule] = verdict_of(hit, start, end)
-        if len(found) == MAX_VERDICTS:
-            break
-    return tuple(sorted(found.values(), key=lambda verdict: (verdict.start, verdict.end)))
-
-
-def hits(text: str, lists: Sequence[CompiledList], candidates: int | None) -> Iterator[tuple[Hit, WayBack]]:
-    """Literals are looked for in folded text, regular expressions in plain text too. Each match comes with the way back
-    from its text to the original."""
-    of_folded, of_plain = WayBack(FOLDED, text), WayBack(PLAIN, text)
-    folded = FOLDED.apply(text)
-    readings = tuple(skeletons(folded))
-    origin = None if text.isascii() else lambda: "".join(text[index] for index in of_folded.offsets)
-    for found in lists:
-        for hit in found.literals.find(folded, readings, origin, at_most=candidates):
-            yield hit, of_folded
-    if all(found.regexes.is_empty for found in lists):
-        return
-    plain = PLAIN.apply(text)
-    for found in lists:
-        for hit in found.regexes.find(plain):
-            yield hit, of_plain
-        if not plain.isascii():
-            for hit in found.regexes.find(folded):
-                yield hit, of_folded
 
 
 def verdict_of(hit: Hit, start: int, end: int) -> Verdict:

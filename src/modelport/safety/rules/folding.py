@@ -11,8 +11,8 @@ import unicodedata
 from importlib.resources import files
 from typing import Final
 
-MAX_KNOWN: Final = 20_000
-"""Characters that a table remembers at a time."""
+MAX_KNOWN: Final = 200_000
+"""Characters that a table remembers at a time: more than Unicode has letters."""
 REPLACEMENT: Final = "\ufffd"
 """Stands for half a surrogate pair, which no library below takes."""
 OPTIONAL_MARKS: Final = frozenset({1, *range(10, 37), *range(200, 241)})

@@ -11,6 +11,7 @@ from msgspec import Struct
 from modelport.core.safety import Category
 from modelport.safety.rules.folding import FOLDED, is_foreign
 from modelport.safety.rules.skeleton import LEET, SYMBOLS, Skeleton, is_word
+from modelport.safety.slices import Steps
 
 CERTAIN: Final = 1.0
 DISGUISED: Final = 0.9
@@ -19,6 +20,8 @@ SHORT: Final = 4
 """Letters of a word up to which a disguise has to be plainer: short words look like others."""
 MAX_GAP: Final = 3
 """Characters between the letters of a word that is written spaced."""
+WORK_OF_A_STEP: Final = 400
+"""Letters that are compared, and pauses are possible in between; a candidate counts for ten more."""
 APOSTROPHES: Final = "'’`"
 """They join two words, such as in `he'll`."""
 SPACELESS: Final = (
@@ -28,8 +31,8 @@ SPACELESS: Final = (
 """Scripts that write no space at the end of a word, or put endings to it: Thai, Han, kana, Hangul …"""
 
 
-Origin = Callable[[], str] | None
-"""Gives, for each folded character, the one that it comes from. None: the text was ASCII."""
+Origin = Callable[[int], str] | None
+"""Gives the original character of the folded one at an index. None: the text was ASCII."""
 
 
 class RuleId(Struct, frozen=True):
@@ -57,10 +60,6 @@ class Hit(Struct, frozen=True):
     start: int
     end: int
     score: float
-
-
-class TooManyCandidates(Exception):
-    """More places had to be looked at than a text that is judged at once may have."""
 
 
 def literal_of(rule: RuleId, text: str) -> Literal:
@@ -102,25 +101,26 @@ class LiteralSet:
         *,
         is_whole: bool = True,
         known: Container[RuleId] = (),
-        at_most: int | None = None,
-    ) -> Iterator[Hit]:
-        """The first match of each rule but the `known` ones, in each reading of a folded text. In a text that is not
-        whole, a match at its end waits for what follows. Raises TooManyCandidates."""
+    ) -> Iterator[Hit | None]:
+        """The first match of each rule but the `known` ones, in each reading of a folded text; None where the search
+        may pause. In a text that is not whole, a match at its end waits for what follows."""
         last = len(folded) - (0 if is_whole else 1)
-        looked = 0
+        work = 0
         if self._disguised is not None:
             for skeleton in readings:
                 found: set[RuleId] = set()
                 for end, literals in self._disguised.iter(skeleton.text):
-                    looked += 1
-                    if at_most is not None and looked > at_most:
-                        raise TooManyCandidates
+                    if work > WORK_OF_A_STEP:
+                        work = 0
+                        yield None
+                    work += 10
                     positions = skeleton.positions
                     if positions[end] >= last or is_joined(folded, positions[end] + 1):
                         continue
                     for literal in literals:
                         if literal.rule in known or literal.rule in found:
                             continue
+                        work += 10 + len(literal.letters)
                         at = positions[end + 1 - len(literal.letters) : end + 1]
                         score = _score(literal, folded, at, origin)
                         if score is not None:
@@ -128,22 +128,27 @@ class LiteralSet:
                             yield Hit(literal.rule, at[0], at[-1] + 1, score)
         if self._verbatim is not None:
             for end, literals in self._verbatim.iter(folded):
+                if work > WORK_OF_A_STEP:
+                    work = 0
+                    yield None
                 for literal in literals:
+                    work += 10
                     start = end + 1 - len(literal.folded)
                     if end < last and not is_joined(folded, start) and not is_joined(folded, end + 1):
                         yield Hit(literal.rule, start, end + 1, CERTAIN)
 
-    def opening(self, folded: str, readings: Sequence[Skeleton]) -> int:
+    def opening(self, folded: str, readings: Sequence[Skeleton]) -> Steps[int]:
         """From where on a folded text that goes on may be the beginning of a match; its length if from nowhere."""
         found = len(folded)
         if self._disguised is not None:
             for skeleton in readings:
                 first = max(0, len(skeleton.text) - self._longest)
                 text, positions = skeleton.text[first:], skeleton.positions[first:]
-                found = min(found, _opening(self._disguised, text, positions, folded))
+                found = min(found, (yield from _opening(self._disguised, text, positions, folded)))
         if self._verbatim is not None:
             first = max(0, len(folded) - self._longest)
-            found = min(found, _opening(self._verbatim, folded[first:], range(first, len(folded)), folded))
+            places = range(first, len(folded))
+            found = min(found, (yield from _opening(self._verbatim, folded[first:], places, folded)))
         return found
 
 
@@ -161,10 +166,16 @@ def _automaton(keys: Iterator[tuple[str, Literal]]) -> Any:
     return automaton
 
 
-def _opening(automaton: Any, text: str, positions: Sequence[int], folded: str) -> int:
+def _opening(automaton: Any, text: str, positions: Sequence[int], folded: str) -> Steps[int]:
+    work = 0
     for index, position in enumerate(positions):
-        if not is_joined(folded, position) and automaton.match(text[index:]):
-            return position
+        if not is_joined(folded, position):
+            if automaton.match(text[index:]):
+                return position
+            work += len(text) - index
+            if work > 20 * WORK_OF_A_STEP:
+                work = 0
+                yield None
     return len(folded)
 
 
@@ -190,10 +201,9 @@ def _score(literal: Literal, folded: str, at: Sequence[int], origin: Origin) -> 
         _reads(literal.letters, [folded[index] for index in at]) and _gaps_fit(literal, folded, at)
     ):
         return None
-    if origin is not None and literal.is_ascii and len(literal.letters) <= SHORT:
-        chars = origin()
-        if all(is_foreign(chars[index]) for index in at):
-            return None
+    is_short = literal.is_ascii and len(literal.letters) <= SHORT
+    if origin is not None and is_short and all(is_foreign(origin(index)) for index in at):
+        return None
     return CERTAIN if is_plain else DISGUISED
 
 

@@ -18,6 +18,9 @@ MAX_PROGRAMS: Final = 200_000
 """Of all patterns of one list."""
 SET_MEMORY: Final = 16 << 20
 """Bytes that the automaton of all patterns of a set may take."""
+WORK_AT_ONCE: Final = 100_000
+"""Instructions times bytes of a search that does not hold the loop for long, whatever the patterns and the text: a step
+takes up to 5 ns."""
 
 
 class Regex(Struct, frozen=True):
@@ -74,13 +77,16 @@ class RegexSet:
             self._set.Add(regex.pattern)
         self._always = self._set.Add("")
         self._set.Compile()
-        self.longest = max((longest_match(regex.pattern) for regex in self._regexes), default=0)
-        """Characters of the longest possible match."""
+        self._size: int = sum(compiled.programsize for compiled in self._compiled)
 
     @property
     def is_empty(self) -> bool:
         """Whether there is nothing to look for."""
         return not self._regexes
+
+    def is_quick(self, text: str) -> bool:
+        """Whether looking through a text cannot hold the loop for long."""
+        return self._size * len(text) * (1 if text.isascii() else 3) <= WORK_AT_ONCE
 
     def find(self, text: str, start: int = 0, *, is_whole: bool = True) -> Iterator[Hit]:
         """The first match of each pattern from `start` on. In a text that is not whole, a match that touches its end

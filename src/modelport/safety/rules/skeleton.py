@@ -13,6 +13,8 @@ from functools import cached_property
 from itertools import compress
 from typing import Final
 
+from modelport.safety.rules.folding import MAX_KNOWN
+
 _DIGITS: Final = {"0": "o", "1": "il", "2": "z", "3": "e", "4": "a", "5": "s", "7": "t", "8": "b", "9": "g"}
 _SIGNS: Final = {"!": "il", "|": "il", "@": "a", "$": "s", "+": "t", "€": "e", "£": "l", "¥": "y"}
 LEET: Final = _DIGITS | _SIGNS
@@ -46,7 +48,7 @@ class _Classes(dict[int, "str | None"]):
         char = chr(code)
         is_kept = is_word(char) or (self._has_symbols and char in SYMBOLS)
         found = CLASSES.get(char, char) if is_kept else None
-        if len(self) < 20_000:
+        if len(self) < MAX_KNOWN:
             self[code] = found
         return found
 
