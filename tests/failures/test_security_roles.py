@@ -287,7 +287,7 @@ def test_a_contributor_makes_what_is_in_its_scope_and_no_more(served: Served) ->
     for refused in (
         put("elsewhere"),
         put("team-inline", provider={"type": "openai_compatible", "base_url": "http://169.254.169.254/v1"}),
-        put("team-default", default=True),
+        *(put("team-default", default=yes) for yes in (True, 1, 1.0, "true", "yes", "on", "1", "T", [True])),
         put("team-spill", spillover="other-chat"),
         put("team-spill", spillover="absent-one"),
         put("any-inline", key_of("contributor"), provider={"type": "scripted"}),

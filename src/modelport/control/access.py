@@ -112,7 +112,7 @@ class ScopedObjects:
         provider = body.get("provider")
         if isinstance(provider, Mapping) and provider != await self._provider(name):
             raise PermissionDenied("Only an Administrator writes a provider in a deployment: name one of `providers`.")
-        if body.get("default") is True and not self.covers(kind, None, Permission.WRITE_DEPLOYMENTS):
+        if body.get("default") not in (None, False) and not self.covers(kind, None, Permission.WRITE_DEPLOYMENTS):
             raise PermissionDenied("The default deployment is set by who may change every deployment.")
         spillover = body.get("spillover")
         if isinstance(spillover, str) and not self.covers(kind, spillover, Permission.WRITE_DEPLOYMENTS):
