@@ -12,10 +12,10 @@ from typing import Final
 
 from modelport.core.ports.safety import (
     Classify,
-    FilterOutageError,
     FilterParts,
     FilterUnavailableError,
     Question,
+    UnreadableError,
     Verdicts,
 )
 from modelport.core.ports.stages import NeedsWaiting
@@ -83,9 +83,9 @@ class Classifier:
 
 async def divided(text: str) -> tuple[list[tuple[int, int]], list[str]]:
     """The pieces of a text that is not blank: their spans, and what a worker is sent of them. Raises
-    FilterOutageError."""
+    UnreadableError."""
     if len(text) > TEXT_CHARACTERS:
-        raise FilterOutageError(f"a text of {len(text)} characters is too long to be classified")
+        raise UnreadableError(f"The deployment's content filter reads texts of up to {TEXT_CHARACTERS} characters.")
     spans = await asyncio.to_thread(split_pieces, text) if len(text) > LOOP_CHARACTERS else split_pieces(text)
     # A lone surrogate has no UTF-8; its replacement keeps the offsets.
     sendable = text if text.isascii() else text.encode("utf-8", "replace").decode()

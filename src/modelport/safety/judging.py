@@ -13,6 +13,7 @@ from modelport.core.ports.safety import (
     Question,
     SafetyFilter,
     StreamingFilter,
+    UnreadableError,
     Verdicts,
 )
 from modelport.core.ports.stages import NeedsWaiting, Refusal
@@ -23,7 +24,8 @@ from modelport.safety.policy import IMAGE_NOT_SCANNED, IMAGE_PARTLY_SCANNED, Fin
 AT_A_TIME: Final = 32
 """Questions of one call that filters elsewhere work on at the same time."""
 IMAGES_AT_MOST: Final = 64
-"""Of one prompt: each takes some hundredths of a second of a processor. More is an outage."""
+"""Of one prompt: each takes some hundredths of a second of a processor."""
+TOO_MANY_IMAGES: Final = f"The deployment's content filter looks at up to {IMAGES_AT_MOST} pictures of one prompt."
 
 Waiting = list[tuple[Callable[[], Awaitable[Verdicts | Refusal]], Question]]
 """What has to be awaited, and what was asked."""
@@ -64,8 +66,8 @@ class Judge:
                 continue
             try:
                 outcome = found.judge(question)
-            except FilterOutageError:
-                findings.fail(question.categories)
+            except FilterOutageError as error:
+                note_outage(findings, question, error)
                 continue
             if isinstance(outcome, NeedsWaiting):
                 waiting.append((outcome.resume, question))
@@ -88,15 +90,18 @@ class Judge:
             findings.not_scanned.add(IMAGE_NOT_SCANNED)
         for found in self.image_filters:
             question = Question("", self.source, self._wanted_of_images(found))
-            if len(images) > IMAGES_AT_MOST:
-                findings.fail(question.categories)
-                findings.not_scanned.add(IMAGE_NOT_SCANNED)
-            for image in images[:IMAGES_AT_MOST]:
+            looked_at = 0
+            for image in images:
                 outcome = found.judge_image(image)
                 if outcome is None:
                     findings.not_scanned.add(IMAGE_NOT_SCANNED)
-                else:
-                    waiting.append((partial(self._look, findings, outcome, question.categories), question))
+                    continue
+                looked_at += 1
+                if looked_at > IMAGES_AT_MOST:
+                    note_outage(findings, question, UnreadableError(TOO_MANY_IMAGES))
+                    findings.not_scanned.add(IMAGE_NOT_SCANNED)
+                    break
+                waiting.append((partial(self._look, findings, outcome, question.categories), question))
         return waiting
 
     async def _look(
@@ -130,6 +135,13 @@ def not_looked_for(kind: Kind, source: Source) -> frozenset[Category]:
     return absent
 
 
+def note_outage(findings: Findings, question: Question, error: FilterOutageError) -> None:
+    """A filter has not answered."""
+    findings.fail(question.categories)
+    if isinstance(error, UnreadableError):
+        findings.unreadable = str(error)
+
+
 async def answers(waiting: Mapping[Findings, Waiting]) -> None:
     """Waits for all of it, and adds it to the findings it belongs to."""
     asked = [(findings, *one) for findings, ones in waiting.items() for one in ones]
@@ -141,8 +153,8 @@ async def answer(findings: Findings, resume: Callable[[], Awaitable[Verdicts | R
     """Waits for one filter."""
     try:
         outcome = await resume()
-    except FilterOutageError:
-        findings.fail(question.categories)
+    except FilterOutageError as error:
+        note_outage(findings, question, error)
         return
     if isinstance(outcome, Refusal):
         raise outcome.error

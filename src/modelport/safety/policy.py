@@ -22,7 +22,7 @@ NOT_SCANNED: Final = (IMAGE_NOT_SCANNED, IMAGE_PARTLY_SCANNED, AUDIO_NOT_SCANNED
 class Findings:
     """What the filters have found in one prompt, or in one choice of an answer, and what the policy makes of it."""
 
-    __slots__ = ("_entries", "_failed", "_judged", "_severities", "_side", "is_blocked", "not_scanned")
+    __slots__ = ("_entries", "_failed", "_judged", "_severities", "_side", "is_blocked", "not_scanned", "unreadable")
 
     def __init__(self, side: SidePolicy, judged: Collection[Category]) -> None:
         """`judged`: the categories that some filter looks for in texts; of the others is said what is found, and never
@@ -34,6 +34,8 @@ class Findings:
         self._failed: set[Category] = set()
         self.is_blocked = False
         self.not_scanned: set[str] = set()
+        self.unreadable = ""
+        """Why some of a prompt will never be judged; empty: all of it can be."""
 
     @property
     def has_failed(self) -> bool:

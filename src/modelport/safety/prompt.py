@@ -5,6 +5,8 @@ from __future__ import annotations
 from functools import partial
 from typing import Final
 
+import msgspec
+
 from modelport.core.errors import ContentFiltered, InvalidParameters, ModelportError, Unavailable
 from modelport.core.events import Annotation
 from modelport.core.identity import Principal
@@ -20,6 +22,8 @@ from modelport.safety.policy import AUDIO_NOT_SCANNED, Findings
 from modelport.safety.slices import Steps, at_once
 
 OUTAGE_RETRY_SECONDS: Final = 5
+ANSWERED_IN_WORDS: Final = frozenset((Operation.CHAT_COMPLETIONS, Operation.COMPLETIONS))
+"""For other operations, what cannot be read is an outage."""
 NO_TEXT: Final = "The deployment's content filter reads text: send the prompt as text, not as token ids."
 
 
@@ -35,12 +39,12 @@ class PromptStage:
     ) -> Refusal | NeedsWaiting[Annotations] | Annotations:
         prompts = prompts_of(request)
         if any(prompt.has_token_ids for prompt in prompts) and request.operation is Operation.COMPLETIONS:
-            return Refusal(unreadable(request))
+            return Refusal(unreadable(request, NO_TEXT))
         found = [self._findings(prompt) for prompt in prompts]
         waiting = at_once(self._begin(prompts, found))
         if isinstance(waiting, NeedsWaiting) or any(waiting.values()):
-            return NeedsWaiting(partial(self._judge_elsewhere, found, waiting))
-        return self._decision(found)
+            return NeedsWaiting(partial(self._judge_elsewhere, request, found, waiting))
+        return self._decision(request, found)
 
     def _begin(self, prompts: list[Prompt], found: list[Findings]) -> Steps[dict[Findings, Waiting]]:
         """Asks the filters about each text and picture: what has to be awaited."""
@@ -61,17 +65,23 @@ class PromptStage:
         return findings
 
     async def _judge_elsewhere(
-        self, found: list[Findings], waiting: dict[Findings, Waiting] | NeedsWaiting[dict[Findings, Waiting]]
+        self,
+        request: Request,
+        found: list[Findings],
+        waiting: dict[Findings, Waiting] | NeedsWaiting[dict[Findings, Waiting]],
     ) -> Refusal | Annotations:
         if isinstance(waiting, NeedsWaiting):
             waiting = passed(await waiting.resume())
         await answers(waiting)
-        return self._decision(found)
+        return self._decision(request, found)
 
-    def _decision(self, found: list[Findings]) -> Refusal | Annotations:
+    def _decision(self, request: Request, found: list[Findings]) -> Refusal | Annotations:
         for findings in found:
             if findings.is_blocked:
                 return Refusal(ContentFiltered(findings.results()))
+        for findings in found:
+            if findings.unreadable and request.operation in ANSWERED_IN_WORDS:
+                return Refusal(unreadable(request, findings.unreadable))
         if self._policy.refuses_on_outage and any(findings.has_failed for findings in found):
             return Refusal(outage())
         return tuple(
@@ -88,6 +98,6 @@ def outage() -> ModelportError:
     return Unavailable(message, code="content_filter_error", retry_after=OUTAGE_RETRY_SECONDS)
 
 
-def unreadable(request: Request) -> ModelportError:
-    """A text completion of token ids."""
-    return InvalidParameters([Offence("value_error", ("body", "prompt"), NO_TEXT, None)])
+def unreadable(request: Request, why: str) -> ModelportError:
+    """A prompt that no filter can read: any words could hide there."""
+    return InvalidParameters([Offence("value_error", ("body", msgspec.structs.fields(request)[0].name), why, None)])

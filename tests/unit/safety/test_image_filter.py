@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from modelport.core.content import AudioPart, ImagePart, ImageUrl, InputAudio, Message, TextPart
-from modelport.core.errors import ContentFiltered, Unavailable
+from modelport.core.errors import ContentFiltered, InvalidParameters, Unavailable
 from modelport.core.identity import ANONYMOUS
 from modelport.core.ports.filters import Annotations
 from modelport.core.ports.safety import FilterOutageError, FilterParts, FilterUnavailableError, ImageFilter
@@ -107,10 +107,15 @@ async def test_an_outage_is_said_or_refused_and_hides_no_block() -> None:
     assert isinstance(outcome.error, Unavailable)
 
 
-async def test_more_pictures_than_can_be_judged_are_an_outage() -> None:
-    found = await results(chat(*[GREEN] * (IMAGES_AT_MOST + 1)))
-    assert found["error"]["code"] == "content_filter_error"
-    assert found["image_not_scanned"] == SAID
+async def test_more_pictures_than_can_be_judged_are_refused() -> None:
+    outcome = await judged(chat(*[GREEN] * (IMAGES_AT_MOST + 1)))
+    assert isinstance(outcome, Refusal)
+    assert isinstance(outcome.error, InvalidParameters)
+    elsewhere = await results(chat(*[REMOTE] * (IMAGES_AT_MOST + 1)))
+    assert elsewhere["image_not_scanned"] == SAID
+    assert "error" not in elsewhere
+    vectors = ImageEmbeddingsRequest(input=(ImageInput(GREEN),) * (IMAGES_AT_MOST + 1))
+    assert (await results(vectors))["error"]["code"] == "content_filter_error"
     assert isinstance(await judged(chat(*[GREEN] * (IMAGES_AT_MOST - 1), RED)), Refusal)
 
 

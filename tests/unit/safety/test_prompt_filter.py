@@ -14,7 +14,7 @@ from modelport.core.errors import ContentFiltered, InvalidParameters, Unavailabl
 from modelport.core.events import Annotation
 from modelport.core.identity import ANONYMOUS
 from modelport.core.ports.filters import Annotations
-from modelport.core.ports.safety import Question, Verdicts
+from modelport.core.ports.safety import Question, UnreadableError, Verdicts
 from modelport.core.ports.stages import NeedsWaiting, Refusal
 from modelport.core.requests import ChatRequest, CompletionsRequest, EmbeddingsRequest, NamedToolChoice, Request
 from modelport.core.safety import ATTACKS, HARMS, Category, ContentFilterPolicy, Rule, Severity, SidePolicy
@@ -214,3 +214,22 @@ async def test_ids_that_hosts_make_are_not_asked_about(id: str) -> None:
     found = WordFilter()
     await judged(asked_with({"id": id}, extra={"reasoning_effort": "high"}), found=found)
     assert [question.text for question in found.asked] == ["hello", "look\n{}", "found"]
+
+
+class Blind(WordFilter):
+    """Can read no text."""
+
+    def verdicts(self, question: Question) -> Verdicts:
+        raise UnreadableError("up to 3 characters")
+
+
+@pytest.mark.parametrize("waits", [False, True])
+async def test_what_a_filter_will_never_read_is_refused(waits: bool) -> None:
+    outcome = await judged(chat(("user", "hello")), found=Blind(waits=waits))
+    assert isinstance(outcome, Refusal)
+    assert isinstance(outcome.error, InvalidParameters)
+    (offence,) = outcome.error.offences
+    assert (offence.loc, offence.msg) == (("body", "messages"), "up to 3 characters")
+    vectors = await judged(EmbeddingsRequest(input=("hello",)), found=Blind(waits=waits))
+    assert not isinstance(vectors, Refusal)
+    assert vectors[0].results["error"]["code"] == "content_filter_error"

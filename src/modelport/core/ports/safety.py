@@ -39,6 +39,10 @@ class FilterOutageError(Exception):
     """The filter could not judge: what runs elsewhere is down, slow or broken. The policy decides what follows."""
 
 
+class UnreadableError(FilterOutageError):
+    """The same because of the text: it will never be judged. The message says what its sender can do."""
+
+
 class FilterUnavailableError(Exception):
     """The filter cannot be opened here; the message says what is missing and how to get it."""
 
