@@ -44,6 +44,8 @@ You are a content moderator. Rate the text between the marks for four harms: hat
 For each give one of: safe, low, medium, high. News, medicine, history, recipes and sports are safe.
 Answer only with JSON like {"hate":"safe","sexual":"safe","violence":"safe","self_harm":"safe"}.
 """
+_MARK: Final = re.compile(r"<(?=\S)|\[(?=/?[A-Z_]{3,}\])")
+"""Where a template's own token may begin, such as `<|eot_id|>`, `<end_of_turn>` or `[/INST]`; or a tag of the prompt's."""
 _HAZARD: Final = re.compile(r"\bS\d+\b")
 _OBJECT: Final = re.compile(r"\{[^{}]*\}")
 
@@ -98,7 +100,7 @@ class GuardModelFilter:
     async def _severities(
         self, question: Question, start: int, end: int, wanted: Sequence[Category]
     ) -> Mapping[Category, Severity]:
-        text = question.text[start:end].encode("utf-8", "replace").decode()
+        text = without_marks(question.text[start:end].encode("utf-8", "replace").decode())
         match self._model.form:
             case "llama_guard":
                 return llama_guard_severities(await self._say(llama_guard_messages(text, question.source)), wanted)
@@ -115,6 +117,11 @@ class GuardModelFilter:
             return str(answer["choices"][0]["message"]["content"] or "")
         except (LookupError, TypeError) as error:
             raise FilterOutageError("the guard model has answered with no text") from error
+
+
+def without_marks(text: str) -> str:
+    """A text that begins and ends no turn: in one that does, the model would judge what stands behind."""
+    return _MARK.sub(r"\g<0> ", text)
 
 
 def llama_guard_messages(text: str, source: Source) -> list[dict[str, str]]:

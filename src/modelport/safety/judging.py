@@ -78,9 +78,12 @@ class Judge:
     def passes_at_once(self, text: str) -> bool:
         """Whether the filters that can follow a text let this one pass; False where they cannot say so at once. Changes
         no findings."""
-        findings, streaming = self.findings(), [one for one in self.filters if isinstance(one, StreamingFilter)]
-        waiting = self.begin(findings, Passage(text, Kind.CONTEXT), streaming)
-        return not (waiting or findings.is_blocked or findings.has_failed)
+        streaming = [one for one in self.filters if isinstance(one, StreamingFilter)]
+        for _ in range(2):  # the first time, something else may have taken the time
+            findings = self.findings()
+            if not self.begin(findings, Passage(text, Kind.CONTEXT), streaming):
+                return not (findings.is_blocked or findings.has_failed)
+        return False
 
     def begin_images(self, findings: Findings, images: Sequence[str]) -> Waiting:
         """Asks the filters that look at pictures for each of these addresses or data URLs; what they have not looked
