@@ -101,7 +101,8 @@ def note_unauthenticated(
     observer.call_ended(record, UnknownCaller(error.reason, head.credential.peer.address, is_logged))
 
 
-def ended_by(error: ModelportError, is_streamed: bool, has_begun: bool) -> tuple[Ending, int, str]:
-    """What the record says of a call that ended like this; its status is the one that the caller saw."""
+def ended_by(error: ModelportError, has_begun: bool, is_answered: bool) -> tuple[Ending, int, str]:
+    """What the record says of a call that ended like this; its status is the one that the caller saw: 200 if the head
+    of its answer was written."""
     ending = Ending.FAILED if has_begun or error.status >= 500 else Ending.REFUSED
-    return ending, 200 if has_begun and is_streamed else error.status, error.code
+    return ending, 200 if is_answered else error.status, error.code

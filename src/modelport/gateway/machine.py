@@ -292,7 +292,7 @@ class CallMachine(TargetExchange):
         if not self._is_leased and not self._is_ending:
             self.turn_away(error)
             return
-        found = ended_by(error, self._is_streamed, self.count is not None and self.count.is_begun)
+        found = ended_by(error, self.count is not None and self.count.is_begun, self.reply.response_started)
         self._settle(*(found if ending is None else (ending, status, error.code)))
         self._shell.write_lines()
         self._end(error)

@@ -45,7 +45,7 @@ For each give one of: safe, low, medium, high. News, medicine, history, recipes 
 Answer only with JSON like {"hate":"safe","sexual":"safe","violence":"safe","self_harm":"safe"}.
 """
 _MARK: Final = re.compile(r"<(?=\S)|\[(?=/?[A-Z_]{3,}\])")
-"""Where a template's own token may begin, such as `<|eot_id|>`, `<end_of_turn>` or `[/INST]`; or a tag of the prompt's."""
+"""Where a template's own token may begin (`<|eot_id|>`, `<end_of_turn>`, `[/INST]`), or a tag of the prompt's."""
 _HAZARD: Final = re.compile(r"\bS\d+\b")
 _OBJECT: Final = re.compile(r"\{[^{}]*\}")
 

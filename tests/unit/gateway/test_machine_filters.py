@@ -303,6 +303,8 @@ async def test_a_call_that_ends_while_its_filter_waits_meters_what_was_made(
     await until(lambda: decision.value.cancelled() and provider.closed > 0)
     assert calling.shell.over == 1
     assert (house.record.ending, house.record.usage.output) == (ending, 2 if at_the_end else 1)
+    seen = 499 if ending == "cancelled" else 200 if streamed and at_the_end else 504  # what is held back is not seen
+    assert house.record.status == seen
 
 
 def judging(given: Any) -> Callable[[str, Principal, Request], Any]:
