@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import gzip
 import json
 import signal
 import socket
@@ -253,11 +254,28 @@ def test_a_flood_of_unknown_keys_fetches_seldom(issuer: TokenIssuer, served: Ser
     "answer",
     [
         (302, {"location": "/other"}, b""),
+        (307, {"location": "http://localhost:9/keys"}, b""),
+        (301, {"location": "file:///etc/hostname"}, b""),
+        (200, {"refresh": "0;url=/other"}, b"{}"),
+        (200, {"content-encoding": "gzip"}, gzip.compress(b" " * 20_000_000)),
+        (200, {"content-encoding": "gzip"}, b"not packed"),
+        (200, {}, b'{"keys": ' + b"[" * 200_000),
         (200, {}, b'{"keys": [' + b" " * 1024 * 1024 + b"]}"),
         (200, {}, b"not JSON"),
         (500, {}, b"{}"),
     ],
-    ids=["redirect", "larger than 1 MB", "no JSON", "broken"],
+    ids=[
+        "redirect",
+        "to another host",
+        "to a file",
+        "refresh",
+        "packed",
+        "wrongly packed",
+        "deep",
+        "larger than 1 MB",
+        "no JSON",
+        "broken",
+    ],
 )
 def test_key_sets_that_cannot_be_used(serve: Callable[..., Any], answer: tuple[int, dict[str, str], bytes]) -> None:
     with issuing() as issuer:
@@ -278,13 +296,14 @@ def test_an_address_that_fails_too_often(issuer: TokenIssuer, serve: Callable[..
     with serve({**CONFIG, "auth": {"oidc": [issuer.entry()], "failures_per_minute": 5}}) as served:
         good = issuer.token()
         assert call(served, good).status == 200
-        statuses = [call(served, issuer.token(jti=str(number), aud="x")).status for number in range(8)]
+        answers = [call(served, issuer.token(jti=str(number), aud="x")) for number in range(8)]
+        statuses = [answer.status for answer in answers]
         assert statuses[0] == 401
         assert statuses[-1] == 429
+        assert reason(served, answers[statuses.index(429)]) == "throttled"
         answer = served.call("POST", "/models/chat/completions", CHAT, key="a-wrong-key")
         assert answer.status == 429
         assert int(answer.headers["retry-after"]) >= 1
-        assert reason(served, answer) == "throttled"
         assert call(served, good).status == 200
         assert call(served, good, "/v1/models").status == 200
         assert served.call("POST", "/models/chat/completions", CHAT).status == 200

@@ -105,7 +105,7 @@ class RequestHead(Struct, frozen=True, kw_only=True):
         headers = self.headers
         authorization = headers.get(b"authorization", b"").strip().decode("latin-1")
         scheme, _, token = authorization.partition(" ")
-        bearer = token.strip() if scheme.lower() == "bearer" else ""
+        bearer = token.strip(" \t") if scheme.lower() == "bearer" else ""
         found = (
             ("api-key", "", self.text(b"api-key")),
             ("authorization", "bearer", bearer),

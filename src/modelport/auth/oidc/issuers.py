@@ -60,8 +60,8 @@ def is_entra(issuer: str) -> bool:
     return urlsplit(issuer).netloc.lower() in V2_HOSTS
 
 
-def is_safe(url: str) -> bool:
-    """Whether what comes from this address comes from its host: https, or http on this machine."""
+def is_safe(url: str, *, may_be_local: bool = True) -> bool:
+    """Whether what comes from this address comes from its host: https, or http on this machine if it `may_be_local`."""
     try:
         parts = urlsplit(url)
         host = parts.hostname or ""
@@ -69,7 +69,7 @@ def is_safe(url: str) -> bool:
         return False
     if parts.scheme == "http":
         try:
-            return host == "localhost" or ipaddress.ip_address(host).is_loopback
+            return may_be_local and (host == "localhost" or ipaddress.ip_address(host).is_loopback)
         except ValueError:
             return False
     return parts.scheme == "https" and bool(host) and parts.username is None

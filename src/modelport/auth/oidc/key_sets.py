@@ -108,11 +108,13 @@ class IssuerKeys:
     async def _fetch_now(self) -> None:
         try:
             found = await self._found()
-        except (ModelportError, UnusableKeySet, ValueError) as error:
+        except Exception as error:  # noqa: BLE001  whatever an issuer answers, it is asked again
+            is_known = isinstance(error, ModelportError | UnusableKeySet | ValueError)
+            reason = str(error) if is_known else type(error).__name__
             if self.failure is None:
                 state = "its last keys serve" if self._set is not None else "its tokens are answered 503"
-                _logger.warning("issuer %s gives no keys: %s; %s", self.source.issuer, error, state)
-            self.failure = str(error)
+                _logger.warning("issuer %s gives no keys: %s; %s", self.source.issuer, reason, state)
+            self.failure = reason
             self._failures += 1
         else:
             if self.failure is not None:
@@ -125,13 +127,14 @@ class IssuerKeys:
 
     async def _found(self) -> KeySet:
         described = _object(await self._fetched(self._names.discovery))
-        if described.get("issuer") not in self._names.accepted:
+        issuer, address = described.get("issuer"), described.get("jwks_uri")
+        if not isinstance(issuer, str) or issuer not in self._names.accepted:
             raise UnusableKeySet(
-                f"{self._names.discovery} describes the issuer {str(described.get('issuer'))[:200]!r}; "
+                f"{self._names.discovery} describes the issuer {str(issuer)[:200]!r}; "
                 "write auth.oidc[].issuer exactly so, slash included"
             )
-        address = described.get("jwks_uri")
-        if not isinstance(address, str) or not is_safe(address):
+        is_local = self.source.issuer.startswith("http:")
+        if not isinstance(address, str) or not is_safe(address, may_be_local=is_local):
             raise UnusableKeySet("its jwks_uri is no https address")
         return KeySet.read(await self._fetched(address))
 

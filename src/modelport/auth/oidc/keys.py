@@ -37,12 +37,13 @@ class SigningKey:
 
     def fits(self, algorithm: str) -> bool:
         """Whether signatures of this algorithm can be its own: the key decides, and not the token alone."""
-        members = self._members
+        members, operations = self._members, self._members.get("key_ops")
         return (
             members.get("kty") == KINDS.get(algorithm[:2])
             and members.get("use") in (None, "sig")
             and members.get("alg") in (None, algorithm)
-            and "verify" in (members.get("key_ops") or ["verify"])
+            and (operations is None or (isinstance(operations, list) and "verify" in operations))
+            and "d" not in members  # the private half: anyone can sign with what is published
         )
 
     def verify(self, token: Token) -> None:
