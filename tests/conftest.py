@@ -12,6 +12,7 @@ from typing import Any
 import hypothesis
 import pytest
 from tests.clients.recorder import Recorder
+from xdist.scheduler import LoadFileScheduling
 
 from modelport.config import default_filter
 from modelport.core.safety import NOTHING
@@ -35,6 +36,19 @@ def pytest_configure(config: pytest.Config) -> None:
     target = os.environ.get("MODELPORT_TEST_CHECKS_JSON")
     if target and not hasattr(config, "workerinput"):
         config.pluginmanager.register(Recorder(Path(target), ""))
+
+
+class ClientsTogether(LoadFileScheduling):
+    """As `--dist loadfile`, but one process runs all of `tests/clients`: they share servers with models."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        file: str = super()._split_scope(nodeid)
+        return "tests/clients" if file.startswith("tests/clients/") else file
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> ClientsTogether | None:
+    """Only where files are what is distributed."""
+    return ClientsTogether(config, log) if config.getoption("dist") == "loadfile" else None
 
 
 @pytest.fixture

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import http.client
 import json
 import os
@@ -11,6 +12,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -28,6 +30,8 @@ from modelport.stores.journal import ended_calls
 from modelport.stores.journal.lines import Line, decode_line
 from modelport.stores.journal.reading import parts
 from modelport.stores.journal.writes import Write
+from modelport.stores.sql.address import FILE_NAME, address_of
+from modelport.stores.sql.database import open_for_writing
 
 KEY = "operators-key-0f6a52"
 SECRETS_KEY = "secrets-key-of-the-tests-0123456789abcdef"
@@ -208,7 +212,7 @@ def serve(
     config: str | Mapping[str, Any], data_dir: Path, *, under: Sequence[str] | None = None, **environment: str
 ) -> Iterator[Served]:
     """`modelport serve` with this configuration, listening; killed at the end. `under` is a command that runs it, and
-    may be empty: then too it is a process of its own, not a fork (`warm_start`)."""
+    may be empty: then too it is a process of its own, not a fork (`warm_start`), and makes its database itself."""
     data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     file = data_dir.parent / f"{data_dir.name}.yaml"
     text = config if isinstance(config, str) else yaml.safe_dump(dict(config))
@@ -219,6 +223,8 @@ def serve(
     if "default_content_filter" not in text:
         usual[DEFAULT_FILTER] = NOTHING
     environ = {**inherited, **usual, **environment}
+    if under is None and "database_url" not in text and "MODELPORT_DATABASE_URL" not in environ:
+        lend_database(data_dir)
     arguments = ["serve", "--config", str(file), "--port", "0"]
     with log.open("ab") as stderr, start(arguments, environ, stderr, under) as process:
         try:
@@ -248,6 +254,23 @@ def start(
         env=environ,
         start_new_session=True,
     )
+
+
+def lend_database(data_dir: Path) -> None:
+    """Gives a data directory without a database a new one. A server that migrates needs half a second of processor
+    time for that."""
+    path = data_dir / FILE_NAME
+    if not path.exists():
+        path.touch(mode=0o600)
+        path.write_bytes(new_database())
+
+
+@functools.cache
+def new_database() -> bytes:
+    """The file that the migrations make."""
+    with tempfile.TemporaryDirectory() as directory:
+        open_for_writing(address_of(None, Path(directory))).dispose()
+        return Path(directory, FILE_NAME).read_bytes()
 
 
 def until_closed(connection: socket.socket) -> bytes:

@@ -165,6 +165,7 @@ def running(
     authority. The environment of `developer` is the server's; `environment_of` has others."""
     from tests import warm_start
     from tests.issuer import issuing
+    from tests.served import lend_database
 
     with contextlib.ExitStack() as stack:
         name = stack.enter_context(tempfile.TemporaryDirectory(prefix="modelport-clients-"))
@@ -183,6 +184,7 @@ def running(
         text = json.dumps(whole, indent=1, ensure_ascii=False).replace("{data_dir}", str(directory / "data"))
         config_file.write_text(text, encoding="utf-8")
         lend_weights(directory / "data")
+        lend_database(directory / "data")
         port = free_port()
         environment = {k: v for k, v in os.environ.items() if not k.startswith("MODELPORT_")}
         environment |= {"MODELPORT_API_KEY": KEY, "MODELPORT_TEST_SECOND_KEY": SECOND_KEY}
