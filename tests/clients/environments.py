@@ -130,7 +130,7 @@ def _install_python(client: Client) -> None:
     _run(
         client,
         [sys.executable, "-m", "pip", "--python", str(python), "install", "--no-input", "--quiet",
-         "--disable-pip-version-check", "--require-virtualenv", "-r", str(client.requirements)],
+         "--disable-pip-version-check", "--require-virtualenv", "--no-compile", "-r", str(client.requirements)],
     )  # fmt: skip
 
 

@@ -96,12 +96,12 @@ def run_own(written: Path | None) -> tuple[list[dict[str, Any]], list[str]]:
     with tempfile.TemporaryDirectory() as folder:
         target = Path(folder) / "main.json"
         # These start servers of their own: some of them stop a server or look into its files.
-        status = run_suite([sys.executable, "-m", "pytest", "-q", "-m", "check", OWN_TESTS], {}, target)
-        return read(target), ["main"] if status else []
+        done = suite([sys.executable, "-m", "pytest", "-q", "-m", "check", OWN_TESTS], {}, target)
+        return read(target), ["main"] if done.returncode else []
 
 
 def run_clients(chosen: Sequence[Client]) -> tuple[list[dict[str, Any]], list[str]]:
-    """Run the clients' suites one after the other; what each check came to, and the suites that failed."""
+    """Run the clients' suites, two at a time; what each check came to, and the suites that failed."""
     outcomes: list[dict[str, Any]] = []
     failed: list[str] = []
     with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as stack:
@@ -110,13 +110,19 @@ def run_clients(chosen: Sequence[Client]) -> tuple[list[dict[str, Any]], list[st
             for name, described in SERVERS.items()
             if any(name in client.servers for client in chosen)
         }
-        for client in chosen:
+
+        def one(client: Client) -> tuple[int, str, list[dict[str, Any]]]:
             began = time.monotonic()
             target = Path(folder) / f"{client.name}.json"
-            if run_suite(command_of(client), environment_of(client, servers), target) != 0:
-                failed.append(client.name)
-            outcomes += read(target)
-            print(f"{client.name}: {time.monotonic() - began:.0f} s", flush=True)
+            done = suite(command_of(client), environment_of(client, servers), target, stdout=subprocess.PIPE)
+            return done.returncode, f"{done.stdout}{client.name}: {time.monotonic() - began:.0f} s", read(target)
+
+        with concurrent.futures.ThreadPoolExecutor(2) as pool:
+            for client, (status, said, rows) in zip(chosen, pool.map(one, chosen), strict=True):
+                print(said, flush=True)
+                outcomes += rows
+                if status:
+                    failed.append(client.name)
     return outcomes, failed
 
 
@@ -146,9 +152,13 @@ def environment_of(client: Client, servers: dict[str, Server]) -> dict[str, str]
     }
 
 
-def run_suite(command: list[str], environment: dict[str, str], target: Path) -> int:
+def suite(
+    command: list[str], environment: dict[str, str], target: Path, stdout: int | None = None
+) -> subprocess.CompletedProcess[str]:
+    """Run it, in the environment of this process with these changes."""
     whole = {**os.environ, **environment, "MODELPORT_TEST_CHECKS_JSON": str(target)}
-    return subprocess.run(command, cwd=ROOT, env=whole).returncode
+    errors = None if stdout is None else subprocess.STDOUT
+    return subprocess.run(command, cwd=ROOT, env=whole, stdout=stdout, stderr=errors, text=True)
 
 
 def read(target: Path) -> list[dict[str, Any]]:
