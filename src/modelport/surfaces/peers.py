@@ -5,6 +5,7 @@ from __future__ import annotations
 import ipaddress
 import re
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Final
 
 from msgspec import Struct
@@ -71,6 +72,7 @@ def stays(address: str | None) -> bool:
     return found is not None and found.is_loopback
 
 
+@lru_cache(1024)
 def address_of(text: str | None) -> IpAddress | None:
     """An address of IPv4 in the clothes of IPv6 is one of IPv4. None: it is none."""
     try:

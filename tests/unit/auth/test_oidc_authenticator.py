@@ -238,6 +238,35 @@ def test_an_issuer_that_is_removed_counts_no_longer() -> None:
     played(scenario)
 
 
+def test_an_issuer_that_comes_back_without_a_key_does_not_bring_its_tokens_back() -> None:
+    async def scenario(world: World) -> None:
+        known, token = snapshot(), world.token()
+        assert await world.reason(token, known) is None
+        world.authentication.follow((), None)
+        world.keys = [jwk("two")]
+        world.authentication.follow((issuer(),), None)
+        assert await world.reason(token, snapshot(id="again")) == "unknown_key_id"
+        assert await world.reason(world.token("two"), snapshot(id="again")) is None
+
+    played(scenario)
+
+
+def test_a_known_token_counts_no_longer_than_the_keys_of_an_issuer_that_is_away() -> None:
+    async def scenario(world: World) -> None:
+        known, token = snapshot(), world.token(exp=START + 10 * int(STALE_SECONDS))
+        assert await world.reason(token, known) is None
+        world.is_down = True
+        world.seconds = STALE_SECONDS - 1
+        await world.refetch()
+        assert isinstance(world.asks(token, known), Identified)
+        world.seconds = STALE_SECONDS
+        await world.refetch()
+        assert world.withdrawals == 1
+        assert isinstance(await world.finds(token, known), Unavailable)
+
+    played(scenario)
+
+
 def test_the_set_is_fetched_again_and_again(monkeypatch: pytest.MonkeyPatch) -> None:
     sleeps: list[float] = []
     real = asyncio.sleep

@@ -100,6 +100,10 @@ class IssuerKeys:
                 seconds = RETRY_SECONDS[min(self._failures, len(RETRY_SECONDS)) - 1]
             await asyncio.sleep(seconds)
 
+    def withdraw(self) -> None:
+        """None of its keys counts any longer, nor does a token that was verified by one."""
+        self._replace(None)
+
     def close(self) -> None:
         """Ends a fetch that is under way."""
         if self._fetching is not None:
@@ -111,8 +115,8 @@ class IssuerKeys:
         except Exception as error:  # noqa: BLE001  whatever an issuer answers, it is asked again
             is_known = isinstance(error, ModelportError | UnusableKeySet | ValueError)
             reason = str(error) if is_known else type(error).__name__
+            state = "its tokens are answered 503" if self.current is None else "its last keys serve"
             if self.failure is None:
-                state = "its last keys serve" if self._set is not None else "its tokens are answered 503"
                 _logger.warning("issuer %s gives no keys: %s; %s", self.source.issuer, reason, state)
             self.failure = reason
             self._failures += 1
@@ -162,7 +166,9 @@ class KeySets:
         """Keeps the sets of these issuers, and no others."""
         wanted = set(map(Source.of, issuers))
         for source in self._kept.keys() - wanted:
-            self._kept.pop(source)[1].cancel()  # a fetch that is under way may have callers that wait for it
+            keys, task = self._kept.pop(source)
+            task.cancel()  # a fetch that is under way may have callers that wait for it
+            keys.withdraw()
         for source in wanted - self._kept.keys():
             keys = IssuerKeys(source, self._fetch, self._clock, self._withdrawn)
             self._kept[source] = keys, asyncio.create_task(keys.keep())
