@@ -12,7 +12,7 @@ from blocklists import judged, question, rules, streamed
 from modelport.core.safety import Category
 from modelport.safety.rules.filter import RulesFilter
 from modelport.safety.rules.folding import FOLDED
-from modelport.safety.rules.window import LiteralSearch, RegexSearch, RulesStream
+from modelport.safety.rules.window import PIECE, LiteralSearch, RegexSearch, RulesStream
 
 ENTRIES = ("chopping tomatoes", "kill", "kill him", "ass", "c++", "項目", "$50 off", "a b")
 REGEXES = (r"\bacme-\d{3}\b", r"x{2,4}y", r"[ab]?secret")
@@ -156,3 +156,15 @@ def test_what_is_kept_of_a_long_stream_is_the_window() -> None:
     readings = (literals._reading, regexes._plain, regexes._folded)
     assert max(len(reading.text) for reading in readings) < 400
     assert max(len(reading._segments) for reading in readings) < 40
+
+
+@pytest.mark.parametrize("glued", ["xkill him ", "xx-xkill him? "])
+def test_a_part_of_a_word_hides_no_match_behind_it(glued: str) -> None:
+    found = rules("kill him")
+    at = glued.index("kill") + 1
+    stream = streamed(found, 1000)
+    pieces = (glued[:at], glued[at:], "I kill him ", "now")
+    assert [verdict.entry for piece in pieces for verdict in stream.feed(piece)[1]] == ["kill him"]
+    filler = "word " * (PIECE // 5) + " " * (PIECE % 5)
+    text = filler[: PIECE - at] + glued + "I kill him now"  # a long text is searched in pieces, too
+    assert [verdict.start for verdict in judged(found, text)] == [text.rindex("kill him")]

@@ -99,11 +99,12 @@ class LiteralSet:
         readings: Sequence[Skeleton],
         origin: Origin = None,
         *,
+        start: int = 0,
         is_whole: bool = True,
         known: Container[RuleId] = (),
     ) -> Iterator[Hit | None]:
-        """The first match of each rule but the `known` ones, in each reading of a folded text; None where the search
-        may pause. In a text that is not whole, a match at its end waits for what follows."""
+        """The first match of each rule but the `known` ones, from `start` on, in each reading of a folded text; None
+        where the search may pause. In a text that is not whole, a match at its end waits for what follows."""
         last = len(folded) - (0 if is_whole else 1)
         work = 0
         if self._disguised is not None:
@@ -122,6 +123,8 @@ class LiteralSet:
                             continue
                         work += 10 + len(literal.letters)
                         at = positions[end + 1 - len(literal.letters) : end + 1]
+                        if at[0] < start:
+                            continue
                         score = _score(literal, folded, at, origin)
                         if score is not None:
                             found.add(literal.rule)
@@ -133,9 +136,9 @@ class LiteralSet:
                     yield None
                 for literal in literals:
                     work += 10
-                    start = end + 1 - len(literal.folded)
-                    if end < last and not is_joined(folded, start) and not is_joined(folded, end + 1):
-                        yield Hit(literal.rule, start, end + 1, CERTAIN)
+                    at = end + 1 - len(literal.folded)
+                    if start <= at and end < last and not is_joined(folded, at) and not is_joined(folded, end + 1):
+                        yield Hit(literal.rule, at, end + 1, CERTAIN)
 
     def opening(self, folded: str, readings: Sequence[Skeleton]) -> Steps[int]:
         """From where on a folded text that goes on may be the beginning of a match; its length if from nowhere."""

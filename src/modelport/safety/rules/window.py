@@ -59,10 +59,11 @@ class LiteralSearch:
         origin = None if self._is_ascii else reading.origin
         found: Found = []
         for literals in self._sets:
-            for hit in literals.find(reading.text, self._skeletons, origin, is_whole=is_last, known=known):
+            text, start = reading.text, reading.held
+            for hit in literals.find(text, self._skeletons, origin, start=start, is_whole=is_last, known=known):
                 if hit is None:
                     yield None
-                elif hit.start >= reading.held:
+                else:
                     found.append((hit, reading))
         return found
 
