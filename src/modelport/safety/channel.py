@@ -57,9 +57,12 @@ class Channel:
         self._window = window_chars
         self._piece = piece_chars
         self._slack = slack
-        self._by_sentence: list[SafetyFilter] = []
-        self._streams: list[Followed] = []
-        self._open_streams(0)
+        self._by_sentence: list[SafetyFilter] = [
+            found
+            for found in judge.filters
+            if not isinstance(found, StreamingFilter) and judge.question(found, "", Kind.CONTEXT) is not None
+        ]
+        self._streams = self._opened(0)
         self._arguments: ArgumentText | None = None
         self._prefix = 0
         """So much of the text is the name of a function, which is no part of the arguments."""
@@ -76,17 +79,14 @@ class Channel:
         self._barrier = UNLIMITED
         """Where something begins that is blocked."""
 
-    def _open_streams(self, offset: int) -> None:
-        self._by_sentence.clear()
-        self._streams.clear()
-        for found in self._judge.filters:
-            question = self._judge.question(found, "", Kind.CONTEXT)
-            if question is None:
-                continue
-            if isinstance(found, StreamingFilter):
-                self._streams.append(Followed(found.stream(question, self._window), question, offset))
-            else:
-                self._by_sentence.append(found)
+    def _opened(self, offset: int) -> list[Followed]:
+        """Streams of the text from there on."""
+        return [
+            Followed(found.stream(question, self._window), question, offset)
+            for found in self._judge.filters
+            if isinstance(found, StreamingFilter)
+            and (question := self._judge.question(found, "", Kind.CONTEXT)) is not None
+        ]
 
     @property
     def judged(self) -> int:
@@ -97,11 +97,6 @@ class Channel:
     def is_waiting(self) -> bool:
         """Something is held back."""
         return bool(self._waiting)
-
-    @property
-    def recent(self) -> str:
-        """The end of the text: no less than a window, if there was so much."""
-        return "".join(self._recent)
 
     # --- text in -----------------------------------------------------------------------------------------------------
 
@@ -176,11 +171,13 @@ class Channel:
             self._barrier = min(self._barrier, offset + start)
 
     def _reopen(self) -> None:
-        """The text goes on after it seemed to have ended: a match across the gap is found before all of it leaves."""
+        """The text goes on after it seemed to have ended: a match across the gap is found before all of it leaves, and
+        so is one that is a word by itself only where the gap is seen."""
         self._has_ended = False
-        self._open_streams(self.fed - self._recent_length)
+        self._streams = self._opened(self.fed - self._recent_length)
         if self._recent:
             self._follow("".join(self._recent))
+            self._streams += self._opened(self.fed)
 
     # --- judging -----------------------------------------------------------------------------------------------------
 

@@ -36,7 +36,7 @@ from modelport.safety.judging import Judge, Waiting, answers
 from modelport.safety.passages import prompts_of
 from modelport.safety.policy import Findings
 from modelport.safety.prompt import outage
-from modelport.safety.token_text import readable
+from modelport.safety.token_text import TokenText
 
 AT_ONCE_CHARACTERS: Final = 8192
 """Longer texts are judged piece by piece, with the loop's other work in between."""
@@ -68,13 +68,14 @@ def completion_stage(
 class Choice:
     """One choice while it grows."""
 
-    __slots__ = ("channels", "fields", "findings", "finish", "is_over", "said", "talking", "voice")
+    __slots__ = ("channels", "fields", "findings", "finish", "is_over", "said", "talking", "tokens", "voice")
 
     def __init__(self, findings: Findings) -> None:
         self.findings = findings
         self.channels: dict[object, Channel] = {}
         self.fields: dict[Key, tuple[FieldText, Channel]] = {}
         """Of what no channel has read: an event of each field leaves when all its text may."""
+        self.tokens = TokenText()
         self.voice: type[TextDelta | RefusalDelta] | None = None
         """Whether it began with content or with a refusal."""
         self.talking: object = None
@@ -195,11 +196,11 @@ class CompletionStage:
         return delta if isinstance(delta, voice) else voice(delta.text, delta.choice)
 
     def _add(self, choice: Choice, delta: Delta) -> None:
-        channel = self._channel(choice, delta)
+        if isinstance(delta, TextDelta | RefusalDelta):
+            choice.tokens.said(delta.text)
         if isinstance(delta, TextDelta) and delta.logprobs is not None:
-            logprobs = readable(delta.logprobs, channel.recent + delta.text, self._judge.passes_at_once)
-            delta = replace(delta, logprobs=logprobs)
-        channel.add(delta)
+            delta = replace(delta, logprobs=choice.tokens.readable(delta.logprobs, self._judge.passes_at_once))
+        self._channel(choice, delta).add(delta)
 
     def _channel(self, choice: Choice, delta: Delta) -> Channel:
         kind: object = TextDelta if self._is_plain or isinstance(delta, RefusalDelta) else type(delta)

@@ -26,6 +26,8 @@ REPEATED_CHARACTERS: Final = 4
 REPLACED: Final = frozenset(("answer", "choice"))
 """Where a field that comes again takes the place of the one before; of a message's fields, lists and texts may grow."""
 PATHS_AT_MOST: Final = 1024
+END_CHARACTERS: Final = 256
+"""So much is read again of a text that goes on after another: no match across the gap is longer."""
 
 Key = tuple[str, str | int]
 
@@ -81,9 +83,10 @@ class FieldText:
     """One field that may come again and again: what each time adds to its text."""
 
     def __init__(self) -> None:
-        self._known: dict[str, str] = {}
-        """The last text at each path."""
+        self._known: dict[str, tuple[list[str], str]] = {}
+        """By path, the texts of the last value that had some there, and the end of all."""
         self._path = ""
+        """The one that the text ends with."""
         self._last: Any = None
 
     def takes(self, further: Further) -> Carrier | None:
@@ -94,17 +97,26 @@ class FieldText:
         return Carrier(self._added(further), further.event)
 
     def _added(self, further: Further) -> str:
-        """Texts of one value stand apart; but the first goes on where the one before ended, if it has the same path."""
-        found: list[str] = []
+        """At one path, texts go on where those before them ended; several of one value stand by themselves, too."""
+        groups: dict[str, list[str]] = {}
         for path, text in leaves(further.value, str(further.key)):
-            if self._known.get(path) == text and len(text) >= REPEATED_CHARACTERS:
+            groups.setdefault(path, []).append(text)
+        found: list[str] = []
+        for path, texts in groups.items():
+            before, end = self._known.get(path, ([], ""))
+            joined = "".join(texts)
+            if texts == before and len(joined) >= REPEATED_CHARACTERS:
                 continue
-            if found or (path != self._path and self._path):
-                found.append(SEPARATOR)
+            if path != self._path:
+                found += (SEPARATOR, end)
+            found.append(joined)
+            self._path = path
+            if len(texts) > 1:
+                found += (SEPARATOR, SEPARATOR.join(texts))
+                self._path = ""
             if len(self._known) >= PATHS_AT_MOST:
                 self._known.clear()
-            self._known[path], self._path = text, path
-            found.append(text)
+            self._known[path] = texts, (end + joined)[-END_CHARACTERS:]
         return "".join(found)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from codecs import getincrementaldecoder
 from collections.abc import Callable, Iterable
 from typing import Any, Final
 
@@ -21,38 +22,59 @@ ENTRY: Final = ALTERNATIVE | {"top_logprobs"}
 TEXT_ARRAYS: Final = frozenset(("tokens", "token_logprobs", "top_logprobs", "text_offset"))
 
 
-def readable(logprobs: dict[str, Any], said: str, may_be_said: Callable[[str], bool]) -> dict[str, Any] | None:
-    """What of them may leave together with `said`, which ends with their text; None: they are about another text.
-    `may_be_said`: whether a filter lets tokens pass that the model might have chosen."""
+class TokenText:
+    """Of one choice: whether its tokens are its text, from the beginning on and without a gap."""
+
+    def __init__(self) -> None:
+        self._decoder = getincrementaldecoder("utf-8")("ignore")
+        self._said = ""
+        """Text of which no tokens have come."""
+        self._is_first = self._is_same = True
+
+    def said(self, text: str) -> None:
+        """The next piece of content or refusal."""
+        if self._is_same:
+            self._said += text
+
+    def readable(self, logprobs: dict[str, Any], may_be_said: Callable[[str], bool]) -> dict[str, Any] | None:
+        """What of them may leave together with what was said last; None: they are not about it, or those before were
+        not. `may_be_said`: whether a filter lets tokens pass that the model might have chosen."""
+        said, self._said = self._said, ""
+        tokens = _tokens(logprobs) if self._is_same else None
+        if tokens is not None:
+            named = self._decoder.decode(b"".join(tokens))
+            if self._is_first:  # hosts take the white space around an answer away
+                named, said = named.strip(), said.strip()
+            self._is_same, self._is_first = named == said, False
+        else:
+            self._is_same = False
+        return _with_passing(logprobs, may_be_said) if self._is_same else None
+
+
+def _tokens(logprobs: dict[str, Any]) -> list[bytes] | None:
+    """What their tokens say, in either shape; None: there is more in them than tokens."""
     if "tokens" in logprobs:
-        return _of_text(logprobs, said, may_be_said)
-    if not logprobs.keys() <= CHAT_LISTS:
-        return None
-    found: dict[str, Any] = {}
-    for name, entries in logprobs.items():
-        if entries is not None and not (isinstance(entries, list) and _are_in(said, map(_bytes_of, entries))):
-            return None
-        found[name] = entries and _with_alternatives(entries, may_be_said)
-    return found
+        rest = [value for name, value in logprobs.items() if name not in ("tokens", "top_logprobs")]
+        is_known = logprobs.keys() <= TEXT_ARRAYS and not any(strings(rest)) and isinstance(logprobs["tokens"], list)
+        entries = [{"token": token} for token in logprobs["tokens"]] if is_known else [None]
+    else:
+        lists = [entries for entries in logprobs.values() if entries is not None]
+        is_known = logprobs.keys() <= CHAT_LISTS and all(isinstance(entries, list) for entries in lists)
+        entries = [entry for entries in lists for entry in entries] if is_known else [None]
+    found = [_bytes_of(entry) for entry in entries]
+    return None if None in found else [token for token in found if token is not None]
 
 
-def _of_text(logprobs: dict[str, Any], said: str, may_be_said: Callable[[str], bool]) -> dict[str, Any] | None:
-    """The arrays of text completions."""
-    tokens, alternatives = logprobs["tokens"], logprobs.get("top_logprobs") or []
-    rest = [value for name, value in logprobs.items() if name not in ("tokens", "top_logprobs")]
-    if not logprobs.keys() <= TEXT_ARRAYS or any(strings(rest)):
-        return None
-    if not isinstance(tokens, list) or not _are_in(said, (_bytes_of({"token": token}) for token in tokens)):
-        return None
+def _with_passing(logprobs: dict[str, Any], may_be_said: Callable[[str], bool]) -> dict[str, Any]:
+    """The same without alternatives that a filter finds something in."""
+    if "tokens" not in logprobs:
+        return {name: entries and _with_alternatives(entries, may_be_said) for name, entries in logprobs.items()}
+    alternatives = logprobs.get("top_logprobs")
     if not isinstance(alternatives, list):
-        return None
+        return {**logprobs, "top_logprobs": None}
     passes = _passing([SEPARATOR.join(strings(one)) for one in alternatives], may_be_said)
-    if all(passes):
-        return logprobs
-    return {
-        **logprobs,
-        "top_logprobs": [one if passed else {} for one, passed in zip(alternatives, passes, strict=True)],
-    }
+    passed = [one if passes else {} for one, passes in zip(alternatives, passes, strict=True)]
+    return {**logprobs, "top_logprobs": passed}
 
 
 def _with_alternatives(entries: list[dict[str, Any]], may_be_said: Callable[[str], bool]) -> list[dict[str, Any]]:
@@ -77,13 +99,6 @@ def _passing(texts: list[str] | list[str | None], may_be_said: Callable[[str], b
         return [False]
     middle = len(texts) // 2
     return [*_passing(texts[:middle], may_be_said), *_passing(texts[middle:], may_be_said)]
-
-
-def _are_in(said: str, tokens: Iterable[bytes | None]) -> bool:
-    found = list(tokens)
-    if any(token is None for token in found):
-        return False
-    return _decoded(token for token in found if token).strip() in said
 
 
 def _decoded(tokens: Iterable[bytes]) -> str:

@@ -300,7 +300,7 @@ async def test_a_long_answer_leaves_the_loop_to_others(text: str) -> None:
     counting.cancel()
     assert (said(flat(left)), is_cut) == (text, False)
     assert turns >= len(text) // 8192
-    whole = TextDelta(text, logprobs={"content": [{"token": text[:4]}]})
+    whole = TextDelta(text, logprobs={"content": [{"token": text}]})
     left, is_cut = await passed(opened(policy("rules", "classifier")), [[whole, STOP]])
     assert (flat(left)[0], is_cut) == (whole, False)
     blocked = f"{text} A bomb.{text}"
@@ -378,9 +378,12 @@ def test_a_field_that_comes_in_pieces_is_one_text() -> None:
         found = text.takes(Further((where, "x"), value, TextDelta("")))
         return None if found is None else found.text
 
-    assert added([{"type": "reasoning", "text": "sec"}]) == "reasoning\nsec"
+    assert added([{"type": "reasoning", "text": "sec"}]) == "\nreasoning\nsec"
     assert added([{"type": "reasoning", "text": "ret"}]) == "ret"
-    assert added([{"type": "reasoning", "text": "a"}, {"type": "summary", "text": "b"}]) == "a\nsummary\nb"
+    assert added([{"type": "reasoning", "text": "a"}, {"type": "summary", "text": "b"}]) == (
+        "\nreasoningreasoningsummary\nreasoning\nsummary\nsecretab\na\nb"
+    )
+    assert added([{"type": "summary", "text": "c"}]) == "\nreasoningreasoningsummarysummary\nsecretabc"
     assert added({"a name of words": 1}) == "\na name of words"
     assert added("https://example.test", "answer") == "\nhttps://example.test"
     assert added("https://example.test", "answer") is None
