@@ -9,7 +9,7 @@ from typing import Any, Final
 from msgspec import Struct
 
 from modelport.core.events import ChoiceFinished, ExtraFields, TextDelta, ToolCallDelta
-from modelport.safety.passages import SEPARATOR, strings
+from modelport.safety.passages import SEPARATOR
 
 LABELS: Final = frozenset(
     (
@@ -50,7 +50,7 @@ class Carrier(Struct, frozen=True):
 
 def is_label(name: str, value: Any) -> bool:
     """Whether a field is a host's own, or holds no text."""
-    texts = [*strings(value)]
+    texts = [text for _, text in leaves(value, "")]
     if name not in LABELS:
         return not texts
     return all(len(text) <= LABEL_CHARACTERS and not any(map(str.isspace, text)) for text in texts)

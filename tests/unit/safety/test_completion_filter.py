@@ -387,3 +387,34 @@ def test_a_field_that_comes_in_pieces_is_one_text() -> None:
     assert added({"a name of words": 1}) == "\na name of words"
     assert added("https://example.test", "answer") == "\nhttps://example.test"
     assert added("https://example.test", "answer") is None
+
+
+@pytest.mark.parametrize("after", ["secret plan.", "et plan."])
+async def test_a_text_after_a_gap_is_read_with_it_and_without_it(after: str) -> None:
+    before = "the end" if after.startswith("secret") else "the secr"
+    batches = [[TextDelta(before)], [ReasoningDelta("Hm.")], *([TextDelta(piece)] for piece in after), [STOP]]
+    left, is_cut = await passed(opened(policy("rules")), batches)
+    assert is_cut
+    assert said(flat(left)).startswith(before)
+    assert "plan" not in said(flat(left))
+
+
+def logged(text: str, *tokens: str) -> TextDelta:
+    return TextDelta(text, logprobs={"content": [{"token": token} for token in tokens]})
+
+
+@pytest.mark.parametrize(
+    ("deltas", "kept"),
+    [
+        ([logged("Well", "\n\n", "We", "ll"), logged(".", "."), logged("", "<|end|>")], [True, True, True]),
+        ([logged("Well", "We", "ll"), TextDelta(" then"), logged(" now", " now")], [True, False]),
+        ([logged("Well", "Well"), logged("", " sec"), logged(".", ".")], [True, False, False]),
+        ([logged("Well.", "W", "ll.")], [False]),
+        ([RefusalDelta("No."), logged("", "No", ".")], [True]),
+    ],
+)
+async def test_tokens_go_with_their_text_from_its_beginning_on(deltas: list[Event], kept: list[bool]) -> None:
+    left, _ = await passed(opened(policy("rules")), [*([delta] for delta in deltas), [STOP]])
+    asked = [delta for delta in deltas if isinstance(delta, TextDelta) and delta.logprobs is not None]
+    found = [event.logprobs for event in flat(left) if isinstance(event, TextDelta) and event.logprobs is not None]
+    assert found == [delta.logprobs for delta, is_kept in zip(asked, kept, strict=True) if is_kept]
