@@ -255,3 +255,75 @@ def test_alternatives_that_are_blocked_are_left_out(play: Callable[[Scenario], N
         assert choice["finish_reason"] == "stop"
 
     play(scenario)
+
+
+# --- requests --------------------------------------------------------------------------------------------------------
+
+RICH: dict[str, Any] = {
+    "model": "served",
+    "messages": [
+        {"role": "system", "content": "s", "name": "n"},
+        {
+            "role": "user",
+            "content": [
+                {"type": "text", "text": "hello"},
+                {"type": "image_url", "image_url": {"url": "https://example.test/a.png", "detail": "low"}},
+                {"type": "input_audio", "input_audio": {"data": "AAAA", "format": "wav"}},
+            ],
+        },
+        {"role": "assistant", "content": "c", "refusal": "r", "reasoning_content": "t", "tool_calls": [CALL]},
+        {"role": "tool", "tool_call_id": "c1", "content": [{"type": "text", "text": "t"}]},
+    ],
+    "tools": [{"type": "function", "function": {"name": "look", "description": "d", "parameters": {"enum": ["x"]}}}],
+    "tool_choice": {"type": "function", "function": {"name": "look"}},
+    "response_format": {
+        "type": "json_schema",
+        "json_schema": {"name": "f", "description": "d", "schema": {"title": "t"}},
+    },
+    "stop": ["x"],
+    "user": "u",
+    "metadata": {"a": "b"},
+    "prediction": {"type": "content", "content": [{"type": "text", "text": "p"}]},
+    "web_search_options": {"user_location": {"approximate": {"city": "c"}}},
+    "reasoning_effort": "low",
+    "stream_options": {"include_usage": True},
+    "stream": True,
+}
+UNREAD = {
+    *("messages.1.content.1.image_url.url", "messages.1.content.1.image_url.detail"),
+    *("messages.1.content.2.input_audio.data", "messages.1.content.2.input_audio.format"),
+    *("stop.0", "user", "metadata", "metadata.a", "stream_options"),
+}
+"""What goes on and is no text that a model reads."""
+
+
+def spoken(value: Any, text: str, place: str = "") -> Iterator[tuple[str, Any]]:
+    """The same value with the text in each place that can hold one, and as a further field of each object."""
+    if isinstance(value, str):
+        yield place, text
+    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for name, item in items:
+        for where, changed in spoken(item, text, f"{place}.{name}".lstrip(".")):
+            yield (
+                where,
+                {**value, name: changed} if isinstance(value, dict) else [*value[:name], changed, *value[name + 1 :]],
+            )
+    if isinstance(value, dict):
+        yield place, {**value, "further": {"deep": [text]}}
+
+
+@pytest.mark.check(108, 111)
+@pytest.mark.parametrize("base", BASES)
+def test_every_text_of_a_request_that_a_model_may_read_is_judged(play: Callable[[Scenario], None], base: str) -> None:
+    async def scenario(server: Shared, client: Client) -> None:
+        judged = 0
+        for place, body in spoken(RICH, PHRASE):
+            server.upstream.seen.clear()
+            request = post(f"{base}/chat/completions", json.dumps(body).encode(), "extra-parameters: pass-through")
+            found = await client.ask(request)
+            if place not in UNREAD:
+                assert PHRASE.encode() not in b"".join(server.upstream.seen), place
+                judged += b"content_filter" in found.body
+        assert judged > 30
+
+    play(scenario)
