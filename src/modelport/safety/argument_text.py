@@ -2,10 +2,39 @@
 
 from __future__ import annotations
 
+import json
+import re
 from typing import Final
 
 SIMPLE: Final = {"n": "\n", "t": "\t", "r": "\r", "b": "\b", "f": "\f", '"': '"', "\\": "\\", "/": "/"}
 UNICODE_DIGITS: Final = 4
+PIECE: Final = 65_536
+ESCAPE: Final = 6
+"""Characters of the longest."""
+_FIRST_HALF: Final = re.compile(r"\\u[dD][89abAB][0-9a-fA-F]{2}")
+_NO_ESCAPE: Final = re.compile(r'\\(?!["/bfnrt]|u[0-9a-fA-F]{4})')
+BACKSLASH, QUOTE = "\x01", "\x02"
+"""Stand for these while escapes are undone."""
+
+
+def undone(arguments: str, piece: int = PIECE) -> str:
+    """All of a text with its escapes undone, so many characters at once; a backslash that begins none stays."""
+    if "\\" not in arguments:
+        return arguments
+    text = arguments.replace("\\\\", BACKSLASH).replace('\\"', QUOTE).replace('"', QUOTE)
+    text = _NO_ESCAPE.sub(BACKSLASH, text)
+    pieces: list[str] = []
+    start = 0
+    while start < len(text):
+        end = start + piece
+        if end < len(text):
+            escape = text.rfind("\\", end - ESCAPE + 1, end)
+            end = escape if escape > start else end
+            if _FIRST_HALF.fullmatch(text, end - ESCAPE, end):
+                end -= ESCAPE
+        pieces.append(json.loads(f'"{text[start:end]}"', strict=False))
+        start = end
+    return "".join(pieces).replace(BACKSLASH, "\\").replace(QUOTE, '"')
 
 
 class ArgumentText:

@@ -11,7 +11,7 @@ from msgspec import Struct
 
 from modelport.core.content import AudioPart, AudioUrlPart, ImagePart, Message, OpenMessage, Tool, ToolCall
 from modelport.core.requests import ChatRequest, CompletionsRequest, EmbeddingsRequest, NamedToolChoice, Request
-from modelport.safety.argument_text import ArgumentText
+from modelport.safety.argument_text import undone
 
 SEPARATOR: Final = "\n"
 LABELS: Final = frozenset(
@@ -135,9 +135,9 @@ def _of_message(message: Message) -> Iterator[Passage]:
 def _of_call(kind: Kind, call: ToolCall) -> Iterator[Passage]:
     """Its arguments as they are sent, and with their escapes undone: templates show models either."""
     name, arguments = call.function.name, call.function.arguments
-    undone = ArgumentText().feed(arguments)
-    yield from _texts(kind, SEPARATOR.join((name, undone, *_further(call))))
-    if undone != arguments:
+    meant = undone(arguments)
+    yield from _texts(kind, SEPARATOR.join((name, meant, *_further(call))))
+    if meant != arguments:
         yield from _texts(kind, arguments)
 
 

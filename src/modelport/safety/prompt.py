@@ -19,8 +19,10 @@ from modelport.core.safety import ContentFilterPolicy
 from modelport.safety.judging import Judge, Waiting, answers
 from modelport.safety.passages import Prompt, prompts_of
 from modelport.safety.policy import AUDIO_NOT_SCANNED, Findings
-from modelport.safety.slices import Steps, at_once
+from modelport.safety.slices import Steps, at_once, in_thread
 
+AT_ONCE_BYTES: Final = 32_768
+"""The texts of a larger request are gathered in a thread."""
 OUTAGE_RETRY_SECONDS: Final = 5
 ANSWERED_IN_WORDS: Final = frozenset((Operation.CHAT_COMPLETIONS, Operation.COMPLETIONS))
 """For other operations, what cannot be read is an outage."""
@@ -37,7 +39,17 @@ class PromptStage:
     def __call__(
         self, policy: str, principal: Principal, request: Request
     ) -> Refusal | NeedsWaiting[Annotations] | Annotations:
-        prompts = prompts_of(request)
+        if request.body_bytes > AT_ONCE_BYTES:
+            return NeedsWaiting(partial(self._judge_large, request))
+        return self._judge_prompts(request, prompts_of(request))
+
+    async def _judge_large(self, request: Request) -> Refusal | Annotations:
+        outcome = self._judge_prompts(request, await in_thread(partial(prompts_of, request)))
+        return await outcome.resume() if isinstance(outcome, NeedsWaiting) else outcome
+
+    def _judge_prompts(
+        self, request: Request, prompts: list[Prompt]
+    ) -> Refusal | NeedsWaiting[Annotations] | Annotations:
         if any(prompt.has_token_ids for prompt in prompts) and request.operation is Operation.COMPLETIONS:
             return Refusal(unreadable(request, NO_TEXT))
         found = [self._findings(prompt) for prompt in prompts]

@@ -32,7 +32,7 @@ from modelport.core.ports.safety import BlocklistEntry, FilterParts, Question
 from modelport.core.ports.stages import NeedsWaiting, Refusal
 from modelport.core.requests import ChatRequest, CompletionsRequest, Request
 from modelport.core.safety import HARMS, Category, ContentFilterPolicy, Rule, Severity, SidePolicy, Source
-from modelport.safety.argument_text import ArgumentText
+from modelport.safety.argument_text import ArgumentText, undone
 from modelport.safety.content_filter import content_filter
 from modelport.safety.further import FieldText, Further
 from modelport.safety.pieces import complete_sentences
@@ -418,3 +418,12 @@ async def test_tokens_go_with_their_text_from_its_beginning_on(deltas: list[Even
     asked = [delta for delta in deltas if isinstance(delta, TextDelta) and delta.logprobs is not None]
     found = [event.logprobs for event in flat(left) if isinstance(event, TextDelta) and event.logprobs is not None]
     assert found == [delta.logprobs for delta, is_kept in zip(asked, kept, strict=True) if is_kept]
+
+
+ESCAPES = ["\\n", "\\\\", '\\"', "\\u0061", "\\ud83d\\ude00", "\\/", "\\x", "a", '"', "{", "é", "\n"]
+
+
+@settings(deadline=None)
+@given(st.lists(st.sampled_from(ESCAPES), max_size=20).map("".join), st.integers(16, 40))
+def test_a_whole_text_is_undone_as_a_growing_one_is(text: str, piece: int) -> None:
+    assert undone(text, piece) == undone(text) == ArgumentText().feed(text)
