@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import socket
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -36,6 +37,17 @@ def pytest_configure(config: pytest.Config) -> None:
     target = os.environ.get("MODELPORT_TEST_CHECKS_JSON")
     if target and not hasattr(config, "workerinput"):
         config.pluginmanager.register(Recorder(Path(target), ""))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Any:
+    """The collector would look through all tests again and again, and none of them is garbage."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.freeze()
+        gc.enable()
 
 
 class ClientsTogether(LoadFileScheduling):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
+import functools
 import os
 import pwd
 import secrets
@@ -44,17 +46,10 @@ class PostgresServer:
             with socket.socket() as probe:
                 probe.bind(("127.0.0.1", 0))
                 self.port = probe.getsockname()[1]
-            if os.geteuid() == 0:
-                account = pwd.getpwnam("postgres")
-                os.chown(self.directory, account.pw_uid, account.pw_gid)
-            subprocess.run(
-                [program("initdb"), "-D", str(self.data), "-U", "postgres", "-A", "trust", "-E", "UTF8", "--no-sync"],
-                check=True,
-                capture_output=True,
-                cwd="/",
-                **unprivileged(),
-            )
-        options = ["-c", f"port={self.port}", "-c", "listen_addresses=127.0.0.1", "-c", "unix_socket_directories="]
+            subprocess.run(["cp", "-a", new_cluster(), self.data], check=True)
+            give_away(self.directory)
+        # What is committed outlives its processes also without fsync, and nothing here takes the machine's power away.
+        options = [f"--port={self.port}", "--listen_addresses=127.0.0.1", "--unix_socket_directories=", "--fsync=off"]
         self._process = subprocess.Popen(
             [program("postgres"), "-D", str(self.data), *options],
             stdout=subprocess.DEVNULL,
@@ -103,6 +98,24 @@ def program(name: str) -> str:
     if found is None:
         skip_or_fail()
     return str(found)
+
+
+@functools.cache
+def new_cluster() -> Path:
+    """What initdb makes: once for all servers of this process."""
+    directory = Path(tempfile.mkdtemp(prefix="modelport-initdb-"))
+    atexit.register(shutil.rmtree, directory, ignore_errors=True)
+    give_away(directory)
+    command = [program("initdb"), "-D", str(directory / "data"), "-U", "postgres", "-A", "trust", "-E", "UTF8"]
+    subprocess.run([*command, "--no-sync"], check=True, capture_output=True, cwd="/", **unprivileged())
+    return directory / "data"
+
+
+def give_away(directory: Path) -> None:
+    """To the account of PostgreSQL, where it may not have ours."""
+    if os.geteuid() == 0:
+        account = pwd.getpwnam("postgres")
+        os.chown(directory, account.pw_uid, account.pw_gid)
 
 
 def unprivileged() -> dict[str, object]:

@@ -98,7 +98,7 @@ class Load:
             thread.join()
 
     def _run(self, served: Served) -> None:
-        while not self._is_over.is_set():
+        while not self._is_over.wait(0.01):
             self.answers[chat(served, "stays")] += 1
 
 

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+import requests
 import schemathesis
 from hypothesis import HealthCheck, given, settings
 from hypothesis.errors import Unsatisfiable
@@ -57,15 +58,16 @@ def test_every_operation_does_what_the_document_says(served: Served, mode: Gener
     api = schemathesis.openapi.from_url(f"{served.url}/admin/v1/openapi.json", headers={"api-key": KEY})
     operations = [found.ok() for found in api.get_all_operations()]
     assert len(operations) > 40
-    for operation in operations:
+    with requests.Session() as session:
+        for operation in operations:
 
-        @settings(max_examples=12, suppress_health_check=list(HealthCheck), database=None, derandomize=True)
-        @given(case=operation.as_strategy(generation_mode=mode))
-        def conforms(case: Any) -> None:
-            case.call_and_validate(headers={"api-key": KEY}, checks=CHECKS)
+            @settings(max_examples=12, suppress_health_check=list(HealthCheck), database=None, derandomize=True)
+            @given(case=operation.as_strategy(generation_mode=mode))
+            def conforms(case: Any) -> None:
+                case.call_and_validate(headers={"api-key": KEY}, checks=CHECKS, session=session)
 
-        with contextlib.suppress(Unsatisfiable):  # an operation without parameters cannot be called wrongly
-            conforms()
+            with contextlib.suppress(Unsatisfiable):  # an operation without parameters cannot be called wrongly
+                conforms()
 
 
 def test_the_document_names_every_endpoint_and_no_secret_can_be_read(served: Served) -> None:

