@@ -125,7 +125,9 @@ class Slow(WordFilter):
     """Holds the loop for a moment with each question."""
 
     def verdicts(self, question: Question) -> Verdicts:
-        time.sleep(0.002)
+        end = time.thread_time() + 0.001  # what a slice is measured by
+        while time.thread_time() < end:
+            pass
         return super().verdicts(question)
 
 
