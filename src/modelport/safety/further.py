@@ -50,7 +50,7 @@ class Carrier(Struct, frozen=True):
 
 def is_label(name: str, value: Any) -> bool:
     """Whether a field is a host's own, or holds no text."""
-    texts = [text for _, text in leaves(value, "")]
+    texts = [text for _, text in leaves(value, 0)]
     if name not in LABELS:
         return not texts
     return all(len(text) <= LABEL_CHARACTERS and not any(map(str.isspace, text)) for text in texts)
@@ -83,9 +83,9 @@ class FieldText:
     """One field that may come again and again: what each time adds to its text."""
 
     def __init__(self) -> None:
-        self._known: dict[str, tuple[list[str], str]] = {}
+        self._known: dict[int, tuple[list[str], str]] = {}
         """By path, the texts of the last value that had some there, and the end of all."""
-        self._path = ""
+        self._path: int | None = None
         """The one that the text ends with."""
         self._last: Any = None
 
@@ -98,8 +98,8 @@ class FieldText:
 
     def _added(self, further: Further) -> str:
         """At one path, texts go on where those before them ended; several of one value stand by themselves, too."""
-        groups: dict[str, list[str]] = {}
-        for path, text in leaves(further.value, str(further.key)):
+        groups: dict[int, list[str]] = {}
+        for path, text in leaves(further.value, hash(further.key)):
             groups.setdefault(path, []).append(text)
         found: list[str] = []
         for path, texts in groups.items():
@@ -113,15 +113,16 @@ class FieldText:
             self._path = path
             if len(texts) > 1:
                 found += (SEPARATOR, SEPARATOR.join(texts))
-                self._path = ""
+                self._path = None
             if len(self._known) >= PATHS_AT_MOST:
                 self._known.clear()
             self._known[path] = texts, (end + joined)[-END_CHARACTERS:]
         return "".join(found)
 
 
-def leaves(value: Any, path: str) -> Iterator[tuple[str, str]]:
-    """Every text with its path, names of fields alone, in order; a name that is more than a name is a text, too."""
+def leaves(value: Any, path: int) -> Iterator[tuple[int, str]]:
+    """Every text in order, with a hash of its path, which is names of fields alone; a name that is more than a name is
+    a text, too."""
     left = [(path, value)]
     while left:
         path, value = left.pop()
@@ -130,8 +131,8 @@ def leaves(value: Any, path: str) -> Iterator[tuple[str, str]]:
                 yield path, value
         elif isinstance(value, dict):
             for name, item in reversed(value.items()):
-                left.append((f"{path}{name}/", item))
+                left.append((hash((path, name)), item))
                 if FIELD_NAME.fullmatch(name) is None:
-                    left.append((f"{path}*", name))
+                    left.append((hash((path, "*", 0)), name))
         elif isinstance(value, list | tuple):
             left += [(path, item) for item in reversed(value)]
