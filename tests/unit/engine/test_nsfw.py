@@ -7,18 +7,27 @@ import io
 import struct
 import zlib
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import tiny_onnx
 from PIL import Image
 
+from modelport.core.content import ImagePart, ImageUrl, Message, TextPart
+from modelport.core.errors import ContentFiltered
+from modelport.core.identity import ANONYMOUS
+from modelport.core.ports.stages import NeedsWaiting, Refusal
+from modelport.core.requests import ChatRequest
+from modelport.core.safety import Category, ContentFilterPolicy, Rule, SidePolicy
 from modelport.engine import weights
 from modelport.engine.backend import WorkerError
 from modelport.engine.backends import onnx_embeddings
 from modelport.engine.onnx.images import decoded
 from modelport.engine.onnx.nsfw import LIMITS, NsfwModel, prepared
 from modelport.engine.weights.places import image_judge_weights
+from modelport.safety.content_filter import content_filter
+from modelport.safety.image import ImageJudge
 
 PHOTOGRAPHS = Path(__file__).parent / "photographs"
 
@@ -107,6 +116,46 @@ async def test_the_real_model_finds_harmless_pictures_harmless(kind: str, tmp_pa
     answer = await backend.image_score({"image": url_of(image)})
     await backend.close()
     assert 0 <= answer["score"] <= (0.5 if kind == "skin" else 0.05)
+
+
+@pytest.mark.embedded
+@pytest.mark.parametrize(
+    ("name", "blocks", "said"),
+    [
+        ("abstract", True, {"filtered": True, "severity": "high"}),
+        ("abstract", False, {"filtered": False, "severity": "high"}),
+        ("grey", True, None),
+    ],
+)
+async def test_what_the_real_model_finds_is_filtered(
+    name: str, blocks: bool, said: dict[str, Any] | None, tmp_path: Path
+) -> None:
+    """abstract.png is 64 coloured pixels that show nothing (scripts/abstract_picture.py, seed 2)."""
+    options = weights.worker_options("all-minilm-l6-v2", tmp_path)
+    assert options is not None
+    backend = await onnx_embeddings.open({**options, "threads": 1})
+
+    async def score(url: str) -> float | None:
+        found: float | None = (await backend.image_score({"image": url}))["score"]
+        return found
+
+    image = plain("grey") if name == "grey" else Image.open(Path(__file__).parent / "abstract.png")
+    rules = {Category.SEXUAL: Rule(blocks=blocks)}
+    policy = ContentFilterPolicy(name="pictures", prompt=SidePolicy(rules), filters=("image",), annotate=True)
+    stage = content_filter(policy, {"image": ImageJudge(score)}).prompt
+    assert stage is not None
+    content = (TextPart("What is it?"), ImagePart(ImageUrl(url_of(image))))
+    outcome = stage(policy.name, ANONYMOUS, ChatRequest(messages=(Message("user", content),)))
+    assert isinstance(outcome, NeedsWaiting)
+    answer = await outcome.resume()
+    await backend.close()
+    if isinstance(answer, Refusal):
+        assert isinstance(answer.error, ContentFiltered)
+        results = answer.error.results
+    else:
+        results = answer[0].results
+    assert isinstance(answer, Refusal) is (name == "abstract" and blocks)
+    assert results.get("sexual") == said
 
 
 @pytest.mark.embedded
