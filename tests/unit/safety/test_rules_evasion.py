@@ -46,6 +46,31 @@ def boxed(text: str, dice: random.Random) -> str:
     return "".join(chr(start + ord(char) - 97) if char.isalpha() else char for char in text)
 
 
+def joined(text: str, dice: random.Random) -> str:
+    """Of short words a space stays: `killhim` is left alone."""
+    return text.replace(" ", "") if len(text) > 8 else text
+
+
+def masked(text: str, dice: random.Random) -> str:
+    """One letter inside of each longer word."""
+    words = text.split()
+    places = [dice.randrange(1, len(word) - 1) if len(word) > 3 else -1 for word in words]
+    return " ".join(
+        f"{word[:place]}{dice.choice('*_#•■')}{word[place + 1 :]}" if place > 0 else word
+        for word, place in zip(words, places, strict=True)
+    )
+
+
+def drawn_out(text: str, dice: random.Random) -> str:
+    """Some letters three times or more."""
+    chosen = dice.sample([index for index, char in enumerate(text) if char.isalpha()], 2)
+    return "".join(char * dice.randint(3, 6) if index in chosen else char for index, char in enumerate(text))
+
+
+def all_twice(text: str, dice: random.Random) -> str:
+    return "".join(char * 2 if char.isalpha() else char for char in text)
+
+
 def case(text: str, dice: random.Random) -> str:
     return "".join(dice.choice((char.upper(), char)) for char in text)
 
@@ -90,7 +115,7 @@ def accents(text: str, dice: random.Random) -> str:
 
 DISGUISES = (
     *(homoglyphs, some_homoglyphs, zero_width, combining, full_width, mathematical, boxed, case, leet, spaced, dotted),
-    *(punctuated, one_spaced_word, broken_lines, control_characters, accents),
+    *(punctuated, one_spaced_word, broken_lines, control_characters, accents, joined, masked, drawn_out, all_twice),
 )
 MIXED = (
     (case, zero_width),
@@ -98,6 +123,11 @@ MIXED = (
     (spaced, some_homoglyphs),
     (leet, case, zero_width),
     (spaced, full_width),
+    (masked, case, some_homoglyphs),
+    (masked, zero_width),
+    (joined, leet),
+    (drawn_out, case, zero_width),
+    (drawn_out, full_width),
 )
 
 
@@ -151,6 +181,20 @@ def test_disguises_do_not_help_each_other(disguises, entry) -> None:
         ("anal", "Analysis of a canal, banal."),
         ("user@example.com", "usera example com"),
         ("c++", "I like c and c+ best."),
+        ("the rapist", "Ask the therapist; a psychotherapist."),
+        ("kill him", "killhim"),
+        ("cock pit", "In the cockpit."),
+        ("diner", "After dinner, in the diiner."),
+        ("raping", "Rapping and wrapping."),
+        ("tapan", "Tapaan sinut."),
+        ("god", "A goood thing, a gooood dog."),
+        ("vil", "Henry VIII and Louis XVIII."),
+        ("kill", "k_ll_all, k**l, *ill, kil*, x*k_ll, i*ll"),
+        ("cat", "c*t and c_t"),
+        ("kill", "k-ll, k.ll, k'll"),
+        ("kill", "A skiiing trip to the mill."),
+        ("allies", "All lies."),
+        ("as", "Assess the asss."),
         ("मन", "मनुष्य"),
         ("дом", "Домой, и рядом."),
     ],
@@ -177,6 +221,14 @@ def test_a_benign_twin_is_not_found(entry: str, text: str) -> None:
         ("🔫", "a 🔫!", "🔫"),
         ("well-known", "a well known one", "well known"),
         ("usa", "In the U.S.A. today", "U.S.A"),
+        ("kill yourself", "go k*ll yourself.", "k*ll yourself"),
+        ("kill yourself", "go k_ll y#urself.", "k_ll y#urself"),
+        ("kill yourself", "go killyourself!", "killyourself"),
+        ("go kill yourself", "go killyourself!", "go killyourself"),
+        ("kill yourself", "Kiiilll   yooourrrself", "Kiiilll   yooourrrself"),
+        ("bull", "the b*ll", "b*ll"),
+        ("ass", "an asssss", "asssss"),
+        ("fuck", "ffuucckk it", "ffuucckk"),
     ],
 )
 def test_an_entry_is_found_in_its_own_script(entry: str, text: str, words: str) -> None:

@@ -14,7 +14,7 @@ from modelport.core.ports.stages import NeedsWaiting, passed
 from modelport.core.safety import Category, Severity, Verdict
 from modelport.safety.rules.compiled import swear_words
 from modelport.safety.rules.filter import RulesFilter, open_filter
-from modelport.safety.rules.literals import literal_of
+from modelport.safety.rules.matching import literal_of
 from modelport.safety.rules.regexes import fault_of
 from modelport.safety.rules.widths import ENDLESS, longest_match
 from modelport.safety.rules.window import PIECE
@@ -209,14 +209,22 @@ async def test_hostile_text_takes_bounded_time(text: str) -> None:
         ("\u200b", None, "the entry 'e' of the blocklist 'house' has nothing but invisible characters"),
         (" ", None, "nothing but invisible characters"),
         (None, "(?=a)b", "look-around"),
-        (None, r"project\s+x", r"can match more than the 1000 characters (window_chars) .*; bound its repetitions"),
+        (
+            None,
+            r"project\s+x",
+            r"(window_chars) .*; write project\\s{1,9}x, or let .* `window_chars: whole`",
+        ),
+        (None, r"\bno *\s*way", r"write \\bno {0,9}\\s{0,9}way, or let"),
+        (None, r"\\s+", r"bound its repetitions .*, or let the content filter have `window_chars: whole`"),
         (None, "a{600}b{401}", "can match more than the 1000 characters"),
     ],
 )
 def test_an_entry_that_cannot_be_looked_for_is_refused_at_load(exact: str | None, regex: str | None, said: str) -> None:
     lists = {"house": (BlocklistEntry("e", exact=exact, regex=regex),)}
     parts = FilterParts(blocklists=lists, windows={"house": 1000})
-    with pytest.raises(FilterUnavailableError, match=said.replace("(w", r"\(w").replace("s) ", r"s\) ")):
+    with pytest.raises(
+        FilterUnavailableError, match=said.replace("(w", r"\(w").replace("s) ", r"s\) ").replace("{", r"\{")
+    ):
         open_filter(parts)
 
 

@@ -56,6 +56,21 @@ PIECES = st.sampled_from(
             "the",
             "\ud800",
         ),
+        *(
+            "k*ll",
+            "k_ll",
+            "kiiill",
+            "kkiillll",
+            "k*",
+            "*ll",
+            "f_",
+            "ii",
+            "iii",
+            "choppingtomatoes",
+            "cho*ping",
+            "t_matoes",
+        ),
+        *("kk", "ll", "killl", "ass*", "asss", "ma*toes", "hhiimm"),
         *("chopping ", "tomatoes", "chop", "ping", "kil", "l", "acme-", "50 off", "ｋｉｌｌ", "ﬁle"),
     ]
 )
@@ -90,6 +105,12 @@ def released(found: RulesFilter, chunks: list[str], window: int) -> tuple[str, b
 @example(text="chopping tomatoesxxy", cuts=[])
 @example(text="k!ll+kill+", cuts=[])
 @example(text="I like c++ best", cuts=[8, 9, 10])
+@example(text="a cho*ping t_matoes dish", cuts=[5, 6, 8, 13])
+@example(text="to kiiiill now", cuts=[5, 6, 7, 8, 9])
+@example(text="to kkiillll now", cuts=[4, 5, 6, 7])
+@example(text="choppingtomatoes", cuts=[8])
+@example(text="k*ll項目", cuts=[])
+@example(text="killkillxxxxxserkiiill*llass+ass*killassassacme-1234", cuts=[132])
 def test_no_match_leaves_whatever_the_chunks(found: RulesFilter, window: int, text: str, cuts: list[int]) -> None:
     got, is_cut = released(found, chunked(text, cuts), window)
     within = [
@@ -123,6 +144,14 @@ def test_literals_hold_back_what_may_be_their_beginning_alone() -> None:
     counts = [stream.feed(piece)[0] for piece in ("Hello, ", "chop", " it ", "a chopping ", "board")]
     assert counts == [7, 7, 15, 17, 31]
     assert stream.end() == (31, ())
+
+
+def test_what_may_become_a_masked_or_drawn_out_entry_is_held_back_and_no_more() -> None:
+    stream = streamed(rules("kill him", "bully"), 1000)
+    pieces = ("a k", "*", "l", "l", "ed c", "*t; a k_ll_all and k", "ii", "t", " kii", "ill ", "hiiiim ")
+    found = [stream.feed(piece) for piece in pieces]
+    assert [count for count, _ in found] == [2, 2, 2, 2, 10, 29, 29, 33, 34, 34, 34]
+    assert [verdict.entry for _, verdicts in found for verdict in verdicts] == ["kill him"]
 
 
 def test_regexes_hold_back_the_window() -> None:

@@ -11,7 +11,8 @@ from msgspec import Struct
 
 from modelport.core.ports.safety import BlocklistEntry
 from modelport.core.safety import Category
-from modelport.safety.rules.literals import LiteralSet, RuleId, literal_of
+from modelport.safety.rules.literals import LiteralSet
+from modelport.safety.rules.matching import RuleId, literal_of
 from modelport.safety.rules.regexes import Regex, RegexSet
 
 Entries = tuple[BlocklistEntry, ...]

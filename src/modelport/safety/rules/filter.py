@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Final
 
@@ -17,7 +18,7 @@ from modelport.core.ports.stages import NeedsWaiting
 from modelport.core.safety import Category, Severity, Verdict
 from modelport.safety.rules.compiled import CompiledList, Entries, compiled, profanity
 from modelport.safety.rules.folding import FOLDED
-from modelport.safety.rules.literals import Hit
+from modelport.safety.rules.matching import Hit
 from modelport.safety.rules.regexes import MAX_PROGRAMS, fault_of, program_size
 from modelport.safety.rules.widths import longest_match
 from modelport.safety.rules.window import RulesStream, search
@@ -26,6 +27,8 @@ from modelport.safety.slices import at_once
 USES: Final = ("blocklists", "windows")
 NAME: Final = "rules"
 VERSION: Final = "1"
+ENDLESS_SPACE: Final = re.compile(r"(?<!\\)(\\s| )([+*])")
+"""White space of any length, in a pattern."""
 
 
 def open_filter(parts: FilterParts) -> RulesFilter:
@@ -53,9 +56,16 @@ def entry_fault(entry: BlocklistEntry, window_chars: int | None) -> str | None:
     if window_chars is not None and longest_match(entry.regex) > window_chars:
         return (
             f"can match more than the {window_chars} characters (window_chars) that are held back of a stream; "
-            r"bound its repetitions (\s{1,9} for \s+), or let the content filter have `window_chars: whole`"
+            f"{bounded(entry.regex, window_chars)}, or let the content filter have `window_chars: whole`, which "
+            "sends streamed answers in one piece"
         )
     return None
+
+
+def bounded(pattern: str, window_chars: int) -> str:
+    """What an operator may write instead, as a request."""
+    found = ENDLESS_SPACE.sub(lambda space: f"{space[1]}{{{int(space[2] == '+')},9}}", pattern)
+    return f"write {found}" if longest_match(found) <= window_chars else r"bound its repetitions (\s{1,9} for \s+)"
 
 
 class RulesFilter:

@@ -7,7 +7,7 @@ from operator import itemgetter
 from typing import Final
 
 from modelport.safety.rules.folding import Folding
-from modelport.safety.rules.literals import is_joined
+from modelport.safety.rules.matching import is_joined
 from modelport.safety.slices import Steps
 
 CONTEXT: Final = 1

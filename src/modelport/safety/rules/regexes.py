@@ -9,7 +9,7 @@ import re2
 from msgspec import Struct
 
 from modelport.core.ports.safety import FilterOutageError
-from modelport.safety.rules.literals import CERTAIN, Hit, RuleId
+from modelport.safety.rules.matching import CERTAIN, Hit, RuleId
 from modelport.safety.rules.widths import longest_match
 
 MAX_PROGRAM: Final = 20_000

@@ -12,7 +12,8 @@ from modelport.core.ports.stages import NeedsWaiting
 from modelport.core.safety import Verdict
 from modelport.safety.rules.compiled import CompiledList
 from modelport.safety.rules.folding import FOLDED, PLAIN
-from modelport.safety.rules.literals import Hit, LiteralSet, RuleId
+from modelport.safety.rules.literals import LiteralSet
+from modelport.safety.rules.matching import Hit, RuleId
 from modelport.safety.rules.reading import Reading
 from modelport.safety.rules.regexes import RegexSet
 from modelport.safety.rules.skeleton import Skeleton, skeletons
