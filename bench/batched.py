@@ -93,7 +93,7 @@ def driven(
         stack.callback(driver.close)
         config = folder / "modelport.yaml"
         where_quota = stack.enter_context(quota_store(store, folder))
-        config.write_text(config_of(port, folder, driver.upstream_port, where_quota))
+        config.write_text(config_of(port, folder, providers_at(driver.upstream_port), where_quota))
         start = [str(python), *(module or ("-m", "bench.switches", "ledger")), "--", "serve", "--config", str(config)]
         command = counters.serving(start, folder) if counted else start
         environment = {"PYTHONDONTWRITEBYTECODE": "1", "PYTHONHASHSEED": "0", "BENCH_TEAM_KEY": TEAM_KEY}
@@ -104,10 +104,20 @@ def driven(
             process.kill()
 
 
-def config_of(port: int, folder: Path, mock: int, store: str) -> str:
-    """modelport.yaml."""
-    about = {"limits": servers.GENEROUS, "issuer": issuer().url}
-    return mix_forms.CONFIG.format(port=port, folder=folder, mock=mock, store=store, **about)
+def config_of(
+    port: int, folder: Path, providers: tuple[str, str], store: str, policy: str = mix_forms.NO_FILTER
+) -> str:
+    """modelport.yaml. `policy`: of content filters."""
+    about = {"limits": servers.GENEROUS, "issuer": issuer().url, "policy": policy}
+    return mix_forms.CONFIG.format(
+        port=port, folder=folder, mock=providers[0], other=providers[1], store=store, **about
+    )
+
+
+def providers_at(port: int) -> tuple[str, str]:
+    """Two of the upstream there."""
+    provider = '{{type: openai_compatible, base_url: "http://127.0.0.1:{}{}"}}'
+    return provider.format(port, "/v1"), provider.format(port, "/other/v1")
 
 
 @contextmanager

@@ -5,7 +5,7 @@ python -m bench.mix [--name mix] [--no-instructions] [--no-load] [--only NAME] [
 
 Of each form: instructions (in fixed batches, see `bench.batched`); files and functions of the package that one call
 passes after the same call has been made before; requests a second beside nginx and rolter with the same body. Then
-what a content filter adds to the plain call (`bench.mix_filter`).
+what a content filter adds to each (`bench.mix_filter`).
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ def main() -> None:
     parser.add_argument("--only", default="", help="forms whose name has this in it")
     parser.add_argument("--no-instructions", action="store_true")
     parser.add_argument("--no-load", action="store_true")
-    parser.add_argument("--filter", default=mix_filter.POLICY, help="the policy that the plain form is measured with")
+    parser.add_argument("--filter", default=mix_filter.POLICY, help="the policy that the forms are measured with")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=0.6)
     parser.add_argument("--name", help="of the file in bench/results; without it, results/local/mix.json")
@@ -71,20 +71,15 @@ def main() -> None:
             load(forms, Path(name), wanted.rounds, wanted.seconds, rows, left_out)
     print(table(rows))
     filtered = {}
-    if mix_forms.PLAIN in forms and not wanted.no_load:
+    if not wanted.no_load:
         try:
-            filtered = mix_filter.measured(wanted.filter)
+            filtered = mix_filter.measured(wanted.filter, forms)
             print(mix_filter.table(wanted.filter, filtered))
         except servers.DidNotStart as reason:
             left_out[wanted.filter] = str(reason)
     for what, why in left_out.items():
         print(f"Left out: {what}: {why}")
     written.write("mix", wanted.name, {"rows": rows, "filtered": {wanted.filter: filtered}, "left_out": left_out})
-
-
-def kinds(form: Form) -> Sequence[bool]:
-    """Whole, and streamed where that is possible."""
-    return (False, True) if form.is_chat else (False,)
 
 
 def word(stream: bool) -> str:
@@ -98,7 +93,7 @@ def trace(forms: Sequence[Form], folder: Path, store: str, rows: dict[str, dict[
     module = ("-m", "bench.traced", str(output))
     with batched.driven(Path(sys.executable), folder, store=store, module=module, counted=False) as server:
         for form in forms:
-            for stream in kinds(form):
+            for stream in form.kinds:
                 lines = passed_by(server, form, stream, output)
                 files = {line.split(" ")[0] for line in lines}
                 rows[form.name][word(stream)] = {"files": len(files), "functions": len(lines)}
@@ -126,7 +121,7 @@ def count(forms: Sequence[Form], folder: Path, store: str, rows: dict[str, dict[
     """Instructions."""
     with batched.driven(Path(sys.executable), folder, store=store) as server:
         for form in forms:
-            for stream in kinds(form):
+            for stream in form.kinds:
                 figure = server.count(form, stream=stream)
                 rows[form.name][word(stream)]["instructions"] = figure
                 sys.stderr.write(f"bench: {form.name}, {word(stream)}: {figure:,} instructions\n")
@@ -159,7 +154,7 @@ def load(
                     left_out[f"{store} quota"] = str(reason)
                     continue
                 for form in of_store:
-                    for stream in kinds(form):
+                    for stream in form.kinds:
                         sys.stderr.write(f"bench: {form.name}, {word(stream)}\n")
                         measure(where, form, stream, [*everybody, ours], rows[form.name].setdefault(word(stream), {}))
 
@@ -171,7 +166,7 @@ def serving(above: servers.Upstream, folder: Path, core: int, store: str) -> Ite
     port = servers.free_port()
     with batched.quota_store(store, folder, core) as lines:
         config = folder / "modelport.yaml"
-        config.write_text(batched.config_of(port, folder, above.port, lines))
+        config.write_text(batched.config_of(port, folder, batched.providers_at(above.port), lines))
         command = [sys.executable, "-m", "bench.switches", "ledger", "--", "serve", "--config", str(config)]
         environment = {"BENCH_TEAM_KEY": batched.TEAM_KEY}
         with servers.serving(command, port, folder, core, environment) as process:

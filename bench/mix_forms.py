@@ -49,6 +49,11 @@ class Form:
         """Whether it can be streamed."""
         return self.path.endswith("chat/completions")
 
+    @property
+    def kinds(self) -> tuple[bool, ...]:
+        """Whole, and streamed where that is possible."""
+        return (False, True) if self.is_chat else (False,)
+
     def body(self, stream: bool = False) -> bytes:
         """As clients send it."""
         fields = {"model": self.deployment, **(COMMON if self.is_chat else {}), **self.fields}
@@ -74,8 +79,9 @@ FORMS = (
     Form("embeddings of one text", {"input": QUESTION}, deployment="bench-embed", path="/v1/embeddings"),
 )
 GATED = (PLAIN, DOCUMENTED, LIMITED, TOKEN)
+NO_FILTER = "Microsoft.Nill"
 CONFIG = """
-server: {{port: {port}, data_dir: "{folder}/data", default_content_filter: Microsoft.Nill}}
+server: {{port: {port}, data_dir: "{folder}/data", default_content_filter: {policy}}}
 telemetry: {{log_level: warning}}
 {store}
 auth:
@@ -84,8 +90,8 @@ auth:
       audiences: ["https://cognitiveservices.azure.com"]
       roles: [{{claim: roles, value: Inference User, role: Inference User}}]
 providers:
-  mock: {{type: openai_compatible, base_url: "http://127.0.0.1:{mock}/v1"}}
-  other: {{type: openai_compatible, base_url: "http://127.0.0.1:{mock}/other/v1"}}
+  mock: {mock}
+  other: {other}
 deployments:
   bench: {{model: {{format: Custom, name: bench}}, provider: mock, limits: {limits}, default: true}}
   bench-two:

@@ -18,7 +18,7 @@ from typing import Any
 from bench import interpreters, machines
 from bench.safety.frozen import HARMS, frozen_samples
 from bench.safety.judged import judge_all
-from bench.safety.page import PAGE, page_text
+from bench.safety.page import write_page
 from bench.safety.price import price_figures
 from bench.safety.quality import quality_figures
 from bench.safety.served import served_figures
@@ -52,7 +52,7 @@ def main() -> None:
         results["price"] = price_figures(samples)
         results["served"] = served_figures(samples)
     RESULTS.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
-    PAGE.write_text(page_text(results), encoding="utf-8")
+    write_page()
     print(json.dumps(results, indent=1))
 
 

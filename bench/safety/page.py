@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
 from bench.safety.frozen import HARMS
+from bench.written import RESULTS
 
 PAGE: Final = Path(__file__).parents[2] / "docs" / "reference" / "safety-figures.md"
+SAFETY: Final = "safety.json"
+MIX: Final = "mix-filter.json"
 NAMES: Final = {"hate": "hate", "sexual": "sexual", "violence": "violence", "self_harm": "self-harm"}
 
 TEXT: Final = """\
@@ -57,15 +61,28 @@ A whole server, one call after the other with a prompt of 1 KB that the model re
 
 {served}
 
-Measured on {machine}, with a load average of {load};
+The requests of [the mix](../guides/benchmarking.md#the-mix), one after the other, with `Microsoft.Nill` → with
+`{policy}`. The text is new in each call and has 360 characters; the model repeats it, but where the form has a tool or
+a schema; embeddings have no answer to judge. “The same text” was judged a moment ago (`python -m bench.mix_filter`,
+load average {mix_load}):
+
+{mix}
+
+The first two tables were measured on {machine}, with a load average of {load};
 processor time of the gateway and the worker together, one text at a time. On a busy machine the same work takes more of
 it. A text that was judged a moment ago costs nothing worth naming. One of more than 1,000,000 characters is not judged:
 that counts as an outage of the filter.
 """
 
 
-def page_text(results: Mapping[str, Any]) -> str:
-    """The whole page."""
+def write_page() -> None:
+    """From the results that are kept."""
+    results, mix = (json.loads((RESULTS / name).read_text(encoding="utf-8")) for name in (SAFETY, MIX))
+    PAGE.write_text(page_text(results, mix), encoding="utf-8")
+
+
+def page_text(results: Mapping[str, Any], mix: Mapping[str, Any]) -> str:
+    """The whole page. `mix`: what `bench.mix_filter` has measured."""
     quality, price, machine = results["quality"], results["price"], results["machine"]
     return TEXT.format(
         version=results["version"],
@@ -79,6 +96,9 @@ def page_text(results: Mapping[str, Any]) -> str:
         served=served_table(results["served"]),
         machine=f"{machine['cores']} cores of {machine['processor']}",
         load=results["load_average"][0],
+        policy=mix["policy"],
+        mix=mix_table(mix["rows"]),
+        mix_load=mix["load_average"][0],
     )
 
 
@@ -169,4 +189,14 @@ def served_table(served: Mapping[str, Any]) -> str:
         for policy, row in policies.items():
             name = {"nill": "`Microsoft.Nill`", "default": "as `Microsoft.DefaultV2`, annotating"}[policy]
             lines.append(f"| {kind}, {name} | {row['cpu_ms']} | {row['first_byte_ms']} | {row['whole_ms']} |")
+    return "\n".join(lines)
+
+
+def mix_table(rows: Mapping[str, Mapping[str, Mapping[str, float]]]) -> str:
+    """Each form, without and with the policy."""
+    figures = ("cpu_ms", "first_byte_ms", "whole_ms")
+    lines = ["| | processor time, ms | first byte after, ms | end after, ms |", "|---|---|---|---|"]
+    for name, found in rows.items():
+        cells = [f"{found['without'][figure]:.1f} → {found['filtered'][figure]:.1f}" for figure in figures]
+        lines.append(f"| {name} | {' | '.join(cells)} |")
     return "\n".join(lines)

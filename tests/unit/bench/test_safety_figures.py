@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 
 import pytest
 from bench.safety.frozen import HARMS, check_hashes, frozen_samples
 from bench.safety.judged import Judged
-from bench.safety.page import PAGE, page_text
+from bench.safety.page import MIX, PAGE, SAFETY, page_text
 from bench.safety.quality import auc, blocking_harms, quality_figures, rank_correlation
+from bench.written import RESULTS
 
 from modelport.core.safety import Category, Severity, Verdict
 from modelport.safety.levels import trained_levels
-
-RESULTS = Path(__file__).parents[3] / "bench" / "results" / "safety.json"
 
 
 def test_the_test_sets_are_the_frozen_ones() -> None:
@@ -25,8 +23,8 @@ def test_the_test_sets_are_the_frozen_ones() -> None:
 
 
 def test_the_page_and_the_policies_say_what_was_measured() -> None:
-    results = json.loads(RESULTS.read_text(encoding="utf-8"))
-    assert PAGE.read_text(encoding="utf-8") == page_text(results)
+    results, mix = (json.loads((RESULTS / name).read_text(encoding="utf-8")) for name in (SAFETY, MIX))
+    assert PAGE.read_text(encoding="utf-8") == page_text(results, mix)
     levels = trained_levels()
     assert results["version"] == levels.version
     assert levels.annotate_only == {harm for harm in HARMS if harm not in results["quality"]["blocking"]}
