@@ -41,6 +41,8 @@ TEXTS: Final = {
     "look-alikes": "вот " * (CHARACTERS // 4),
     "a, b, space": "".join(DICE.choices("ab ", k=CHARACTERS)),
     "ab ab": "ab " * (CHARACTERS // 3),
+    "masked": "wo*d1 k_ll " * (CHARACTERS // 11),
+    "drawn out": "kiiill aaab " * (CHARACTERS // 12),
     "new letters": "".join(map(chr, range(0x20, 0x20 + CHARACTERS))),
 }
 

@@ -80,9 +80,11 @@ class Respelled:
 
     def _masked(self, folded: str, reading: Skeleton, origin: Origin) -> Iterator[Hit | int]:
         """Hits, and how much work was done in between."""
-        found = [(token, self._meant(token)) for token in masked_words(folded, is_whole=True)]
-        yield 20 * len(found)
-        found = [(token, places) for token, places in found if places]
+        found: list[tuple[Masked, list[Place]]] = []
+        for token in masked_words(folded, is_whole=True):
+            yield 2 * len(self._classes)
+            if places := self._meant(token):
+                found.append((token, places))
         if not found:
             return
         positions = with_places(reading.positions, [token.place for token, _ in found])
