@@ -42,6 +42,9 @@ from word_filter import WordFilter
 ENTRIES = ("bomb", "secret plan", "ab a")
 LISTS = {"house": tuple(BlocklistEntry(text, exact=text) for text in ENTRIES)}
 RULES = open_filter(FilterParts(blocklists=LISTS))
+MANY = tuple(BlocklistEntry(f"n{number}", regex=rf"item{number} [a-z]{{40}}") for number in range(60))
+LARGE = open_filter(FilterParts(blocklists={"house": (BlocklistEntry("plan", regex="secret plan"), *MANY)}))
+"""Expressions that are looked for in a thread, even in short texts."""
 ASKED = ChatRequest(messages=(Message("user", "Hello there."),), stream=True)
 STOP = ChoiceFinished(FinishReason.STOP)
 CUT = ChoiceFinished(FinishReason.CONTENT_FILTER)
@@ -53,8 +56,10 @@ def policy(*filters: str, lists: bool = True, **given: Any) -> ContentFilterPoli
     return ContentFilterPolicy(name="tested", completion=side, prompt=side, filters=filters, **given)
 
 
-def opened(of: ContentFilterPolicy, request: Request = ASKED, *, waits: bool = False, strict: bool = False) -> Any:
-    filters = {"rules": RULES, "classifier": WordFilter(waits=waits)}
+def opened(
+    of: ContentFilterPolicy, request: Request = ASKED, *, waits: bool = False, strict: bool = False, rules: Any = RULES
+) -> Any:
+    filters = {"rules": rules, "classifier": WordFilter(waits=waits)}
     made = content_filter(of, filters, is_strict=strict).completion
     assert made is not None
     return made(of.name, ANONYMOUS, request)
@@ -146,6 +151,29 @@ def is_whole(text: str) -> bool:
     except json.JSONDecodeError:
         return False
     return True
+
+
+@pytest.mark.parametrize("is_asynchronous", [False, True])
+@pytest.mark.parametrize("size", [1, 7, 200])
+async def test_a_match_that_is_looked_for_in_a_thread_does_not_leave(size: int, is_asynchronous: bool) -> None:
+    text = "a word or two " * 20 + "of a secret plan" + " and of more" * 200
+    stage = opened(policy("rules", window_chars=64, is_asynchronous=is_asynchronous), rules=LARGE)
+    assert isinstance(stage.feed([TextDelta("a word " * 20)]), NeedsWaiting)
+    stage = opened(policy("rules", window_chars=64, is_asynchronous=is_asynchronous), rules=LARGE)
+    pieces = [text[start : start + size] for start in range(0, len(text), size)]
+    left, is_cut = await passed(stage, [*([TextDelta(piece)] for piece in pieces), [STOP]])
+    kept = said(flat(left))
+    assert is_cut
+    assert text.startswith(kept)
+    start = text.index("secret")
+    assert start <= len(kept) < 1200 if is_asynchronous else start - 80 < len(kept) <= start
+
+
+async def test_an_answer_without_a_match_leaves_whole_though_it_is_waited_for() -> None:
+    deltas = [TextDelta("a word or two "), ReasoningDelta("hm, a thought "), ToolCallDelta(0, id="c", name="f")] * 30
+    left, is_cut = await passed(opened(policy("rules"), rules=LARGE), [*([delta] for delta in deltas), [STOP]])
+    assert not is_cut
+    assert (said(flat(left)), said(flat(left), ReasoningDelta)) == ("a word or two " * 30, "hm, a thought " * 30)
 
 
 async def test_a_sentence_is_judged_before_it_leaves() -> None:
