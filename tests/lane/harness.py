@@ -29,7 +29,7 @@ from modelport.core.usage import TokenUsage, UsageRecord, UsageRow
 from modelport.gateway.machine import CallMachine
 from modelport.lane.protocol import LaneProtocol
 from modelport.lane.server import Server
-from usage_records import read_lines
+from served import JournalTail
 
 KEY = "key-of-the-tests-0123456789abcdef"
 TIMES = {"started_at", "duration_seconds", "first_event_seconds"}
@@ -160,6 +160,9 @@ class Gateway(Struct):
     repeated: list[bool]
     """One for each read that came where a head is known: whether it was taken as the same head again."""
     context: ssl.SSLContext | None = None
+    tail: JournalTail | None = None
+    told: list[tuple[str, dict[str, Any]]] = []
+    """What the journal has held so far."""
 
     def records(self) -> list[dict[str, Any]]:
         """What the observer was told, without times and ids."""
@@ -167,10 +170,13 @@ class Gateway(Struct):
 
     def lines(self) -> list[tuple[str, dict[str, Any]]]:
         """The journal's lines, likewise; the observer's own order is not the journal's, so sorted by call."""
-        found = []
-        for path in sorted((self.data_dir / "journal").glob("*.jsonl")):
-            found += [(line.kind, line.usage()) for line in read_lines(path) if line.kind in ("open", "close")]
-        return [(kind, normal_record(record)) for kind, record in found]
+        if self.tail is None:
+            self.tail = JournalTail(self.data_dir / "journal")
+        known = len(self.tail.lines)
+        for line in self.tail.read()[known:]:
+            if line.kind in ("open", "close"):
+                self.told.append((line.kind, normal_record(line.usage())))
+        return list(self.told)
 
     async def connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         """A client's connection."""

@@ -28,24 +28,24 @@ DEPLOYED: dict[str, Any] = {"model": MODEL, "provider": "house"}
 
 
 @pytest.fixture(scope="module", params=["1", "2"])
-def served(request: pytest.FixtureRequest, serve_module: Callable[..., Served]) -> Served:
+def shared(request: pytest.FixtureRequest, serve_module: Callable[..., Served]) -> Served:
     return serve_module(CONFIG, GUEST_KEY=GUEST, MODELPORT_WORKERS=request.param)
 
 
-@pytest.fixture(autouse=True)
-def _as_before(served: Served) -> Iterator[None]:
-    """Every test begins without stored objects."""
-    yield
-    for kind in RESOURCES:
-        for found in served.call("GET", f"/admin/v1/{kind}").json["value"]:
+@pytest.fixture
+def served(shared: Served) -> Iterator[Served]:
+    """Without stored objects."""
+    yield shared
+    stored = []
+    for kind in reversed(RESOURCES):  # what names others before these
+        for found in shared.call("GET", f"/admin/v1/{kind}").json["value"]:
             if found["origin"] == "store":
                 path = f"/admin/v1/{kind}/{found['name']}"
+                stored.append(path)
                 if found["settings"].get("default") or found["settings"].get("spillover"):
-                    assert patch(served, path, {"default": None, "spillover": None}).status == 200
-    for kind in reversed(RESOURCES):  # what names others before these
-        for found in served.call("GET", f"/admin/v1/{kind}").json["value"]:
-            if found["origin"] == "store":
-                assert served.call("DELETE", f"/admin/v1/{kind}/{found['name']}").status == 204
+                    assert patch(shared, path, {"default": None, "spillover": None}).status == 200
+    for path in stored:
+        assert shared.call("DELETE", path).status == 204
 
 
 def put(served: Served, path: str, settings: dict[str, Any], **headers: str) -> Answer:
