@@ -92,7 +92,7 @@ class Keeper:
         self.clock = clock
         self.told: list[BudgetCrossed] = []
         self.tells = True
-        self._runner = runner
+        self._complete = runner.get_loop().run_until_complete
         budgets.on_crossing(self.told.append)
 
     def reserve(
@@ -106,19 +106,19 @@ class Keeper:
         return self.budgets.spent(budget, now)
 
     def awaited(self, outcome: Any) -> Any:
-        return self._runner.run(resumed(outcome)) if isinstance(outcome, NeedsWaiting) else outcome
+        return self._complete(resumed(outcome)) if isinstance(outcome, NeedsWaiting) else outcome
 
     def run(self, coroutine: Any) -> Any:
-        return self._runner.run(coroutine)
+        return self._complete(coroutine)
 
     def tell(self) -> None:
         if isinstance(self.budgets, SharedBudgets):
-            self._runner.run(self.budgets.tell())
+            self._complete(self.budgets.tell())
 
     def tick(self, is_second: bool = True) -> None:
         """What happens in the background every quarter of a second, to its end."""
         if isinstance(self.budgets, SharedBudgets):
-            self._runner.run(ticked(self.budgets, is_second))
+            self._complete(ticked(self.budgets, is_second))
 
 
 async def resumed(needs: NeedsWaiting[Any]) -> Any:
