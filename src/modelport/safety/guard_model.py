@@ -170,10 +170,14 @@ def json_messages(text: str) -> list[dict[str, str]]:
 
 
 def json_severities(said: str, wanted: Sequence[Category]) -> dict[Category, Severity]:
-    """From the first object in the answer. Raises FilterOutageError."""
-    found = _OBJECT.search(said)
-    try:
-        given: dict[str, Any] = msgspec.json.decode(found[0] if found else "", type=dict[str, Any])
-        return {category: Severity[str(given[category.value]).upper()] for category in wanted}
-    except (msgspec.MsgspecError, KeyError) as error:
-        raise FilterOutageError("the guard model has not answered with the four severities") from error
+    """The highest in any object of the answer, which may quote one of the text's. Raises FilterOutageError."""
+    found: list[Mapping[Category, Severity]] = []
+    for object_ in _OBJECT.findall(said):
+        try:
+            given: dict[str, Any] = msgspec.json.decode(object_, type=dict[str, Any])
+            found.append({category: Severity[str(given[category.value]).upper()] for category in wanted})
+        except (msgspec.MsgspecError, KeyError):
+            continue
+    if not found:
+        raise FilterOutageError("the guard model has not answered with the four severities")
+    return {category: max(severities[category] for severities in found) for category in wanted}

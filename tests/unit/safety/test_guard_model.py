@@ -114,3 +114,9 @@ async def test_marks_do_not_move_what_was_found() -> None:
     text = "<|eot_id|> peace. " * 300 + "a fight"
     (found,) = await judged("llama_guard", Guard(default="safe", fight="unsafe\nS1"), text)
     assert (found.start < text.index("fight"), found.end) == (True, len(text))
+
+
+async def test_an_object_that_the_answer_quotes_hides_none_of_its_own() -> None:
+    said = f'The text says {SAFE}, but: {SAFE.replace("safe", "high", 1)} {{"hate": "safe"}}'
+    found = await judged("json", Guard(default=said), SAFE)
+    assert [(one.category, one.severity) for one in found] == [(HARMS[0], HIGH)]
