@@ -109,7 +109,7 @@ class Ask(Protocol):
 class SafetyFilter(Protocol):
     """One way of judging text, found by name in `modelport.safety`.
 
-    `judge` holds the loop for about a millisecond at most: what takes longer, or runs elsewhere, is a NeedsWaiting whose
+    `judge` holds the loop for about a millisecond: what takes longer, or runs elsewhere, is a NeedsWaiting whose
     `resume` gives the verdicts. Both raise FilterOutageError.
     """
 
