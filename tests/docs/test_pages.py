@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import os
 import re
 import subprocess
@@ -104,6 +105,7 @@ def test_decisions_are_numbered_without_a_gap() -> None:
 # --- commands ------------------------------------------------------------------------------------------------------
 
 
+@functools.cache
 def commands() -> dict[tuple[str, ...], set[str]]:
     """Every command, and the options it takes."""
     found: dict[tuple[str, ...], set[str]] = {}

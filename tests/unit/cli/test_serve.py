@@ -19,7 +19,7 @@ from typer.testing import CliRunner
 
 from modelport.cli.main import app
 from modelport.cli.output import ExitCode
-from served import KEY, Served, eventually, until
+from served import KEY, Served, eventually, lend_database, until
 
 MODEL = {"format": "Custom", "name": "script", "version": "1"}
 SCRIPTED: dict[str, Any] = {"deployments": {"script": {"model": MODEL, "provider": {"type": "scripted"}}}}
@@ -317,6 +317,7 @@ def test_the_tiny_default_is_called_what_it_is(weights: Path, data_dir: Path, se
 def test_flags_and_environment_say_the_same(serve: Any, data_dir: Path, free_port: int, by: str) -> None:
     file = data_dir.parent / "own.yaml"
     file.write_text(yaml.safe_dump(SCRIPTED))
+    lend_database(data_dir)  # or its end would wait for the migrations
     port, nothing = str(free_port), ("--default-content-filter", "Microsoft.Nill")
     given = (
         (
