@@ -17,7 +17,6 @@ import sys
 import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any, Final
 
 from bench import counters, instructions, interpreters, servers, written
@@ -32,9 +31,9 @@ from modelport.gateway.estimate import need
 from modelport.gateway.forms import CLOSED_VALUES, OPENED_VALUES, encoded
 from modelport.gateway.identify import identify
 from modelport.gateway.plan import Caller, CallPlan
-from modelport.lane.calls import head_of
 from modelport.lane.heads import AnswerHeads, numbers
 from modelport.lane.repeated import RepeatedHead
+from modelport.lane.reply import head_of
 from modelport.stores.allotments import Amount, MemoryBank, SharedQuota
 from modelport.stores.allotments.account import Grant
 from modelport.surfaces.headers import RequestHead
@@ -133,7 +132,7 @@ def pieces_of(application: Any) -> dict[str, Callable[[], object]]:
     key, snapshot = lane.key(way, dict(headers), Peer()), pipeline.snapshot()
     head = RepeatedHead.of(data, headers, way, key, snapshot, 32 * 1024)
     asked = RequestHead(method="POST", path=way.path, headers=dict(headers), query=way.query, request_id="")
-    said = head_of(lane, way, SimpleNamespace(head=asked))  # type: ignore[arg-type]
+    said = head_of(lane, way, asked)
     found = identify(said.credential, snapshot, pipeline.authenticators, clock)
     assert head is not None and head.match(data) is not None and isinstance(found, Identified)
     caller = Caller(said, found, snapshot, pipeline.runtime, pipeline.observer, pipeline.callers.planned)

@@ -41,28 +41,31 @@ class QuotaState(Struct, frozen=True):
 def tightest(states: Sequence[QuotaState]) -> QuotaState:
     """Of several limits that hold for one call, the one that leaves the fewest requests and the one that leaves the
     fewest tokens."""
-    limit_requests = limit_tokens = left_requests = left_tokens = reset_tokens = None
-    reset = 0
+    limit_requests: int | None = None
+    limit_tokens: int | None = None
+    left_requests = left_tokens = reset = reset_tokens = 0
     for state in states:
         limit = state.limit_requests
         if limit is not None:
             left = state.remaining_requests or 0
-            if left_requests is None or (left, limit) < (left_requests, limit_requests):
+            if limit_requests is None or left < left_requests or (left == left_requests and limit < limit_requests):
                 limit_requests, left_requests, reset = limit, left, state.reset_seconds
         limit = state.limit_tokens
         if limit is not None:
             left = state.remaining_tokens or 0
-            if left_tokens is None or (left, limit) < (left_tokens, limit_tokens):
-                seconds, of_tokens = state.reset_seconds, state.reset_tokens_seconds
-                limit_tokens, left_tokens, reset_tokens = limit, left, seconds if of_tokens is None else of_tokens
-    return QuotaState(limit_requests, left_requests, limit_tokens, left_tokens, reset, reset_tokens or 0)
+            if limit_tokens is None or left < left_tokens or (left == left_tokens and limit < limit_tokens):
+                limit_tokens, left_tokens, of_tokens = limit, left, state.reset_tokens_seconds
+                reset_tokens = state.reset_seconds if of_tokens is None else of_tokens
+    of_requests = None if limit_requests is None else left_requests
+    of_tokens = None if limit_tokens is None else left_tokens
+    return QuotaState(limit_requests, of_requests, limit_tokens, of_tokens, reset, reset_tokens)
 
 
 def tokens_left(budget: Budget, window: Window, used_tokens: int, now: float) -> QuotaState:
     """What a budget of tokens leaves until its day or month ends."""
-    limit = budget.tokens or 0
-    reset_seconds = max(1, math.ceil(window.ends_at - now))
-    return QuotaState(limit_tokens=limit, remaining_tokens=max(0, limit - used_tokens), reset_seconds=reset_seconds)
+    limit, seconds = budget.tokens or 0, -int((now - window.ends_at) // 1)  # rounded up
+    left = limit - used_tokens if limit > used_tokens else 0
+    return QuotaState(None, None, limit, left, seconds if seconds > 1 else 1)
 
 
 def effective_limits(explicit: Mapping[str, Any], sku: Sku | None, model: Model) -> RateLimits:

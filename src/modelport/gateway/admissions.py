@@ -83,25 +83,21 @@ class Admissions:
         return outcome
 
     def direct(
-        self, claims: tuple[Claim, ...], tokens: int, now: float, *, may_be_repeat: bool
+        self, claims: tuple[Claim, ...], tokens: int, now: float, may_be_repeat: bool
     ) -> tuple[DirectAccount, ...] | None:
         """Takes the same where it is there, and nothing needs a closer look. None: nothing is taken, so ask `take`."""
         quota = self._direct
         if quota is None or self.queue.waiters or (may_be_repeat and self.failures):
             return None
-        if len(claims) == 1:
-            claim = claims[0]
-            account = quota.account(claim.subject, now)
-            return (account,) if account.take(claim.limits, tokens, now) else None
-        held: list[DirectAccount] = []
+        held: tuple[DirectAccount, ...] = ()
         for claim in claims:
             account = quota.account(claim.subject, now)
             if not account.take(claim.limits, tokens, now):
                 for earlier, given in zip(held, claims, strict=False):
                     quota.held(earlier, given.limits, tokens, now).cancel()
                 return None
-            held.append(account)
-        return tuple(held)
+            held = (*held, account) if held else (account,)
+        return held
 
     def reserved(
         self, accounts: tuple[DirectAccount, ...], claims: tuple[Claim, ...], tokens: int, now: float

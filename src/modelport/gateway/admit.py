@@ -40,7 +40,7 @@ def admit(
         return never
     lease = CallLease(facts, plan, request, needed, parts)
     is_named = facts.arrival.client_request_id is not None
-    accounts = parts.quota.direct(plan.claims, needed.total, now, may_be_repeat=is_named)
+    accounts = parts.quota.direct(plan.claims, needed.total, now, is_named)
     if accounts is not None:
         lease.accounts, lease.taken_at = accounts, now
     else:
@@ -58,7 +58,7 @@ def admit(
     except BaseException:
         lease.cancel()
         raise
-    if isinstance(held, NeedsWaiting):
+    if type(held) is NeedsWaiting:
         lease.cancel()  # who does not wait must find nothing taken
         return NeedsWaiting(partial(admitted, lease, asked_for(plan, facts, needed, now), plan, parts))
     return paid(lease, held, plan, parts)
@@ -88,7 +88,7 @@ async def admitted(
 
 def paid(lease: CallLease, held: CallHold | Refusal | None, plan: CallPlan, parts: Parts) -> CallLease | Refusal:
     """The limits have given what they must, and the budgets this."""
-    if isinstance(held, Refusal):
+    if type(held) is Refusal:
         lease.cancel()
         return refused(plan, held, parts.quota)
     lease.holds(held)

@@ -20,7 +20,7 @@ from modelport.core.ports.stages import NeedsWaiting, Refusal
 from modelport.core.pricing import EXACT, NONE
 from modelport.gateway.charge import Charge
 from modelport.gateway.estimate import Need
-from modelport.gateway.fitting import beyond_budgets
+from modelport.gateway.fitting import beyond_budget
 
 WORTH_WAITING_SECONDS: Final = 60
 UNKEPT_RETRY_SECONDS: Final = 5
@@ -72,7 +72,6 @@ def afford(
     charge: Charge,
     need: Need,
     started_at: float,
-    *,
     is_unpriced: bool = False,
 ) -> CallHold | Refusal | NeedsWaiting[CallHold] | None:
     """The hold; None where no budget counts the call. NeedsWaiting: a store has to be asked first."""
@@ -85,10 +84,14 @@ def afford(
         if charge.denies_unpriced and any(budget.amount is not None for budget in budgets):
             return Refusal(PriceUnknown(deployment.name))
         amount = NONE
-    if (never := beyond_budgets(budgets, amount, need.total)) is not None:
-        return never
-    taken = kept.reserve(budgets, amount, need.total, started_at)
-    if isinstance(taken, NeedsWaiting):
+    tokens = need.total
+    for budget in budgets:
+        if (budget.tokens is not None and tokens > budget.tokens) or (
+            budget.amount is not None and amount > budget.amount
+        ):
+            return beyond_budget(budget, tokens)
+    taken = kept.reserve(budgets, amount, tokens, started_at)
+    if type(taken) is NeedsWaiting:
         return NeedsWaiting(partial(afforded_later, taken, charge, need, amount, started_at))
     return afforded(taken, charge, need, amount, started_at)
 
@@ -102,9 +105,9 @@ async def afforded_later(
 
 def afforded(taken: Afforded, charge: Charge, need: Need, amount: Decimal, started_at: float) -> CallHold | Refusal:
     """The hold over what was taken, or the caller's view of why nothing was."""
-    if isinstance(taken, Refusal):
+    if type(taken) is Refusal:
         return taken
-    if isinstance(taken, BudgetRefusal):
+    if type(taken) is BudgetRefusal:
         return Refusal(exhausted(taken, started_at))
     return CallHold(taken, charge, need, amount)
 

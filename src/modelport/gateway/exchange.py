@@ -158,7 +158,7 @@ class TargetExchange(AnswerReceiver):
 
     def _waited(self, outcome: TargetFailed | None) -> None:
         self._waiting = None
-        self.guarded(self.ask_next, outcome)
+        self.guarded_with(self.ask_next, outcome)
 
     def _is_ready(self, target: Readiness) -> bool:
         """Whether the target can be asked now; if it must be waited for, the waiting asks it."""

@@ -6,8 +6,6 @@ is read, so a long prompt costs no more than a short one.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from decimal import Decimal
 from typing import Final
 
 from modelport.core.budgets import Budget
@@ -65,10 +63,6 @@ def beyond_limits(deployment: Deployment, claims: tuple[Claim, ...], needed: Nee
     return None
 
 
-def beyond_budgets(budgets: Iterable[Budget], amount: Decimal, tokens: int) -> Refusal | None:
+def beyond_budget(budget: Budget, tokens: int) -> Refusal:
     """The refusal of a call that may cost, or needs, more than a whole day or month of a budget."""
-    for budget in budgets:
-        is_dearer = budget.amount is not None and amount > budget.amount
-        if is_dearer or (budget.tokens is not None and tokens > budget.tokens):
-            return Refusal(TokensLimitReached.of_budget(tokens, budget.subject.replace(":", " ", 1), budget.per))
-    return None
+    return Refusal(TokensLimitReached.of_budget(tokens, budget.subject.replace(":", " ", 1), budget.per))

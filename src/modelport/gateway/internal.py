@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from copy import copy
+from functools import partial
 from typing import Final
 
 from modelport.core.identity import Identified, Principal
@@ -46,4 +47,4 @@ class InternalCall(CallMachine):
         pipeline = self._pipeline
         self._started_at = pipeline.clock.now()
         head = self._arrival.head()
-        self.guarded(self._identified, head, pipeline.snapshot(), pipeline.runtime, Identified(FILTERING))
+        self.guarded(partial(self._identified, head, pipeline.snapshot(), pipeline.runtime, Identified(FILTERING)))

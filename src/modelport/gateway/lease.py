@@ -111,10 +111,11 @@ class CallLease:
 
     def afford(self, budgets: Budgets | None) -> CallHold | Refusal | NeedsWaiting[CallHold] | None:
         """What the budgets give for what it can cost: gateway.afford.afford."""
-        plan = self._plan
-        is_unpriced = self._prices is not None and self._prices.unpriced is not None
-        need, started_at = self._need, self._facts.started_at
-        return afford(budgets, plan.budgets, plan.deployment, self.charge, need, started_at, is_unpriced=is_unpriced)
+        plan, prices = self._plan, self._prices
+        is_unpriced = prices is not None and prices.unpriced is not None
+        return afford(
+            budgets, plan.budgets, plan.deployment, self.charge, self._need, self._facts.started_at, is_unpriced
+        )
 
     def holds(self, hold: CallHold | None) -> None:
         """What it can cost is held at the budgets."""
@@ -344,13 +345,12 @@ class CallLease:
         if len(accounts) == 1 and not plan.budgets:
             self._left = accounts[0].settle(plan.deployment.limits, reserved, tokens, seconds, now)
             return
-        left = [
-            account.settle(claim.limits, reserved, tokens, seconds, now)
-            for account, claim in zip(accounts, plan.claims, strict=True)
-        ]
+        left = []
+        for account, claim in zip(accounts, plan.claims, strict=True):
+            left.append(account.settle(claim.limits, reserved, tokens, seconds, now))
         if plan.budgets and parts.quota.budgets is not None:
             left += parts.quota.budgets.states(plan.budgets, parts.clock.now())
-        self._left = left[0] if len(left) == 1 else tightest(left)
+        self._left = tightest(left)
 
     def _source(self, usage: TokenUsage) -> UsageSource:
         if not usage.total:

@@ -36,6 +36,7 @@ from modelport.gateway.identify import identify
 from modelport.gateway.lease import CallLease
 from modelport.gateway.plan import Caller, CallPlan
 from modelport.gateway.resolve import requested_model
+from modelport.gateway.shape import Shaped
 
 STOPPED_RETRY_SECONDS: Final = 5
 log = logging.getLogger("modelport.surfaces")
@@ -55,6 +56,7 @@ class CallMachine(TargetExchange):
         "_caller",
         "_deadline",
         "_gateway",
+        "_given",
         "_is_ending",
         "_is_reading",
         "_is_recorded",
@@ -69,6 +71,8 @@ class CallMachine(TargetExchange):
     _body_refusal: ModelportError | None
     _caller: Caller | None
     """Once we know who asks."""
+    _given: Any
+    """What a stage has waited for."""
     _next: Callable[[], None]
     """What to do once the journal's lines are written, which it `_awaits_lines` for."""
     _requested_model: str | None
@@ -103,7 +107,8 @@ class CallMachine(TargetExchange):
         self._started_at = now = pipeline.clock.now()
         caller = pipeline.callers.find(self._arrival.key, pipeline.snapshot(), now)
         if caller is not None and not self._gateway.draining:
-            self.guarded(self._is_known, caller)
+            self._caller = caller
+            self.guarded(self._is_known)
         else:
             self.guarded(self._asks_who)
 
@@ -134,11 +139,13 @@ class CallMachine(TargetExchange):
         caller = Caller(head, found, snapshot, runtime, pipeline.observer, pipeline.callers.planned)
         pipeline.callers.note_use(caller.principal, self._started_at)
         pipeline.callers.keep(arrival.key, caller)
-        self._is_known(caller)
+        self._caller = caller
+        self._is_known()
 
-    def _is_known(self, caller: Caller) -> None:
-        pipeline, head = self._pipeline, caller.head
-        self._caller, self._started = caller, pipeline.clock.monotonic()
+    def _is_known(self) -> None:
+        pipeline, caller = self._pipeline, self._caller
+        assert caller is not None
+        head, self._started = caller.head, pipeline.clock.monotonic()
         if head.explains:
             self._is_recorded = True  # nobody is told of it
         else:
@@ -148,8 +155,7 @@ class CallMachine(TargetExchange):
         elif self._is_reading:
             self._shell.want_body()
         else:
-            self._steps = self._stages(self._body)
-            self._step(None)
+            self._received(self._body)
 
     def begin_with(self, body: bytes) -> None:
         """As `begin`, where all of the body is here."""
@@ -161,7 +167,7 @@ class CallMachine(TargetExchange):
         if self._is_reading and not self._is_ending:
             self._is_reading = False
             if self._caller is not None:
-                self.guarded(self._received, body)
+                self.guarded_with(self._received, body)
             else:
                 self._body = body
 
@@ -174,18 +180,20 @@ class CallMachine(TargetExchange):
 
     def _received(self, body: bytes) -> None:
         self._steps = self._stages(body)
-        self._step(None)
+        self._step()
 
-    def _step(self, value: object) -> None:
+    def _step(self) -> None:
         """The next of the stages, until one has to wait or all are passed."""
         assert self._steps is not None
-        try:
-            waiting = self._steps.send(value)
-        except StopIteration:
+        if (waiting := next(self._steps, None)) is None:
             self._steps = None
             self._when_written(self.ask_next if self._is_leased else self._finish)
         else:
-            self.wait(waiting.resume, self._step)
+            self.wait(waiting.resume, self._resume_stages)
+
+    def _resume_stages(self, given: object) -> None:
+        self._given = given
+        self._step()
 
     def _stages(self, body: bytes) -> Steps:
         """What do you ask, of which deployment, may you (now), and is it safe? Nothing is taken before `admit`."""
@@ -199,7 +207,7 @@ class CallMachine(TargetExchange):
                 self._known = plan
             else:
                 self._requested_model = requested_model(caller.head.selector, request.model)
-        if isinstance(plan, Refusal):
+        if not isinstance(plan, CallPlan):
             raise wrong or plan.error
         full: ModelportError | None = None
         while True:
@@ -209,12 +217,13 @@ class CallMachine(TargetExchange):
             if caller.head.explains:
                 self._whole_answer = encoded(explain(plan, request, shaped, pipeline))
                 return
-            if isinstance(shaped, Refusal):  # the caller has not named the second: there, the first's answer stands
+            if not isinstance(shaped, Shaped):  # the caller has not named the second: there, the first's answer stands
                 raise full or shaped.error
             facts = CallFacts(self._arrival, caller, self._started_at, self._started, plan, request.stream)
             outcome = admit(plan, shaped.request, facts, pipeline)
-            if isinstance(outcome, NeedsWaiting):
-                outcome = yield outcome
+            if not isinstance(outcome, CallLease) and isinstance(outcome, NeedsWaiting):
+                yield outcome
+                outcome = self._given
             if isinstance(outcome, CallLease):
                 break
             assert isinstance(outcome, Refusal)
@@ -228,7 +237,8 @@ class CallMachine(TargetExchange):
         if content_filter is not guard.NO_FILTER:
             judged = guard.prompt(content_filter, policy, caller.principal, shaped.request)
             if isinstance(judged, NeedsWaiting):
-                judged = yield judged
+                yield judged
+                judged = self._given
             self.judged(content_filter, judged)
 
     def _when_written(self, step: Callable[[], None]) -> None:
@@ -241,7 +251,7 @@ class CallMachine(TargetExchange):
             return
         self._awaits_lines = False
         if failure is not None and not self._is_ending:
-            self.guarded(self._fail, failure)
+            self.guarded_with(self._fail, failure)
         else:
             self.guarded(self._next)
 
@@ -267,25 +277,39 @@ class CallMachine(TargetExchange):
             return
         self._settle(*ended_by(error, False, False))
         self._is_ending = True
-        self._when_written(partial(self._shell.when_read, partial(self.guarded, self._end, error)))
+        self._when_written(partial(self._shell.when_read, partial(self.guarded_with, self._end, error)))
 
-    def guarded(self, step: Callable[..., None], *arguments: Any) -> None:
+    def guarded(self, step: Callable[[], None]) -> None:
         """Runs a step, unless the call is over. What it raises ends the call."""
         if self.reply.response_complete:
             return
         try:
-            step(*arguments)
-        except ModelportError as error:
-            self._fail(error)
-            drop_frames(error)
+            step()
         except Exception as error:  # noqa: BLE001 - the end of a request
+            self._raised(error)
+        if self._is_streamed:
+            self.reply.flush()
+
+    def guarded_with(self, step: Callable[[Any], None], given: object) -> None:
+        """As `guarded`, for a step that is given something."""
+        if self.reply.response_complete:
+            return
+        try:
+            step(given)
+        except Exception as error:  # noqa: BLE001 - the end of a request
+            self._raised(error)
+        if self._is_streamed:
+            self.reply.flush()
+
+    def _raised(self, error: Exception) -> None:
+        if isinstance(error, ModelportError):
+            self._fail(error)
+        else:
             operation = self._caller.head.operation if self._caller is not None else "call"
             told = (type(error).__name__, operation, self._arrival.id, frames(error))
             log.error("unhandled %s: %s request_id=%s\n%s", *told)
             self._fail(InternalError(), Ending.FAILED, 500)
-            drop_frames(error)
-        if self._is_streamed:
-            self.reply.flush()
+        drop_frames(error)
 
     def _fail(self, error: ModelportError, ending: Ending | None = None, status: int = 0) -> None:
         """Ends the call with this error."""
@@ -339,11 +363,11 @@ class CallMachine(TargetExchange):
     def sweep(self, now: float) -> None:
         """Ends a call that outlasts the request's own limit."""
         if now > self._deadline and not self._is_reading and not self._is_ending:
-            self.guarded(self._fail, too_late())
+            self.guarded_with(self._fail, too_late())
 
     def end_now(self) -> None:
         """The time to drain is over."""
-        self.guarded(self._fail, stopped())
+        self.guarded_with(self._fail, stopped())
 
     def _over(self) -> None:
         calls = self._gateway.calls

@@ -91,8 +91,12 @@ class AnswerReceiver:
 
     # --- what the rest of a call adds --------------------------------------------------------------------------------
 
-    def guarded(self, step: Callable[..., None], *arguments: Any) -> None:
+    def guarded(self, step: Callable[[], None]) -> None:
         """Runs a step. What it raises ends the call."""
+        raise NotImplementedError
+
+    def guarded_with(self, step: Callable[[Any], None], given: object) -> None:
+        """As `guarded`, for a step that is given something."""
         raise NotImplementedError
 
     def ask_next(self, outcome: TargetFailed) -> None:
@@ -134,9 +138,9 @@ class AnswerReceiver:
     def _resumed(self, value: Any, error: Exception | None) -> None:
         then, self._then, self._waiting = self._then, None, None
         if error is not None:
-            self.guarded(raised, error)
+            self.guarded_with(raised, error)
         elif then is not None:
-            self.guarded(then, value)
+            self.guarded_with(then, value)
 
     # --- its answer --------------------------------------------------------------------------------------------------
 
@@ -173,7 +177,7 @@ class AnswerReceiver:
         if self._has_stopped_asking:
             return
         if self._waiting is None:
-            self.guarded(self._grew, data)
+            self.guarded_with(self._grew, data)
         else:
             self._held_back.append(partial(self._grew, data))
 
@@ -182,7 +186,7 @@ class AnswerReceiver:
         if self._has_stopped_asking:
             return
         if self._waiting is None:
-            self.guarded(self._made, events)
+            self.guarded_with(self._made, events)
         else:
             self._held_back.append(partial(self._made, events))
 
@@ -199,7 +203,7 @@ class AnswerReceiver:
     def answer_whole(self, body: bytes) -> None:
         """gateway.call.Receiver"""
         if self._waiting is None and not self._has_stopped_asking and self._may_be_one_text():
-            self.guarded(self._take_whole, body)
+            self.guarded_with(self._take_whole, body)
             return
         self.answer_began(200, list)
         if body:

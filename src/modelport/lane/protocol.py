@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from functools import partial
 from typing import Any, Final
 
 from modelport.core.errors import BodyTooLarge, Forbidden, RequestTimedOut, UnsupportedEncoding
@@ -124,7 +123,7 @@ class LaneProtocol(ShellConnection):
             self._last = None
             return False
         client_request_id = head[last.client] if last.client else b""
-        call = call_made(lane, self, last.way, last.key, partial(last.headers, head), client_request_id, True)
+        call = call_made(lane, self, last.way, last.key, (last, head), client_request_id, True)
         self._answering, self._lessons = True, LESSONS
         self._call = call
         self.cycle = call.reply  # type: ignore[assignment]
@@ -238,7 +237,7 @@ class LaneProtocol(ShellConnection):
         head, is_modern = self._head, self._version == "1.1"
         given = fields_of(head)
         key, client_id = lane.key(way, given, self.link), given.get(CLIENT_REQUEST_ID, b"").strip()
-        call = call_made(lane, self, way, key, lambda: head, client_id, self._keeps_alive, has_chunks=is_modern)
+        call = call_made(lane, self, way, key, head, client_id, self._keeps_alive, has_chunks=is_modern)
         self._call = self._early = call
         self._key = key
         self.cycle = call.reply  # type: ignore[assignment]

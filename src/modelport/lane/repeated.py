@@ -28,6 +28,10 @@ END_OF_LINE: Final = b"\r\n"
 END_OF_HEAD: Final = b"\r\n\r\n"
 
 
+Repetition = tuple["RepeatedHead", re.Match[bytes]]
+"""A head that was known again, and what `RepeatedHead.match` has found in it."""
+
+
 class RepeatedHead:
     """One head, with places where values may differ."""
 

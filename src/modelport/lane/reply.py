@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Callable
 from typing import Any, Final
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE
 
-from modelport.core.errors import ModelportError
-from modelport.gateway.call import Origin
+from modelport.core.errors import ModelportError, RouteNotFound
+from modelport.core.requests import Request
+from modelport.gateway.call import CallHead, Origin
 from modelport.lane.heads import AnswerHeads, numbers
 from modelport.lane.http10 import NO_RESET, RESET
 from modelport.lane.lane import Connection, Lane
+from modelport.lane.repeated import Repetition
 from modelport.lane.ways import Way
 from modelport.surfaces import cors
 from modelport.surfaces.answer import STREAM_HEADERS, answer_headers
@@ -50,7 +51,7 @@ class Reply:
         lane: Lane,
         connection: Connection,
         way: Way,
-        headers: Callable[[], RawHeaders],
+        headers: RawHeaders | Repetition,
         id: str,
         client_request_id: str | None,
         keep_alive: bool,
@@ -77,15 +78,22 @@ class Reply:
     def head(self) -> RequestHead:
         """Of the request."""
         if self._known_head is None:
+            headers = self._headers
+            if isinstance(headers, tuple):
+                headers = headers[0].headers(headers[1])
             self._known_head = RequestHead(
                 method="POST",
                 path=self._way.path,
-                headers=fields_of(self._headers()),
+                headers=fields_of(headers),
                 query=self._way.query,
                 request_id=self._id,
                 link=self._connection.link,
             )
         return self._known_head
+
+    def call_head(self) -> CallHead:
+        """gateway.call.Arrival"""
+        return head_of(self._lane, self._way, self.head)
 
     def whole(self, body: bytes, origin: Origin) -> None:
         """gateway.call.Reply"""
@@ -118,11 +126,15 @@ class Reply:
             self.keep_alive, form = False, heads.closing
         self.response_started = True
         id, echoed = self._id.encode(), self._client_request_id
-        client, reset = id if echoed is None else echoed.encode(), quota.reset_seconds
-        of_requests, of_tokens = quota.remaining_requests, quota.remaining_tokens
-        if of_requests is None or of_tokens is None or quota.reset_tokens_seconds is not None:
+        client, reset, of_tokens = (
+            id if echoed is None else echoed.encode(),
+            quota.reset_seconds,
+            quota.remaining_tokens,
+        )
+        if quota.remaining_requests is None or of_tokens is None:
             return form % (id, id, client, *numbers(quota), length)
-        return form % (id, id, client, of_requests, reset, of_tokens, reset, length)
+        tokens_reset = reset if quota.reset_tokens_seconds is None else quota.reset_tokens_seconds
+        return form % (id, id, client, quota.remaining_requests, reset, of_tokens, tokens_reset, length)
 
     def stream(self, origin: Origin) -> None:
         """gateway.call.Reply"""
@@ -211,3 +223,33 @@ class Reply:
         self.response_complete = True
         if not self.keep_alive:
             self._connection.transport.close()
+
+
+def head_of(lane: Lane, way: Way, head: RequestHead) -> CallHead:
+    """What the head of a call says, in our words."""
+    inference, limits = way.inference, lane.options.limits
+    speech = inference.speech()
+
+    def decode(body: bytes) -> Request:
+        # Here and not at once: who is not known is told nothing about versions.
+        if way.has_odd_version and without_fields(way).api_version is None:
+            raise RouteNotFound
+        return speech.read(body, limits.json_containers, limits.json_depth)
+
+    return CallHead(
+        operation=inference.operation,
+        surface=way.door.surface,
+        credential=head.credential,
+        selector=inference.selector(head, way.parameters),
+        decode=decode,
+        speech=speech,
+        reasoning=way.reasoning,
+        extra_parameters=head.extra_parameters if inference.checks_extras else None,
+        checks_extras=inference.checks_extras,
+        explains=head.explains,
+    )
+
+
+def without_fields(way: Way) -> RequestHead:
+    """What the URL alone says."""
+    return RequestHead(method="POST", path=way.path, headers={}, query=way.query, request_id="")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from decimal import Decimal
-from typing import Protocol
+from typing import Protocol, final
 
 from msgspec import Struct
 
@@ -40,6 +40,7 @@ class PriceBook(Protocol):
         ...
 
 
+@final
 class BudgetRefusal(Struct, frozen=True):
     """Which budget has no room for the call, and when it begins anew (unix seconds)."""
 

@@ -7,7 +7,7 @@ NeedsWaiting: nothing was taken, and `resume()` is a coroutine function that giv
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import Generic, Protocol, TypeVar
+from typing import Generic, Protocol, TypeVar, final
 
 from msgspec import Struct
 
@@ -18,6 +18,7 @@ from modelport.core.identity import Credential, Identified
 Value = TypeVar("Value")
 
 
+@final
 class Refusal(Struct, frozen=True):
     """This stage says no. `spill_to` names the deployment that may be tried instead, once."""
 
@@ -25,6 +26,7 @@ class Refusal(Struct, frozen=True):
     spill_to: str | None = None
 
 
+@final
 class NeedsWaiting(Struct, Generic[Value], frozen=True):
     """This stage cannot answer without waiting. Nothing is held until `resume` returns."""
 

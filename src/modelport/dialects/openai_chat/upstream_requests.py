@@ -129,7 +129,7 @@ def _chat(body: Any, request: ChatRequest, facts: UpstreamFacts) -> None:
         if not is_text or message.role == "developer":
             body.messages = [_message(message, facts) for message in request.messages]
             break
-    if isinstance(request.response_format, OpenResponseFormat):
+    if type(request.response_format) is OpenResponseFormat:
         body.response_format = wire(request.response_format)
     if request.tools:
         body.tools = [wire(tool) for tool in request.tools]

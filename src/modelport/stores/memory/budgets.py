@@ -6,9 +6,11 @@ there, exactly. So what is held and what is settled together stay within a budge
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from decimal import Decimal
 from typing import Final
+
+from msgspec import Struct
 
 from modelport.core.budgets import (
     THRESHOLDS,
@@ -26,6 +28,7 @@ from modelport.core.pricing import EXACT, NONE
 from modelport.core.quota import QuotaState, tokens_left
 
 RETRY_SECONDS: Final = 1
+KNOWN_CALLERS: Final = 1024
 
 
 class MemoryBudgets:
@@ -34,6 +37,8 @@ class MemoryBudgets:
     def __init__(self, thresholds: tuple[int, ...] = THRESHOLDS) -> None:
         self._thresholds = tuple(sorted(thresholds))
         self._accounts: dict[tuple[str, Period], Account] = {}
+        self._known: dict[int, Accounts] = {}
+        """By the identity of their budgets: callers have the same again and again."""
         self._tell: Callable[[BudgetCrossed], None] | None = None
         self.unread: set[tuple[str, Period]] = set()
         """Budgets of which it is not known yet what was used before: nothing is given of them."""
@@ -44,12 +49,10 @@ class MemoryBudgets:
         """Takes from all of them, or from none."""
         if self.unread and any((budget.subject, budget.per) in self.unread for budget in budgets):
             return Refusal(Unavailable("The budgets of this call cannot be checked now.", retry_after=RETRY_SECONDS))
-        pairs, full = [], None
-        for budget in budgets:
-            account = self._account(budget, now)
+        pairs, full = self._pairs(budgets, now), None
+        for budget, account in pairs:
             if account.lacks(budget, amount, tokens) and (full is None or account.window.ends_at > full.resets_at):
                 full = BudgetRefusal(budget, account.window.ends_at)
-            pairs.append((budget, account))
         if full is not None:
             return full
         for _, account in pairs:
@@ -58,14 +61,17 @@ class MemoryBudgets:
 
     def states(self, budgets: tuple[Budget, ...], now: float) -> list[QuotaState]:
         """What is left of those that bound tokens."""
-        accounts = [(budget, self._account(budget, now)) for budget in budgets if budget.tokens is not None]
-        return [tokens_left(budget, account.window, account.used_tokens, now) for budget, account in accounts]
+        return [
+            tokens_left(budget, account.window, account.spent_tokens + account.held_tokens, now)
+            for budget, account in self._pairs(budgets, now)
+            if budget.tokens is not None
+        ]
 
     def restore(self, budget: Budget, amount: Decimal, tokens: int, now: float) -> None:
         """Books what calls of the window of `now` have used before this process began. Tells nobody."""
         account = self._account(budget, now)
         account.book(amount, tokens)
-        account.percent = percent_used(budget, account.spent, account.spent_tokens)
+        account.note_percent(budget, percent_used(budget, account.spent, account.spent_tokens))
 
     def on_crossing(self, tell: Callable[[BudgetCrossed], None]) -> None:
         """Who is told of thresholds."""
@@ -80,10 +86,8 @@ class MemoryBudgets:
         """Tells of the thresholds that what was booked last has crossed."""
         percent = percent_used(budget, account.spent, account.spent_tokens)
         before = account.percent
-        if percent <= before:
-            return
-        account.percent = percent
-        if self._tell is None:
+        account.note_percent(budget, percent)
+        if percent <= before or self._tell is None:
             return
         for threshold in self._thresholds:
             if before < threshold <= percent:
@@ -107,11 +111,23 @@ class MemoryBudgets:
             account = self._accounts[key] = Account(window_of(budget.per, now))
         return account
 
+    def _pairs(self, budgets: tuple[Budget, ...], now: float) -> Pairs:
+        """Each of them with its account."""
+        known = self._known.get(id(budgets))
+        if known is not None and known.budgets is budgets and now < known.ends_at:
+            return known.pairs
+        if len(self._known) >= KNOWN_CALLERS:
+            self._known.clear()
+        pairs = [(budget, self._account(budget, now)) for budget in budgets]
+        ends_at = min((account.window.ends_at for _, account in pairs), default=now)
+        self._known[id(budgets)] = Accounts(budgets, pairs, ends_at)
+        return pairs
+
 
 class Account:
     """What one subject has spent and holds in one window."""
 
-    __slots__ = ("held", "held_tokens", "percent", "spent", "spent_tokens", "window")
+    __slots__ = ("held", "held_tokens", "next_percent_tokens", "noted", "percent", "spent", "spent_tokens", "window")
 
     def __init__(self, window: Window) -> None:
         self.window = window
@@ -121,37 +137,53 @@ class Account:
         self.held_tokens = 0
         self.percent = 0
         """Of the budget, as told last."""
+        self.next_percent_tokens = 0
+        """With fewer tokens spent of the budget that was `noted`, it is no more."""
+        self.noted: Budget | None = None
 
-    @property
-    def used(self) -> Decimal:
-        """Spent or held."""
-        return EXACT.add(self.spent, self.held)
-
-    @property
-    def used_tokens(self) -> int:
-        """Spent or held."""
-        return self.spent_tokens + self.held_tokens
+    def note_percent(self, budget: Budget, percent: int) -> None:
+        """So much of it is spent."""
+        if percent > self.percent:
+            self.percent = percent
+        self.noted = budget
+        self.next_percent_tokens = 0 if budget.tokens is None else -(-(self.percent + 1) * budget.tokens // 100)
 
     def lacks(self, budget: Budget, amount: Decimal, tokens: int) -> bool:
         """Whether there is no room for so much more. What costs nothing needs none."""
-        if amount and budget.amount is not None and EXACT.add(self.used, amount) > budget.amount:
+        dearest, most = budget.amount, budget.tokens
+        if amount and dearest is not None and EXACT.add(EXACT.add(self.spent, self.held), amount) > dearest:
             return True
-        return bool(tokens) and budget.tokens is not None and self.used_tokens + tokens > budget.tokens
+        return most is not None and tokens > 0 and self.spent_tokens + self.held_tokens + tokens > most
 
     def hold(self, amount: Decimal, tokens: int) -> None:
         """Takes it."""
-        self.held = EXACT.add(self.held, amount)
+        if amount:
+            self.held = EXACT.add(self.held, amount)
         self.held_tokens += tokens
 
-    def release(self, amount: Decimal, tokens: int) -> None:
-        """Gives it back."""
-        self.held = EXACT.subtract(self.held, amount)
-        self.held_tokens -= tokens
+    def settle(self, held: Decimal, held_tokens: int, amount: Decimal, tokens: int) -> None:
+        """Gives back what was held, and books what was used."""
+        if held:
+            self.held = EXACT.subtract(self.held, held)
+        self.held_tokens -= held_tokens
+        self.book(amount, tokens)
 
     def book(self, amount: Decimal, tokens: int) -> None:
         """It is used."""
-        self.spent = EXACT.add(self.spent, amount)
+        if amount:
+            self.spent = EXACT.add(self.spent, amount)
         self.spent_tokens += tokens
+
+
+Pairs = list[tuple[Budget, Account]]
+
+
+class Accounts(Struct, frozen=True):
+    """Those of some budgets, until the first of their windows ends."""
+
+    budgets: tuple[Budget, ...]
+    pairs: Pairs
+    ends_at: float
 
 
 class Held:
@@ -159,9 +191,7 @@ class Held:
 
     __slots__ = ("_amount", "_budgets", "_is_settled", "_pairs", "_tokens")
 
-    def __init__(
-        self, budgets: MemoryBudgets, pairs: Sequence[tuple[Budget, Account]], amount: Decimal, tokens: int
-    ) -> None:
+    def __init__(self, budgets: MemoryBudgets, pairs: Pairs, amount: Decimal, tokens: int) -> None:
         self._budgets = budgets
         self._pairs = pairs
         self._amount = amount
@@ -184,6 +214,7 @@ class Held:
             return
         self._is_settled = True
         for budget, account in self._pairs:
-            account.release(self._amount, self._tokens)
-            account.book(amount, tokens)
-            self._budgets.note(budget, account)
+            account.settle(self._amount, self._tokens, amount, tokens)
+            is_quiet = account.noted is budget and account.spent_tokens < account.next_percent_tokens
+            if not is_quiet or budget.amount is not None:
+                self._budgets.note(budget, account)
