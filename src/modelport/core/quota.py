@@ -90,13 +90,14 @@ class RollingWindow:
     no amount stays longer than 60 seconds after the last of its second. `now` never goes back; if it does, it stands
     still."""
 
-    __slots__ = ("buckets", "last", "second", "times", "total")
+    __slots__ = ("buckets", "index", "last", "second", "times", "total")
 
     def __init__(self) -> None:
         self.buckets = [0] * BUCKETS
         self.times = [0.0] * BUCKETS
         """When the last amount of each bucket was put into it."""
-        self.second = 0
+        self.second = self.index = 0
+        """The running second, and its bucket."""
         self.last = 0.0
         self.total = 0
 
@@ -105,7 +106,7 @@ class RollingWindow:
         second = int(now)
         passed = second - self.second
         if passed > 0:
-            self.second = second
+            self.second, self.index = second, second % BUCKETS
         if not self.total:
             return 0
         if passed >= BUCKETS:
@@ -136,7 +137,7 @@ class RollingWindow:
 
     def book(self, amount: int, now: float) -> None:
         """As `add`, for who has just let it roll."""
-        index = self.second % BUCKETS
+        index = self.index
         self.buckets[index] += amount
         self.times[index] = self.last = now
         self.total += amount
@@ -174,4 +175,5 @@ class RollingWindow:
 
 def seconds_left(then: float, now: float) -> int:
     """Whole seconds, 1 to 60, until what was used `then` has left the window."""
-    return min(WINDOW_SECONDS, max(1, WINDOW_SECONDS - int(now - then)))
+    age = now - then
+    return WINDOW_SECONDS if age < 1.0 else max(1, WINDOW_SECONDS - int(age))

@@ -10,11 +10,11 @@ from functools import partial
 
 from modelport.core.errors import ModelportError
 from modelport.core.limit_errors import BudgetExhausted, RateLimited, TokensLimitReached
+from modelport.core.ports.money import BudgetHold
 from modelport.core.ports.quota import Reservation
 from modelport.core.ports.stages import NeedsWaiting, Refusal
 from modelport.core.requests import Request
 from modelport.gateway.admissions import Admissions, Asked
-from modelport.gateway.afford import CallHold
 from modelport.gateway.estimate import Need, need
 from modelport.gateway.facts import CallFacts
 from modelport.gateway.fitting import beyond_limits
@@ -54,7 +54,7 @@ def admit(
     if not plan.budgets:
         return lease.opened()
     try:
-        held = lease.afford(parts.quota.budgets)
+        held = lease.afford()
     except BaseException:
         lease.cancel()
         raise
@@ -79,19 +79,21 @@ async def admitted(
         return refused(plan, outcome, parts.quota)
     try:
         lease.reserves(outcome)
-        held = lease.afford(parts.quota.budgets)
+        if not plan.budgets:
+            return lease.opened()
+        held = lease.afford()
         return paid(lease, await held.resume() if isinstance(held, NeedsWaiting) else held, plan, parts)
     except BaseException:
         lease.cancel()
         raise
 
 
-def paid(lease: CallLease, held: CallHold | Refusal | None, plan: CallPlan, parts: Parts) -> CallLease | Refusal:
+def paid(lease: CallLease, held: BudgetHold | Refusal, plan: CallPlan, parts: Parts) -> CallLease | Refusal:
     """The limits have given what they must, and the budgets this."""
     if type(held) is Refusal:
         lease.cancel()
         return refused(plan, held, parts.quota)
-    lease.holds(held)
+    lease.hold = held
     return lease.opened()
 
 

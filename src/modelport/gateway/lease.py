@@ -12,14 +12,15 @@ from modelport.core.answers import PlainAnswer
 from modelport.core.catalog import Target
 from modelport.core.errors import ModelportError, Unavailable, UpstreamGivenUp
 from modelport.core.excerpts import optional_excerpt
-from modelport.core.ports.money import Budgets
+from modelport.core.ports.money import BudgetHold
 from modelport.core.ports.quota import DirectAccount, Reservation
 from modelport.core.ports.records import Journal
 from modelport.core.ports.stages import NeedsWaiting, Refusal
+from modelport.core.pricing import NONE
 from modelport.core.quota import QuotaState, tightest
 from modelport.core.requests import Request
 from modelport.core.usage import Ending, TokenUsage, UsageRecord, UsageRow, UsageSource
-from modelport.gateway.afford import CallHold, afford
+from modelport.gateway.afford import afford, grown
 from modelport.gateway.charge import USUAL, Charge
 from modelport.gateway.estimate import Need, byte_length
 from modelport.gateway.facts import CallFacts
@@ -42,7 +43,6 @@ class CallLease:
     __slots__ = (
         "_facts",
         "_first_event_seconds",
-        "_hold",
         "_left",
         "_need",
         "_parts",
@@ -56,6 +56,7 @@ class CallLease:
         "charge",
         "covered_tokens",
         "found_categories",
+        "hold",
         "is_asked",
         "is_in_one_piece",
         "meter",
@@ -66,7 +67,6 @@ class CallLease:
     )
 
     _first_event_seconds: float | None
-    _hold: CallHold | None
     _left: QuotaState | None
     """What its limits left when it was settled."""
     _reservation: Reservation | None
@@ -80,6 +80,8 @@ class CallLease:
     """The name that the target gives its model."""
     found_categories: FoundCategories | None
     """What its content filter has found, where it has one."""
+    hold: BudgetHold | None
+    """What it can cost, held at its budgets."""
     is_asked: bool
     """A target works on the request, or has worked."""
     is_in_one_piece: bool
@@ -100,7 +102,7 @@ class CallLease:
         """So many tokens of answer may be passed on before `cover` must be asked."""
         self.accounts, self.taken_at = (), 0.0
         self.settled = self.is_asked = self.is_in_one_piece = False
-        self._reservation = self._hold = self._left = self._first_event_seconds = self._service_tier = None
+        self._reservation = self.hold = self._left = self._first_event_seconds = self._service_tier = None
         self.meter = self.target = self.answered_model = self.found_categories = None
 
     # --- how it begins -----------------------------------------------------------------------------------------------
@@ -109,17 +111,11 @@ class CallLease:
         """What it needs is reserved in this way."""
         self._reservation = reservation
 
-    def afford(self, budgets: Budgets | None) -> CallHold | Refusal | NeedsWaiting[CallHold] | None:
+    def afford(self) -> BudgetHold | Refusal | NeedsWaiting[BudgetHold]:
         """What the budgets give for what it can cost: gateway.afford.afford."""
-        plan, prices = self._plan, self._prices
+        budgets, prices = self._parts.quota.budgets, self._prices
         is_unpriced = prices is not None and prices.unpriced is not None
-        return afford(
-            budgets, plan.budgets, plan.deployment, self.charge, self._need, self._facts.started_at, is_unpriced
-        )
-
-    def holds(self, hold: CallHold | None) -> None:
-        """What it can cost is held at the budgets."""
-        self._hold = hold
+        return afford(budgets, self._plan, self.charge, self._need, self._facts.started_at, is_unpriced)
 
     def opened(self) -> CallLease | Refusal:
         """This, with its line queued."""
@@ -149,8 +145,8 @@ class CallLease:
     def cancel(self) -> None:
         """It has not taken place."""
         self._reserved().cancel()
-        if self._hold is not None:
-            self._hold.cancel()
+        if self.hold is not None:
+            self.hold.settle(NONE, 0)
 
     def _reserved(self) -> Reservation:
         if self._reservation is None:
@@ -209,7 +205,7 @@ class CallLease:
         return False
 
     def _cover(self, tokens: int) -> bool | NeedsWaiting[bool]:
-        paid = self._hold is None or self._hold.top_up(tokens)
+        paid = self.hold is None or grown(self.hold, self.charge, self._need, tokens)
         if isinstance(paid, NeedsWaiting):
             return NeedsWaiting(partial(self._paid_later, tokens, paid))
         return self._paid(tokens, paid)
@@ -280,8 +276,8 @@ class CallLease:
         self._give_back(usage.total, seconds)
         if is_our_failure(status) and not usage.total:
             self._parts.quota.failures.note(self._facts.repeat, self._parts.clock.monotonic())
-        if self._hold is not None:
-            self._hold.settle(priced.amount, usage.total)
+        if self.hold is not None:
+            self.hold.settle(NONE if priced.amount is None else priced.amount, usage.total)
         record = self._facts.record(
             ending=ending,
             status=status,
@@ -325,8 +321,8 @@ class CallLease:
             values = CLOSED_BY_CLASS_VALUES % classes
         self.settled = True
         self._give_back(total, seconds)
-        if self._hold is not None:
-            self._hold.settle(amount, total)
+        if self.hold is not None:
+            self.hold.settle(NONE if amount is None else amount, total)
         form = plan.closed(target)
         parts.journal.close_formed(self._facts.arrival.id, form, values)
         if usage is None:
@@ -348,9 +344,11 @@ class CallLease:
         left = []
         for account, claim in zip(accounts, plan.claims, strict=True):
             left.append(account.settle(claim.limits, reserved, tokens, seconds, now))
+        tight = left[0] if len(left) == 1 else tightest(left)
         if plan.budgets and parts.quota.budgets is not None:
-            left += parts.quota.budgets.states(plan.budgets, parts.clock.now())
-        self._left = tightest(left)
+            tighter = parts.quota.budgets.states(plan.budgets, parts.clock.now(), tight.remaining_tokens)
+            tight = tightest([tight, *tighter]) if tighter else tight
+        self._left = tight
 
     def _source(self, usage: TokenUsage) -> UsageSource:
         if not usage.total:

@@ -51,6 +51,16 @@ class BudgetRefusal(Struct, frozen=True):
 class BudgetHold(Protocol):
     """What one call has taken from its budgets. It counts in the windows in which it began, however long it lasts."""
 
+    @property
+    def amount(self) -> Decimal:
+        """What it holds, or held until it was settled."""
+        ...
+
+    @property
+    def tokens(self) -> int:
+        """Likewise."""
+        ...
+
     def top_up(self, amount: Decimal, tokens: int) -> bool | NeedsWaiting[bool]:
         """Takes more; False (and nothing taken) if a budget has no room for it. NeedsWaiting: a store has to be asked
         first; what its `resume` gives is final."""
@@ -76,8 +86,9 @@ class Budgets(Protocol):
         asked first. A Refusal: the store is gone."""
         ...
 
-    def states(self, budgets: tuple[Budget, ...], now: float) -> list[QuotaState]:
-        """What is left of those that bound tokens, as far as this process knows. `now` is in unix seconds."""
+    def states(self, budgets: tuple[Budget, ...], now: float, below: int | None = None) -> list[QuotaState]:
+        """What is left of those that bound tokens, as far as this process knows; of those alone that leave no more than
+        `below`, if it is given. `now` is in unix seconds."""
         ...
 
     def on_crossing(self, tell: Callable[[BudgetCrossed], None]) -> None:

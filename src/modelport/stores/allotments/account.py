@@ -88,7 +88,7 @@ class Grant:
         own.running += 1
         requests = own.requests
         requests.total += 1
-        index = requests.second % BUCKETS
+        index = requests.index
         requests.buckets[index] += 1
         requests.times[index] = requests.last = now
         return True
@@ -104,14 +104,15 @@ class Grant:
         last = requests.last if requests.total else 0.0
         if used and tokens.last > last:
             last = tokens.last
-        reset = WINDOW_SECONDS - int(now - last) if last else 0  # seconds_left, written out
+        reset = seconds_left(last, now) if last else 0
         if account.store_used_at > last and now - account.store_used_at < WINDOW_SECONDS:
             reset = seconds_left(account.store_used_at, now)
         own.running -= 1
         own.held_tokens -= reserved
         own.mean_seconds += (seconds - own.mean_seconds) / REMEMBERED_CALLS
         if actual:
-            tokens.total, index = used + actual, tokens.second % BUCKETS
+            tokens.total = used + actual
+            index = tokens.index
             tokens.buckets[index] += actual
             tokens.times[index] = tokens.last = now
             slot = account.slot

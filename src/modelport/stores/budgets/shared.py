@@ -105,14 +105,16 @@ class SharedBudgets:
             return self._without_store(accounts, amount, tokens)
         return NeedsWaiting(partial(self._reserved, accounts, amount, tokens))
 
-    def states(self, budgets: tuple[Budget, ...], now: float) -> list[QuotaState]:
+    def states(self, budgets: tuple[Budget, ...], now: float, below: int | None = None) -> list[QuotaState]:
         """What is left of those that bound tokens and that the store has told of."""
-        accounts = [(budget, self._account(budget, now)) for budget in budgets if budget.tokens is not None]
-        return [
-            tokens_left(budget, account.window, budget.tokens - account.store_free.tokens - account.free_tokens, now)
-            for budget, account in accounts
-            if budget.tokens is not None and account.epoch
-        ]
+        states = []
+        for budget in budgets:
+            if budget.tokens is None or not (account := self._account(budget, now)).epoch:
+                continue
+            left = account.store_free.tokens + account.free_tokens
+            if below is None or left <= below:
+                states.append(tokens_left(budget, account.window, budget.tokens - left, now))
+        return states
 
     def on_crossing(self, tell: Callable[[BudgetCrossed], None]) -> None:
         """Who is told of thresholds that this process is to tell of."""

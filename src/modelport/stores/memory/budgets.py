@@ -59,13 +59,14 @@ class MemoryBudgets:
             account.hold(amount, tokens)
         return Held(self, pairs, amount, tokens)
 
-    def states(self, budgets: tuple[Budget, ...], now: float) -> list[QuotaState]:
+    def states(self, budgets: tuple[Budget, ...], now: float, below: int | None = None) -> list[QuotaState]:
         """What is left of those that bound tokens."""
-        return [
-            tokens_left(budget, account.window, account.spent_tokens + account.held_tokens, now)
-            for budget, account in self._pairs(budgets, now)
-            if budget.tokens is not None
-        ]
+        states = []
+        for budget, account in self._pairs(budgets, now):
+            most, used = budget.tokens, account.spent_tokens + account.held_tokens
+            if most is not None and (below is None or most - used <= below):
+                states.append(tokens_left(budget, account.window, used, now))
+        return states
 
     def restore(self, budget: Budget, amount: Decimal, tokens: int, now: float) -> None:
         """Books what calls of the window of `now` have used before this process began. Tells nobody."""
@@ -161,13 +162,6 @@ class Account:
             self.held = EXACT.add(self.held, amount)
         self.held_tokens += tokens
 
-    def settle(self, held: Decimal, held_tokens: int, amount: Decimal, tokens: int) -> None:
-        """Gives back what was held, and books what was used."""
-        if held:
-            self.held = EXACT.subtract(self.held, held)
-        self.held_tokens -= held_tokens
-        self.book(amount, tokens)
-
     def book(self, amount: Decimal, tokens: int) -> None:
         """It is used."""
         if amount:
@@ -189,13 +183,13 @@ class Accounts(Struct, frozen=True):
 class Held:
     """core.ports.money.BudgetHold."""
 
-    __slots__ = ("_amount", "_budgets", "_is_settled", "_pairs", "_tokens")
+    __slots__ = ("_budgets", "_is_settled", "_pairs", "amount", "tokens")
 
     def __init__(self, budgets: MemoryBudgets, pairs: Pairs, amount: Decimal, tokens: int) -> None:
         self._budgets = budgets
         self._pairs = pairs
-        self._amount = amount
-        self._tokens = tokens
+        self.amount = amount
+        self.tokens = tokens
         self._is_settled = False
 
     def top_up(self, amount: Decimal, tokens: int) -> bool:
@@ -204,8 +198,8 @@ class Held:
             return False
         for _, account in self._pairs:
             account.hold(amount, tokens)
-        self._amount = EXACT.add(self._amount, amount)
-        self._tokens += tokens
+        self.amount = EXACT.add(self.amount, amount)
+        self.tokens += tokens
         return True
 
     def settle(self, amount: Decimal, tokens: int) -> None:
@@ -214,7 +208,10 @@ class Held:
             return
         self._is_settled = True
         for budget, account in self._pairs:
-            account.settle(self._amount, self._tokens, amount, tokens)
+            if self.amount:
+                account.held = EXACT.subtract(account.held, self.amount)
+            account.held_tokens -= self.tokens
+            account.book(amount, tokens)
             is_quiet = account.noted is budget and account.spent_tokens < account.next_percent_tokens
             if not is_quiet or budget.amount is not None:
                 self._budgets.note(budget, account)

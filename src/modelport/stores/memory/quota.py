@@ -15,7 +15,7 @@ from typing import Final, Literal
 from modelport.core.catalog import RateLimits
 from modelport.core.clock import Clock
 from modelport.core.ports.quota import QuotaRefusal, Reservation
-from modelport.core.quota import BUCKETS, WINDOW_SECONDS, QuotaState, RollingWindow, seconds_left
+from modelport.core.quota import WINDOW_SECONDS, QuotaState, RollingWindow, seconds_left
 
 SWEEP_AT: Final = 1024
 REMEMBERED_CALLS: Final = 8
@@ -121,7 +121,7 @@ class Account:
         if most is not None and self.running >= most:
             return False
         requests.total += 1  # RollingWindow.book, written out: it is called twice for each call
-        index = requests.second % BUCKETS
+        index = requests.index
         requests.buckets[index] += 1
         requests.times[index] = requests.last = now
         self.running += 1
@@ -137,11 +137,12 @@ class Account:
         last = requests.last if taken else 0.0
         if used and tokens.last > last:
             last = tokens.last
-        reset = WINDOW_SECONDS - int(now - last) if last else 0  # seconds_left, written out
+        reset = seconds_left(last, now) if last else 0
         self.running -= 1
         self.held_tokens = held - reserved
         if actual:
-            tokens.total, index = used + actual, tokens.second % BUCKETS
+            tokens.total = used + actual
+            index = tokens.index
             tokens.buckets[index] += actual
             tokens.times[index] = tokens.last = now
         self.mean_seconds += (seconds - self.mean_seconds) / REMEMBERED_CALLS
@@ -153,7 +154,8 @@ class Account:
         if of_requests is not None:
             left_requests = of_requests - taken if of_requests > taken else 0
         if of_tokens is not None:
-            left_tokens = of_tokens - used - held if of_tokens > used + held else 0
+            held += used
+            left_tokens = of_tokens - held if of_tokens > held else 0
         return QuotaState(of_requests, left_requests, of_tokens, left_tokens, reset)
 
     def roll(self, now: float) -> None:
