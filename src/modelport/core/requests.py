@@ -1,7 +1,7 @@
 """What is asked, parsed: a request that reached one of these types has passed every check of its schema.
 
-`extra` keeps, by wire name and in the order sent, each body field outside the route's own schema in the Azure AI Model
-Inference specification. OpenAI's further fields (`n`, `logprobs`, `top_logprobs`, `logit_bias`, `user`,
+`extra` keeps, by wire name, each body field outside the route's own schema in the Azure AI Model Inference
+specification. OpenAI's further fields (`n`, `logprobs`, `top_logprobs`, `logit_bias`, `user`,
 `parallel_tool_calls`, `reasoning_effort` …) live there too, on every surface: what differs by surface is only whether
 they need the extra-parameters header.
 """

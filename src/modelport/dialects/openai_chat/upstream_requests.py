@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import lru_cache
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, get_args
 from urllib.parse import quote
 
 import msgspec
@@ -20,12 +20,13 @@ from modelport.core.requests import (
     NamedToolChoice,
     Request,
 )
-from modelport.dialects.openai_shape.open_fields import encoded_tail, wire, wire_message
+from modelport.dialects.openai_shape.open_fields import wire, wire_message
 
 MaxTokensName = Literal["max_tokens", "max_completion_tokens"]
 
 _OURS: Final = frozenset({"model", "messages", "prompt", "input", "stream", "stream_options", "encoding_format"})
 """No extra replaces these."""
+MAX_TOKENS_NAMES: Final = frozenset(get_args(MaxTokensName))
 _NOT_SENT: Final = frozenset({"extra", "body_bytes", "speaks_functions"})
 _encode: Final = msgspec.json.Encoder().encode
 
@@ -78,16 +79,20 @@ class UpstreamEncoder:
         self._body, names = _body_of(type(request), tuple(spelled.items()))
         self._count = len(names) + 2
         self._attributes = {spelled.get(name, name): name for name in names}
+        self._special = _OURS | MAX_TOKENS_NAMES | self._attributes.keys()
+        """Extras that are not just sent on."""
 
     def encode(self, request: Request) -> UpstreamRequest:
         """The upstream's own request."""
         values = structs.astuple(request)
         body = self._body(self._model, values[0], *values[2 : self._count])
         self._complete(body, request, self._facts)
-        more = self._further(body, request.extra) if request.extra else None
+        extra = request.extra
+        if extra and not self._special.isdisjoint(extra):
+            extra = self._further(body, extra)
         written = _encode(body)
-        if more:
-            written = written[:-1] + encoded_tail(more) + b"}"
+        if extra:
+            written = b"%b,%b" % (written[:-1], _encode(extra)[1:])
         return UpstreamRequest(self._path, written, self._headers, request.stream)
 
     def _further(self, body: Any, extra: dict[str, Any]) -> dict[str, Any]:
@@ -96,7 +101,7 @@ class UpstreamEncoder:
         for name, value in extra.items():
             if name in _OURS:
                 continue
-            if name in ("max_tokens", "max_completion_tokens"):
+            if name in MAX_TOKENS_NAMES:
                 name = self._facts.max_tokens_name or name
             attribute = self._attributes.get(name)
             if attribute is None:
@@ -125,7 +130,7 @@ def _body_of(request: type[Request], spelled: tuple[tuple[str, str], ...]) -> tu
 
 def _chat(body: Any, request: ChatRequest, facts: UpstreamFacts) -> None:
     for message in request.messages:
-        is_text = type(message.content) is str and message.reasoning_content is None and type(message) is Message
+        is_text = type(message) is Message and type(message.content) is str and message.reasoning_content is None
         if not is_text or message.role == "developer":
             body.messages = [_message(message, facts) for message in request.messages]
             break

@@ -30,6 +30,11 @@ COERCED: Final[dict[str, Callable[[Any], Any]]] = {
     "stop_token_ids": _token_ids,
 }
 """Of the extras that the gateway reads, by name: from the value to what it is read as."""
+OFTEN: Final = (
+    *("user", "n", "top_k", "min_p", "service_tier", "logprobs", "top_logprobs", "parallel_tool_calls"),
+    *("reasoning_effort", "metadata", "store", "logit_bias", "repetition_penalty", "stop_token_ids"),
+)
+"""Extras that programs often send."""
 READ_NAMES: Final = frozenset({"functions", "function_call", "user", "service_tier", *COERCED, *NAMES})
 """Fields that the gateway reads on some surface, in the schema of this one or not."""
 

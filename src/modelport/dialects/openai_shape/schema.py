@@ -12,7 +12,7 @@ from msgspec.structs import astuple
 from modelport.core.requests import Request
 from modelport.dialects.body import check_depth, read_object
 from modelport.dialects.fields import FieldWalk
-from modelport.dialects.openai_shape.extras import COERCED, split_fields
+from modelport.dialects.openai_shape.extras import COERCED, OFTEN, split_fields
 from modelport.dialects.openai_shape.parameters import Parameter
 
 R = TypeVar("R", bound=Request)
@@ -36,6 +36,7 @@ class BodySchema(Generic[R]):
         self.settle = settle
         self._left = frozenset(left)
         self._names = frozenset(row.name for row in rows)
+        self._width = len(rows)
         self._count = sum(not row.attribute for row in rows)
         defaults = {field.name: field.default for field in msgspec.structs.fields(request)}
         self._required = frozenset(name for name in self._names if defaults.get(name) is NODEFAULT)
@@ -47,6 +48,12 @@ class BodySchema(Generic[R]):
         name = f"{request.__name__}Options"
         self._options: Any = msgspec.defstruct(name, columns, forbid_unknown_fields=True, gc=False)
         self._decode = msgspec.json.Decoder(self._options).decode
+        """Takes extras that are often sent as well, once there have been some."""
+        self._often = tuple(name for name in OFTEN if name not in self._names)
+        self._no_often = (None,) * len(self._often)
+        often = [(name, Any, None) for name in self._often]
+        wide = msgspec.defstruct(name, [*columns, *often], forbid_unknown_fields=True, gc=False)
+        self._decode_wide = msgspec.json.Decoder(wide).decode
         self._decode_known = msgspec.json.Decoder(msgspec.defstruct(name, columns, gc=False)).decode
 
     def read(self, body: bytes, json_depth: int) -> R:
@@ -66,9 +73,19 @@ class BodySchema(Generic[R]):
         is_free = None if options is None else self.settle(options)
         if is_free is None:
             return None
-        if is_free or extra:
+        values = astuple(options)
+        if len(values) > self._width and (often := values[self._width :]) != self._no_often:
+            for name, value in zip(self._often, often):  # noqa: B905 - as many
+                if value is not None:
+                    extra[name] = value
+        if extra:
+            for name, value in extra.items():
+                if name in COERCED:
+                    extra[name] = COERCED[name](value)
+                is_free = is_free or type(value) is dict or type(value) is list
+        if is_free:
             check_depth(body, json_depth)
-        request: R = self._request(*astuple(options)[: self._count], extra, len(body))
+        request: R = self._request(*values[: self._count], extra, len(body))
         return request
 
     def read_fields(self, fields: dict[str, Any], body_bytes: int) -> R:
@@ -108,7 +125,9 @@ class BodySchema(Generic[R]):
                 if name in left or not name.islower() or not name.isascii():
                     return None
                 if (value := _decode_value(raw)) is not None:
-                    extra[name] = value if (coerce := COERCED.get(name)) is None else coerce(value)
+                    extra[name] = value
+            if extra and extra.keys() <= set(self._often):
+                self._decode = self._decode_wide
             return self._decode_known(body)
         except _UNREADABLE:
             return None
