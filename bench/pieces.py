@@ -28,7 +28,7 @@ from modelport.dialects import fresh_ids
 from modelport.gateway.answering import whole_text
 from modelport.gateway.call import Origin
 from modelport.gateway.estimate import need
-from modelport.gateway.forms import CLOSED_VALUES, OPENED_VALUES, encoded
+from modelport.gateway.forms import encoded
 from modelport.gateway.identify import identify
 from modelport.gateway.plan import Caller, CallPlan
 from modelport.lane.heads import AnswerHeads, numbers
@@ -155,7 +155,7 @@ def pieces_of(application: Any) -> dict[str, Callable[[], object]]:
     account = pipeline.quota.quota.account(subject, clock.monotonic())
     shared, grant = granted(clock, subject)
     id, times = fresh_ids.uuid(), [0]
-    rows = records(plan, id.encode())
+    rows = records(plan, id)
 
     def taken(account: Any) -> None:
         now = clock.monotonic()
@@ -175,7 +175,7 @@ def pieces_of(application: Any) -> dict[str, Callable[[], object]]:
             pipeline.journal.flush()
 
     def answer_head() -> bytes:
-        written: bytes = kept % (rows[2], rows[2], rows[2], *numbers(quota), len(REPLY))
+        written: bytes = kept % (rows[2].encode(), rows[2].encode(), rows[2].encode(), *numbers(quota), len(REPLY))
         return written + REPLY
 
     return {
@@ -193,7 +193,7 @@ def pieces_of(application: Any) -> dict[str, Callable[[], object]]:
         "the quota's account, taken and settled": lambda: taken(account),
         GRANTED: lambda: taken(grant),
         RESERVED: reserved,
-        "the request's id": lambda: fresh_ids.uuid().encode(),
+        "the request's id": fresh_ids.uuid,
         "two records, filled in": lambda: records(plan, rows[2]),
         "their lines and their share of the seal": lines,
         "the target's request, encoded": lambda: codec.encode(request, target),
@@ -201,7 +201,7 @@ def pieces_of(application: Any) -> dict[str, Callable[[], object]]:
         "the reply's body, decoded": lambda: codec.whole_answer(REPLY),
         "the answer in the surface's words, with its id": lambda: whole_text(plan, request, answer, clock.now()),
         "the answer's head": answer_head,
-        "metrics": lambda: plan.series.completed(plan.closed(target), rows[1], 0.01, 24, 64, 500),
+        "metrics": lambda: plan.series().completed(plan.closed(target), rows[1], 0.01, 24, 64, 500),
     }
 
 
@@ -214,14 +214,14 @@ def granted(clock: Any, subject: str) -> tuple[SharedQuota, Grant]:
     return shared, grant
 
 
-def records(plan: CallPlan, id: bytes) -> tuple[bytes, bytes, bytes]:
+def records(plan: CallPlan, id: str) -> tuple[bytes, bytes, str]:
     """What differs in both of a call, and its id."""
-    request = ChatRequest(messages=())
+    request, named = ChatRequest(messages=()), plan.named.get("mock") or plan.named_json("mock")
     prices = plan.prices(request, need(request, plan.tightest, 0), STARTED)
     assert prices is not None
-    started, seconds, price = encoded(STARTED), encoded(0.0123456789), prices.bound(204, 256)
-    opened = OPENED_VALUES % (id, started, 204, 256, 460, b"null", price)
-    closed = CLOSED_VALUES % (id, started, b'"mock"', 24, 64, 460, seconds, seconds, b"null", price)
+    seconds, price = 0.0123456789, prices.bound(204, 256)
+    opened = encoded((id, STARTED, {"input": 204, "output": 256}, 460, None, price))
+    closed = encoded((id, STARTED, named, {"input": 24, "output": 64}, 460, seconds, seconds, None, price))
     return opened, closed, id
 
 

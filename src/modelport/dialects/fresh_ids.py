@@ -25,8 +25,12 @@ class Numbered:
     def _renew(self) -> None:
         """Begins anew, as a forked process must."""
         # Twelve digits from the first to the last of half a trillion.
-        numbers = itertools.count(10 ** (_NUMBER_DIGITS - 1) + int.from_bytes(os.urandom(4)))
-        self.next: Callable[[], str] = map(self._beginning().__add__, map(str, numbers)).__next__
+        self._numbers = itertools.count(10 ** (_NUMBER_DIGITS - 1) + int.from_bytes(os.urandom(4)))
+        self._begun = self._beginning()
+
+    def next(self) -> str:
+        """Another one."""
+        return f"{self._begun}{next(self._numbers)}"
 
 
 def alphanumeric(beginning: str, length: int) -> Numbered:
@@ -45,9 +49,5 @@ def _uuid_beginning() -> str:
     return f"{digits[:8]}-{digits[8:12]}-4{digits[12:15]}-{'89ab'[int(digits[15], 16) & 3]}{digits[16:19]}-"
 
 
-_uuids: Final = Numbered(_uuid_beginning)
-
-
-def uuid() -> str:
-    """A UUID that looks like a random one (version 4)."""
-    return _uuids.next()
+uuid: Final = Numbered(_uuid_beginning).next
+"""A UUID that looks like a random one (version 4)."""

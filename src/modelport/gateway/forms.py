@@ -6,6 +6,7 @@ from collections.abc import Collection
 from typing import Final
 
 import msgspec
+from msgspec import Raw
 
 from modelport.core.answers import AnswerHead, ChatAnswer, ChatChoice
 from modelport.core.events import FinishReason
@@ -30,15 +31,7 @@ CLOSED: Final = (
     "client_request_id",
     *MONEY,
 )
-"""What differs between the calls that share a form."""
-OPENED_VALUES: Final = b'["%b",%b,{"input":%d,"output":%d},%d,%b,%b]'
-"""Those of an opening: (id, started_at, prompt, completion, reserved_tokens, client_request_id, money). They are JSON,
-but for the id and the integers."""
-CLOSED_VALUES: Final = b'["%b",%b,%b,{"input":%d,"output":%d},%d,%b,%b,%b,%b]'
-"""Those of an end: (id, started_at, answered_model, prompt, completion, reserved_tokens, first_event, duration,
-client_request_id, money)."""
-CLOSED_BY_CLASS_VALUES: Final = b'["%b",%b,%b,%b,%d,%b,%b,%b,%b]'
-"""The same, but for one usage in the place of prompt and completion."""
+"""What differs between the calls that share a form: a list of these, in JSON; MONEY is one piece of it."""
 DAY_SECONDS: Final = 86_400
 
 encoded: Final = msgspec.json.Encoder().encode
@@ -61,9 +54,9 @@ def form(record: UsageRecord, variable: Collection[str]) -> RecordForm:
     return RecordForm(encoded(row), [index for index, name in enumerate(names) if name in variable])
 
 
-def price_json(priced: Priced) -> bytes:
-    """The fields of money."""
-    return encoded((priced.cost, priced.currency, priced.version, priced.pricing))[1:-1]
+def price_json(priced: Priced) -> Raw:
+    """The fields of money, with the commas between them."""
+    return Raw(encoded((priced.cost, priced.currency, priced.version, priced.pricing))[1:-1])
 
 
 class PriceForms:
@@ -78,13 +71,13 @@ class PriceForms:
         """In unix seconds: between them a call must start."""
         self.charge = charge
         self._forms: dict[str, bytes] = {}
-        self.unpriced: bytes | None = price_json(charge.bound(1, 1)) if charge.is_unpriced else None
+        self.unpriced: Raw | None = price_json(charge.bound(1, 1)) if charge.is_unpriced else None
 
-    def bound(self, prompt: int, completion: int) -> bytes:
+    def bound(self, prompt: int, completion: int) -> Raw:
         """As Charge.bound."""
         return self.unpriced or self.written(self.charge.bound(prompt, completion))
 
-    def written(self, priced: Priced) -> bytes:
+    def written(self, priced: Priced) -> Raw:
         """What this charge has said."""
         amount = priced.amount
         if amount is None:
@@ -93,7 +86,7 @@ class PriceForms:
         if form is None:
             said = encoded((priced.currency, priced.version, priced.pricing))[1:-1].replace(b"%", b"%%")
             form = self._forms[priced.pricing] = b'"%b",' + said
-        return form % plain(amount).encode()
+        return Raw(form % plain(amount).encode())
 
 
 PLACE: Final = "@@%s@@"

@@ -24,7 +24,7 @@ from modelport.gateway.afford import afford, grown
 from modelport.gateway.charge import USUAL, Charge
 from modelport.gateway.estimate import Need, byte_length
 from modelport.gateway.facts import CallFacts
-from modelport.gateway.forms import CLOSED_BY_CLASS_VALUES, CLOSED_VALUES, OPENED_VALUES, encoded
+from modelport.gateway.forms import encoded
 from modelport.gateway.parts import Meter, Parts
 from modelport.gateway.plan import CallPlan
 from modelport.gateway.verdicts import FoundCategories
@@ -32,7 +32,6 @@ from modelport.gateway.waiting import RUNNING, Turn
 
 UNWRITTEN_RETRY_SECONDS = 5
 BEYOND_ANY_COUNT = sys.maxsize
-NULL: Final = b"null"
 NOTHING: Final = TokenUsage()
 ROWS: Final = msgspec.json.Decoder(UsageRow)
 
@@ -49,7 +48,6 @@ class CallLease:
         "_plan",
         "_prices",
         "_reservation",
-        "_said",
         "_service_tier",
         "accounts",
         "answered_model",
@@ -70,8 +68,6 @@ class CallLease:
     _left: QuotaState | None
     """What its limits left when it was settled."""
     _reservation: Reservation | None
-    _said: tuple[bytes, bytes, bytes]
-    """As JSON: its id without quotes, when it began, and the client's id."""
     _service_tier: str | None
     accounts: tuple[DirectAccount, ...]
     """What it needs has been taken from these, at `taken_at` of the monotonic clock; none: it is reserved in another
@@ -125,15 +121,9 @@ class CallLease:
             if prices is None or not need.total:
                 self._parts.journal.open(self._opened())
                 return self
-            client = facts.arrival.client_request_id
-            self._said = id_json, started, client_json = (
-                id.encode(),
-                encoded(facts.started_at),
-                NULL if client is None else encoded(client),
-            )
-            price = prices.unpriced or prices.bound(prompt, completion)
-            known = (id_json, started, prompt, completion, need.total, client_json, price)
-            self._parts.journal.open_formed(id, self._plan.opened(facts.streamed), OPENED_VALUES % known)
+            client, price = facts.arrival.client_request_id, prices.unpriced or prices.bound(prompt, completion)
+            values = encoded((id, facts.started_at, {"input": prompt, "output": completion}, need.total, client, price))
+            self._parts.journal.open_formed(id, self._plan.opened(facts.streamed), values)
         except OSError:
             self.cancel()
             return Refusal(unrecordable())
@@ -308,25 +298,21 @@ class CallLease:
             return
         amount, price = None, prices.unpriced
         if price is None:
-            made = usage or TokenUsage(input=prompt, output=completion)
-            priced = prices.charge.of(made, UsageSource.REPORTED, Ending.COMPLETED, target, seconds)
+            used = usage or TokenUsage(input=prompt, output=completion)
+            priced = prices.charge.of(used, UsageSource.REPORTED, Ending.COMPLETED, target, seconds)
             amount, price = priced.amount, prices.written(priced)
-        duration, total, reserved, plan = encoded(seconds), prompt + completion, self.reserved_tokens, self._plan
-        (id, started, client), named = self._said, plan.named.get(answer.model) or plan.named_json(answer.model)
-        if usage is None:
-            known = (id, started, named, prompt, completion, reserved, duration, duration, client, price)
-            values = CLOSED_VALUES % known
-        else:
-            classes = (id, started, named, encoded(usage), reserved, duration, duration, client, price)
-            values = CLOSED_BY_CLASS_VALUES % classes
+        total, reserved, plan, facts = prompt + completion, self.reserved_tokens, self._plan, self._facts
+        arrival, named = facts.arrival, plan.named.get(answer.model) or plan.named_json(answer.model)
+        made, client = usage or {"input": prompt, "output": completion}, arrival.client_request_id
+        values = encoded((arrival.id, facts.started_at, named, made, reserved, seconds, seconds, client, price))
         self.settled = True
         self._give_back(total, seconds)
         if self.hold is not None:
             self.hold.settle(NONE if amount is None else amount, total)
         form = plan.closed(target)
-        parts.journal.close_formed(self._facts.arrival.id, form, values)
+        parts.journal.close_formed(arrival.id, form, values)
         if usage is None:
-            plan.series.completed(form, values, seconds, prompt, completion, reserved)
+            plan.series().completed(form, values, seconds, prompt, completion, reserved)
         else:
             parts.observer.call_ended(ROWS.decode(form.filled(values)).record())
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Final
 
+from msgspec import Raw
 from msgspec.structs import replace
 
 from modelport.core.catalog import Deployment, RateLimits, Snapshot, Target
@@ -157,7 +158,7 @@ class CallPlan:
         self.rank = BATCH if deployment.sku.is_batch else INTERACTIVE
         self.asked: dict[str, Any] = {}
         """gateway.pipeline.Asked of the providers of its targets."""
-        self.named: dict[str | None, bytes] = {}
+        self.named: dict[str | None, Raw] = {}
         """The names that its targets have given their models, as JSON."""
         self.kept: dict[Any, Any] = {}
         """What the door keeps for answers of this plan."""
@@ -190,7 +191,6 @@ class CallPlan:
             prices = self._prices = PriceForms(charge, started_at // DAY_SECONDS)
         return prices
 
-    @property
     def series(self) -> Series:
         """Where completed calls are counted."""
         if self._series is None:
@@ -207,12 +207,12 @@ class CallPlan:
         }
         return self.caller.record(**known)
 
-    def named_json(self, model: str | None) -> bytes:
+    def named_json(self, model: str | None) -> Raw:
         """As a record has it."""
         if len(self.named) >= KNOWN_NAMES:
             self.named.clear()
         shown = optional_excerpt(model)
-        named = self.named[shown] = encoded(shown)
+        named = self.named[shown] = Raw(encoded(shown))
         return named
 
     def opened(self, streamed: bool) -> RecordForm:

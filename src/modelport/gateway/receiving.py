@@ -157,9 +157,10 @@ class AnswerReceiver:
 
     def _may_be_one_text(self) -> bool:
         """Whether all of the answer may be one JSON object with one text, which nobody looks at piece by piece."""
-        request = self._request
-        is_whole = type(request) is ChatRequest and not self._upstream.shows_progress and self.completion is None
-        return is_whole and not (request.extra and request.choices != 1)
+        request, upstream = self._request, self._upstream
+        if type(request) is not ChatRequest or upstream.streamed or upstream.in_pieces or self.completion is not None:
+            return False
+        return not request.extra or request.choices == 1
 
     def _decode_events(self) -> None:
         request, codec, count = self._request, self._codec(), self.counting()

@@ -309,7 +309,7 @@ def test_amounts_of_many_calls_share_one_form() -> None:
     priced = [
         prices.charge.of(TokenUsage(input=count), "reported", "completed", target, 0.1) for count in (1, 7, 10**6, 7)
     ]
-    costs = [prices.written(one).partition(b",")[0] for one in priced]
+    costs = [bytes(prices.written(one)).partition(b",")[0] for one in priced]
     assert costs == [b'"0.00000015"', b'"0.00000105"', b'"0.15"', b'"0.00000105"']
 
 

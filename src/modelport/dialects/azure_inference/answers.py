@@ -49,12 +49,7 @@ _MODEL_TYPES = (
 """The SDK's `load_client` takes the first three; a model that does several things is called by the first."""
 
 
-_IDS: Final = hexadecimal(32)
-
-
-def new_id() -> str:
-    """32 hexadecimal digits."""
-    return _IDS.next()
+new_id: Final = hexadecimal(32).next
 
 
 class ChatStream(ChatChunkStream):

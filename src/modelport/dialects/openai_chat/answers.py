@@ -27,18 +27,8 @@ from modelport.dialects.openai_shape.stream import ChatChunkStream, StreamedChoi
 from modelport.dialects.openai_shape.usage_counts import usage_counts
 from modelport.dialects.reasoning import ReasoningPlace, with_thinking
 
-_CHAT_IDS: Final = alphanumeric("chatcmpl-", 29)
-_COMPLETIONS_IDS: Final = alphanumeric("cmpl-", 29)
-
-
-def new_id() -> str:
-    """`chatcmpl-` and 29 alphanumerics."""
-    return _CHAT_IDS.next()
-
-
-def new_completions_id() -> str:
-    """`cmpl-` and 29 alphanumerics."""
-    return _COMPLETIONS_IDS.next()
+new_id: Final = alphanumeric("chatcmpl-", 29).next
+new_completions_id: Final = alphanumeric("cmpl-", 29).next
 
 
 class ChatStream(ChatChunkStream):
