@@ -41,24 +41,25 @@ class QuotaState(Struct, frozen=True):
 def tightest(states: Sequence[QuotaState]) -> QuotaState:
     """Of several limits that hold for one call, the one that leaves the fewest requests and the one that leaves the
     fewest tokens."""
-    limit_requests: int | None = None
-    limit_tokens: int | None = None
-    left_requests = left_tokens = reset = reset_tokens = 0
-    for state in states:
-        limit = state.limit_requests
+    if not states:
+        return QuotaState()
+    requests = tokens = states[0]
+    for state in states[1:]:
+        limit, before = state.limit_requests, requests.limit_requests
         if limit is not None:
-            left = state.remaining_requests or 0
-            if limit_requests is None or left < left_requests or (left == left_requests and limit < limit_requests):
-                limit_requests, left_requests, reset = limit, left, state.reset_seconds
-        limit = state.limit_tokens
+            left, least = state.remaining_requests or 0, requests.remaining_requests or 0
+            if before is None or left < least or (left == least and limit < before):
+                requests = state
+        limit, before = state.limit_tokens, tokens.limit_tokens
         if limit is not None:
-            left = state.remaining_tokens or 0
-            if limit_tokens is None or left < left_tokens or (left == left_tokens and limit < limit_tokens):
-                limit_tokens, left_tokens, of_tokens = limit, left, state.reset_tokens_seconds
-                reset_tokens = state.reset_seconds if of_tokens is None else of_tokens
-    of_requests = None if limit_requests is None else left_requests
-    of_tokens = None if limit_tokens is None else left_tokens
-    return QuotaState(limit_requests, of_requests, limit_tokens, of_tokens, reset, reset_tokens)
+            left, least = state.remaining_tokens or 0, tokens.remaining_tokens or 0
+            if before is None or left < least or (left == least and limit < before):
+                tokens = state
+    if requests is tokens:
+        return requests
+    reset = tokens.reset_seconds if tokens.reset_tokens_seconds is None else tokens.reset_tokens_seconds
+    most, left_requests, seconds = requests.limit_requests, requests.remaining_requests, requests.reset_seconds
+    return QuotaState(most, left_requests, tokens.limit_tokens, tokens.remaining_tokens, seconds, reset)
 
 
 def tokens_left(budget: Budget, window: Window, used_tokens: int, now: float) -> QuotaState:

@@ -28,11 +28,16 @@ Repeat = tuple[str, str]
 """A caller, and the id that it gave its call."""
 
 
-class Claim(Struct, frozen=True):
+class Claim:
     """One account that a call draws on."""
 
-    subject: str
-    limits: RateLimits
+    __slots__ = ("account", "limits", "subject")
+
+    def __init__(self, subject: str, limits: RateLimits) -> None:
+        self.subject = subject
+        self.limits = limits
+        self.account: DirectAccount | None = None
+        """The one that was found last."""
 
 
 class Asked(Struct, frozen=True):
@@ -91,7 +96,9 @@ class Admissions:
             return None
         held: tuple[DirectAccount, ...] = ()
         for claim in claims:
-            account = quota.account(claim.subject, now)
+            account = claim.account
+            if account is None or not account.is_open:
+                account = claim.account = quota.account(claim.subject, now)
             if not account.take(claim.limits, tokens, now):
                 for earlier, given in zip(held, claims, strict=False):
                     quota.held(earlier, given.limits, tokens, now).cancel()

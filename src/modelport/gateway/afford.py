@@ -35,7 +35,7 @@ def afford(
     amount = None if is_unpriced else charge.bound(need.prompt, need.completion).amount
     if amount is None:
         amount = NONE
-        if charge.denies_unpriced and any(budget.amount is not None for budget in budgets):
+        if plan.bounds_money and charge.denies_unpriced:
             return Refusal(PriceUnknown(plan.deployment.name))
     for budget in budgets:
         most, dearest = budget.tokens, budget.amount

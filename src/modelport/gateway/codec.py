@@ -43,5 +43,6 @@ class Speech(Struct, frozen=True, kw_only=True):
 
     def read(self, body: bytes, json_containers: int, json_depth: int) -> Request:
         """The request. Raises MalformedBody before any decoding if the body holds more than so many containers."""
-        check_counts(body, json_containers)
+        if len(body) > json_containers:
+            check_counts(body, json_containers)
         return self.decode(body, json_depth)

@@ -328,13 +328,14 @@ class CallLease:
             self._left = accounts[0].settle(plan.deployment.limits, reserved, tokens, seconds, now)
             return
         left = []
-        for account, claim in zip(accounts, plan.claims, strict=True):
+        for account, claim in zip(accounts, plan.claims):  # noqa: B905 - as many
             left.append(account.settle(claim.limits, reserved, tokens, seconds, now))
-        tight = left[0] if len(left) == 1 else tightest(left)
+        self._left = tight = tightest(left)
         if plan.budgets and parts.quota.budgets is not None:
-            tighter = parts.quota.budgets.states(plan.budgets, parts.clock.now(), tight.remaining_tokens)
-            tight = tightest([tight, *tighter]) if tighter else tight
-        self._left = tight
+            at = self._facts.started_at + seconds
+            tighter = parts.quota.budgets.states(plan.budgets, at, tight.remaining_tokens)
+            if tighter:
+                self._left = tightest([tight, *tighter])
 
     def _source(self, usage: TokenUsage) -> UsageSource:
         if not usage.total:

@@ -123,6 +123,7 @@ class CallPlan:
         "_prices",
         "_series",
         "asked",
+        "bounds_money",
         "budgets",
         "caller",
         "claims",
@@ -155,6 +156,7 @@ class CallPlan:
         self.claims = claims_of(deployment, principal)
         self.tightest: RateLimits = tightest_tokens(self.claims)
         self.budgets = principal.budgets if deployment.budget is None else (*principal.budgets, deployment.budget)
+        self.bounds_money = any(budget.amount is not None for budget in self.budgets)
         self.rank = BATCH if deployment.sku.is_batch else INTERACTIVE
         self.asked: dict[str, Any] = {}
         """gateway.pipeline.Asked of the providers of its targets."""

@@ -180,23 +180,20 @@ class Accounts(Struct, frozen=True):
     ends_at: float
 
 
-class Held:
+class Held(Struct, eq=False):
     """core.ports.money.BudgetHold."""
 
-    __slots__ = ("_budgets", "_is_settled", "_pairs", "amount", "tokens")
-
-    def __init__(self, budgets: MemoryBudgets, pairs: Pairs, amount: Decimal, tokens: int) -> None:
-        self._budgets = budgets
-        self._pairs = pairs
-        self.amount = amount
-        self.tokens = tokens
-        self._is_settled = False
+    budgets: MemoryBudgets
+    pairs: Pairs
+    amount: Decimal
+    tokens: int
+    is_settled: bool = False
 
     def top_up(self, amount: Decimal, tokens: int) -> bool:
         """Takes more from all, or from none."""
-        if self._is_settled or any(account.lacks(budget, amount, tokens) for budget, account in self._pairs):
+        if self.is_settled or any(account.lacks(budget, amount, tokens) for budget, account in self.pairs):
             return False
-        for _, account in self._pairs:
+        for _, account in self.pairs:
             account.hold(amount, tokens)
         self.amount = EXACT.add(self.amount, amount)
         self.tokens += tokens
@@ -204,14 +201,14 @@ class Held:
 
     def settle(self, amount: Decimal, tokens: int) -> None:
         """Books what was used."""
-        if self._is_settled:
+        if self.is_settled:
             return
-        self._is_settled = True
-        for budget, account in self._pairs:
+        self.is_settled = True
+        for budget, account in self.pairs:
             if self.amount:
                 account.held = EXACT.subtract(account.held, self.amount)
             account.held_tokens -= self.tokens
             account.book(amount, tokens)
             is_quiet = account.noted is budget and account.spent_tokens < account.next_percent_tokens
             if not is_quiet or budget.amount is not None:
-                self._budgets.note(budget, account)
+                self.budgets.note(budget, account)
