@@ -7,6 +7,7 @@ gets Retry-After only where that is worth waiting for: clients take it literally
 from __future__ import annotations
 
 import math
+from decimal import Decimal
 from functools import partial
 from typing import Final
 
@@ -26,13 +27,12 @@ UNKEPT_RETRY_SECONDS: Final = 5
 
 
 def afford(
-    kept: Budgets | None, plan: CallPlan, charge: Charge, need: Need, started_at: float, is_unpriced: bool
+    kept: Budgets | None, plan: CallPlan, charge: Charge, amount: Decimal | None, tokens: int, started_at: float
 ) -> BudgetHold | Refusal | NeedsWaiting[BudgetHold]:
-    """The hold of a call whose plan has budgets. NeedsWaiting: a store has to be asked first."""
+    """The hold of a call whose plan has budgets, and which can cost so much. NeedsWaiting: a store has to be asked."""
     if kept is None:
         return Refusal(Unavailable("The server cannot keep its budgets now.", retry_after=UNKEPT_RETRY_SECONDS))
-    budgets, tokens = plan.budgets, need.total
-    amount = None if is_unpriced else charge.bound(need.prompt, need.completion).amount
+    budgets = plan.budgets
     if amount is None:
         amount = NONE
         if plan.bounds_money and charge.denies_unpriced:

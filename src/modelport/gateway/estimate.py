@@ -58,7 +58,11 @@ class Need(Struct, frozen=True):
 def need(request: Request, limits: RateLimits, reserve_tokens: int) -> Need:
     """What this request reserves under these limits; `reserve_tokens` is the step where it names no `max_tokens`."""
     prompt, most = 0, None
-    if type(request) is ChatRequest and not request.modalities and COUNTED.isdisjoint(request.extra):
+    if (
+        type(request) is ChatRequest
+        and not request.modalities
+        and not (request.extra and not COUNTED.isdisjoint(request.extra))
+    ):
         prompt, most = reserved_text(request), request.max_tokens
     is_usual = prompt > 0
     if not is_usual:

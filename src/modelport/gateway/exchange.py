@@ -254,8 +254,6 @@ class TargetExchange(AnswerReceiver):
 
     def forget(self) -> None:
         """It is over."""
-        if self._whole_answer is not None:
-            return
         self._held_back.clear()
         self._decoder = self._relay = self._then = None
         if self.count is not None:

@@ -109,9 +109,10 @@ class CallLease:
 
     def afford(self) -> BudgetHold | Refusal | NeedsWaiting[BudgetHold]:
         """What the budgets give for what it can cost: gateway.afford.afford."""
-        budgets, prices = self._parts.quota.budgets, self._prices
+        need, prices, charge = self._need, self._prices, self.charge
         is_unpriced = prices is not None and prices.unpriced is not None
-        return afford(budgets, self._plan, self.charge, self._need, self._facts.started_at, is_unpriced)
+        amount = None if is_unpriced else charge.bound(need.prompt, need.completion).amount
+        return afford(self._parts.quota.budgets, self._plan, charge, amount, need.total, self._facts.started_at)
 
     def opened(self) -> CallLease | Refusal:
         """This, with its line queued."""
@@ -330,12 +331,9 @@ class CallLease:
         left = []
         for account, claim in zip(accounts, plan.claims):  # noqa: B905 - as many
             left.append(account.settle(claim.limits, reserved, tokens, seconds, now))
-        self._left = tight = tightest(left)
         if plan.budgets and parts.quota.budgets is not None:
-            at = self._facts.started_at + seconds
-            tighter = parts.quota.budgets.states(plan.budgets, at, tight.remaining_tokens)
-            if tighter:
-                self._left = tightest([tight, *tighter])
+            left += parts.quota.budgets.states(plan.budgets, self._facts.started_at + seconds, left[0].remaining_tokens)
+        self._left = tightest(left)
 
     def _source(self, usage: TokenUsage) -> UsageSource:
         if not usage.total:

@@ -50,7 +50,6 @@ class CallMachine(TargetExchange):
 
     __slots__ = (
         "_arrival",
-        "_awaits_lines",
         "_body",
         "_body_refusal",
         "_caller",
@@ -73,8 +72,8 @@ class CallMachine(TargetExchange):
     """Once we know who asks."""
     _given: Any
     """What a stage has waited for."""
-    _next: Callable[[], None]
-    """What to do once the journal's lines are written, which it `_awaits_lines` for."""
+    _next: Callable[[], None] | None
+    """What to do once the journal's lines are written."""
     _requested_model: str | None
     _started: float
     """When we knew who asks, on the monotonic clock; `_started_at`: in unix seconds."""
@@ -85,8 +84,8 @@ class CallMachine(TargetExchange):
         # All of it here, and in one step: a class with a frame for each base would pay for three.
         self._gateway, self._pipeline, self._shell = gateway, gateway.pipeline, shell
         self._arrival, self.reply = arrival, reply
-        self._caller = self._known = self._requested_model = self._steps = self._body_refusal = None
-        self._is_ending = self._is_recorded = self._is_streamed = self._awaits_lines = self._is_leased = False
+        self._caller = self._known = self._requested_model = self._steps = self._body_refusal = self._next = None
+        self._is_ending = self._is_recorded = self._is_streamed = self._is_leased = False
         self._dispatch = self._load_seconds = self._whole_answer = None
         self.answering = self.completion = self.count = None
         self._asking = self._collected = self._decoder = self._refused_with = self._relay = None
@@ -242,18 +241,18 @@ class CallMachine(TargetExchange):
             self.judged(content_filter, judged)
 
     def _when_written(self, step: Callable[[], None]) -> None:
-        self._next, self._awaits_lines = step, True
+        self._next = step
         self._shell.when_written(self)
 
     def written(self, failure: ModelportError | None) -> None:
         """gateway.call.Written. Who is turned away has made nothing that must be recorded first."""
-        if not self._awaits_lines:
+        step, self._next = self._next, None
+        if step is None:
             return
-        self._awaits_lines = False
         if failure is not None and not self._is_ending:
             self.guarded_with(self._fail, failure)
         else:
-            self.guarded(self._next)
+            self.guarded(step)
 
     # --- the end -----------------------------------------------------------------------------------------------------
 
@@ -374,8 +373,9 @@ class CallMachine(TargetExchange):
         if self not in calls:
             return
         calls.remove(self)
-        self._next = nothing_more  # else it would hold itself, until a collector comes
-        self.forget()
+        self._next = None  # else it would hold itself, until a collector comes
+        if self._whole_answer is None:
+            self.forget()
         self._shell.call_over(self.reply)
 
 
@@ -395,7 +395,3 @@ def stopped() -> Unavailable:
 def too_late() -> UpstreamTimedOut:
     """The answer outlasted the request's own limit."""
     return UpstreamTimedOut("The answer took longer than the server allows for one request.")
-
-
-def nothing_more() -> None:
-    """The step of a call that is over."""

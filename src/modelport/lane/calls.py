@@ -28,6 +28,6 @@ def call_made(
     client's version of HTTP does."""
     id = fresh_ids.uuid()
     echoed = client_request_id.decode() if client_request_id and ECHOABLE.fullmatch(client_request_id) else None
-    reply = Reply(lane, connection, way, headers, id, echoed, keep_alive, has_chunks=has_chunks)
+    reply = Reply(lane, connection, way, headers, id, echoed, keep_alive, has_chunks)
     arrival = Arrival(id, echoed, key, reply.call_head, lane.options.limits.request_seconds)
     return CallMachine(lane.gateway, connection, reply, arrival)

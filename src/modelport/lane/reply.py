@@ -55,7 +55,6 @@ class Reply:
         id: str,
         client_request_id: str | None,
         keep_alive: bool,
-        *,
         has_chunks: bool = True,
     ) -> None:
         """`headers`: the fields of the request's head."""

@@ -144,7 +144,7 @@ class BackgroundWork(Protocol):
         ...
 
 
-class Address(Struct, frozen=True):
+class Address(Struct, frozen=True, cache_hash=True):
     """Where a provider is. `unix_socket` wins over the host of `base_url`, whose path is kept."""
 
     base_url: str

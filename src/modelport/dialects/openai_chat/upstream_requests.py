@@ -130,8 +130,8 @@ def _body_of(request: type[Request], spelled: tuple[tuple[str, str], ...]) -> tu
 
 def _chat(body: Any, request: ChatRequest, facts: UpstreamFacts) -> None:
     for message in request.messages:
-        is_text = type(message) is Message and type(message.content) is str and message.reasoning_content is None
-        if not is_text or message.role == "developer":
+        is_text = type(message.content) is str and message.reasoning_content is None and message.role != "developer"
+        if not is_text or type(message) is not Message:
             body.messages = [_message(message, facts) for message in request.messages]
             break
     if type(request.response_format) is OpenResponseFormat:

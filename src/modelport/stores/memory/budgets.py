@@ -56,7 +56,9 @@ class MemoryBudgets:
         if full is not None:
             return full
         for _, account in pairs:
-            account.hold(amount, tokens)
+            if amount:
+                account.held = EXACT.add(account.held, amount)
+            account.held_tokens += tokens
         return Held(self, pairs, amount, tokens)
 
     def states(self, budgets: tuple[Budget, ...], now: float, below: int | None = None) -> list[QuotaState]:
@@ -71,7 +73,8 @@ class MemoryBudgets:
     def restore(self, budget: Budget, amount: Decimal, tokens: int, now: float) -> None:
         """Books what calls of the window of `now` have used before this process began. Tells nobody."""
         account = self._account(budget, now)
-        account.book(amount, tokens)
+        account.spent = EXACT.add(account.spent, amount)
+        account.spent_tokens += tokens
         account.note_percent(budget, percent_used(budget, account.spent, account.spent_tokens))
 
     def on_crossing(self, tell: Callable[[BudgetCrossed], None]) -> None:
@@ -156,18 +159,6 @@ class Account:
             return True
         return most is not None and tokens > 0 and self.spent_tokens + self.held_tokens + tokens > most
 
-    def hold(self, amount: Decimal, tokens: int) -> None:
-        """Takes it."""
-        if amount:
-            self.held = EXACT.add(self.held, amount)
-        self.held_tokens += tokens
-
-    def book(self, amount: Decimal, tokens: int) -> None:
-        """It is used."""
-        if amount:
-            self.spent = EXACT.add(self.spent, amount)
-        self.spent_tokens += tokens
-
 
 Pairs = list[tuple[Budget, Account]]
 
@@ -194,7 +185,8 @@ class Held(Struct, eq=False):
         if self.is_settled or any(account.lacks(budget, amount, tokens) for budget, account in self.pairs):
             return False
         for _, account in self.pairs:
-            account.hold(amount, tokens)
+            account.held = EXACT.add(account.held, amount)
+            account.held_tokens += tokens
         self.amount = EXACT.add(self.amount, amount)
         self.tokens += tokens
         return True
@@ -207,8 +199,10 @@ class Held(Struct, eq=False):
         for budget, account in self.pairs:
             if self.amount:
                 account.held = EXACT.subtract(account.held, self.amount)
+            if amount:
+                account.spent = EXACT.add(account.spent, amount)
             account.held_tokens -= self.tokens
-            account.book(amount, tokens)
+            account.spent_tokens += tokens
             is_quiet = account.noted is budget and account.spent_tokens < account.next_percent_tokens
             if not is_quiet or budget.amount is not None:
                 self.budgets.note(budget, account)

@@ -137,7 +137,7 @@ class Account:
         last = requests.last if taken else 0.0
         if used and tokens.last > last:
             last = tokens.last
-        reset = seconds_left(last, now) if last else 0
+        reset = WINDOW_SECONDS if now - last < 1.0 else seconds_left(last, now) if last else 0
         self.running -= 1
         self.held_tokens = held - reserved
         if actual:
