@@ -52,7 +52,7 @@ def steps_of(form: Form) -> dict[str, Callable[[], object]]:
     operation: Operation = operations[form.path.removeprefix("/v1")]
     speech, body = SPEECHES[operation], form.body()
     codec = open_provider(Settings(base_url="http://127.0.0.1:9/v1"), "mock")
-    request = speech.read(body, JSON_CONTAINERS, JSON_DEPTH)
+    request = speech.reader(JSON_CONTAINERS, JSON_DEPTH)(body)
     reply = batches.WHOLE if form.is_chat else batches.VECTORS
 
     def decode() -> object:
@@ -63,7 +63,7 @@ def steps_of(form: Form) -> dict[str, Callable[[], object]]:
     decoder = codec.decoder(request)
     fold.feed([*decoder.feed(reply), *decoder.end()])
     return {
-        "read": partial(speech.read, body, JSON_CONTAINERS, JSON_DEPTH),
+        "read": partial(speech.reader(JSON_CONTAINERS, JSON_DEPTH), body),
         "encode": partial(codec.encode, request, TARGET),
         "decode": decode,
         "(in one step)": partial(codec.whole_answer, reply),

@@ -22,7 +22,7 @@ from bench import batched, counters, interpreters
 from bench.mix_forms import GATED, PLAIN, TOKEN
 
 BASELINE = Path(__file__).parent / "baseline.json"
-LIMIT = 280_000
+LIMIT = 250_000
 TOLERANCE = 0.15
 
 Baselines = Mapping[str, Mapping[str, int]]

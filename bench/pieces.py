@@ -155,7 +155,7 @@ def pieces_of(application: Any) -> dict[str, Callable[[], object]]:
     account = pipeline.quota.quota.account(subject, clock.monotonic())
     shared, grant = granted(clock, subject)
     id, times = fresh_ids.uuid(), [0]
-    rows = records(plan, id)
+    rows, opening, closing, series = records(plan, id), plan.opened(False), plan.closed(target), plan.series()
 
     def taken(account: Any) -> None:
         now = clock.monotonic()
@@ -168,8 +168,8 @@ def pieces_of(application: Any) -> dict[str, Callable[[], object]]:
         reservation.settle(100)
 
     def lines() -> None:
-        pipeline.journal.open_formed(id, plan.opened(False), rows[0])
-        pipeline.journal.close_formed(id, plan.closed(target), rows[1])
+        pipeline.journal.open_formed(id, opening, rows[0])
+        pipeline.journal.close_formed(id, closing, rows[1])
         times[0] += 1
         if times[0] % FLUSHED_CALLS == 0:
             pipeline.journal.flush()
@@ -201,7 +201,7 @@ def pieces_of(application: Any) -> dict[str, Callable[[], object]]:
         "the reply's body, decoded": lambda: codec.whole_answer(REPLY),
         "the answer in the surface's words, with its id": lambda: whole_text(plan, request, answer, clock.now()),
         "the answer's head": answer_head,
-        "metrics": lambda: plan.series().completed(plan.closed(target), rows[1], 0.01, 24, 64, 500),
+        "metrics": lambda: series.completed(closing, rows[1], 0.01, 24, 64, 500),
     }
 
 

@@ -56,7 +56,7 @@ class InternalAsk:
             surface=SURFACE,
             credential=Credential(),
             selector=Selector(path=deployment),
-            decode=lambda body: speech.read(body, limits.json_containers, limits.json_depth),
+            decode=speech.reader(limits.json_containers, limits.json_depth),
             speech=speech,
             reasoning="field",
             checks_extras=False,

@@ -45,16 +45,18 @@ def tightest(states: Sequence[QuotaState]) -> QuotaState:
         return QuotaState()
     requests = tokens = states[0]
     for state in states[1:]:
-        limit, before = state.limit_requests, requests.limit_requests
-        if limit is not None:
-            left, least = state.remaining_requests or 0, requests.remaining_requests or 0
-            if before is None or left < least or (left == least and limit < before):
-                requests = state
-        limit, before = state.limit_tokens, tokens.limit_tokens
-        if limit is not None:
-            left, least = state.remaining_tokens or 0, tokens.remaining_tokens or 0
-            if before is None or left < least or (left == least and limit < before):
-                tokens = state
+        left, least = state.remaining_requests, requests.remaining_requests
+        if left is not None and (
+            least is None
+            or left < least
+            or (left == least and (state.limit_requests or 0) < (requests.limit_requests or 0))
+        ):
+            requests = state
+        left, least = state.remaining_tokens, tokens.remaining_tokens
+        if left is not None and (
+            least is None or left < least or (left == least and (state.limit_tokens or 0) < (tokens.limit_tokens or 0))
+        ):
+            tokens = state
     if requests is tokens:
         return requests
     reset = tokens.reset_seconds if tokens.reset_tokens_seconds is None else tokens.reset_tokens_seconds

@@ -103,7 +103,7 @@ class Admissions:
                 for earlier, given in zip(held, claims, strict=False):
                     quota.held(earlier, given.limits, tokens, now).cancel()
                 return None
-            held = (*held, account) if held else (account,)
+            held += (account,)
         return held
 
     def reserved(

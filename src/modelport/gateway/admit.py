@@ -10,11 +10,11 @@ from functools import partial
 
 from modelport.core.errors import ModelportError
 from modelport.core.limit_errors import BudgetExhausted, RateLimited, TokensLimitReached
-from modelport.core.ports.money import BudgetHold
 from modelport.core.ports.quota import Reservation
 from modelport.core.ports.stages import NeedsWaiting, Refusal
 from modelport.core.requests import Request
 from modelport.gateway.admissions import Admissions, Asked
+from modelport.gateway.afford import afford
 from modelport.gateway.estimate import Need, need
 from modelport.gateway.facts import CallFacts
 from modelport.gateway.fitting import beyond_limits
@@ -54,14 +54,18 @@ def admit(
     if not plan.budgets:
         return lease.opened()
     try:
-        held = lease.afford()
+        held = afford(parts.quota.budgets, plan, lease.prices, lease.charge, needed, facts.started_at)
     except BaseException:
         lease.cancel()
         raise
     if type(held) is NeedsWaiting:
         lease.cancel()  # who does not wait must find nothing taken
         return NeedsWaiting(partial(admitted, lease, asked_for(plan, facts, needed, now), plan, parts))
-    return paid(lease, held, plan, parts)
+    if type(held) is Refusal:
+        lease.cancel()
+        return refused(plan, held, parts.quota)
+    lease.hold = held
+    return lease.opened()
 
 
 async def admitted(
@@ -81,20 +85,16 @@ async def admitted(
         lease.reserves(outcome)
         if not plan.budgets:
             return lease.opened()
-        held = lease.afford()
-        return paid(lease, await held.resume() if isinstance(held, NeedsWaiting) else held, plan, parts)
+        held = afford(parts.quota.budgets, plan, lease.prices, lease.charge, lease.need, lease.facts.started_at)
+        held = await held.resume() if isinstance(held, NeedsWaiting) else held
+        if isinstance(held, Refusal):
+            lease.cancel()
+            return refused(plan, held, parts.quota)
+        lease.hold = held
+        return lease.opened()
     except BaseException:
         lease.cancel()
         raise
-
-
-def paid(lease: CallLease, held: BudgetHold | Refusal, plan: CallPlan, parts: Parts) -> CallLease | Refusal:
-    """The limits have given what they must, and the budgets this."""
-    if type(held) is Refusal:
-        lease.cancel()
-        return refused(plan, held, parts.quota)
-    lease.hold = held
-    return lease.opened()
 
 
 def asked_for(plan: CallPlan, facts: CallFacts, needed: Need, now: float) -> Asked:

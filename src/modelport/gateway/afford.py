@@ -7,7 +7,6 @@ gets Retry-After only where that is worth waiting for: clients take it literally
 from __future__ import annotations
 
 import math
-from decimal import Decimal
 from functools import partial
 from typing import Final
 
@@ -20,6 +19,7 @@ from modelport.core.pricing import EXACT, NONE
 from modelport.gateway.charge import Charge
 from modelport.gateway.estimate import Need
 from modelport.gateway.fitting import beyond_budget
+from modelport.gateway.forms import PriceForms
 from modelport.gateway.plan import CallPlan
 
 WORTH_WAITING_SECONDS: Final = 60
@@ -27,12 +27,14 @@ UNKEPT_RETRY_SECONDS: Final = 5
 
 
 def afford(
-    kept: Budgets | None, plan: CallPlan, charge: Charge, amount: Decimal | None, tokens: int, started_at: float
+    kept: Budgets | None, plan: CallPlan, prices: PriceForms | None, charge: Charge, need: Need, started_at: float
 ) -> BudgetHold | Refusal | NeedsWaiting[BudgetHold]:
-    """The hold of a call whose plan has budgets, and which can cost so much. NeedsWaiting: a store has to be asked."""
+    """The hold of a call whose plan has budgets. NeedsWaiting: a store has to be asked first."""
     if kept is None:
         return Refusal(Unavailable("The server cannot keep its budgets now.", retry_after=UNKEPT_RETRY_SECONDS))
-    budgets = plan.budgets
+    budgets, tokens, amount = plan.budgets, need.total, None
+    if prices is None or prices.unpriced is None:
+        amount = charge.bound(need.prompt, need.completion).amount
     if amount is None:
         amount = NONE
         if plan.bounds_money and charge.denies_unpriced:

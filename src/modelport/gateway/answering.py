@@ -91,7 +91,7 @@ def whole_text(plan: CallPlan, request: Request, answer: PlainAnswer, made: floa
     """All of an answer at once, as one JSON object; `made`: when, in unix seconds."""
     head = plan.caller.head
     id, created = head.speech.new_id(), int(made)
-    form = plan.answer(answer.finish_reason)
+    form = plan.answers.get(answer.finish_reason) or plan.answer(answer.finish_reason)
     if form and answer.usage is None and answer.extra is None:
         prompt, completion = answer.prompt, answer.completion
         said = (id.encode(), created, encoded(answer.text), prompt, prompt + completion, completion)

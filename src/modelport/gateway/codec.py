@@ -41,8 +41,14 @@ class Speech(Struct, frozen=True, kw_only=True):
     """None: this operation is never streamed."""
     new_id: Callable[[], str]
 
-    def read(self, body: bytes, json_containers: int, json_depth: int) -> Request:
-        """The request. Raises MalformedBody before any decoding if the body holds more than so many containers."""
-        if len(body) > json_containers:
-            check_counts(body, json_containers)
-        return self.decode(body, json_depth)
+    def reader(self, json_containers: int, json_depth: int) -> Callable[[bytes], Request]:
+        """From a body to the request. Raises MalformedBody before any decoding if the body holds more than so many
+        containers."""
+        decode = self.decode
+
+        def read(body: bytes) -> Request:
+            if len(body) > json_containers:
+                check_counts(body, json_containers)
+            return decode(body, json_depth)
+
+        return read

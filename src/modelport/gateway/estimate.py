@@ -63,7 +63,13 @@ def need(request: Request, limits: RateLimits, reserve_tokens: int) -> Need:
         and not request.modalities
         and not (request.extra and not COUNTED.isdisjoint(request.extra))
     ):
-        prompt, most = reserved_text(request), request.max_tokens
+        messages, most = request.messages, request.max_tokens
+        prompt = -(-(request.body_bytes or text_bytes(request)) // RESERVED_BYTES_PER_TOKEN)
+        prompt += MESSAGE_TOKENS * (len(messages) + 1)
+        for message in messages:
+            if type(message.content) is tuple:
+                prompt = 0
+                break
     is_usual = prompt > 0
     if not is_usual:
         prompt = reserved_prompt(request)
@@ -95,16 +101,6 @@ def generated_choices(request: ChatRequest | CompletionsRequest) -> int:
         return 1
     best_of = request.extra.get("best_of")
     return max(request.choices, best_of if isinstance(best_of, int) else 1)
-
-
-def reserved_text(request: ChatRequest) -> int:
-    """The prompt's part of a reservation, if its contents are texts; else 0."""
-    messages = request.messages
-    for message in messages:
-        if type(message.content) is tuple:
-            return 0
-    length = request.body_bytes or text_bytes(request)
-    return -(-length // RESERVED_BYTES_PER_TOKEN) + MESSAGE_TOKENS * (len(messages) + 1)
 
 
 def reserved_prompt(request: Request) -> int:

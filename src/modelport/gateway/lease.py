@@ -20,7 +20,7 @@ from modelport.core.pricing import NONE
 from modelport.core.quota import QuotaState, tightest
 from modelport.core.requests import Request
 from modelport.core.usage import Ending, TokenUsage, UsageRecord, UsageRow, UsageSource
-from modelport.gateway.afford import afford, grown
+from modelport.gateway.afford import grown
 from modelport.gateway.charge import USUAL, Charge
 from modelport.gateway.estimate import Need, byte_length
 from modelport.gateway.facts import CallFacts
@@ -40,24 +40,24 @@ class CallLease:
     """One admitted call. Made by `admit`; settled by the machine, always, once."""
 
     __slots__ = (
-        "_facts",
         "_first_event_seconds",
         "_left",
-        "_need",
         "_parts",
         "_plan",
-        "_prices",
         "_reservation",
         "_service_tier",
         "accounts",
         "answered_model",
         "charge",
         "covered_tokens",
+        "facts",
         "found_categories",
         "hold",
         "is_asked",
         "is_in_one_piece",
         "meter",
+        "need",
+        "prices",
         "reserved_tokens",
         "settled",
         "taken_at",
@@ -87,8 +87,8 @@ class CallLease:
     """Where the call went last."""
 
     def __init__(self, facts: CallFacts, plan: CallPlan, request: Request, need: Need, parts: Parts) -> None:
-        self._facts, self._plan, self._need, self._parts = facts, plan, need, parts
-        self._prices = prices = plan.prices(request, need, facts.started_at)
+        self.facts, self._plan, self.need, self._parts = facts, plan, need, parts
+        self.prices = prices = plan.prices(request, need, facts.started_at)
         if prices is not None:
             self.charge = prices.charge
         else:
@@ -107,16 +107,9 @@ class CallLease:
         """What it needs is reserved in this way."""
         self._reservation = reservation
 
-    def afford(self) -> BudgetHold | Refusal | NeedsWaiting[BudgetHold]:
-        """What the budgets give for what it can cost: gateway.afford.afford."""
-        need, prices, charge = self._need, self._prices, self.charge
-        is_unpriced = prices is not None and prices.unpriced is not None
-        amount = None if is_unpriced else charge.bound(need.prompt, need.completion).amount
-        return afford(self._parts.quota.budgets, self._plan, charge, amount, need.total, self._facts.started_at)
-
     def opened(self) -> CallLease | Refusal:
         """This, with its line queued."""
-        prices, need, facts = self._prices, self._need, self._facts
+        prices, need, facts, plan = self.prices, self.need, self.facts, self._plan
         id, prompt, completion = facts.arrival.id, need.prompt, need.completion
         try:
             if prices is None or not need.total:
@@ -124,7 +117,9 @@ class CallLease:
                 return self
             client, price = facts.arrival.client_request_id, prices.unpriced or prices.bound(prompt, completion)
             values = encoded((id, facts.started_at, {"input": prompt, "output": completion}, need.total, client, price))
-            self._parts.journal.open_formed(id, self._plan.opened(facts.streamed), values)
+            self._parts.journal.open_formed(
+                id, plan.openings.get(facts.streamed) or plan.opened(facts.streamed), values
+            )
         except OSError:
             self.cancel()
             return Refusal(unrecordable())
@@ -142,7 +137,7 @@ class CallLease:
     def _reserved(self) -> Reservation:
         if self._reservation is None:
             plan, accounts, self.accounts = self._plan, self.accounts, ()
-            self._reservation = self._parts.quota.reserved(accounts, plan.claims, self._need.total, self.taken_at)
+            self._reservation = self._parts.quota.reserved(accounts, plan.claims, self.need.total, self.taken_at)
         return self._reservation
 
     # --- its answer --------------------------------------------------------------------------------------------------
@@ -173,7 +168,7 @@ class CallLease:
     def first_event(self) -> None:
         """The first event is here; later calls change nothing."""
         if self._first_event_seconds is None:
-            self._first_event_seconds = self._parts.clock.monotonic() - self._facts.started
+            self._first_event_seconds = self._parts.clock.monotonic() - self.facts.started
 
     def cover(self, output_tokens: int) -> bool | NeedsWaiting[bool]:
         """Makes sure that the reservation holds so many tokens of answer, in equal steps; False if the limit forbids.
@@ -186,7 +181,7 @@ class CallLease:
         short = output_tokens - self.covered_tokens
         if short <= 0:
             return True
-        step = max(1, self._need.step)
+        step = max(1, self.need.step)
         tokens = -(-short // step) * step
         taken = self._reserved().top_up(tokens)
         if taken is True:
@@ -196,7 +191,7 @@ class CallLease:
         return False
 
     def _cover(self, tokens: int) -> bool | NeedsWaiting[bool]:
-        paid = self.hold is None or grown(self.hold, self.charge, self._need, tokens)
+        paid = self.hold is None or grown(self.hold, self.charge, self.need, tokens)
         if isinstance(paid, NeedsWaiting):
             return NeedsWaiting(partial(self._paid_later, tokens, paid))
         return self._paid(tokens, paid)
@@ -221,7 +216,7 @@ class CallLease:
             is_taken = (await taken.resume()) is True
         if not is_taken:
             wait_seconds = self._plan.deployment.limits.wait_seconds
-            until = min(self._parts.clock.monotonic() + wait_seconds, self._facts.deadline)
+            until = min(self._parts.clock.monotonic() + wait_seconds, self.facts.deadline)
             plan, caller = self._plan, self._plan.caller.principal
             turn = Turn(caller.name, caller.weight, RUNNING, tokens)
             is_taken = await self._parts.quota.topped_up(self._reserved(), tokens, plan.claims, turn, until)
@@ -231,7 +226,7 @@ class CallLease:
     @property
     def reserved_completion(self) -> int:
         """The most that the call may become, as far as it is reserved."""
-        return max(0, self.reserved_tokens - self._need.prompt)
+        return max(0, self.reserved_tokens - self.need.prompt)
 
     def quota(self) -> QuotaState:
         """What the tightest of the call's limits leave now, or left when it was settled."""
@@ -261,15 +256,15 @@ class CallLease:
             usage = self.meter.usage() if self.meter is not None else NOTHING
         if source is None:
             source = self._source(usage)
-        seconds = self._parts.clock.monotonic() - self._facts.started
+        seconds = self._parts.clock.monotonic() - self.facts.started
         priced = self.charge.of(usage, source, ending, self.target, seconds, self._service_tier)
         self.settled = True
         self._give_back(usage.total, seconds)
         if is_our_failure(status) and not usage.total:
-            self._parts.quota.failures.note(self._facts.repeat, self._parts.clock.monotonic())
+            self._parts.quota.failures.note(self.facts.repeat, self._parts.clock.monotonic())
         if self.hold is not None:
             self.hold.settle(NONE if priced.amount is None else priced.amount, usage.total)
-        record = self._facts.record(
+        record = self.facts.record(
             ending=ending,
             status=status,
             error_code=optional_excerpt(error_code),
@@ -287,12 +282,12 @@ class CallLease:
 
     def complete(self, answer: PlainAnswer) -> None:
         """As `settle`, for an answer that came at once and was counted by its source."""
-        prices, target, parts, usage = self._prices, self.target, self._parts, answer.usage
+        prices, target, parts, usage = self.prices, self.target, self._parts, answer.usage
         prompt, completion, tier = answer.prompt, answer.completion, answer.service_tier
         assert target is not None
         self.answered_model, self._service_tier = answer.model, tier
-        seconds = parts.clock.monotonic() - self._facts.started
-        if prices is None or not self._need.total or (tier is not None and tier not in USUAL):
+        seconds = parts.clock.monotonic() - self.facts.started
+        if prices is None or not self.need.total or (tier is not None and tier not in USUAL):
             self._first_event_seconds = seconds
             usage = usage or TokenUsage(input=prompt, output=completion)
             self.settle(Ending.COMPLETED, usage, source=UsageSource.REPORTED)
@@ -302,7 +297,7 @@ class CallLease:
             used = usage or TokenUsage(input=prompt, output=completion)
             priced = prices.charge.of(used, UsageSource.REPORTED, Ending.COMPLETED, target, seconds)
             amount, price = priced.amount, prices.written(priced)
-        total, reserved, plan, facts = prompt + completion, self.reserved_tokens, self._plan, self._facts
+        total, reserved, plan, facts = prompt + completion, self.reserved_tokens, self._plan, self.facts
         arrival, named = facts.arrival, plan.named.get(answer.model) or plan.named_json(answer.model)
         made, client = usage or {"input": prompt, "output": completion}, arrival.client_request_id
         values = encoded((arrival.id, facts.started_at, named, made, reserved, seconds, seconds, client, price))
@@ -310,10 +305,10 @@ class CallLease:
         self._give_back(total, seconds)
         if self.hold is not None:
             self.hold.settle(NONE if amount is None else amount, total)
-        form = plan.closed(target)
+        form = plan.closings.get(id(target)) or plan.closed(target)
         parts.journal.close_formed(arrival.id, form, values)
         if usage is None:
-            plan.series().completed(form, values, seconds, prompt, completion, reserved)
+            (plan.counted or plan.series()).completed(form, values, seconds, prompt, completion, reserved)
         else:
             parts.observer.call_ended(ROWS.decode(form.filled(values)).record())
 
@@ -324,7 +319,7 @@ class CallLease:
             self._left = self.quota()
             self._reservation.settle(tokens)
             return
-        now, reserved, accounts = self._facts.started + seconds, self._need.total, self.accounts
+        now, reserved, accounts = self.facts.started + seconds, self.need.total, self.accounts
         if len(accounts) == 1 and not plan.budgets:
             self._left = accounts[0].settle(plan.deployment.limits, reserved, tokens, seconds, now)
             return
@@ -332,7 +327,7 @@ class CallLease:
         for account, claim in zip(accounts, plan.claims):  # noqa: B905 - as many
             left.append(account.settle(claim.limits, reserved, tokens, seconds, now))
         if plan.budgets and parts.quota.budgets is not None:
-            left += parts.quota.budgets.states(plan.budgets, self._facts.started_at + seconds, left[0].remaining_tokens)
+            left += parts.quota.budgets.states(plan.budgets, self.facts.started_at + seconds, left[0].remaining_tokens)
         self._left = tightest(left)
 
     def _source(self, usage: TokenUsage) -> UsageSource:
@@ -343,8 +338,8 @@ class CallLease:
     def _opened(self) -> UsageRecord:
         """The record as it would stand if nothing more were ever heard of the call: all that is reserved, by class."""
         reserved = self.reserved_tokens
-        prompt = min(reserved, self._need.prompt)
-        return self._facts.record(
+        prompt = min(reserved, self.need.prompt)
+        return self.facts.record(
             ending=Ending.LOST,
             status=0,
             usage=TokenUsage(input=prompt, output=reserved - prompt),

@@ -117,19 +117,19 @@ class CallPlan:
 
     __slots__ = (
         "_accepted",
-        "_answers",
-        "_closed",
-        "_opened",
         "_prices",
-        "_series",
+        "answers",
         "asked",
         "bounds_money",
         "budgets",
         "caller",
         "claims",
+        "closings",
+        "counted",
         "deployment",
         "kept",
         "named",
+        "openings",
         "rank",
         "refusal",
         "requested_model",
@@ -165,10 +165,11 @@ class CallPlan:
         self.kept: dict[Any, Any] = {}
         """What the door keeps for answers of this plan."""
         self._prices = PriceForms(Charge(caller.snapshot, deployment, NO_REQUEST, 0.0), 0.0)
-        self._opened: dict[bool, RecordForm] = {}
-        self._closed: dict[int, RecordForm] = {}
-        self._answers: dict[FinishReason, bytes] = {}
-        self._series: Series | None = None
+        self.openings: dict[bool, RecordForm] = {}
+        """What `opened` has made; `closings`, `answers` and `counted` likewise."""
+        self.closings: dict[int, RecordForm] = {}
+        self.answers: dict[FinishReason, bytes] = {}
+        self.counted: Series | None = None
 
     def shaped(self, request: Request) -> Shaped | Refusal:
         """What the target would be asked, if this caller may."""
@@ -195,9 +196,8 @@ class CallPlan:
 
     def series(self) -> Series:
         """Where completed calls are counted."""
-        if self._series is None:
-            self._series = self.caller.series(self.deployment.name)
-        return self._series
+        self.counted = series = self.caller.series(self.deployment.name)
+        return series
 
     def record(self, **about: Any) -> UsageRecord:
         """A record of one of its calls."""
@@ -219,39 +219,33 @@ class CallPlan:
 
     def opened(self, streamed: bool) -> RecordForm:
         """The record of a call that is let in."""
-        form = self._opened.get(streamed)
-        if form is None:
-            form = self._opened[streamed] = opened_form(
-                self.record(
-                    id="", started_at=0.0, streamed=streamed, ending=Ending.LOST, usage_source=UsageSource.ESTIMATED
-                )
+        form = self.openings[streamed] = opened_form(
+            self.record(
+                id="", started_at=0.0, streamed=streamed, ending=Ending.LOST, usage_source=UsageSource.ESTIMATED
             )
+        )
         return form
 
     def closed(self, target: Target) -> RecordForm:
         """The record of a call that this target has answered, whole."""
-        form = self._closed.get(id(target))
-        if form is None:
-            form = self._closed[id(target)] = closed_form(
-                self.record(
-                    id="",
-                    started_at=0.0,
-                    target=f"{target.provider}/{target.model}",
-                    provider=target.provider,
-                    status=200,
-                    ending=Ending.COMPLETED,
-                    usage_source=UsageSource.REPORTED,
-                )
+        form = self.closings[id(target)] = closed_form(
+            self.record(
+                id="",
+                started_at=0.0,
+                target=f"{target.provider}/{target.model}",
+                provider=target.provider,
+                status=200,
+                ending=Ending.COMPLETED,
+                usage_source=UsageSource.REPORTED,
             )
+        )
         return form
 
     def answer(self, reason: FinishReason) -> bytes:
         """The surface's words around one text: gateway.forms.answer_form."""
-        form = self._answers.get(reason)
-        if form is None:
-            head = self.caller.head
-            form = answer_form(head.speech, self.deployment.answered_name, reason, head.reasoning)
-            self._answers[reason] = form
+        head = self.caller.head
+        form = answer_form(head.speech, self.deployment.answered_name, reason, head.reasoning)
+        self.answers[reason] = form
         return form
 
 

@@ -143,7 +143,7 @@ class Lane:
     def ask(self, provider: Provider, request: UpstreamRequest, timeouts: Timeouts, receiver: Receiver) -> Asking:
         """gateway.call.Shell"""
         address = provider.address
-        pool = self.wire.reached(address)
+        pool = self.wire.pools.get(address) or self.wire.reached(address)
         if pool is not None:
             return pool.send(request, timeouts, receiver)
         return pushing.asked(self.pipeline.runtime.transport, address, request, timeouts, receiver)

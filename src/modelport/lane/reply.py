@@ -228,19 +228,20 @@ def head_of(lane: Lane, way: Way, head: RequestHead) -> CallHead:
     """What the head of a call says, in our words."""
     inference, limits = way.inference, lane.options.limits
     speech = inference.speech()
+    read = speech.reader(limits.json_containers, limits.json_depth)
 
-    def decode(body: bytes) -> Request:
+    def read_in_version(body: bytes) -> Request:
         # Here and not at once: who is not known is told nothing about versions.
-        if way.has_odd_version and without_fields(way).api_version is None:
+        if without_fields(way).api_version is None:
             raise RouteNotFound
-        return speech.read(body, limits.json_containers, limits.json_depth)
+        return read(body)
 
     return CallHead(
         operation=inference.operation,
         surface=way.door.surface,
         credential=head.credential,
         selector=inference.selector(head, way.parameters),
-        decode=decode,
+        decode=read_in_version if way.has_odd_version else read,
         speech=speech,
         reasoning=way.reasoning,
         extra_parameters=head.extra_parameters if inference.checks_extras else None,

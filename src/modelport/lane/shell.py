@@ -18,6 +18,8 @@ class ShellConnection(HttpConnection):
     """A connection with a call, perhaps."""
 
     lane: Lane | None = None
+    now: Callable[[], float]
+    """gateway.call.Shell: the loop's clock"""
     when_written: Callable[[Written], None]
     """gateway.call.Shell"""
     ask: Callable[[Provider, UpstreamRequest, Timeouts, Receiver], Asking]
@@ -26,12 +28,9 @@ class ShellConnection(HttpConnection):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._call: Serving | None = None
+        self.now = self.loop.time
         if self.lane is not None:
             self.when_written, self.ask = self.lane.when_written, self.lane.ask
-
-    def now(self) -> float:
-        """gateway.call.Shell"""
-        return self.loop.time()
 
     def is_blocked(self) -> bool:
         """gateway.call.Shell"""

@@ -69,7 +69,8 @@ class Metrics(Collector):
         self._tokens: dict[str, list[int]] = {}
         self._overdraft: dict[str, int] = {}
         self._findings: dict[tuple[str, str, str, str], int] = {}
-        self._in_flight: dict[str, int] = {}
+        self.in_flight: dict[str, int] = {}
+        """Calls under way by operation; fewer by those that a series has ended."""
         self._durations: dict[tuple[str, str], Histogram] = {}
         self._first_events: dict[tuple[str, str], Histogram] = {}
         self._completed: dict[tuple[str, str, str, int], CompletedCalls] = {}
@@ -79,15 +80,11 @@ class Metrics(Collector):
         ProcessCollector(registry=self._registry)
         PlatformCollector(registry=self._registry)
 
-    def call_started(self, operation: str) -> None:
-        """One more call is under way."""
-        self._in_flight[operation] = self._in_flight.get(operation, 0) + 1
-
     def call_ended(self, record: UsageRecord) -> None:
-        """Takes up the record of a call that `call_started` was told of."""
+        """Takes up the record of a call that is counted in `in_flight`."""
         operation = record.operation
         deployment = self._bounded(record.deployment or "")
-        self._in_flight[operation] = self._in_flight.get(operation, 0) - 1
+        self.in_flight[operation] = self.in_flight.get(operation, 0) - 1
         label = (record.surface, operation, deployment, record.status)
         self._requests[label] = self._requests.get(label, 0) + 1
         series = (operation, deployment)
@@ -143,7 +140,7 @@ class Metrics(Collector):
 
     def collect(self) -> Iterator[Metric]:
         """For the registry."""
-        in_flight_now = dict(self._in_flight)
+        in_flight_now = dict(self.in_flight)
         for (_, operation, _, _), completed in self._completed.items():
             completed.count()
             in_flight_now[operation] = in_flight_now.get(operation, 0) + completed.in_flight()

@@ -20,6 +20,7 @@ class CallObserver:
 
     def __init__(self, metrics: Metrics, access: AccessLog | None = None) -> None:
         self._metrics = metrics
+        self._in_flight = metrics.in_flight
         self._access = access
         self._completed: dict[int, Completed] = {}
 
@@ -33,7 +34,8 @@ class CallObserver:
 
     def call_started(self, operation: Operation, surface: str) -> None:
         """The caller is known, or found to be unknown."""
-        self._metrics.call_started(operation)
+        in_flight = self._in_flight
+        in_flight[operation] = in_flight.get(operation, 0) + 1
 
     def call_ended(self, record: UsageRecord, unknown: UnknownCaller | None = None) -> None:
         """The call's last word."""

@@ -33,7 +33,8 @@ class Wire:
 
     def __init__(self) -> None:
         self.sweep = Sweep()
-        self._pools: dict[Address, Pool] = {}
+        self.pools: dict[Address, Pool] = {}
+        """Those that are open."""
         self._is_closed = False
 
     @staticmethod
@@ -45,26 +46,25 @@ class Wire:
 
     def reached(self, address: Address) -> Pool | None:
         """The connections to that address; None: this client cannot speak to it."""
-        pool = self._pools.get(address)
-        return self.pool(address) if pool is None and self.reaches(address) else pool
+        return self.pool(address) if self.reaches(address) else None
 
     def pool(self, address: Address) -> Pool:
         """The connections to that address."""
-        pool = self._pools.get(address)
+        pool = self.pools.get(address)
         if pool is None:
             if self._is_closed:
                 raise UpstreamFailed("The gateway is shutting down.")
-            pool = self._pools[address] = Pool(self, address)
+            pool = self.pools[address] = Pool(self, address)
         return pool
 
     @property
     def addresses(self) -> Collection[Address]:
         """Those that have pools."""
-        return self._pools.keys()
+        return self.pools.keys()
 
     def release(self, address: Address) -> None:
         """Closes the idle connections to an address. A request that is under way there ends as it would have."""
-        pool = self._pools.pop(address, None)
+        pool = self.pools.pop(address, None)
         if pool is not None:
             for connection in tuple(pool.idle):
                 connection.drop()
@@ -74,7 +74,7 @@ class Wire:
         self._is_closed = True
         for connection in self.sweep.watched():
             cast(Connection, connection).drop()
-        self._pools.clear()
+        self.pools.clear()
 
 
 class Pool:

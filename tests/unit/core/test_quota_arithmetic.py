@@ -126,8 +126,8 @@ def test_the_tightest_limit_of_each_kind_is_the_one_that_leaves_the_least():
     deployment = QuotaState(1000, 999, 200, 40, 17)
     key = QuotaState(3, 2, None, None, 60)
     budget = QuotaState(limit_tokens=50, remaining_tokens=39, reset_seconds=9000)
-    assert tightest([deployment]) == QuotaState(1000, 999, 200, 40, 17, 17)
+    assert tightest([deployment]) is deployment
     assert tightest([deployment, key]) == QuotaState(3, 2, 200, 40, 60, 17)
     assert tightest([budget, key, deployment]) == QuotaState(3, 2, 50, 39, 60, 9000)
     assert tightest([tightest([budget, key]), deployment]) == QuotaState(3, 2, 50, 39, 60, 9000)
-    assert tightest([]) == tightest([QuotaState()]) == QuotaState(reset_tokens_seconds=0)
+    assert tightest([]) == tightest([QuotaState()]) == QuotaState()

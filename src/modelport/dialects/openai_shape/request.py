@@ -47,7 +47,8 @@ def _settle(options: Any) -> bool | None:
         if not _is_whole(options.response_format):
             return None
         is_free = is_free or options.response_format.type != "text"
-    settle_sampling(options)
+    if options.stop != () or options.stream is None:
+        settle_sampling(options)
     if options.modalities is not None:
         options.modalities = options.modalities or None
     return is_free

@@ -12,7 +12,7 @@ from msgspec.structs import astuple
 from modelport.core.requests import Request
 from modelport.dialects.body import check_depth, read_object
 from modelport.dialects.fields import FieldWalk
-from modelport.dialects.openai_shape.extras import COERCED, OFTEN, split_fields
+from modelport.dialects.openai_shape.extras import COERCED, OFTEN, often_first, split_fields
 from modelport.dialects.openai_shape.parameters import Parameter
 
 R = TypeVar("R", bound=Request)
@@ -119,13 +119,15 @@ class BodySchema(Generic[R]):
         why it was refused, or are for the lenient reading."""
         names, left = self._names, self._left
         try:
+            found: dict[str, Any] = {}
             for name, raw in _decode_fields(body).items():
                 if name in names:
                     continue
                 if name in left or not name.islower() or not name.isascii():
                     return None
                 if (value := _decode_value(raw)) is not None:
-                    extra[name] = value
+                    found[name] = value
+            extra |= often_first(found)
             if extra and extra.keys() <= set(self._often):
                 self._decode = self._decode_wide
             return self._decode_known(body)

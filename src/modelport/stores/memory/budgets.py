@@ -51,15 +51,21 @@ class MemoryBudgets:
             return Refusal(Unavailable("The budgets of this call cannot be checked now.", retry_after=RETRY_SECONDS))
         pairs, full = self._pairs(budgets, now), None
         for budget, account in pairs:
-            if account.lacks(budget, amount, tokens) and (full is None or account.window.ends_at > full.resets_at):
+            most = budget.tokens
+            lacks = most is not None and account.spent_tokens + account.held_tokens + tokens > most
+            if lacks or (amount and budget.amount is not None):
+                lacks = account.lacks(budget, amount, tokens)
+            if lacks and (full is None or account.window.ends_at > full.resets_at):
                 full = BudgetRefusal(budget, account.window.ends_at)
-        if full is not None:
-            return full
-        for _, account in pairs:
+            account.held_tokens += tokens
             if amount:
                 account.held = EXACT.add(account.held, amount)
-            account.held_tokens += tokens
-        return Held(self, pairs, amount, tokens)
+        if full is None:
+            return Held(self, pairs, amount, tokens)
+        for _, account in pairs:
+            account.held_tokens -= tokens
+            account.held = EXACT.subtract(account.held, amount)
+        return full
 
     def states(self, budgets: tuple[Budget, ...], now: float, below: int | None = None) -> list[QuotaState]:
         """What is left of those that bound tokens."""
