@@ -15,3 +15,8 @@ def frames(error: BaseException) -> str:
 def drop_frames(error: BaseException) -> None:
     """Releases what the frames hold that the error came through: an upstream's answer, and the error itself."""
     error.__traceback__ = error.__context__ = None
+
+
+def raised(error: Exception) -> None:
+    """Raises it, for a step that failed elsewhere."""
+    raise error

@@ -11,6 +11,7 @@ from modelport.core.answers import PlainAnswer
 from modelport.core.catalog import Target
 from modelport.core.errors import ModelportError, UpstreamFailed
 from modelport.core.events import Event
+from modelport.core.faults import raised
 from modelport.core.ports.dispatch import TargetFailed
 from modelport.core.ports.filters import Cut
 from modelport.core.ports.providers import Decoder, Provider, UpstreamRequest
@@ -158,9 +159,8 @@ class AnswerReceiver:
     def _may_be_one_text(self) -> bool:
         """Whether all of the answer may be one JSON object with one text, which nobody looks at piece by piece."""
         request, upstream = self._request, self._upstream
-        if type(request) is not ChatRequest or upstream.streamed or upstream.in_pieces or self.completion is not None:
-            return False
-        return not request.extra or request.choices == 1
+        is_whole = type(request) is ChatRequest and not (upstream.streamed or upstream.in_pieces)
+        return is_whole and self.completion is None and not (request.extra and request.choices != 1)
 
     def _decode_events(self) -> None:
         request, codec, count = self._request, self._codec(), self.counting()
@@ -398,8 +398,3 @@ class AnswerReceiver:
         """It has caught up."""
         if self._asking is not None:
             self._asking.resume()
-
-
-def raised(error: Exception) -> None:
-    """For a step that failed elsewhere."""
-    raise error

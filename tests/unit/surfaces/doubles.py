@@ -35,9 +35,9 @@ from modelport.gateway.call import CallHead, Selector
 from modelport.gateway.identify import ABSENT, MALFORMED
 from modelport.gateway.pipeline import Pipeline
 from modelport.gateway.resolve import find
-from modelport.lane.calls import head_of
 from modelport.lane.lane import Lane
 from modelport.lane.protocol import bound
+from modelport.lane.reply import head_of
 from modelport.surfaces.app import build
 from modelport.surfaces.options import Options
 from modelport.upstream.wire import Wire
@@ -330,7 +330,7 @@ def serving(gateway: FakeGateway, options: Options | None = None) -> Iterator[Se
     assert started.wait(20)
     port = server.servers[0].sockets[0].getsockname()[1]
     try:
-        with patch("modelport.lane.calls.head_of", lambda *given: gateway.noted(head_of(*given))):
+        with patch("modelport.lane.reply.head_of", lambda *given: gateway.noted(head_of(*given))):
             yield Served(gateway, port, found[0], lane)
     finally:
         server.should_exit = True
