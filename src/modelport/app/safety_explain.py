@@ -100,7 +100,8 @@ async def explain(
         if not categories:
             continue
         try:
-            verdicts += await judged(one, Question(text, source, categories, blocklists=frozenset(side.blocklists)))
+            question = Question(text, source, categories, blocklists=frozenset(side.blocklists), wants_safe=True)
+            verdicts += await judged(one, question)
         except FilterOutageError:
             failed[name] = categories
     looked_for = frozenset[Category]().union(*(one.categories for one in asked.values()))

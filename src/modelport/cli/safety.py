@@ -13,6 +13,7 @@ from modelport.cli.objects import JsonOption
 from modelport.cli.output import ExitCode, application, fail, write_json, write_line
 from modelport.cli.settings import ConfigOption, DataDirOption
 from modelport.cli.tables import laid_out
+from modelport.core.safety import Severity
 
 app = application()
 
@@ -81,10 +82,10 @@ def shown(found: dict[str, Any]) -> Iterator[str]:
         for verdict in found["verdicts"]
     ]
     yield ""
+    if all(verdict["severity"] == Severity.SAFE.word for verdict in found["verdicts"]):
+        yield "Nothing was found."
     if rows:
         yield from laid_out(("category", "severity", "score", "where", "match", "filter", "entry"), rows)
-    else:
-        yield "Nothing was found."
 
 
 def word(value: Any) -> str:

@@ -65,7 +65,8 @@ class Classifier:
 
         async def resume() -> Verdicts:
             spans, pieces = await divided(question.text)
-            return tuple(self._verdicts(wanted, spans, await self._classify.scores(pieces)))
+            found = self._verdicts(wanted, spans, await self._classify.scores(pieces))
+            return tuple(one for one in found if one.severity is not Severity.SAFE or question.wants_safe)
 
         return NeedsWaiting(resume)
 
@@ -77,8 +78,7 @@ class Classifier:
                 at = max(range(len(spans)), key=lambda at: scores[at][category.value])
                 score = scores[at][category.value]
                 severity = self._levels.thresholds.of(category).severity(score)
-                if severity is not Severity.SAFE:
-                    yield Verdict(category, severity, score, *spans[at], self.name, self.version)
+                yield Verdict(category, severity, score, *spans[at], self.name, self.version)
 
 
 async def divided(text: str) -> tuple[list[tuple[int, int]], list[str]]:

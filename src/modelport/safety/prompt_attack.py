@@ -46,22 +46,23 @@ class PromptAttack:
             return ()
 
         async def resume() -> Verdicts:
-            return await self._judge(category, question.text)
+            found = await self._judge(category, question.text)
+            return (found,) if found.severity is not Severity.SAFE or question.wants_safe else ()
 
         return NeedsWaiting(resume)
 
-    async def _judge(self, category: Category, text: str) -> Verdicts:
+    async def _judge(self, category: Category, text: str) -> Verdict:
         spans, pieces = await divided(text)
         heads, guardian = await asyncio.gather(self._classify.scores(pieces), self._classify.attack_scores(pieces))
         scores = [one[ATTACK] for one in heads]
         best = max(range(len(spans)), key=scores.__getitem__)
         surest = max(range(len(spans)), key=guardian.__getitem__)
         if scores[best] > self._levels.block:
-            return (self._verdict(category, Severity.HIGH, scores[best], spans[best]),)
+            return self._verdict(category, Severity.HIGH, scores[best], spans[best])
         is_annotated = scores[best] > self._levels.annotate
         if guardian[surest] >= (GUARDIAN_FINDS if is_annotated else GUARDIAN_SURE):
-            return (self._verdict(category, Severity.HIGH, guardian[surest], spans[surest]),)
-        return (self._verdict(category, Severity.LOW, scores[best], spans[best]),) if is_annotated else ()
+            return self._verdict(category, Severity.HIGH, guardian[surest], spans[surest])
+        return self._verdict(category, Severity.LOW if is_annotated else Severity.SAFE, scores[best], spans[best])
 
     def _verdict(self, category: Category, severity: Severity, score: float, span: tuple[int, int]) -> Verdict:
         return Verdict(category, severity, score, *span, self.name, self.version)

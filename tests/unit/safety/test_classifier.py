@@ -47,6 +47,20 @@ async def test_safe_categories_and_those_not_asked_for_have_no_verdict() -> None
     assert await judged(filter_, "sexual=0.99", frozenset({Category.HATE, Category.JAILBREAK})) == ()
 
 
+async def test_scores_of_what_is_safe_are_told_to_who_wants_them() -> None:
+    question = Question("hate=0.90 violence=0.19", Source.PROMPT, frozenset(HARMS), wants_safe=True)
+    waiting = Classifier(WordClassify(), LEVELS).judge(question)
+    assert isinstance(waiting, NeedsWaiting)
+    found = await waiting.resume()
+    assert isinstance(found, tuple)
+    assert {one.category: (one.severity, one.score) for one in found} == {
+        Category.HATE: (Severity.HIGH, 0.9),
+        Category.SEXUAL: (Severity.SAFE, 0.0),
+        Category.VIOLENCE: (Severity.SAFE, 0.19),
+        Category.SELF_HARM: (Severity.SAFE, 0.0),
+    }
+
+
 async def test_nothing_is_asked_for_blank_texts_or_other_categories() -> None:
     classify = WordClassify()
     filter_ = Classifier(classify, LEVELS)

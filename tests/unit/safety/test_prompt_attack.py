@@ -14,13 +14,20 @@ from modelport.safety.prompt_attack import PromptAttack
 ATTACKS = frozenset({Category.JAILBREAK, Category.INDIRECT_ATTACK})
 
 
-async def judged(text: str, classify: WordClassify | None = None, *, untrusted: bool = False) -> Verdicts:
-    question = Question(text, Source.PROMPT, ATTACKS, untrusted)
+async def judged(
+    text: str, classify: WordClassify | None = None, *, untrusted: bool = False, wants_safe: bool = False
+) -> Verdicts:
+    question = Question(text, Source.PROMPT, ATTACKS, untrusted, wants_safe=wants_safe)
     found = PromptAttack(classify or WordClassify(), LEVELS).judge(question)
     assert isinstance(found, NeedsWaiting)
     resumed = await found.resume()
     assert isinstance(resumed, tuple)
     return resumed
+
+
+async def test_the_score_of_what_is_no_attack_is_told_to_who_wants_it() -> None:
+    (found,) = await judged("attack=0.40", wants_safe=True)
+    assert (found.category, found.severity, found.score) == (Category.JAILBREAK, Severity.SAFE, 0.4)
 
 
 @pytest.mark.parametrize(

@@ -26,6 +26,7 @@ class Question(Struct, frozen=True):
 
     `untrusted`: text that neither the caller nor the model wrote, such as a tool's result: indirect attacks hide there.
     `blocklists`: the lower-case names of those that count, where the categories hold `custom_blocklists`.
+    `wants_safe`: a filter that scores a text says its score, too, where the severity is safe.
     """
 
     text: str
@@ -33,6 +34,7 @@ class Question(Struct, frozen=True):
     categories: frozenset[Category]
     untrusted: bool = False
     blocklists: frozenset[str] = frozenset()
+    wants_safe: bool = False
 
 
 class FilterOutageError(Exception):
