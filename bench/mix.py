@@ -25,6 +25,7 @@ from typing import Any
 from bench import batched, contenders, machines, mix_filter, mix_forms, peers, rounds, scenarios, servers, written
 from bench.contenders import Contender, Door
 from bench.mix_forms import FORMS, Form
+from bench.safety import page
 
 CONNECTIONS = 64
 ROLTER = "rolter"
@@ -80,6 +81,8 @@ def main() -> None:
     for what, why in left_out.items():
         print(f"Left out: {what}: {why}")
     written.write("mix", wanted.name, {"rows": rows, "filtered": {wanted.filter: filtered}, "left_out": left_out})
+    if filtered and f"{wanted.name}.json" == page.MIX:
+        page.write_page()
 
 
 def word(stream: bool) -> str:

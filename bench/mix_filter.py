@@ -1,7 +1,7 @@
 """What a content filter adds to the mix: each form of `bench.mix`, whole and streamed, with `Microsoft.Nill` and with a
 policy.
 
-python -m bench.mix_filter [--filter Microsoft.DefaultV2] [--only NAME] [--calls 25] [--rounds 4] [--name NAME]
+python -m bench.mix_filter [--filter Microsoft.DefaultV2] [--only NAME] [--calls 25] [--rounds 4]
 
 Two servers that differ in the policy take the same calls in turn, one after the other. The model repeats the prompt, so
 that answers are as new as prompts are (but for those to tools and schemas). The text is new in each call; of the plain
@@ -24,9 +24,8 @@ from pathlib import Path
 from statistics import median
 from typing import Any, Final
 
-from bench import batched, machines, servers, written
+from bench import batched, machines, servers
 from bench.mix_forms import FORMS, NO_FILTER, PLAIN, Form
-from bench.safety import page
 
 POLICY: Final = "Microsoft.DefaultV2"
 CALLS, ROUNDS, WARMING = 25, 4, 3
@@ -53,20 +52,16 @@ class Spent:
 
 
 def main() -> None:
-    """Measures, prints, and writes the results."""
+    """Measures and prints."""
     parser = argparse.ArgumentParser(prog="python -m bench.mix_filter", description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--filter", default=POLICY, help="the policy")
     parser.add_argument("--only", default="", help="forms whose name has this in it")
     parser.add_argument("--calls", type=int, default=CALLS, help="of each row, in each round")
     parser.add_argument("--rounds", type=int, default=ROUNDS)
-    parser.add_argument("--name", help="of the file in bench/results; mix-filter: for the page, too")
     wanted = parser.parse_args()
     forms = [form for form in FORMS if wanted.only in form.name]
     rows = measured(wanted.filter, forms, wanted.calls, wanted.rounds)
     print(table(wanted.filter, rows))
-    written.write("mix_filter", wanted.name, {"policy": wanted.filter, "rows": rows})
-    if f"{wanted.name}.json" == page.MIX:
-        page.write_page()
 
 
 def rows_of(forms: Sequence[Form]) -> list[Row]:

@@ -12,7 +12,7 @@ from bench.written import RESULTS
 
 PAGE: Final = Path(__file__).parents[2] / "docs" / "reference" / "safety-figures.md"
 SAFETY: Final = "safety.json"
-MIX: Final = "mix-filter.json"
+MIX: Final = "mix.json"
 NAMES: Final = {"hate": "hate", "sexual": "sexual", "violence": "violence", "self_harm": "self-harm"}
 
 TEXT: Final = """\
@@ -63,7 +63,7 @@ A whole server, one call after the other with a prompt of 1 KB that the model re
 
 The requests of [the mix](../guides/benchmarking.md#the-mix), one after the other, with `Microsoft.Nill` → with
 `{policy}`. The text is new in each call and has 360 characters; the model repeats it, but where the form has a tool or
-a schema; embeddings have no answer to judge. “The same text” was judged a moment ago (`python -m bench.mix_filter`,
+a schema; embeddings have no answer to judge. “The same text” was judged a moment ago (`python -m bench.mix`,
 load average {mix_load}):
 
 {mix}
@@ -82,7 +82,8 @@ def write_page() -> None:
 
 
 def page_text(results: Mapping[str, Any], mix: Mapping[str, Any]) -> str:
-    """The whole page. `mix`: what `bench.mix_filter` has measured."""
+    """The whole page. `mix`: what `bench.mix` has measured."""
+    ((policy, rows),) = mix["filtered"].items()
     quality, price, machine = results["quality"], results["price"], results["machine"]
     return TEXT.format(
         version=results["version"],
@@ -96,8 +97,8 @@ def page_text(results: Mapping[str, Any], mix: Mapping[str, Any]) -> str:
         served=served_table(results["served"]),
         machine=f"{machine['cores']} cores of {machine['processor']}",
         load=results["load_average"][0],
-        policy=mix["policy"],
-        mix=mix_table(mix["rows"]),
+        policy=policy,
+        mix=mix_table(rows),
         mix_load=mix["load_average"][0],
     )
 
