@@ -29,6 +29,7 @@ from modelport.core.requests import (
     ImageEmbeddingsRequest,
     ImageInput,
 )
+from modelport.dialects.vectors import encode_vector
 
 Delta = TextDelta | ReasoningDelta | ToolCallDelta
 TOOL = Tool(FunctionDefinition("f"))
@@ -122,7 +123,7 @@ async def test_vectors_come_in_order_and_size(harness, kind, dimensions):
     events = await all_of(harness, kind(input=items, dimensions=dimensions))
     found = [event for event in events if isinstance(event, Embedding)]
     assert [event.index for event in found] == [0, 1]
-    assert {len(event.vector) for event in found} == {4 * (dimensions or 4)}
+    assert {len(encode_vector(event.vector, "int8")) for event in found} == {dimensions or 4}
     assert events[-1].usage.total > 0
 
 
@@ -186,7 +187,8 @@ async def test_codec_with_a_slow_upstream_times_out_and_stops_the_work(name, tim
 async def test_many_calls_at_once_do_not_mix(harness):
     async def one(size):
         events = await all_of(harness, EmbeddingsRequest(input=("a",), dimensions=size))
-        return len(next(event.vector for event in events if isinstance(event, Embedding))) // 4
+        (vector,) = (event.vector for event in events if isinstance(event, Embedding))
+        return len(encode_vector(vector, "int8"))
 
     assert await asyncio.gather(*(one(size) for size in range(1, 40))) == list(range(1, 40))
 

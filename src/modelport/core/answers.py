@@ -7,7 +7,7 @@ from typing import Any
 from msgspec import Struct
 
 from modelport.core.content import ToolCall
-from modelport.core.events import Annotation, ExtraFields, FinishReason
+from modelport.core.events import Annotation, ExtraFields, FinishReason, Vector
 from modelport.core.usage import TokenUsage
 
 
@@ -76,10 +76,10 @@ class CompletionsAnswer(Struct, frozen=True):
 
 
 class EmbeddingsAnswer(Struct, frozen=True):
-    """Vectors in input order: little-endian float32 bytes each. `extra`: fields that nothing here reads.
+    """Vectors in input order. `extra`: fields that nothing here reads.
     `annotations`: what the content filter says of the input."""
 
-    vectors: tuple[bytes, ...]
+    vectors: tuple[Vector, ...]
     usage: TokenUsage
     extra: dict[str, Any] = {}
     annotations: tuple[Annotation, ...] = ()

@@ -95,11 +95,22 @@ class ChoiceFinished(Struct, frozen=True):
     extra: ExtraFields | None = None
 
 
+class NumberList(Struct, frozen=True):
+    """A vector as its host has written it: a JSON list of numbers without white space, at least one, all within
+    float32."""
+
+    json: bytes
+
+
+Vector = bytes | NumberList
+"""Little-endian float32 bytes, or a text that has not been read yet."""
+
+
 class Embedding(Struct, frozen=True):
-    """One vector: little-endian float32 bytes."""
+    """One vector."""
 
     index: int
-    vector: bytes
+    vector: Vector
 
 
 class UsageReported(Struct, frozen=True):

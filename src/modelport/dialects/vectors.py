@@ -1,9 +1,9 @@
-"""Embeddings in each `encoding_format`, from little-endian float32 bytes.
+"""Embeddings in each `encoding_format`.
 
-`float` and `base64` are exact. The others follow Cohere's convention for shapes and ranges, from the one vector alone:
-`int8` scales it so that its largest component is ±127 (directions, and so cosine similarity, survive; lengths do not),
-`uint8` is `int8` + 128. `ubinary` keeps the signs, one bit a dimension (1 for > 0), eight to a byte, the first
-dimension in the highest bit; `binary` is `ubinary` − 128.
+`float` and `base64` are exact, and `float` is as the host has written it. The others follow Cohere's convention for
+shapes and ranges, from the one vector alone: `int8` scales it so that its largest component is ±127 (directions, and
+so cosine similarity, survive; lengths do not), `uint8` is `int8` + 128. `ubinary` keeps the signs, one bit a
+dimension (1 for > 0), eight to a byte, the first dimension in the highest bit; `binary` is `ubinary` − 128.
 """
 
 from __future__ import annotations
@@ -11,13 +11,41 @@ from __future__ import annotations
 import binascii
 import sys
 from array import array
-from typing import Any
+from struct import pack
+from typing import Any, Final
 
+import msgspec
+
+from modelport.core.events import NumberList, Vector
 from modelport.core.requests import EncodingFormat
 
+_WHITE: Final = b" \t\r\n"
+_KIND_OF: Final = dict(zip(b"0123456789 \t\r\neE-[],.+", b"0000000000    ee-.....", strict=True))
+_KINDS: Final = bytes(_KIND_OF.get(one, ord("x")) for one in range(256))
+"""Of each character of a list of numbers: `0` for a digit, `e` for an exponent, a space for white space; `x` for what
+none has."""
+_MAY_OVERFLOW: Final = b"0" * 39
+_numbers: Final = msgspec.json.Decoder(list[float])
 
-def encode_vector(vector: bytes, encoding_format: EncodingFormat) -> Any:
+
+def number_list(json: bytes) -> tuple[NumberList, int] | None:
+    """A JSON value as the vector that it writes, and its length, where one can tell without reading the numbers."""
+    kinds = json.translate(_KINDS)
+    is_plain = json.startswith(b"[") and json.find(b"[", 1) < 0 and b"0" in kinds and b"x" not in kinds
+    is_large = _MAY_OVERFLOW in kinds or (b"e" in kinds and kinds.count(b"e") != kinds.count(b"e-"))
+    if not is_plain or is_large:
+        return None
+    text = json.translate(None, _WHITE) if b" " in kinds else json
+    return NumberList(text), json.count(b",") + 1
+
+
+def encode_vector(vector: Vector, encoding_format: EncodingFormat) -> Any:
     """What stands in the answer for this vector: a list of numbers, or a string."""
+    if isinstance(vector, NumberList):
+        if encoding_format == "float":
+            return msgspec.Raw(vector.json)
+        numbers = _numbers.decode(vector.json)
+        vector = pack(f"<{len(numbers)}f", *numbers)
     if encoding_format == "base64":
         return binascii.b2a_base64(vector, newline=False).decode("ascii")
     components = array("f", vector)

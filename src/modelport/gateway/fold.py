@@ -20,6 +20,7 @@ from modelport.core.events import (
     TextDelta,
     ToolCallDelta,
     UsageReported,
+    Vector,
     merge_fields,
 )
 from modelport.core.requests import ChatRequest, CompletionsRequest, Request
@@ -93,7 +94,7 @@ class EmbeddingsFold:
     """Vectors, in input order."""
 
     def __init__(self) -> None:
-        self._vectors: dict[int, bytes] = {}
+        self._vectors: dict[int, Vector] = {}
         self._usage = TokenUsage()
         self._extra: dict[str, Any] = {}
         self._annotations: list[Annotation] = []

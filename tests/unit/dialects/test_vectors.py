@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import base64
+import json
 import math
 import struct
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from modelport.dialects.vectors import encode_vector
+from modelport.dialects.vectors import encode_vector, number_list
 
 floats = st.lists(st.floats(-4, 4, width=32), min_size=1, max_size=40)
 
@@ -24,6 +26,47 @@ def test_floats_and_base64_are_exact(components: list[float]) -> None:
     vector = packed(*components)
     assert encode_vector(vector, "float") == components
     assert base64.b64decode(encode_vector(vector, "base64"), validate=True) == vector
+
+
+@given(floats)
+def test_a_list_of_numbers_passes_as_it_was_written(components: list[float]) -> None:
+    text = json.dumps(components).encode()
+    found = number_list(text)
+    assert found is not None
+    vector, length = found
+    assert length == len(components)
+    assert bytes(encode_vector(vector, "float")) == text.replace(b" ", b"")
+    for encoding_format in ("base64", "int8", "ubinary"):
+        assert encode_vector(vector, encoding_format) == encode_vector(packed(*components), encoding_format)
+
+
+@given(st.lists(st.sampled_from(["1", "-0.5", "2.5e-07", "1E-3", "9" * 38, "0." + "1" * 37, " 7\n"]), min_size=1))
+def test_other_ways_of_writing_numbers_pass_too(numbers: list[str]) -> None:
+    text = f"[{','.join(numbers)}]".encode()
+    found = number_list(text)
+    assert found is not None
+    vector, length = found
+    assert length == len(numbers)
+    assert encode_vector(vector, "base64") == encode_vector(packed(*map(float, numbers)), "base64")
+
+
+@given(st.lists(st.sampled_from([*'019.,-+eE[]{}:" ntx', "e-", "null", "1e39"]), max_size=50).map("".join))
+def test_what_passes_unread_is_finite(text: str) -> None:
+    try:
+        value = msgspec.json.decode(text, type=msgspec.Raw)
+    except msgspec.DecodeError:
+        return
+    if (found := number_list(bytes(value))) is not None:
+        numbers = msgspec.json.decode(text, type=list[float])
+        assert found[1] == len(numbers) > 0
+        packed(*numbers)
+
+
+@pytest.mark.parametrize(
+    "json", ["[]", "[[1]]", '["1"]', "[null]", "[NaN]", "[1e39]", "[1e9]", f"[{10**38}]", "1", '"AAAA"', "{}", "[true]"]
+)
+def test_what_may_be_no_list_of_numbers_has_to_be_read(json: str) -> None:
+    assert number_list(json.encode()) is None
 
 
 def test_integers_scale_to_the_largest_component() -> None:

@@ -17,6 +17,7 @@ from modelport.core.events import (
     Answered,
     ChoiceFinished,
     Embedding,
+    NumberList,
     ReasoningDelta,
     RefusalDelta,
     TextDelta,
@@ -228,7 +229,7 @@ def test_embeddings_come_as_numbers_or_base64_and_in_any_order():
 
 def test_embeddings_without_index_are_in_the_order_sent():
     events, _ = read([vectors({"embedding": [1.0]}, {"embedding": [2.0]})], TWO)
-    assert events[1:] == [Embedding(0, struct.pack("<f", 1)), Embedding(1, struct.pack("<f", 2))]
+    assert events[1:] == [Embedding(0, NumberList(b"[1.0]")), Embedding(1, NumberList(b"[2.0]"))]
 
 
 @pytest.mark.parametrize(
@@ -241,6 +242,8 @@ def test_embeddings_without_index_are_in_the_order_sent():
         vectors({"index": 0, "embedding": [[1.0]]}, {"index": 1, "embedding": [[1.0]]}),
         vectors({"index": 0, "embedding": []}, {"index": 1, "embedding": []}),
         vectors({"index": 0, "embedding": [1e300]}, {"index": 1, "embedding": [1.0]}),
+        vectors({"index": 0, "embedding": [10**39]}, {"index": 1, "embedding": [1.0]}),
+        vectors({"index": 0, "embedding": ["1"]}, {"index": 1, "embedding": ["1"]}),
         vectors({"index": 0, "embedding": "!!!!"}, {"index": 1, "embedding": "!!!!"}),
         vectors({"index": 0, "embedding": "AAA="}, {"index": 1, "embedding": "AAA="}),
         vectors({"index": 0, "embedding": "AADAfw=="}, {"index": 1, "embedding": "AADAfw=="}),

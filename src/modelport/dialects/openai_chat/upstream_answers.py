@@ -26,6 +26,7 @@ from modelport.dialects.openai_chat.upstream_simple import is_shallow, usual_eve
 from modelport.dialects.openai_chat.upstream_usage import usage_report
 from modelport.dialects.openai_shape.open_fields import rest
 from modelport.dialects.sse import DONE_PAYLOAD, EventStreamParser
+from modelport.dialects.vectors import number_list
 
 _BYTE_ORDER_MARK: Final = b"\xef\xbb\xbf"
 _BLANK: Final = b" \t\r\n" + _BYTE_ORDER_MARK
@@ -147,6 +148,28 @@ class EmbeddingsDecoder:
     def end(self) -> list[Event]:
         """core.ports.providers.Decoder"""
         raw = self._body.joined()
+        return self._unread(raw) or self._read(raw)
+
+    def _unread(self, raw: bytes) -> list[Event] | None:
+        """The events of an answer whose vectors are lists, in order, and need not be read."""
+        try:
+            answer: _UnreadVectors = _unread_decoder.decode(raw)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            return None
+        events: list[Event] = [Answered(answer.model, answer.id)] if answer.model or answer.id else []
+        lengths: set[int] = set()
+        for position, item in enumerate(answer.data):
+            found = number_list(bytes(item.embedding))
+            if found is None or item.index not in (position, None):
+                return None
+            events.append(Embedding(position, found[0]))
+            lengths.add(found[1])
+        if len(answer.data) != self._expected or len(lengths) != 1:
+            return None
+        usage = usage_report(answer.usage)
+        return [*events, usage] if usage is not None else events
+
+    def _read(self, raw: bytes) -> list[Event]:
         try:
             answer: _OpenVectors = _vectors_decoder.decode(raw)
             extra: dict[str, Any] = {}
@@ -207,10 +230,12 @@ class _Vector(Struct):
     index: int | None = None
 
 
-class _OpenVectors(Struct):
-    """An answer that may have further fields."""
+class _UnreadVector(Struct):
+    embedding: msgspec.Raw
+    index: int | None = None
 
-    data: list[_Vector]
+
+class _About(Struct, kw_only=True):
     model: str | None = None
     id: str | None = None
     usage: Any = None
@@ -218,10 +243,21 @@ class _OpenVectors(Struct):
     created: Any = None
 
 
+class _OpenVectors(_About, kw_only=True):
+    """An answer that may have further fields."""
+
+    data: list[_Vector]
+
+
 class _Vectors(_OpenVectors, forbid_unknown_fields=True):
     """An answer that has none."""
 
 
+class _UnreadVectors(_About, kw_only=True, forbid_unknown_fields=True):
+    data: list[_UnreadVector]
+
+
+_unread_decoder: Final = msgspec.json.Decoder(_UnreadVectors)
 _vectors_decoder: Final = msgspec.json.Decoder(_Vectors)
 _VECTORS_FIELDS: Final = frozenset((*_Vectors.__struct_fields__, "error"))
 
