@@ -28,15 +28,23 @@ _MAY_OVERFLOW: Final = b"0" * 39
 _numbers: Final = msgspec.json.Decoder(list[float])
 
 
-def number_list(json: bytes) -> tuple[NumberList, int] | None:
-    """A JSON value as the vector that it writes, and its length, where one can tell without reading the numbers."""
+def number_list(json: bytes) -> NumberList | None:
+    """A JSON value as the vector that it writes, where one can tell without reading the numbers."""
     kinds = json.translate(_KINDS)
     is_plain = json.startswith(b"[") and json.find(b"[", 1) < 0 and b"0" in kinds and b"x" not in kinds
-    is_large = _MAY_OVERFLOW in kinds or (b"e" in kinds and kinds.count(b"e") != kinds.count(b"e-"))
-    if not is_plain or is_large:
+    if not is_plain or _MAY_OVERFLOW in kinds or _grows(kinds):
         return None
-    text = json.translate(None, _WHITE) if b" " in kinds else json
-    return NumberList(text), json.count(b",") + 1
+    return NumberList(json.translate(None, _WHITE) if b" " in kinds else json)
+
+
+def _grows(kinds: bytes) -> bool:
+    """Whether an exponent is not negative."""
+    at = kinds.find(b"e")
+    while at >= 0:
+        if kinds[at + 1 : at + 2] != b"-":
+            return True
+        at = kinds.find(b"e", at + 1)
+    return False
 
 
 def encode_vector(vector: Vector, encoding_format: EncodingFormat) -> Any:

@@ -31,10 +31,9 @@ def test_floats_and_base64_are_exact(components: list[float]) -> None:
 @given(floats)
 def test_a_list_of_numbers_passes_as_it_was_written(components: list[float]) -> None:
     text = json.dumps(components).encode()
-    found = number_list(text)
-    assert found is not None
-    vector, length = found
-    assert length == len(components)
+    vector = number_list(text)
+    assert vector is not None
+    assert vector.json.count(b",") + 1 == len(components)
     assert bytes(encode_vector(vector, "float")) == text.replace(b" ", b"")
     for encoding_format in ("base64", "int8", "ubinary"):
         assert encode_vector(vector, encoding_format) == encode_vector(packed(*components), encoding_format)
@@ -43,10 +42,9 @@ def test_a_list_of_numbers_passes_as_it_was_written(components: list[float]) -> 
 @given(st.lists(st.sampled_from(["1", "-0.5", "2.5e-07", "1E-3", "9" * 38, "0." + "1" * 37, " 7\n"]), min_size=1))
 def test_other_ways_of_writing_numbers_pass_too(numbers: list[str]) -> None:
     text = f"[{','.join(numbers)}]".encode()
-    found = number_list(text)
-    assert found is not None
-    vector, length = found
-    assert length == len(numbers)
+    vector = number_list(text)
+    assert vector is not None
+    assert vector.json.count(b",") + 1 == len(numbers)
     assert encode_vector(vector, "base64") == encode_vector(packed(*map(float, numbers)), "base64")
 
 
@@ -58,7 +56,7 @@ def test_what_passes_unread_is_finite(text: str) -> None:
         return
     if (found := number_list(bytes(value))) is not None:
         numbers = msgspec.json.decode(text, type=list[float])
-        assert found[1] == len(numbers) > 0
+        assert found.json.count(b",") + 1 == len(numbers) > 0
         packed(*numbers)
 
 

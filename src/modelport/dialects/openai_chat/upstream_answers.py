@@ -157,14 +157,14 @@ class EmbeddingsDecoder:
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             return None
         events: list[Event] = [Answered(answer.model, answer.id)] if answer.model or answer.id else []
-        lengths: set[int] = set()
+        commas: set[int] = set()
         for position, item in enumerate(answer.data):
             found = number_list(bytes(item.embedding))
             if found is None or item.index not in (position, None):
                 return None
-            events.append(Embedding(position, found[0]))
-            lengths.add(found[1])
-        if len(answer.data) != self._expected or len(lengths) != 1:
+            events.append(Embedding(position, found))
+            commas.add(found.json.count(b",") if self._expected > 1 else 0)
+        if len(answer.data) != self._expected or len(commas) != 1:
             return None
         usage = usage_report(answer.usage)
         return [*events, usage] if usage is not None else events
