@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import msgspec
 
-from modelport.core.errors import InvalidParameters, ModelportError
+from modelport.core.errors import ExtraParametersRefused, InvalidParameters, ModelportError
 from modelport.core.ports.stages import Refusal
 from modelport.core.requests import Request
 from modelport.gateway.call import CallHead
@@ -36,3 +36,16 @@ def everything_wrong(error: InvalidParameters, shaped: Shaped | Refusal) -> Inva
     if isinstance(shaped, Refusal) and isinstance(shaped.error, InvalidParameters):
         return InvalidParameters([*error.offences, *shaped.error.offences])
     return error
+
+
+def as_sent(error: ModelportError, body: bytes) -> ModelportError:
+    """A refusal of extras names them in the order in which they were sent; what is decoded has an order of its own.
+    Any other error is left as it is."""
+    if not isinstance(error, ExtraParametersRefused) or len(error.names) == 1:
+        return error
+    try:
+        sent = msgspec.json.decode(body, type=dict[str, msgspec.Raw])
+    except (msgspec.MsgspecError, ValueError):
+        return error  # it was read more leniently
+    places = {name: place for place, name in enumerate(sent)}
+    return ExtraParametersRefused(sorted(error.names, key=lambda name: places.get(name, len(places))))

@@ -26,7 +26,7 @@ from modelport.core.requests import Request
 from modelport.core.usage import Ending
 from modelport.gateway import guard
 from modelport.gateway.admit import admit, sooner
-from modelport.gateway.ask import ask, everything_wrong
+from modelport.gateway.ask import as_sent, ask, everything_wrong
 from modelport.gateway.call import Arrival, CallHead, Reply, Shell
 from modelport.gateway.exchange import TargetExchange
 from modelport.gateway.explain import explain
@@ -217,7 +217,7 @@ class CallMachine(TargetExchange):
                 self._whole_answer = encoded(explain(plan, request, shaped, pipeline))
                 return
             if not isinstance(shaped, Shaped):  # the caller has not named the second: there, the first's answer stands
-                raise full or shaped.error
+                raise full or as_sent(shaped.error, body)
             facts = CallFacts(self._arrival, caller, self._started_at, self._started, plan, request.stream)
             outcome = admit(plan, shaped.request, facts, pipeline)
             if not isinstance(outcome, CallLease) and isinstance(outcome, NeedsWaiting):
