@@ -70,8 +70,8 @@ load average {mix_load}):
 
 The first two tables were measured on {machine}, with a load average of {load};
 processor time of the gateway and the worker together, one text at a time. On a busy machine the same work takes more of
-it. A text that was judged a moment ago costs nothing worth naming. One of more than 1,000,000 characters is not judged:
-that counts as an outage of the filter.
+it. A text that was judged a moment ago costs nothing worth naming. A prompt with a text of more than 1,000,000
+characters is refused (422); of embeddings it counts as an outage of the filter.
 """
 
 
