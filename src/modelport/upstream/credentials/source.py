@@ -9,6 +9,7 @@ import random
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from functools import partial
 from typing import Final, Literal
 
 from msgspec import Struct
@@ -99,7 +100,7 @@ class TokenSource:
             if self._failures and now < self._next_at:
                 return self._refusal(now)
             self._want()
-        return NeedsWaiting(self._waited)
+        return NeedsWaiting(partial(self._waited, self._attempted))  # this one: it may end before it is waited for
 
     def refused(self) -> None:
         """The upstream has answered 401: the next requests wait for a new token, unless one was fetched for this
@@ -113,8 +114,8 @@ class TokenSource:
         self._is_fetching = True
         self._wanted.set()
 
-    async def _waited(self) -> Refusal | None:
-        await self._attempted.wait()
+    async def _waited(self, attempted: asyncio.Event) -> Refusal | None:
+        await attempted.wait()
         now = self._monotonic()
         return None if now < self._expires_at else self._refusal(now)
 

@@ -76,6 +76,18 @@ def test_the_first_requests_wait_for_one_fetch() -> None:
     run(work)
 
 
+def test_a_fetch_that_ends_before_a_request_begins_to_wait_is_the_one_it_waits_for() -> None:
+    async def work(server: Server) -> None:
+        async with started(server) as source:
+            outcome = source.readiness()
+            assert isinstance(outcome, NeedsWaiting)
+            await until(lambda: server.tokens == ["1"])
+            async with asyncio.timeout(30):
+                assert await outcome.resume() is None
+
+    run(work)
+
+
 def test_the_next_token_is_fetched_while_the_one_before_serves() -> None:
     async def work(server: Server) -> None:
         server.seconds = 2.0  # so the next one is fetched after a second
