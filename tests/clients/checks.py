@@ -115,6 +115,15 @@ CHECKS: dict[int, str] = {
     104: "no `Retry-After` on 400, 401, 404, 422",
     105: "429 in each surface's own words",
     106: "limits are per deployment",
+    # Content filters
+    107: "a blocked prompt: 400 `content_filter`, in the documents' words",
+    108: "the documents' sample prompt passes by default, and is blocked by a policy that forbids it",
+    109: "a blocked answer: `finish_reason` is `content_filter`",
+    110: "blocked in the middle of a stream: a last chunk with `content_filter`, then `[DONE]`",
+    111: "`/openai/*` adds `innererror` and annotations",
+    112: "a deployment has a filter of its own, or none",
+    113: "a filter that does not answer: `content_filter_error` in the annotations",
+    # Limits of size and load
     114: "a body over the limit: 413, JSON",
     115: "overload: 503 with `Retry-After`, never a hung socket",
     # Other clients
@@ -130,6 +139,7 @@ CHECKS: dict[int, str] = {
     125: "azure-ai-inference with tracing on: spans are filled",
     # Operation
     126: "Azure's management SDK sees a deployment's documented fields",
+    127: "the command line has az's verbs and options for deployments and keys",
     128: "`x-ms-client-request-id` is echoed on success and on error",
     129: "replaying the recorded requests of genuine clients never gives a 5xx",
     130: "keys and prompts are not in the log",
