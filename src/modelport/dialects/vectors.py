@@ -30,14 +30,20 @@ _numbers: Final = msgspec.json.Decoder(list[float])
 
 def number_list(json: bytes) -> NumberList | None:
     """A JSON value as the vector that it writes, where one can tell without reading the numbers."""
+    if not json.startswith(b"[") or json.find(b"[", 1) > 0:
+        return None
     kinds = json.translate(_KINDS)
-    is_plain = json.startswith(b"[") and json.find(b"[", 1) < 0 and b"0" in kinds and b"x" not in kinds
-    if not is_plain or _MAY_OVERFLOW in kinds or _grows(kinds):
+    if b"0" not in kinds or b"x" in kinds or _MAY_OVERFLOW in kinds or _has_large_exponent(kinds):
         return None
     return NumberList(json.translate(None, _WHITE) if b" " in kinds else json)
 
 
-def _grows(kinds: bytes) -> bool:
+def dimensions(vector: Vector) -> int:
+    """How many numbers it has."""
+    return vector.json.count(b",") + 1 if isinstance(vector, NumberList) else len(vector) // 4
+
+
+def _has_large_exponent(kinds: bytes) -> bool:
     """Whether an exponent is not negative."""
     at = kinds.find(b"e")
     while at >= 0:

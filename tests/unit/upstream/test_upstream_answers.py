@@ -221,7 +221,7 @@ def test_embeddings_come_as_numbers_or_base64_and_in_any_order():
     assert error is None
     assert events == [
         Answered("e", None),
-        Embedding(0, struct.pack("<2f", 1.0, 0.25)),
+        Embedding(0, NumberList(b"[1,0.25]")),
         Embedding(1, packed),
         UsageReported(TokenUsage(input=3)),
     ]

@@ -9,13 +9,13 @@ from array import array
 from binascii import a2b_base64
 from collections.abc import Callable
 from struct import pack
-from typing import Any, Final
+from typing import Any, Final, Generic, TypeVar
 
 import msgspec
 from msgspec import Struct
 
 from modelport.core.errors import ModelportError
-from modelport.core.events import Answered, Embedding, Event
+from modelport.core.events import Answered, Embedding, Event, NumberList, Vector
 from modelport.core.ports.providers import ANSWER_BYTES_LIMIT, Decoder
 from modelport.core.requests import EmbeddingsRequest, ImageEmbeddingsRequest, Request
 from modelport.dialects.body import JSON_CONTAINERS_MAXIMUM, holds_more
@@ -26,7 +26,9 @@ from modelport.dialects.openai_chat.upstream_simple import is_shallow, usual_eve
 from modelport.dialects.openai_chat.upstream_usage import usage_report
 from modelport.dialects.openai_shape.open_fields import rest
 from modelport.dialects.sse import DONE_PAYLOAD, EventStreamParser
-from modelport.dialects.vectors import number_list
+from modelport.dialects.vectors import dimensions, number_list
+
+Written = TypeVar("Written")
 
 _BYTE_ORDER_MARK: Final = b"\xef\xbb\xbf"
 _BLANK: Final = b" \t\r\n" + _BYTE_ORDER_MARK
@@ -148,42 +150,24 @@ class EmbeddingsDecoder:
     def end(self) -> list[Event]:
         """core.ports.providers.Decoder"""
         raw = self._body.joined()
-        return self._unread(raw) or self._read(raw)
-
-    def _unread(self, raw: bytes) -> list[Event] | None:
-        """The events of an answer whose vectors are lists, in order, and need not be read."""
+        extra: dict[str, Any] = {}
+        answer: _OpenVectors[Any]
         try:
-            answer: _UnreadVectors = _unread_decoder.decode(raw)
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-            return None
-        events: list[Event] = [Answered(answer.model, answer.id)] if answer.model or answer.id else []
-        commas: set[int] = set()
-        for position, item in enumerate(answer.data):
-            found = number_list(bytes(item.embedding))
-            if found is None or item.index not in (position, None):
-                return None
-            events.append(Embedding(position, found))
-            commas.add(found.json.count(b",") if self._expected > 1 else 0)
-        if len(answer.data) != self._expected or len(commas) != 1:
-            return None
-        usage = usage_report(answer.usage)
-        return [*events, usage] if usage is not None else events
-
-    def _read(self, raw: bytes) -> list[Event]:
-        try:
-            answer: _OpenVectors = _vectors_decoder.decode(raw)
-            extra: dict[str, Any] = {}
+            answer = _decode_vectors(raw)
+            written = [bytes(item.embedding) for item in answer.data]
+            embeddings = [number_list(text) or _decode_embedding(text) for text in written]
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             answer, extra = self._unusual(raw)
+            embeddings = [item.embedding for item in answer.data]
         if not answer.data:
             _answer_object(raw, self._is_engine)
-        return self._events(answer, extra)
+        return self._events(answer, [self._vector(embedding) for embedding in embeddings], extra)
 
-    def _unusual(self, raw: bytes) -> tuple[_OpenVectors, dict[str, Any]]:
+    def _unusual(self, raw: bytes) -> tuple[_OpenVectors[list[float] | str], dict[str, Any]]:
         """An answer that is broken, says that it is an error, or has further fields, which are passed on."""
         value, _ = _answer_object(raw, self._is_engine)
         try:
-            answer = msgspec.convert(whole_characters(value), _OpenVectors)
+            answer = msgspec.convert(whole_characters(value), _OpenVectors[list[float] | str])
         except (msgspec.ValidationError, RecursionError):
             raise broken("The upstream's vectors cannot be read.", self._is_engine) from None
         return answer, rest(value, _VECTORS_FIELDS)
@@ -192,13 +176,13 @@ class EmbeddingsDecoder:
         """core.ports.providers.Decoder: they come with the vectors."""
         return []
 
-    def _events(self, answer: _OpenVectors, extra: dict[str, Any]) -> list[Event]:
-        found: dict[int, bytes] = {}
-        for position, item in enumerate(answer.data):
-            found[position if item.index is None else item.index] = self._vector(item.embedding)
+    def _events(self, answer: _OpenVectors[Any], vectors: list[Vector], extra: dict[str, Any]) -> list[Event]:
+        found: dict[int, Vector] = {}
+        for position, (item, vector) in enumerate(zip(answer.data, vectors, strict=True)):
+            found[position if item.index is None else item.index] = vector
         if len(answer.data) != self._expected or sorted(found) != list(range(self._expected)):
             raise broken("The upstream gave another number of vectors than was asked for.", self._is_engine)
-        if len({len(vector) for vector in found.values()}) > 1:
+        if self._expected > 1 and len(set(map(dimensions, found.values()))) > 1:
             raise broken("The upstream gave vectors of different lengths.", self._is_engine)
         events: list[Event] = []
         if answer.model or answer.id or extra:
@@ -207,8 +191,10 @@ class EmbeddingsDecoder:
         usage = usage_report(answer.usage)
         return [*events, usage] if usage is not None else events
 
-    def _vector(self, embedding: list[float] | str) -> bytes:
-        """Little-endian float32 bytes, every number finite."""
+    def _vector(self, embedding: NumberList | list[float] | str) -> Vector:
+        """Every number is finite."""
+        if isinstance(embedding, NumberList):
+            return embedding
         try:
             if isinstance(embedding, str):
                 packed = a2b_base64(embedding, strict_mode=True)
@@ -225,17 +211,15 @@ class EmbeddingsDecoder:
         return packed
 
 
-class _Vector(Struct):
-    embedding: list[float] | str
+class _Item(Struct, Generic[Written]):
+    embedding: Written
     index: int | None = None
 
 
-class _UnreadVector(Struct):
-    embedding: msgspec.Raw
-    index: int | None = None
+class _OpenVectors(Struct, Generic[Written]):
+    """An answer that may have further fields."""
 
-
-class _About(Struct, kw_only=True):
+    data: list[_Item[Written]]
     model: str | None = None
     id: str | None = None
     usage: Any = None
@@ -243,22 +227,12 @@ class _About(Struct, kw_only=True):
     created: Any = None
 
 
-class _OpenVectors(_About, kw_only=True):
-    """An answer that may have further fields."""
-
-    data: list[_Vector]
-
-
-class _Vectors(_OpenVectors, forbid_unknown_fields=True):
+class _Vectors(_OpenVectors[msgspec.Raw], forbid_unknown_fields=True):
     """An answer that has none."""
 
 
-class _UnreadVectors(_About, kw_only=True, forbid_unknown_fields=True):
-    data: list[_UnreadVector]
-
-
-_unread_decoder: Final = msgspec.json.Decoder(_UnreadVectors)
-_vectors_decoder: Final = msgspec.json.Decoder(_Vectors)
+_decode_vectors: Final = msgspec.json.Decoder(_Vectors).decode
+_decode_embedding: Final = msgspec.json.Decoder(list[float] | str).decode
 _VECTORS_FIELDS: Final = frozenset((*_Vectors.__struct_fields__, "error"))
 
 
