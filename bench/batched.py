@@ -6,14 +6,13 @@ python -m bench.batched [NAME ...] [--batches 30] [--python PATH]
 from __future__ import annotations
 
 import argparse
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from bench import batches, counters, mix_forms, servers
+from bench import batches, counters, interpreters, mix_forms, servers
 from bench.batches import Batches
 from bench.mix_forms import FORMS, Form
 from bench.token_issuer import issuer
@@ -143,13 +142,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m bench.batched", description=(__doc__ or "").split("\n")[0])
     parser.add_argument("names", nargs="*", help="parts of names of forms; all without one")
     parser.add_argument("--batches", type=int, default=BATCHES)
-    parser.add_argument("--python", type=Path, default=Path(sys.executable))
+    parser.add_argument("--python", help="the interpreter that runs modelport; gets an environment of its own")
     wanted = parser.parse_args()
+    python = interpreters.prepared(wanted.python)
     chosen = [form for form in FORMS if not wanted.names or any(name in form.name for name in wanted.names)]
     for store in dict.fromkeys(form.store for form in chosen):
         with (
             tempfile.TemporaryDirectory(prefix="modelport-batched-") as name,
-            driven(wanted.python, Path(name), store=store) as server,
+            driven(python, Path(name), store=store) as server,
         ):
             for form in chosen:
                 if form.store == store:

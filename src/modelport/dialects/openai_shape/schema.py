@@ -47,13 +47,12 @@ class BodySchema(Generic[R]):
         ]
         name = f"{request.__name__}Options"
         self._options: Any = msgspec.defstruct(name, columns, forbid_unknown_fields=True, gc=False)
-        self._decode = msgspec.json.Decoder(self._options).decode
-        """Takes extras that are often sent as well, once there have been some."""
         self._often = tuple(name for name in OFTEN if name not in self._names)
         self._no_often = (None,) * len(self._often)
         often = [(name, Any, None) for name in self._often]
         wide = msgspec.defstruct(name, [*columns, *often], forbid_unknown_fields=True, gc=False)
-        self._decode_wide = msgspec.json.Decoder(wide).decode
+        self._decode = msgspec.json.Decoder(wide).decode
+        """Takes extras that are often sent as well: a body with some is read once."""
         self._decode_known = msgspec.json.Decoder(msgspec.defstruct(name, columns, gc=False)).decode
 
     def read(self, body: bytes, json_depth: int) -> R:
@@ -128,8 +127,6 @@ class BodySchema(Generic[R]):
                 if (value := _decode_value(raw)) is not None:
                     found[name] = value
             extra |= often_first(found)
-            if extra and extra.keys() <= set(self._often):
-                self._decode = self._decode_wide
             return self._decode_known(body)
         except _UNREADABLE:
             return None
