@@ -231,7 +231,7 @@ def head_of(lane: Lane, way: Way, head: RequestHead) -> CallHead:
     read = speech.reader(limits.json_containers, limits.json_depth)
 
     def read_in_version(body: bytes) -> Request:
-        # Here and not at once: who is not known is told nothing about versions.
+        # Only now, so that an unauthenticated caller learns nothing about versions.
         if without_fields(way).api_version is None:
             raise RouteNotFound
         return read(body)
