@@ -66,6 +66,11 @@ TOOL = {"type": "function", "function": {"name": "look", "parameters": {"type": 
 LOOK = {"name": "look", "arguments": "{}"}
 
 
+def config_of(policy: str) -> str:
+    """A configuration whose deployment has this policy."""
+    return CONFIG.replace("POLICY", POLICIES[policy].replace("{", "{{").replace("}", "}}"))
+
+
 @pytest.fixture(scope="module", params=POLICIES)
 def policy(request: pytest.FixtureRequest) -> str:
     return str(request.param)
@@ -73,11 +78,10 @@ def policy(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture(scope="module")
 def server(policy: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shared]:
-    config = CONFIG.replace("POLICY", POLICIES[policy].replace("{", "{{").replace("}", "}}"))
     doubles = double_modules(waits=policy in ("both", "asynchronous"))
     with pytest.MonkeyPatch.context() as patches:
         patches.setattr("modelport.app.filters.filter_module", doubles.__getitem__)
-        with shared(tmp_path_factory.mktemp("filters"), config) as found:
+        with shared(tmp_path_factory.mktemp("filters"), config_of(policy)) as found:
             yield found
 
 

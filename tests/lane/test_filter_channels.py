@@ -13,7 +13,7 @@ from word_filter import double_modules
 
 from .harness import Answer, post, whole
 from .shared import Client, Scenario, Shared, player, shared
-from .test_content_filters import CONFIG, PHRASE, POLICIES, TOOL, answered, chunk, messages, streamed, undone
+from .test_content_filters import PHRASE, TOOL, answered, chunk, config_of, messages, streamed, undone
 
 BASES = ("/v1", "/models")
 CALL = {"id": "c1", "type": "function", "function": {"name": "look", "arguments": "{}"}}
@@ -21,12 +21,11 @@ CALL = {"id": "c1", "type": "function", "function": {"name": "look", "arguments"
 
 @pytest.fixture(scope="module", params=["list", "both"])
 def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shared]:
-    config = CONFIG.replace("POLICY", POLICIES[request.param].replace("{", "{{").replace("}", "}}"))
     doubles = double_modules(waits=True)
     with pytest.MonkeyPatch.context() as patches:
         if request.param == "both":  # else the rules are the real ones
             patches.setattr("modelport.app.filters.filter_module", doubles.__getitem__)
-        with shared(tmp_path_factory.mktemp("channels"), config) as found:
+        with shared(tmp_path_factory.mktemp("channels"), config_of(request.param)) as found:
             yield found
 
 
