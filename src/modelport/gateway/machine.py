@@ -232,7 +232,7 @@ class CallMachine(TargetExchange):
             plan = caller.plan_beside(plan, spilled_to(outcome, request, caller.snapshot))
         self.leased(outcome, plan, shaped)
         policy = plan.deployment.content_filter
-        content_filter = pipeline.filters.get(policy) or guard.filter_of(pipeline.filters, policy)
+        content_filter = guard.filter_of(pipeline.filters, policy)
         if content_filter is not guard.NO_FILTER:
             judged = guard.prompt(content_filter, policy, caller.principal, shaped.request)
             if isinstance(judged, NeedsWaiting):
